@@ -1,0 +1,160 @@
+#include "core/tensor.h"
+
+#include <cstring>
+
+namespace sg {
+
+Storage::Storage(size_t bytes, Device device)
+    : block_(Allocator::of(device).allocate(bytes)), device_(device) {}
+Storage::~Storage() { Allocator::of(device_).release(block_); }
+
+Tensor::Tensor(std::shared_ptr<Storage> storage, size_t byte_offset, Shape shape, Dtype dtype)
+    : storage_(std::move(storage)), byte_offset_(byte_offset), shape_(shape), dtype_(dtype) {}
+
+void Tensor::wrong_dtype(Dtype asked) const {
+  fail(ExitCode::failure, "tensor {}: asked for {} data, it holds {}", shape_.str(), name_of(asked),
+       name_of(dtype_));
+}
+
+double Tensor::item() const {
+  check(numel() == 1, "item: expected one element, found shape {}", shape_.str());
+  return to_vector<double>(*this)[0];
+}
+
+Tensor Tensor::view(Shape shape) const {
+  check(shape.numel() == numel(), "view: {} has {} elements, {} has {}", shape_.str(), numel(),
+        shape.str(), shape.numel());
+  return Tensor(storage_, byte_offset_, shape, dtype_);
+}
+
+Tensor Tensor::slice(int64_t begin, int64_t end) const {
+  check(dims() >= 1 && 0 <= begin && begin <= end && end <= dim(0),
+        "slice: rows [{}, {}) of {} do not exist", begin, end, shape_.str());
+  Shape s{end - begin};
+  for (int i = 1; i < dims(); ++i) s.push_back(dim(i));
+  const size_t row_bytes = dim(0) ? bytes() / size_t(dim(0)) : 0;
+  return Tensor(storage_, byte_offset_ + size_t(begin) * row_bytes, s, dtype_);
+}
+
+Tensor Tensor::detach() const { return Tensor(storage_, byte_offset_, shape_, dtype_); }
+
+Tensor Tensor::clone() const {
+  Tensor t = empty_like(*this);
+  t.copy_(*this);
+  return t;
+}
+
+Tensor Tensor::to(Dtype dtype) const {
+  if (dtype == dtype_) return *this;
+  Tensor t = empty(shape_, dtype, device());
+  t.copy_(*this);
+  return t;
+}
+
+bool Tensor::same_memory(const Tensor& o) const {
+  return storage_ == o.storage_ && byte_offset_ == o.byte_offset_ && bytes() == o.bytes();
+}
+
+void Tensor::copy_(const Tensor& source) const {
+  check(source.shape() == shape_, "copy: source {} does not fit {}", source.shape().str(),
+        shape_.str());
+  check(device() == source.device(), "copy: from {} to {} is not implemented", str(source.device()),
+        str(device()));
+  if (dtype_ == source.dtype()) {
+    if (numel() > 0) std::memmove(raw(), source.raw(), bytes());
+    return;
+  }
+  dispatch<float, bf16, double, int32_t, uint8_t>(dtype_, "copy", [&]<class D>() {
+    dispatch<float, bf16, double, int32_t, uint8_t>(source.dtype(), "copy", [&]<class S>() {
+      D* to = data<D>();
+      const S* from = source.data<S>();
+      for (int64_t i = 0; i < numel(); ++i) {
+        if constexpr (std::is_same_v<S, bf16> || std::is_same_v<D, bf16>)
+          to[i] = D(static_cast<float>(from[i]));
+        else
+          to[i] = static_cast<D>(from[i]);
+      }
+    });
+  });
+}
+
+void Tensor::fill_(double value) const {
+  check(device().type == DeviceType::cpu, "fill: not implemented on {}", str(device()));
+  dispatch<float, bf16, double, int32_t, uint8_t>(dtype_, "fill", [&]<class T>() {
+    T v;
+    if constexpr (std::is_same_v<T, bf16>)
+      v = T(float(value));
+    else
+      v = static_cast<T>(value);
+    std::fill_n(data<T>(), numel(), v);
+  });
+}
+
+void Tensor::zero_() const {
+  check(device().type == DeviceType::cpu, "zero: not implemented on {}", str(device()));
+  if (numel() > 0) std::memset(raw(), 0, bytes());
+}
+
+Tensor empty(Shape shape, Dtype dtype, Device device) {
+  const size_t bytes = size_t(shape.numel()) * size_of(dtype);
+  return Tensor(std::make_shared<Storage>(bytes, device), 0, shape, dtype);
+}
+
+Tensor zeros(Shape shape, Dtype dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  t.zero_();
+  return t;
+}
+
+Tensor full(Shape shape, double value, Dtype dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  t.fill_(value);
+  return t;
+}
+
+Tensor empty_like(const Tensor& t) { return empty(t.shape(), t.dtype(), t.device()); }
+
+template <class T>
+Tensor from_vector(const std::vector<T>& values, Shape shape) {
+  check(int64_t(values.size()) == shape.numel(), "from_vector: {} values do not fill {}",
+        values.size(), shape.str());
+  Tensor t = empty(shape, dtype_of<T>());
+  std::copy(values.begin(), values.end(), t.data<T>());
+  return t;
+}
+template Tensor from_vector(const std::vector<float>&, Shape);
+template Tensor from_vector(const std::vector<double>&, Shape);
+template Tensor from_vector(const std::vector<int32_t>&, Shape);
+template Tensor from_vector(const std::vector<uint8_t>&, Shape);
+
+template <class T>
+std::vector<T> to_vector(const Tensor& t) {
+  const Tensor c = t.to(dtype_of<T>());
+  return {c.data<T>(), c.data<T>() + c.numel()};
+}
+template std::vector<float> to_vector(const Tensor&);
+template std::vector<double> to_vector(const Tensor&);
+template std::vector<int32_t> to_vector(const Tensor&);
+template std::vector<uint8_t> to_vector(const Tensor&);
+
+void check_shape(std::string_view op, std::string_view arg, const Tensor& t,
+                 const Shape& expected) {
+  check(t.defined(), "{}: {}: missing", op, arg);
+  check(t.shape() == expected, "{}: {}: expected shape {}, found {}", op, arg, expected.str(),
+        t.shape().str());
+}
+
+void check_dims(std::string_view op, std::string_view arg, const Tensor& t, int expected) {
+  check(t.defined(), "{}: {}: missing", op, arg);
+  check(t.dims() == expected, "{}: {}: expected {} dimensions, found {}", op, arg, expected,
+        t.shape().str());
+}
+
+void check_like(std::string_view op, std::string_view arg, const Tensor& t, const Tensor& other) {
+  check(t.defined(), "{}: {}: missing", op, arg);
+  check(t.dtype() == other.dtype() && t.device() == other.device(),
+        "{}: {}: expected {} on {}, found {} on {}", op, arg, name_of(other.dtype()),
+        str(other.device()), name_of(t.dtype()), str(t.device()));
+}
+
+}  // namespace sg
