@@ -1,0 +1,17 @@
+// Activation checkpointing: what lies inside `f` is not kept for backward but computed again then.
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace sg::autograd {
+
+using Segment = std::function<std::vector<Tensor>(const std::vector<Tensor>& inputs)>;
+
+// f(inputs), of which the first `differentiable` outputs carry gradients. f must be a pure function
+// of its inputs and of leaves (parameters): random numbers are drawn before, or from counters.
+std::vector<Tensor> recompute(const Segment& f, const std::vector<Tensor>& inputs,
+                              int differentiable = 1);
+
+}  // namespace sg::autograd

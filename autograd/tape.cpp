@@ -1,0 +1,203 @@
+#include "autograd/tape.h"
+
+#include <algorithm>
+#include <queue>
+
+#include "autograd/add_into.h"
+
+namespace sg::autograd {
+
+// A gradient as it is collected.
+struct Collected {
+  Tensor grad;            // a leaf with a buffer: the buffer
+  bool has_grad = false;  // is `grad` to be added to?
+};
+
+struct Node {
+  struct Edge {  // an input: enough to make room for its gradient without keeping its data
+    std::shared_ptr<Meta> meta;
+    Shape shape;
+    Dtype dtype;
+    Device device;
+  };
+  const char* name;
+  uint64_t order;
+  std::vector<Edge> inputs;
+  std::vector<Collected> outputs;
+  std::vector<Tensor> dy;  // gradients of the outputs while the rule runs
+  Rule rule;
+  bool queued = false, done = false;
+};
+
+// A tensor's place on the tape: a leaf, or an output of a node.
+struct Meta {
+  std::shared_ptr<Node> producer;  // null for a leaf
+  size_t output = 0;
+  Collected leaf;
+
+  Collected& collected() { return producer ? producer->outputs[output] : leaf; }
+};
+
+namespace {
+
+thread_local bool g_enabled = true;
+thread_local uint64_t g_order = 0;
+
+// Adds g to what meta has collected. g may be shared with other places, so it is adopted but never
+// written to while another reference exists.
+void collect(Meta& meta, const Tensor& g) {
+  Collected& c = meta.collected();
+  if (!c.has_grad) {
+    if (c.grad.defined())  // a leaf's own buffer
+      c.grad.copy_(g);
+    else
+      c.grad = g.detach();
+  } else {
+    if (meta.producer && !c.grad.unshared()) c.grad = c.grad.clone();
+    kernels::add_into(g.stream(), g, c.grad);
+  }
+  c.has_grad = true;
+}
+
+}  // namespace
+
+const Tensor& Backward::dy(int output) const { return node_.dy[size_t(output)]; }
+
+bool Backward::wants(int input) const { return node_.inputs[size_t(input)].meta != nullptr; }
+
+Grad Backward::grad(int input) {
+  const Node::Edge& edge = node_.inputs[size_t(input)];
+  if (!edge.meta) return {};
+  Collected& c = edge.meta->collected();
+  if (!c.grad.defined())
+    c.grad = empty(edge.shape, edge.dtype, edge.device);
+  else if (edge.meta->producer && !c.grad.unshared())  // a leaf's buffer is shared by design
+    c.grad = c.grad.clone();
+  return {c.grad, std::exchange(c.has_grad, true)};
+}
+
+Tensor Backward::fresh_grad(int input) {
+  const Node::Edge& edge = node_.inputs[size_t(input)];
+  if (!edge.meta) return {};
+  if (!edge.meta->collected().has_grad) return grad(input).tensor;
+  const Tensor t = empty(edge.shape, edge.dtype, edge.device);
+  fresh_.emplace_back(input, t);
+  return t;
+}
+
+void Backward::pass(int input, const Tensor& gradient) {
+  if (wants(input)) collect(*node_.inputs[size_t(input)].meta, gradient);
+}
+
+bool enabled() { return g_enabled; }
+GradMode::GradMode(bool on) : before_(std::exchange(g_enabled, on)) {}
+GradMode::~GradMode() { g_enabled = before_; }
+
+bool requires_grad(const Tensor& t) { return t.meta() != nullptr; }
+
+bool recording(const std::vector<Tensor>& inputs) {
+  return g_enabled && std::any_of(inputs.begin(), inputs.end(), requires_grad);
+}
+
+void record(const char* name, const std::vector<Tensor*>& outputs,
+            const std::vector<Tensor>& inputs, Rule rule) {
+  if (!recording(inputs)) return;
+  auto node = std::make_shared<Node>();
+  node->name = name;
+  node->order = ++g_order;
+  for (const Tensor& t : inputs)
+    node->inputs.push_back(t.meta() ? Node::Edge{t.meta(), t.shape(), t.dtype(), t.device()}
+                                    : Node::Edge{});
+  for (Tensor* t : outputs) {
+    auto meta = std::make_shared<Meta>();
+    meta->producer = node;
+    meta->output = node->outputs.size();
+    node->outputs.emplace_back();
+    t->set_meta(std::move(meta));
+  }
+  node->rule = std::move(rule);
+}
+
+void refuse_grad(const char* name, const std::vector<Tensor>& inputs) {
+  check(!recording(inputs),
+        "{}: has no gradient, but one of its inputs requires one; detach the input or use NoGrad",
+        name);
+}
+
+Tensor leaf(const Tensor& value, const Tensor& buffer) {
+  if (buffer.defined()) {
+    check_shape("leaf", "gradient buffer", buffer, value.shape());
+    check_like("leaf", "gradient buffer", buffer, value);
+  }
+  Tensor t = value.detach();
+  auto meta = std::make_shared<Meta>();
+  meta->leaf.grad = buffer;
+  t.set_meta(std::move(meta));
+  return t;
+}
+
+namespace {
+Collected& of_leaf(const char* function, const Tensor& t) {
+  check(t.meta() && !t.meta()->producer, "{}: the tensor is not a leaf", function);
+  return t.meta()->leaf;
+}
+}  // namespace
+
+Tensor grad_of(const Tensor& t) {
+  const Collected& c = of_leaf("grad_of", t);
+  return c.has_grad ? c.grad : Tensor();
+}
+
+void clear_grad(const Tensor& t) { of_leaf("clear_grad", t).has_grad = false; }
+
+void run_node(Node& node) {
+  check(!node.done, "backward: {} was already differentiated; its saved tensors are gone",
+        node.name);
+  node.done = true;
+  const NoGrad no_grad;
+  for (Collected& c : node.outputs)
+    node.dy.push_back(c.has_grad ? std::exchange(c.grad, Tensor()) : Tensor());
+  Backward g(node);
+  node.rule(g);
+  node.rule = nullptr;
+  node.dy.clear();
+  for (const auto& [input, t] : g.fresh_) collect(*node.inputs[size_t(input)].meta, t);
+}
+
+void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients) {
+  check(outputs.size() == gradients.size(), "backward: {} outputs but {} gradients", outputs.size(),
+        gradients.size());
+  // Consumers were recorded after producers, so the latest node has all of its gradients.
+  const auto earlier = [](const auto& a, const auto& b) { return a->order < b->order; };
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, decltype(earlier)>
+      queue(earlier);
+  const auto enqueue = [&](Meta& meta) {
+    if (meta.producer && meta.collected().has_grad && !std::exchange(meta.producer->queued, true))
+      queue.push(meta.producer);
+  };
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    check(requires_grad(outputs[i]), "backward: output {} does not depend on any leaf", i);
+    check_shape("backward", "gradient", gradients[i], outputs[i].shape());
+    check_like("backward", "gradient", gradients[i], outputs[i]);
+    const auto& producer = outputs[i].meta()->producer;
+    check(!producer || !producer->done,
+          "backward: {} was already differentiated; its saved tensors are gone", producer->name);
+    collect(*outputs[i].meta(), gradients[i]);
+    enqueue(*outputs[i].meta());
+  }
+  while (!queue.empty()) {
+    const std::shared_ptr<Node> node = queue.top();
+    queue.pop();
+    run_node(*node);
+    for (const Node::Edge& edge : node->inputs)
+      if (edge.meta) enqueue(*edge.meta);
+    node->inputs.clear();
+  }
+}
+
+void backward(const Tensor& loss) {
+  check(loss.numel() == 1, "backward: a loss has one element, found {}", loss.shape().str());
+  backward({loss}, {full(loss.shape(), 1.0, loss.dtype(), loss.device())});
+}
+
+}  // namespace sg::autograd

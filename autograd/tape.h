@@ -1,0 +1,102 @@
+// Reverse-mode differentiation over a tape.
+//
+// An operation computes its outputs, then calls record() with a rule: a closure that holds what
+// backward needs and writes the gradients of the inputs. backward() runs the rules in the reverse
+// of the order in which they were recorded, so sums of gradients always have the same order.
+//
+//   Tensor y = empty_like(x);
+//   kernels::layer_norm_fwd(...);
+//   record("layer_norm", {&y}, {x, w, b}, [=](Backward& g) {
+//     kernels::layer_norm_bwd(stream, g.dy(), x, ..., g.grad(0), g.grad(1), g.grad(2));
+//   });
+//
+// A rule must not capture one of its own outputs with its place on the tape (a cycle): capture
+// y.detach().
+#pragma once
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace sg {
+
+// Where a kernel puts a gradient. An empty one is not wanted. A kernel overwrites `tensor`, or adds
+// to it where `accumulate` is set, so no gradient is ever cleared beforehand.
+struct Grad {
+  Tensor tensor;
+  bool accumulate = false;
+  explicit operator bool() const { return tensor.defined(); }
+};
+
+namespace autograd {
+
+struct Node;
+
+// The arguments of a rule: gradients of the outputs, and places for those of the inputs.
+class Backward {
+ public:
+  explicit Backward(Node& node) : node_(node) {}
+
+  // Gradient of an output; undefined where none reached it (possible with several outputs).
+  const Tensor& dy(int output = 0) const;
+  // True when input i takes part in the tape.
+  bool wants(int input) const;
+  // The place for the gradient of input i, to be written before the rule returns; empty when not
+  // wanted. Each input may be asked for once.
+  Grad grad(int input);
+  // For kernels that cannot add: a place that is always overwritten, added by the tape afterwards.
+  Tensor fresh_grad(int input);
+  // Hands an existing tensor on as (or adds it to) the gradient of input i, without a copy.
+  void pass(int input, const Tensor& gradient);
+
+ private:
+  friend void run_node(Node&);
+  Node& node_;
+  std::vector<std::pair<int, Tensor>> fresh_;
+};
+
+using Rule = std::function<void(Backward&)>;
+
+// Recording on this thread is on, unless a scope turned it off.
+bool enabled();
+class GradMode {
+ public:
+  explicit GradMode(bool on);
+  ~GradMode();
+  GradMode(const GradMode&) = delete;
+  GradMode& operator=(const GradMode&) = delete;
+
+ private:
+  bool before_;
+};
+struct NoGrad : GradMode {
+  NoGrad() : GradMode(false) {}
+};
+
+bool requires_grad(const Tensor& t);
+// Would record() keep a rule for these inputs?
+bool recording(const std::vector<Tensor>& inputs);
+
+// Puts the outputs on the tape, when recording(inputs).
+void record(const char* name, const std::vector<Tensor*>& outputs,
+            const std::vector<Tensor>& inputs, Rule rule);
+
+// For an operation without a gradient: throws when one would be asked of it.
+void refuse_grad(const char* name, const std::vector<Tensor>& inputs);
+
+// A leaf: gradients of `value` are collected. `buffer`, if given, is where they are written.
+Tensor leaf(const Tensor& value, const Tensor& buffer = {});
+// The gradient collected in a leaf since the last clear_grad(); undefined where none reached it.
+Tensor grad_of(const Tensor& leaf);
+// The next gradient overwrites what the leaf holds.
+void clear_grad(const Tensor& leaf);
+
+// Adds the gradients of `outputs`, given theirs, to the leaves. The tape is consumed as it runs:
+// memory is freed early, and a second pass over the same outputs is an error.
+void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients);
+// The same for a scalar, with gradient 1.
+void backward(const Tensor& loss);
+
+}  // namespace autograd
+}  // namespace sg

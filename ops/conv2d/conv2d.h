@@ -1,0 +1,26 @@
+// Dense 2-D convolution (cross-correlation), channels last, for the stem (3x3) and the strided
+// merges (kernel = stride). A 1x1 convolution is ops/linear; depthwise is ops/depthwise3x3.
+#pragma once
+#include "autograd/tape.h"
+#include "core/slot.h"
+
+namespace sg {
+
+struct Conv2dGeometry {
+  int stride = 1;
+  int top = 0, left = 0, bottom = 0, right = 0;  // rows and columns of zeros around the map
+};
+
+// x (B, H, W, Cin), w (Cout, kh, kw, Cin), b (Cout) or undefined; f32 or f64
+// -> (B, (H + top + bottom - kh) / stride + 1, ..., Cout). Throws when the kernel does not fit.
+Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeometry& geometry);
+
+namespace kernels {
+using Conv2dFwd = void(Stream&, In x, In w, In b, const Conv2dGeometry&, Out y);
+using Conv2dBwd = void(Stream&, In dy, In x, In w, const Conv2dGeometry&, Grad dx, Grad dw,
+                       Grad db);
+constinit inline Slot<Conv2dFwd> conv2d_fwd{"conv2d.fwd"};
+constinit inline Slot<Conv2dBwd> conv2d_bwd{"conv2d.bwd"};
+}  // namespace kernels
+
+}  // namespace sg

@@ -1,0 +1,31 @@
+// Cross entropy against soft targets: the mean over the batch of -sum_k t[k] log_softmax(z)[k].
+#pragma once
+#include "autograd/tape.h"
+#include "core/slot.h"
+
+namespace sg {
+
+struct CrossEntropy {
+  Tensor loss;        // (1), on the tape
+  Tensor per_sample;  // (B), detached
+};
+
+// logits (B, K), targets (B, K), f32 or f64. Targets carry no gradient and need not sum to 1.
+CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets);
+
+// Targets of labels (B) i32 in [0, classes): off = smoothing / classes, on = off + 1 - smoothing.
+// Throws ExitCode::data on a label out of range.
+Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing,
+                      Dtype dtype = Dtype::f32);
+
+namespace kernels {
+// lse (B): log-sum-exp of the logits, kept for backward. loss is the mean of per_sample.
+using CrossEntropyFwd = void(Stream&, In logits, In targets, Out per_sample, Out lse, Out loss);
+using CrossEntropyBwd = void(Stream&, In dloss, In logits, In targets, In lse, Grad dlogits);
+using SmoothOneHot = void(Stream&, In labels, double smoothing, Out targets);
+constinit inline Slot<CrossEntropyFwd> cross_entropy_fwd{"cross_entropy.fwd"};
+constinit inline Slot<CrossEntropyBwd> cross_entropy_bwd{"cross_entropy.bwd"};
+constinit inline Slot<SmoothOneHot> smooth_one_hot{"smooth_one_hot"};
+}  // namespace kernels
+
+}  // namespace sg

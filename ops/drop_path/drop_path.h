@@ -1,0 +1,26 @@
+// Residual addition with stochastic depth: y = x + keep[sample] * branch.
+#pragma once
+#include "autograd/tape.h"
+#include "core/rng.h"
+#include "core/slot.h"
+
+namespace sg {
+
+// x, branch (B, ...) of one shape, f32 or f64; keep (B) of the same dtype, without gradient, or
+// undefined for a plain sum. Backward hands dy on to x without a copy.
+Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep);
+
+// keep (batch): 0 with probability `rate`, else 1 / (1 - rate); drawn from (seed, step, layer) and
+// the sample's place `first_sample + i` in the global batch. Undefined when rate is 0.
+Tensor draw_drop_path(double rate, int64_t batch, uint64_t seed, uint64_t step, uint32_t layer,
+                      int64_t first_sample, Dtype dtype = Dtype::f32);
+
+namespace kernels {
+using DropPathFwd = void(Stream&, In x, In branch, In keep, Out y);
+// dbranch (+)= keep * dy; called only with a keep.
+using DropPathBwd = void(Stream&, In dy, In keep, Grad dbranch);
+constinit inline Slot<DropPathFwd> drop_path_fwd{"drop_path.fwd"};
+constinit inline Slot<DropPathBwd> drop_path_bwd{"drop_path.bwd"};
+}  // namespace kernels
+
+}  // namespace sg

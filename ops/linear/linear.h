@@ -1,0 +1,21 @@
+// y = x W^T + b over the last dimension, as torch.nn.Linear.
+// Weights of projections that share an input lie side by side (rows of one W), so that several
+// projections are one product (nn/parameters.h).
+#pragma once
+#include "autograd/tape.h"
+#include "core/slot.h"
+
+namespace sg {
+
+// x (..., K), w (N, K), b (N) or undefined; f32 or f64 -> (..., N).
+Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b);
+
+namespace kernels {
+using LinearFwd = void(Stream&, In x, In w, In b, Out y);
+// dx = dy W, dw = dy^T x, db = column sums of dy.
+using LinearBwd = void(Stream&, In dy, In x, In w, Grad dx, Grad dw, Grad db);
+constinit inline Slot<LinearFwd> linear_fwd{"linear.fwd"};
+constinit inline Slot<LinearBwd> linear_bwd{"linear.bwd"};
+}  // namespace kernels
+
+}  // namespace sg

@@ -1,0 +1,74 @@
+#include "autograd/tape.h"
+
+#include <doctest/doctest.h>
+
+#include "autograd/recompute.h"
+#include "ops/layer_norm/layer_norm.h"
+#include "tests/support/naive.h"
+#include "tests/support/op_case.h"
+
+using namespace sg;
+using namespace sg::autograd;
+
+namespace {
+Tensor scalar(double v) { return full({1}, v, Dtype::f64); }
+}  // namespace
+
+TEST_CASE("gradients of a diamond add up") {
+  const Tensor x = leaf(scalar(3));
+  const Tensor a = test::naive::multiply(x, x),
+               y = test::naive::add(a, test::naive::multiply(a, x));
+  backward(y);  // x^2 + x^3
+  CHECK(grad_of(x).item() == doctest::Approx(2 * 3 + 3 * 9));
+}
+
+TEST_CASE("a leaf's buffer is overwritten first, then added to, and cleared on request") {
+  const Tensor buffer = full({1}, 99, Dtype::f64), x = leaf(scalar(2), buffer);
+  const auto step = [&] { backward(test::naive::multiply(x, x)); };
+  step();
+  CHECK(buffer.item() == 4);
+  step();
+  CHECK(buffer.item() == 8);
+  clear_grad(x);
+  CHECK(!grad_of(x).defined());
+  step();
+  CHECK(buffer.item() == 4);
+}
+
+TEST_CASE("a gradient that is passed on is not written through another name") {
+  const Tensor x = leaf(scalar(2)), y = leaf(scalar(5));
+  const Tensor s = test::naive::add(x, y);  // both get the same dy tensor
+  backward(test::naive::add(s, test::naive::multiply(x, x)));
+  CHECK(grad_of(x).item() == 5);
+  CHECK(grad_of(y).item() == 1);
+}
+
+TEST_CASE("NoGrad records nothing; a second backward is an error") {
+  const Tensor x = leaf(scalar(2));
+  {
+    const NoGrad no_grad;
+    CHECK(!requires_grad(test::naive::multiply(x, x)));
+  }
+  const Tensor y = test::naive::multiply(x, x);
+  backward(y);
+  CHECK_THROWS_AS(backward(y), Error);
+  CHECK_THROWS_AS(backward(scalar(1)), Error);
+  CHECK_THROWS_AS(refuse_grad("rank", {x}), Error);
+}
+
+TEST_CASE("recompute gives the same bits, for inputs and parameters, and keeps less") {
+  const Tensor w0 = test::random({16}, 1, 0.5, 1.5), b0 = test::random({16}, 2);
+  const auto grads = [&](bool checkpoint) {
+    const Tensor x = leaf(test::random({8, 16}, 3)), w = leaf(w0), b = leaf(b0);
+    const Segment f = [&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+      const Tensor y = layer_norm(layer_norm(in[0], w, b, 1e-6f), w, b, 1e-6f, Activation::gelu);
+      return {y, y.detach()};
+    };
+    const auto y = checkpoint ? recompute(f, {x}) : f({x});
+    CHECK(!requires_grad(y[1]));
+    backward({y[0]}, {test::random({8, 16}, 4)});
+    return std::vector{to_vector<double>(grad_of(x)), to_vector<double>(grad_of(w)),
+                       to_vector<double>(grad_of(b))};
+  };
+  CHECK(grads(true) == grads(false));
+}

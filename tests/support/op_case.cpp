@@ -1,0 +1,102 @@
+#include "tests/support/op_case.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "autograd/gradcheck.h"
+#include "autograd/tape.h"
+#include "core/rng.h"
+
+namespace sg::test {
+
+using autograd::backward, autograd::grad_of, autograd::leaf, autograd::requires_grad;
+
+Tensor random(Shape shape, uint64_t stream, double low, double high) {
+  Random r(2, Purpose::test, stream);
+  Tensor t = empty(shape, Dtype::f64);
+  for (double& v : t.span<double>()) v = r.uniform(low, high);
+  return t;
+}
+
+double relative_error(const Tensor& a, const Tensor& b) {
+  if (!(a.shape() == b.shape())) return INFINITY;
+  const std::vector<double> x = to_vector<double>(a), y = to_vector<double>(b);
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < x.size(); ++i)
+    difference += (x[i] - y[i]) * (x[i] - y[i]), norm += y[i] * y[i];
+  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+
+namespace {
+
+struct Result {
+  std::vector<Tensor> outputs, gradients;
+};
+
+// Runs f `times` times on the same leaves, so that gradients add up.
+Result differentiate(const Fn& f, const std::vector<Tensor>& inputs,
+                     const std::vector<bool>& wanted, int times = 1) {
+  Result r;
+  std::vector<Tensor> leaves;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    leaves.push_back(wanted[i] ? leaf(inputs[i]) : inputs[i]);
+  for (int t = 0; t < times; ++t) {
+    r.outputs = f(leaves);
+    std::vector<Tensor> on_tape, dy;
+    for (size_t k = 0; k < r.outputs.size(); ++k) {
+      if (!requires_grad(r.outputs[k])) continue;
+      on_tape.push_back(r.outputs[k]);
+      dy.push_back(random(r.outputs[k].shape(), 100 + k).to(r.outputs[k].dtype()));
+    }
+    REQUIRE(!on_tape.empty());
+    backward(on_tape, dy);
+  }
+  for (size_t i = 0; i < inputs.size(); ++i)
+    r.gradients.push_back(wanted[i] ? grad_of(leaves[i]) : Tensor());
+  return r;
+}
+
+void compare(const char* what, const Result& a, const Result& b, double bound, double factor = 1) {
+  CAPTURE(what);
+  REQUIRE(a.outputs.size() == b.outputs.size());
+  for (size_t k = 0; k < a.outputs.size(); ++k) {
+    CAPTURE(k);
+    CHECK(relative_error(a.outputs[k], b.outputs[k]) <= bound);
+  }
+  for (size_t i = 0; i < a.gradients.size(); ++i) {
+    if (!a.gradients[i] && !b.gradients[i]) continue;
+    CAPTURE(i);
+    REQUIRE(a.gradients[i].defined());
+    REQUIRE(b.gradients[i].defined());
+    Tensor expected = b.gradients[i].to(Dtype::f64).clone();
+    for (double& v : expected.span<double>()) v *= factor;
+    CHECK(relative_error(a.gradients[i], expected) <= bound);
+  }
+}
+
+}  // namespace
+
+void run(const OpCase& c) {
+  CAPTURE(c.name);
+  std::vector<bool> wanted = c.wanted;
+  if (wanted.empty())
+    for (const Tensor& t : c.inputs) wanted.push_back(t.defined() && t.dtype() == Dtype::f64);
+  const Result op = differentiate(c.op, c.inputs, wanted);
+  if (c.reference)
+    compare("against the reference", op, differentiate(c.reference, c.inputs, wanted), 1e-11);
+
+  const auto numeric = autograd::gradcheck(c.op, c.inputs, wanted, c.gradcheck_step);
+  CAPTURE(numeric.where);
+  CHECK(numeric.error <= 1e-6);
+
+  compare("twice", differentiate(c.op, c.inputs, wanted, 2), op, 1e-11, 2);
+
+  std::vector<Tensor> f32 = c.inputs;
+  for (Tensor& t : f32)
+    if (t.defined() && t.dtype() == Dtype::f64) t = t.to(Dtype::f32);
+  compare("f32", differentiate(c.op, f32, wanted), op,
+          8 * 0x1p-24 * std::sqrt(double(c.terms)) + 1e-6);
+}
+
+}  // namespace sg::test

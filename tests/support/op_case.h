@@ -1,0 +1,38 @@
+// One table of cases drives every test of an op. How to test an op: give run() its inputs in
+// float64, the op, and the same thing composed of the naive ops of tests/support/naive.h.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace sg::test {
+
+using Fn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
+
+struct OpCase {
+  std::string name;
+  std::vector<Tensor> inputs;  // f64; other dtypes are passed as they are
+  Fn op;
+  Fn reference;              // composed form; may be empty where the op is elementary
+  int64_t terms = 1;         // longest sum inside the op, from which the f32 bound is derived
+  std::vector<bool> wanted;  // which inputs are differentiated; empty: all of f64
+  double gradcheck_step = 1e-3;
+};
+
+// Checks, with relative errors in the Euclidean norm:
+// - f64 value and gradients against the reference, 1e-11;
+// - f64 gradients against finite differences, 1e-6;
+// - that a second backward adds to the gradients of the first (1e-11);
+// - f32 value and gradients against f64: 8 * 2^-24 * sqrt(terms) + 1e-6 (the exp and erf that
+//   kernels use), the growth of rounding errors in a sum of `terms` products.
+void run(const OpCase& c);
+
+// Deterministic values in [-1, 1), f64; `stream` tells tensors apart.
+Tensor random(Shape shape, uint64_t stream, double low = -1, double high = 1);
+
+// |a - b| / |b| in the Euclidean norm (b == 0: |a|).
+double relative_error(const Tensor& a, const Tensor& b);
+
+}  // namespace sg::test
