@@ -1,0 +1,63 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/cpu/column_sums.cpp"
+#include <hwy/foreach_target.h>
+
+#include "core/cpu/column_sums.h"
+#include "core/cpu/parallel.h"
+#include "core/cpu/simd-inl.h"
+#include "core/cpu/simd_register.h"
+#include "core/tensor.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sg::HWY_NAMESPACE {
+namespace {
+
+template <class T>
+void sums(int64_t rows, int64_t n, const T* a, T* sum, bool accumulate) {
+  constexpr int64_t kGrain = 64;  // rows
+  const int chunks = chunks_of(rows, kGrain);
+  const Tensor scratch = zeros({chunks, n}, dtype_of<T>());
+  T* const partial = scratch.data<T>();
+  parallel_chunks(rows, kGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
+    T* const to = partial + chunk * n;
+    for (int64_t r = begin; r < end; ++r)
+      for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
+        hn::StoreU(hn::Add(hn::LoadU(d, to + i), hn::LoadU(d, a + r * n + i)), d, to + i);
+      });
+  });
+  for (int64_t i = 0; i < n; ++i) {
+    T total = accumulate ? sum[i] : T(0);
+    for (int c = 0; c < chunks; ++c) total += partial[c * n + i];
+    sum[i] = total;
+  }
+}
+
+void sums_f32(int64_t rows, int64_t n, const float* a, float* sum, bool accumulate) {
+  sums(rows, n, a, sum, accumulate);
+}
+void sums_f64(int64_t rows, int64_t n, const double* a, double* sum, bool accumulate) {
+  sums(rows, n, a, sum, accumulate);
+}
+
+}  // namespace
+}  // namespace sg::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sg {
+namespace {
+HWY_EXPORT(sums_f32);
+HWY_EXPORT(sums_f64);
+}  // namespace
+
+template <>
+void column_sums(int64_t rows, int64_t n, const float* a, float* sum, bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(sums_f32)(rows, n, a, sum, accumulate);
+}
+template <>
+void column_sums(int64_t rows, int64_t n, const double* a, double* sum, bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(sums_f64)(rows, n, a, sum, accumulate);
+}
+
+}  // namespace sg
+#endif

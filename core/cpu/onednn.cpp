@@ -1,0 +1,57 @@
+#include "core/cpu/onednn.h"
+
+#include <map>
+
+#include "core/cpu/parallel.h"
+#include "core/tensor.h"
+
+namespace sg::onednn {
+
+const dnnl::engine& engine() {
+  static const dnnl::engine e(dnnl::engine::kind::cpu, 0);
+  return e;
+}
+
+dnnl::primitive_attr Ready::attributes() {
+  dnnl::primitive_attr a;
+  a.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return a;
+}
+
+Ready::Ready(const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
+             std::initializer_list<std::pair<int, dnnl::memory::desc>> arguments)
+    : primitive_(primitive), scratch_bytes_(scratchpad.get_size()) {
+  // oneDNN rejects an argument that the primitive does not use.
+  const auto add = [&](int name, const dnnl::memory::desc& layout) {
+    memories_.emplace_back(layout, engine(), nullptr);
+    if (layout.get_size() > 0) arguments_.push_back({name, memories_.back().get()});
+  };
+  for (const auto& [name, layout] : arguments) add(name, layout);
+  add(DNNL_ARG_SCRATCHPAD, scratchpad);
+}
+
+void Ready::run(std::initializer_list<const void*> data) {
+  thread_local const dnnl::stream stream(engine());
+  const Tensor scratch = empty({int64_t(scratch_bytes_)}, Dtype::u8);
+  size_t i = 0;
+  for (const void* p : data) memories_[i++].set_data_handle(const_cast<void*>(p));
+  memories_.back().set_data_handle(scratch.raw());
+  // The C interface: the C++ one copies the arguments into a new hash table at every call.
+  const auto status = dnnl_primitive_execute(primitive_.get(), stream.get(), int(arguments_.size()),
+                                             arguments_.data());
+  check(status == dnnl_success, "oneDNN: a product failed with status {}", int(status));
+}
+
+Ready& cached(const Key& key, const std::function<Ready()>& make) {
+  constexpr size_t kMost = 2048;  // images of ever new sizes must not fill the memory
+  thread_local std::map<std::pair<Key, int>, Ready> ready;
+  const std::pair full_key{key, num_threads()};
+  auto it = ready.find(full_key);
+  if (it == ready.end()) {
+    if (ready.size() >= kMost) ready.clear();
+    it = ready.emplace(full_key, make()).first;
+  }
+  return it->second;
+}
+
+}  // namespace sg::onednn

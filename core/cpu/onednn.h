@@ -1,0 +1,37 @@
+// oneDNN primitives, made once for each shape and kept ready to run.
+#pragma once
+#include <array>
+#include <functional>
+#include <initializer_list>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <utility>
+#include <vector>
+
+namespace sg::onednn {
+
+const dnnl::engine& engine();
+
+// A primitive with the layout of its arguments (DNNL_ARG_*). Its scratch memory comes from the
+// tensor allocator at each run, so that it is shared with everything else that comes and goes.
+class Ready {
+ public:
+  // Asks for the primitive's scratchpad in user mode: pass attributes() with your own additions.
+  static dnnl::primitive_attr attributes();
+  Ready(const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
+        std::initializer_list<std::pair<int, dnnl::memory::desc>> arguments);
+  // The memory of each argument, in the order given to the constructor.
+  void run(std::initializer_list<const void*> data);
+
+ private:
+  dnnl::primitive primitive_;
+  size_t scratch_bytes_;
+  std::vector<dnnl::memory> memories_;
+  std::vector<dnnl_exec_arg_t> arguments_;
+};
+
+// What `make` returned for this key when this thread first asked; the number of threads, which
+// oneDNN builds into a primitive, is part of the key. A thread has its own primitives: no lock.
+using Key = std::array<int64_t, 20>;
+Ready& cached(const Key& key, const std::function<Ready()>& make);
+
+}  // namespace sg::onednn

@@ -1,0 +1,34 @@
+#include "ops/linear/linear.h"
+
+#include "core/profile.h"
+
+namespace sg {
+
+Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b) {
+  check(x.defined() && x.dims() >= 1, "linear: x: expected at least one dimension");
+  check_dims("linear", "w", w, 2);
+  const int64_t n = w.dim(0), k = w.dim(1);
+  check(n > 0 && k > 0, "linear: w: expected rows and columns, found {}", w.shape().str());
+  check_shape("linear", "x", x, x.shape().with_last(k));
+  check_like("linear", "w", w, x);
+  if (b) {
+    check_shape("linear", "b", b, {n});
+    check_like("linear", "b", b, x);
+  }
+
+  Tensor y = empty(x.shape().with_last(n), x.dtype(), x.device());
+  const double flops = 2.0 * double(x.numel()) * double(n);
+  const double bytes = double(x.bytes() + w.bytes() + y.bytes());
+  {
+    const profile::Scope scope("linear.fwd", flops, bytes);
+    kernels::linear_fwd(x.stream(), x, w, b, y);
+  }
+  autograd::record("linear", {&y}, {x, w, b}, [=](autograd::Backward& g) {
+    const int products = int(g.wants(0)) + int(g.wants(1));
+    const profile::Scope scope("linear.bwd", products * flops, products * bytes);
+    kernels::linear_bwd(x.stream(), g.dy(), x, w, g.grad(0), g.grad(1), g.grad(2));
+  });
+  return y;
+}
+
+}  // namespace sg

@@ -1,0 +1,95 @@
+#include "ops/linear/linear.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/naive.h"
+#include "tests/support/op_case.h"
+
+using namespace sg;
+using namespace sg::test;
+
+namespace {
+
+OpCase linear_case(int64_t rows, int64_t k, int64_t n, bool bias) {
+  OpCase test;
+  test.name = fmt::format("rows {} k {} n {} bias {}", rows, k, n, bias);
+  test.inputs = {test::random({rows, k}, 1), test::random({n, k}, 2)};
+  if (bias) test.inputs.push_back(test::random({n}, 3));
+  test.op = [=](auto& in) -> std::vector<Tensor> {
+    return {linear(in[0], in[1], bias ? in[2] : Tensor())};
+  };
+  test.reference = [=](auto& in) -> std::vector<Tensor> {
+    return {naive::linear(in[0], in[1], bias ? in[2] : Tensor())};
+  };
+  test.terms = std::max({rows, k, n});
+  return test;
+}
+
+}  // namespace
+
+TEST_CASE("linear: value and gradients against the naive form") {
+  for (const auto& [rows, k, n] :
+       {std::array{1, 1, 1}, {5, 7, 3}, {2, 64, 1}, {1, 3, 65}, {33, 1, 17}, {130, 31, 48}})
+    for (const bool bias : {false, true}) run(linear_case(rows, k, n, bias));
+}
+
+TEST_CASE("linear: each gradient alone") {
+  for (int only = 0; only < 3; ++only) {
+    OpCase test = linear_case(9, 7, 5, true);
+    test.wanted = {only == 0, only == 1, only == 2};
+    run(test);
+  }
+}
+
+TEST_CASE("linear: leading dimensions are rows") {
+  const Tensor x = test::random({2, 3, 4, 5}, 1), w = test::random({6, 5}, 2);
+  const Tensor y = linear(x, w, {});
+  CHECK(y.shape() == Shape{2, 3, 4, 6});
+  CHECK(relative_error(y.view({24, 6}), linear(x.view({24, 5}), w, {})) == 0);
+}
+
+TEST_CASE("linear: without rows, weights have a gradient of zero") {
+  for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
+    const Tensor x = autograd::leaf(zeros({0, 5}, dtype));
+    const Tensor w = autograd::leaf(full({3, 5}, 1, dtype));
+    const Tensor b = autograd::leaf(full({3}, 1, dtype));
+    const Tensor y = linear(x, w, b);
+    CHECK(y.shape() == Shape{0, 3});
+    autograd::backward({y}, {y.detach()});
+    CHECK(relative_error(autograd::grad_of(w), zeros({3, 5}, dtype)) == 0);
+    CHECK(relative_error(autograd::grad_of(b), zeros({3}, dtype)) == 0);
+  }
+}
+
+TEST_CASE("linear: the same bits twice, and nothing allocated the second time") {
+  const Tensor x = test::random({700, 96}, 1).to(Dtype::f32);
+  const Tensor w = test::random({130, 96}, 2).to(Dtype::f32);
+  const Tensor b = test::random({130}, 3).to(Dtype::f32);
+  const auto step = [&] {
+    const std::vector<Tensor> leaves{autograd::leaf(x), autograd::leaf(w), autograd::leaf(b)};
+    const Tensor y = linear(leaves[0], leaves[1], leaves[2]);
+    autograd::backward({y}, {y.detach()});
+    return std::vector{y.detach(), autograd::grad_of(leaves[0]), autograd::grad_of(leaves[1]),
+                       autograd::grad_of(leaves[2])};
+  };
+  const std::vector<Tensor> first = step();
+  step();
+  const size_t before = Allocator::of({}).stats().system_allocations;
+  const std::vector<Tensor> second = step();
+  CHECK(Allocator::of({}).stats().system_allocations == before);
+  for (size_t i = 0; i < first.size(); ++i)
+    CHECK(to_vector<float>(first[i]) == to_vector<float>(second[i]));
+}
+
+TEST_CASE("linear: wrong arguments are named") {
+  const Tensor x = zeros({2, 8}), w = zeros({4, 8});
+  CHECK_THROWS_WITH_AS(linear(x, zeros({4, 7}), {}),
+                       "linear: x: expected shape (2, 7), found (2, 8)", Error);
+  CHECK_THROWS_WITH_AS(linear(x, w, zeros({8})), "linear: b: expected shape (4), found (8)", Error);
+  CHECK_THROWS_WITH_AS(linear(x, zeros({4, 8}, Dtype::f64), {}),
+                       "linear: w: expected f32 on cpu, found f64 on cpu", Error);
+  CHECK_THROWS_WITH_AS(linear(x, zeros({0, 8}), {}),
+                       "linear: w: expected rows and columns, found (0, 8)", Error);
+  CHECK_THROWS_WITH_AS(linear(zeros({2, 8}, Dtype::u8), zeros({4, 8}, Dtype::u8), {}),
+                       "linear: dtype u8 is not supported here", Error);
+}
