@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -96,8 +97,9 @@ void AtomicFile::write(const void* data, size_t bytes) {
   }
 }
 
-void AtomicFile::commit() {
+void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>& verify) {
   if (retry([&] { return ::fsync(fd_.get()); }) != 0) failed("cannot be synced", errno);
+  if (verify) verify(temporary_);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) failed("cannot be renamed", errno);
   committed_ = true;
   sync_folder(path_.parent_path(), code_);
@@ -107,6 +109,29 @@ void write_file(const std::filesystem::path& path, std::string_view text, ExitCo
   AtomicFile file(path, code);
   file.write(text);
   file.commit();
+}
+
+void replace_with_link(const std::filesystem::path& existing, const std::filesystem::path& path,
+                       ExitCode code) {
+  const std::string link = fmt::format("{}{}link", path.string(), AtomicFile::kUnfinished);
+  ::unlink(link.c_str());
+  if (::link(existing.c_str(), link.c_str()) == 0) {
+    const bool renamed = ::rename(link.c_str(), path.c_str()) == 0;
+    const int error = errno;
+    ::unlink(link.c_str());  // rename leaves it where path was that very file already
+    if (!renamed) fail(code, "{}: cannot be replaced: {}", path.string(), reason(error));
+    sync_folder(path.parent_path(), code);
+    return;
+  }
+  const InputFile from(existing, code);
+  AtomicFile to(path, code);
+  std::string chunk;
+  for (uint64_t done = 0; done < from.size(); done += chunk.size()) {
+    chunk.resize(std::min<uint64_t>(from.size() - done, 1 << 20));
+    from.read(done, chunk.data(), chunk.size());
+    to.write(chunk);
+  }
+  to.commit();
 }
 
 void sync_folder(const std::filesystem::path& folder, ExitCode code) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,7 +58,8 @@ class AtomicFile {
 
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
-  void commit();
+  // `verify` reads the finished file back before it takes its name; where it throws, the old stays.
+  void commit(const std::function<void(const std::filesystem::path&)>& verify = {});
 
   // What the name of an unfinished file contains; such leftovers of a killed run may be removed.
   static constexpr std::string_view kUnfinished = ".unfinished.";
@@ -74,6 +76,11 @@ class AtomicFile {
 
 void write_file(const std::filesystem::path& path, std::string_view text,
                 ExitCode code = ExitCode::failure);
+
+// `path` becomes a further name of `existing`, at once: a hard link, or where the file system has
+// none, a copy.
+void replace_with_link(const std::filesystem::path& existing, const std::filesystem::path& path,
+                       ExitCode code = ExitCode::failure);
 
 // Makes a rename or removal inside `folder` survive a power cut.
 void sync_folder(const std::filesystem::path& folder, ExitCode code = ExitCode::failure);

@@ -1,0 +1,183 @@
+#include "train/checkpoint_folder.h"
+
+#include <csignal>
+#include <random>
+#include <set>
+
+#include "tests/support/files.h"
+#include "tests/support/process.h"
+
+using namespace sg;
+using namespace sg::test;
+using namespace sg::train;
+namespace fs = std::filesystem;
+
+namespace {
+
+Checkpoint at(int step, int64_t elements = 100) {
+  return {{{"w", full({elements}, step)}}, {{"step", step}, {"epoch", step}}};
+}
+
+std::set<std::string> names(const fs::path& folder) {
+  std::set<std::string> result;
+  for (const auto& item : fs::directory_iterator(folder)) {
+    const std::string name = item.path().filename().string();
+    if (name != ".lock") result.insert(name);
+  }
+  return result;
+}
+
+int64_t step_of(const std::optional<Resumable>& r) {
+  REQUIRE(r);
+  const auto step = r->checkpoint.state["step"].get<int64_t>();
+  CHECK(r->checkpoint.tensors.at(0).second.data<float>()[0] == float(step));
+  return step;
+}
+
+// Changes one bit of the last tensor's last byte.
+void damage(const fs::path& path) {
+  std::string bytes = read_file(path);
+  bytes.back() = char(bytes.back() ^ 1);
+  put(path, bytes);
+}
+
+}  // namespace
+
+TEST_CASE("the best and the newest are kept") {
+  const TemporaryFolder out;
+  const fs::path dir = out / "checkpoints";
+  CHECK_FALSE(find_resumable(dir));
+  CheckpointFolder folder(dir, 2);
+  CHECK_FALSE(find_resumable(dir));
+  const double metrics[] = {50, 70, 60, 10, 20};
+  for (int i = 0; i < 5; ++i) folder.save(at(i + 1), metrics[i]);
+  CHECK(names(dir) ==
+        std::set<std::string>{"best.safetensors", "last.safetensors", "checkpoint-0002.safetensors",
+                              "checkpoint-0003.safetensors", "checkpoint-0004.safetensors",
+                              "checkpoint-0005.safetensors"});
+  CHECK(fs::equivalent(dir / "best.safetensors", dir / "checkpoint-0002.safetensors"));
+  CHECK(fs::equivalent(dir / "last.safetensors", dir / "checkpoint-0005.safetensors"));
+  CHECK(step_of(find_resumable(dir)) == 5);
+
+  folder.save_recovery(at(6));
+  CHECK(fs::equivalent(dir / "last.safetensors", dir / "recovery-00000006.safetensors"));
+  CHECK(step_of(find_resumable(dir)) == 6);
+  folder.save_recovery(at(7));
+  folder.save_recovery(at(8));
+  CHECK_FALSE(fs::exists(dir / "recovery-00000006.safetensors"));
+  CHECK(fs::exists(dir / "recovery-00000007.safetensors"));
+  CHECK_FALSE(fs::exists(dir / "checkpoint-0005.safetensors"));
+}
+
+TEST_CASE("a run that went back to an older checkpoint goes on from there") {
+  const TemporaryFolder out;
+  {
+    CheckpointFolder folder(out.path(), 1);
+    for (int step : {100, 200, 300}) folder.save(at(step), step);
+  }
+  CheckpointFolder folder(out.path(), 1);
+  folder.save(at(150), 1);
+  CHECK(step_of(find_resumable(out.path())) == 150);
+  CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0300.safetensors"));
+}
+
+TEST_CASE("a damaged newest checkpoint gives way to the one before") {
+  const TemporaryFolder out;
+  CheckpointFolder folder(out.path(), 1);
+  folder.save(at(1));
+  folder.save(at(2));
+  damage(out / "checkpoint-0002.safetensors");
+  CHECK(step_of(find_resumable(out.path())) == 1);
+  fs::resize_file(out / "checkpoint-0002.safetensors", 20);  // now the header
+  CHECK(step_of(find_resumable(out.path())) == 1);
+  damage(out / "checkpoint-0001.safetensors");
+  CHECK(contains(error_of(ExitCode::checkpoint, [&] { find_resumable(out.path()); }),
+                 "all 2 checkpoints are damaged"));
+}
+
+TEST_CASE("a second run in the folder is refused") {
+  const TemporaryFolder out;
+  const CheckpointFolder folder(out.path());
+  CHECK(contains(error_of(ExitCode::usage, [&] { CheckpointFolder second(out.path()); }),
+                 "another run"));
+}
+
+TEST_CASE("killed at any moment of a save, the previous or the new checkpoint loads") {
+  const TemporaryFolder out;
+  std::mt19937 random(1);
+  int64_t confirmed = 0;
+  int killed_in_save = 0;
+  for (int round = 0; round < 30; ++round) {
+    int pipe[2];
+    REQUIRE(::pipe(pipe) == 0);
+    const pid_t child = start_child([&] {
+      CheckpointFolder folder(out.path(), 2);
+      for (int step = int(confirmed) + 1;; ++step) {
+        folder.save(at(step, 50'000), step % 5);
+        if (::write(pipe[1], &step, sizeof step) != sizeof step) return 1;
+      }
+    });
+    ::close(pipe[1]);
+    // Let it save once, so that every round is a kill within a run; then at a random moment.
+    for (int step = 0; ::read(pipe[0], &step, sizeof step) == sizeof step;) {
+      const bool first = step == confirmed + 1;
+      confirmed = step;
+      if (!first) continue;
+      ::usleep(random() % 30'000);
+      ::kill(child, SIGKILL);
+    }
+    ::close(pipe[0]);
+    CHECK(wait_for(child) == 128 + SIGKILL);
+    const int64_t step = step_of(find_resumable(out.path()));
+    CHECK(step >= confirmed);
+    CHECK(step <= confirmed + 1);
+    for (const std::string& name : names(out.path()))
+      if (contains(name, std::string(AtomicFile::kUnfinished))) {
+        ++killed_in_save;
+        break;
+      }
+    confirmed = step;
+  }
+  MESSAGE("killed while a file was being written: " << killed_in_save << " of 30");
+  const CheckpointFolder again(out.path(), 2);
+  for (const std::string& name : names(out.path())) CHECK(contains(name, ".safetensors"));
+}
+
+TEST_CASE("a full disk keeps the old checkpoint") {
+  const TemporaryFolder out;
+  const pid_t child = start_child([&] {
+    if (!mount_disk(out.path(), 1 << 20)) return kNoMount;
+    CheckpointFolder folder(out.path(), 10);
+    int step = 0;
+    const std::string message = error_of(ExitCode::checkpoint, [&] {
+      for (;; ++step) folder.save(at(step + 1, 30'000));
+    });
+    if (!contains(message, "No space left on device") || !contains(message, "bytes")) return 1;
+    if (step < 2 || find_resumable(out.path())->checkpoint.state["step"] != step) return 2;
+    for (const std::string& name : names(out.path()))
+      if (contains(name, std::string(AtomicFile::kUnfinished))) return 3;
+    return 0;
+  });
+  const int code = wait_for(child);
+  if (code == kNoMount)
+    MESSAGE("NOT TESTED: a full disk; this user may not mount one");
+  else
+    CHECK(code == 0);
+}
+
+TEST_CASE("a failing write keeps the old checkpoint") {
+  const TemporaryFolder out;
+  CheckpointFolder folder(out.path());
+  folder.save(at(1));
+  system_write = [](int fd, const void* data, size_t bytes) -> ssize_t {
+    if (bytes >= 400) {
+      errno = EIO;
+      return -1;
+    }
+    return ::write(fd, data, bytes);
+  };
+  const std::string message = error_of(ExitCode::checkpoint, [&] { folder.save(at(2)); });
+  system_write = ::write;
+  CHECK(contains(message, "Input/output error"));
+  CHECK(step_of(find_resumable(out.path())) == 1);
+}

@@ -1,0 +1,163 @@
+#include "train/checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tests/support/files.h"
+#include "train/weights.h"
+
+using namespace sg;
+using namespace sg::test;
+using namespace sg::train;
+namespace fs = std::filesystem;
+
+namespace {
+
+Checkpoint sample() {
+  const std::vector<NamedTensor> weights{
+      {"head.weight", from_vector<float>({1, 2, 3, 4, 5, 6}, {3, 2})},
+      {"head.bias", from_vector<float>({0.5f, -0.5f, 0}, {3})},
+      {"empty", empty({0, 2})}};
+  Checkpoint c;
+  for (std::string_view prefix : {std::string_view(), kEma, kMoment1, kMoment2})
+    for (NamedTensor& t : prefixed(prefix, weights)) c.tensors.push_back(t);
+  c.state = {{"step", 7}, {"epoch", 2}, {"config", {{"lr", 1e-3}, {"model", "sgformer_s"}}}};
+  return c;
+}
+
+std::vector<std::string> names(const std::vector<NamedTensor>& tensors) {
+  std::vector<std::string> result;
+  for (const auto& [name, tensor] : tensors) result.push_back(name);
+  std::ranges::sort(result);
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("a checkpoint is read back, whole or in part") {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "a.safetensors";
+  save_checkpoint(path, sample());
+  const Checkpoint read = load_checkpoint(path);
+  CHECK(read.state == sample().state);
+  CHECK(checkpoint_state(path) == sample().state);
+  REQUIRE(read.tensors.size() == 12);
+  const std::vector<std::string> official{"empty", "head.bias", "head.weight"};
+  for (std::string_view prefix : {std::string_view(), kEma, kMoment1, kMoment2}) {
+    CHECK(names(part(read.tensors, prefix)) == official);
+    CHECK(names(load_part(path, prefix)) == official);
+  }
+  const Safetensors file = Safetensors::open(path);
+  CHECK(is_checkpoint(file));
+  CHECK(to_vector<float>(file.tensor("head.bias")) == std::vector<float>{0.5f, -0.5f, 0});
+}
+
+TEST_CASE("any byte flipped is an error that names the tensor or the header") {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "a.safetensors";
+  save_checkpoint(path, sample());
+  const std::string whole = read_file(path);
+  const Safetensors file = Safetensors::open(path);
+  uint64_t header = 0;
+  std::memcpy(&header, whole.data(), 8);
+  std::vector<std::string> owner(8 + header);  // of each byte
+  for (const std::string& name : file.names())
+    owner.resize(owner.size() + file.tensor(name).bytes(), name);
+  REQUIRE(owner.size() == whole.size());
+
+  for (size_t i = 0; i < whole.size(); ++i)
+    for (int mask : {1, 0x80, 0xff}) {
+      std::string damaged = whole;
+      damaged[i] = char(damaged[i] ^ mask);
+      put(path, damaged);
+      const std::string message = error_of(ExitCode::checkpoint, [&] { load_checkpoint(path); });
+      CAPTURE(i);
+      CAPTURE(mask);
+      CAPTURE(message);
+      if (!owner[i].empty())
+        CHECK(contains(message, "tensor '" + owner[i] + "': expected checksum"));
+      else
+        CHECK((contains(message, "header") || contains(message, "tensor") ||
+               contains(message, "not a training checkpoint")));
+    }
+}
+
+TEST_CASE("a file cut anywhere is an error") {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "a.safetensors";
+  Checkpoint c = sample();
+  c.tensors.emplace_back("large", zeros({20'000}));
+  save_checkpoint(path, c);
+  const uintmax_t size = fs::file_size(path);
+  std::vector<uintmax_t> cuts;
+  for (uintmax_t cut = 4096; cut < size; cut += 4096) cuts.push_back(cut);
+  for (uintmax_t cut = 1; cut < 4096; cut += 13) cuts.push_back(size - cut);
+  std::ranges::sort(cuts, std::greater());
+  for (uintmax_t cut : cuts) {
+    fs::resize_file(path, cut);
+    CHECK(
+        contains(error_of(ExitCode::checkpoint, [&] { load_checkpoint(path); }), "a.safetensors"));
+  }
+}
+
+TEST_CASE("what is not a checkpoint is told from a damaged one") {
+  const TemporaryFolder folder;
+  save_weights(folder / "w.safetensors", part(sample().tensors, ""));
+  CHECK(contains(error_of(ExitCode::checkpoint, [&] { load_checkpoint(folder / "w.safetensors"); }),
+                 "--initial-checkpoint"));
+  Checkpoint c = sample();
+  c.state = {{"epoch", 1}};
+  CHECK(contains(error_of(ExitCode::checkpoint, [&] { save_checkpoint(folder / "b", c); }),
+                 "'step'"));
+  CHECK_FALSE(fs::exists(folder / "b"));  // it was read back before it took the name
+  c = sample();
+  c.state["config"]["path"] = "\xff";
+  save_checkpoint(folder / "c", c);
+  CHECK(load_checkpoint(folder / "c").state["step"] == 7);
+}
+
+TEST_CASE("weights come out of every wrapping") {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "w.safetensors";
+  const Tensor one = full({2}, 1), two = full({2}, 2);
+  const auto load = [&](const std::vector<NamedTensor>& tensors, bool ema) {
+    write_safetensors(path, tensors);
+    const auto weights = load_weights(path, ema);
+    REQUIRE(weights.size() == 1);
+    CHECK(weights[0].first == "head.bias");
+    return to_vector<float>(weights[0].second)[0];
+  };
+  CHECK(load({{"head.bias", one}}, false) == 1);
+  CHECK(load({{"module.head.bias", one}}, false) == 1);
+  CHECK(load({{"state_dict.head.bias", one}, {"optimizer.x", two}}, false) == 1);
+  CHECK(load({{"state_dict.module.head.bias", one}, {"state_dict_ema.module.head.bias", two}},
+             true) == 2);
+  CHECK(load({{"model.head.bias", one}, {"model_ema.head.bias", two}}, true) == 2);
+
+  save_checkpoint(path, sample());
+  CHECK(names(load_weights(path, true)) == names(load_weights(path)));
+  write_safetensors(path, {{"head.bias", one}});
+  CHECK(contains(error_of(ExitCode::checkpoint, [&] { load_weights(path, true); }), "EMA"));
+  Checkpoint c = sample();
+  c.tensors = part(c.tensors, "");
+  save_checkpoint(path, c);
+  CHECK(contains(error_of(ExitCode::checkpoint, [&] { load_weights(path, true); }), "EMA"));
+}
+
+TEST_CASE("differences from a model are a table") {
+  const auto found = part(sample().tensors, "");
+  CHECK(
+      differences(found, {{"head.weight", {3, 2}}, {"head.bias", {3}}, {"empty", {0, 2}}}).none());
+  const Differences d =
+      differences(found, {{"head.weight", {10, 2}}, {"head.bias", {3}}, {"norm.weight", {8}}});
+  CHECK(d.missing == std::vector<std::string>{"norm.weight"});
+  CHECK(d.unexpected == std::vector<std::string>{"empty"});
+  REQUIRE(d.shapes.size() == 1);
+  const std::string table = d.table();
+  CHECK(contains(table, "missing from the file (1):\n  norm.weight\n"));
+  CHECK(contains(table, "not in the model (1):\n  empty\n"));
+  CHECK(contains(table, "head.weight"));
+  CHECK(contains(table, "model (10, 2)"));
+  CHECK(contains(table, "file (3, 2)"));
+  CHECK(contains(d.table(0), "... and 1 more"));
+}

@@ -1,0 +1,136 @@
+#include "train/checkpoint_folder.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace sg::train {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kLast = "last.safetensors";
+constexpr const char* kBest = "best.safetensors";
+
+struct Candidate {
+  fs::path path;
+  int64_t step = 0, serial = 0;
+  double metric = -INFINITY;
+  bool recovery = false;
+};
+
+double number_or(const nlohmann::json& object, const char* key, double otherwise) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : otherwise;
+}
+
+bool is_link(const fs::path& path) { return path.filename() == kLast || path.filename() == kBest; }
+
+// All checkpoints of the folder whose header is whole, newest first. Two names of one file count
+// once; each damaged file is warned of and counted.
+std::vector<Candidate> scan(const fs::path& folder, size_t* damaged = nullptr) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (const auto& item : fs::directory_iterator(folder, error))
+    if (item.path().extension() == ".safetensors") paths.push_back(item.path());
+  std::ranges::sort(paths, {}, [](const fs::path& p) { return std::pair(is_link(p), p); });
+
+  std::vector<Candidate> result;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    const auto same = [&](const fs::path& p) { return fs::equivalent(p, paths[i], error); };
+    if (std::any_of(paths.begin(), paths.begin() + int64_t(i), same)) continue;
+    try {
+      const nlohmann::json state = checkpoint_state(paths[i]);
+      result.push_back({.path = paths[i],
+                        .step = state["step"].get<int64_t>(),
+                        .serial = int64_t(number_or(state, "serial", 0)),
+                        .metric = number_or(state, "metric", -INFINITY),
+                        .recovery = paths[i].filename().string().starts_with("recovery-")});
+    } catch (const Error& e) {
+      spdlog::warn("{}", e.what());
+      if (damaged) ++*damaged;
+    }
+  }
+  std::ranges::stable_sort(result, std::greater(), &Candidate::serial);
+  return result;
+}
+
+void link(const fs::path& existing, const fs::path& path) {
+  std::error_code absent;
+  if (existing != path && !fs::equivalent(existing, path, absent))
+    replace_with_link(existing, path, ExitCode::checkpoint);
+}
+
+}  // namespace
+
+CheckpointFolder::CheckpointFolder(fs::path folder, int history)
+    : folder_(std::move(folder)), history_(size_t(std::max(history, 1))), lock_(folder_) {
+  std::vector<fs::path> unfinished;
+  for (const auto& item : fs::directory_iterator(folder_))
+    if (item.path().filename().string().find(AtomicFile::kUnfinished) != std::string::npos)
+      unfinished.push_back(item.path());
+  for (const fs::path& path : unfinished) fs::remove(path);
+  const std::vector<Candidate> found = scan(folder_);
+  serial_ = found.empty() ? 1 : found[0].serial + 1;
+}
+
+void CheckpointFolder::save_as(const std::string& name, Checkpoint checkpoint,
+                               std::optional<double> metric) {
+  checkpoint.state["serial"] = serial_++;
+  checkpoint.state["metric"] = metric ? nlohmann::json(*metric) : nlohmann::json();
+  save_checkpoint(folder_ / name, checkpoint);
+  refresh();
+}
+
+void CheckpointFolder::save(Checkpoint checkpoint, std::optional<double> metric) {
+  const auto epoch = checkpoint.state.at("epoch").get<int64_t>();
+  save_as(fmt::format("checkpoint-{:04}.safetensors", epoch), std::move(checkpoint), metric);
+}
+
+void CheckpointFolder::save_recovery(Checkpoint checkpoint) {
+  const auto step = checkpoint.state.at("step").get<int64_t>();
+  save_as(fmt::format("recovery-{:08}.safetensors", step), std::move(checkpoint), {});
+}
+
+void CheckpointFolder::refresh() const {
+  std::vector<Candidate> found = scan(folder_);
+  if (found.empty()) return;
+  link(found[0].path, folder_ / kLast);
+
+  std::vector<Candidate> ranked;  // by metric; of equal ones the later is better
+  for (const Candidate& c : found)
+    if (!c.recovery) ranked.push_back(c);
+  std::ranges::stable_sort(ranked, std::greater(), &Candidate::metric);
+  if (!ranked.empty()) link(ranked[0].path, folder_ / kBest);
+
+  std::set<fs::path> kept{folder_ / kLast, folder_ / kBest};
+  for (size_t i = 0; i < std::min<size_t>(found.size(), 2); ++i) kept.insert(found[i].path);
+  for (size_t i = 0; i < std::min(ranked.size(), history_); ++i) kept.insert(ranked[i].path);
+  for (const Candidate& c : found) {
+    std::error_code error;
+    if (!kept.contains(c.path) && !fs::remove(c.path, error))
+      spdlog::warn("{}: cannot be removed: {}", c.path.string(), error.message());
+  }
+}
+
+std::optional<Resumable> find_resumable(const fs::path& folder) {
+  size_t damaged = 0;
+  for (const Candidate& c : scan(folder, &damaged)) {
+    try {
+      Resumable result{c.path, load_checkpoint(c.path)};
+      if (damaged) spdlog::warn("resuming from {}, step {}, instead", c.path.string(), c.step);
+      return result;
+    } catch (const Error& e) {
+      spdlog::warn("{}", e.what());
+      ++damaged;
+    }
+  }
+  if (damaged)
+    fail(ExitCode::checkpoint,
+         "{}: all {} checkpoints are damaged; restore one, or start anew with another --output",
+         folder.string(), damaged);
+  return {};
+}
+
+}  // namespace sg::train

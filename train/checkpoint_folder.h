@@ -1,0 +1,45 @@
+// The checkpoints of one run:
+//   checkpoint-<epoch>.safetensors   the best `history` of them
+//   recovery-<step>.safetensors      saved within an epoch
+//   last.safetensors, best.safetensors   further names of the newest of all and of the best
+// The two newest of all stay too, so that there is one before if one is damaged. "Newest" is the
+// order of saving, not of steps: a run may go back to an older checkpoint in the same folder.
+// Killed at any moment, the folder holds the previous checkpoint or the new one.
+#pragma once
+#include <filesystem>
+#include <optional>
+
+#include "core/file.h"
+#include "train/checkpoint.h"
+
+namespace sg::train {
+
+class CheckpointFolder {
+ public:
+  // Creates the folder, refuses a second writer, removes what a killed run left half-written.
+  explicit CheckpointFolder(std::filesystem::path folder, int history = 10);
+
+  // At the end of epoch state["epoch"]; a greater metric is better.
+  void save(Checkpoint checkpoint, std::optional<double> metric = {});
+  void save_recovery(Checkpoint checkpoint);
+
+ private:
+  void save_as(const std::string& name, Checkpoint checkpoint, std::optional<double> metric);
+  void refresh() const;  // last, best, and the removal of what is no longer kept
+
+  std::filesystem::path folder_;
+  size_t history_;
+  FolderLock lock_;
+  int64_t serial_;  // of the next checkpoint
+};
+
+struct Resumable {
+  std::filesystem::path path;
+  Checkpoint checkpoint;
+};
+
+// For --resume auto: the newest checkpoint of the folder that verifies; a warning says what is
+// wrong with a newer one. Nothing where the folder holds none; an error where all are damaged.
+std::optional<Resumable> find_resumable(const std::filesystem::path& folder);
+
+}  // namespace sg::train
