@@ -1,0 +1,121 @@
+#include "data/resize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "data/resize_kernels.h"
+
+namespace sg::data {
+namespace {
+
+double weight_at(Filter filter, double x) {
+  x = std::abs(x);
+  if (filter == Filter::bilinear) return x < 1 ? 1 - x : 0;
+  constexpr double a = -0.5;
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0;
+}
+
+// How a length is resampled. The expressions keep the order of Pillow's, for equal rounding.
+struct Axis {
+  double scale, stretch, support;
+  int64_t in;
+
+  Axis(int64_t in_size, int64_t out_size, Filter filter) : in(in_size) {
+    scale = double(in_size) / double(out_size);
+    stretch = std::max(scale, 1.0);
+    support = (filter == Filter::bilinear ? 1.0 : 2.0) * stretch;
+  }
+  double center(int64_t i) const { return (double(i) + 0.5) * scale; }
+  int64_t begin(int64_t i) const {
+    return std::max<int64_t>(int64_t(center(i) - support + 0.5), 0);
+  }
+  int64_t end(int64_t i) const { return std::min(int64_t(center(i) + support + 0.5), in); }
+};
+
+// Taps of the output positions [from, from + n); `stride` is a multiple of kTapBlock.
+void make_taps(const Axis& axis, Filter filter, int64_t from, int n, bool reverse, Taps& taps) {
+  const int most = int(std::ceil(axis.support)) * 2 + 1;
+  taps.stride = (most + kTapBlock - 1) / kTapBlock * kTapBlock;
+  taps.first.resize(size_t(n)), taps.count.resize(size_t(n));
+  taps.weights.assign(size_t(n) * size_t(taps.stride), 0);
+  std::vector<double> w(static_cast<size_t>(most));
+  const double step = 1.0 / axis.stretch;
+  for (int k = 0; k < n; ++k) {
+    const int64_t i = from + k, begin = axis.begin(i), end = axis.end(i);
+    const double center = axis.center(i);
+    const size_t count = size_t(end - begin);
+    double sum = 0;
+    for (size_t t = 0; t < count; ++t) {
+      w[t] = weight_at(filter, (double(t) + double(begin) - center + 0.5) * step);
+      sum += w[t];
+    }
+    const int at = reverse ? n - 1 - k : k;
+    taps.first[size_t(at)] = int(begin), taps.count[size_t(at)] = int(count);
+    int32_t* out = &taps.weights[size_t(at) * size_t(taps.stride)];
+    for (size_t t = 0; t < count; ++t) {
+      const double v = (sum != 0 ? w[t] / sum : w[t]) * (1 << kFractionBits);
+      out[t] = int32_t(v < 0 ? v - 0.5 : v + 0.5);
+    }
+  }
+}
+
+void check_resize(int height, int width, const Resize& r) {
+  const Box& w = r.window;
+  check(height > 0 && width > 0 && w.width > 0 && w.height > 0 && w.left >= 0 && w.top >= 0 &&
+            w.right() <= r.width && w.bottom() <= r.height,
+        "resize: a window of {} x {} at ({}, {}) of {} x {} from {} x {} pixels", w.width, w.height,
+        w.left, w.top, r.width, r.height, width, height);
+}
+
+}  // namespace
+
+Box source_box(int source_height, int source_width, const Resize& r) {
+  check_resize(source_height, source_width, r);
+  const Axis x(source_width, r.width, r.filter), y(source_height, r.height, r.filter);
+  const int left = int(x.begin(r.window.left)), top = int(y.begin(r.window.top));
+  return {left, top, int(x.end(r.window.right() - 1)) - left,
+          int(y.end(r.window.bottom() - 1)) - top};
+}
+
+void Resizer::operator()(const ImageView& source, const Resize& r, uint8_t* out) {
+  const Box used = source_box(source.height, source.width, r);
+  const Box& window = r.window;
+  make_taps(Axis(source.width, r.width, r.filter), r.filter, window.left, window.width, r.flip,
+            columns_);
+  make_taps(Axis(source.height, r.height, r.filter), r.filter, window.top, window.height, false,
+            rows_);
+
+  lanes_.resize(columns_.weights.size() * 4);
+  for (size_t i = 0; i < columns_.weights.size(); ++i) {
+    const int32_t w = columns_.weights[i];
+    lanes_[4 * i] = lanes_[4 * i + 1] = lanes_[4 * i + 2] = w;
+    lanes_[4 * i + 3] = 0;
+  }
+
+  const size_t in_bytes = size_t(source.width) * 3, out_bytes = size_t(window.width) * 3;
+  const size_t pitch = out_bytes + kRowSlack;
+  narrow_.resize(size_t(used.height) * pitch);
+  const uint8_t* end = source.row(source.height - 1) + in_bytes;
+  for (int y = 0; y < used.height; ++y) {
+    const uint8_t* row = source.row(used.top + y);
+    if (size_t(end - row) < in_bytes + kRowSlack) {
+      padded_row_.resize(in_bytes + kRowSlack);
+      std::memcpy(padded_row_.data(), row, in_bytes);
+      row = padded_row_.data();
+    }
+    resize_row(row, columns_.first.data(), columns_.count.data(), lanes_.data(), columns_.stride,
+               window.width, &narrow_[size_t(y) * pitch]);
+  }
+  for (int y = 0; y < window.height; ++y) {
+    const size_t i = size_t(y);
+    blend_rows(&narrow_[size_t(rows_.first[i] - used.top) * pitch], pitch,
+               &rows_.weights[i * size_t(rows_.stride)], rows_.count[i], out_bytes,
+               out + i * out_bytes);
+  }
+}
+
+}  // namespace sg::data
