@@ -1,0 +1,30 @@
+// One function a format, for decode.cpp alone.
+#pragma once
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "core/error.h"
+#include "data/decode.h"
+
+namespace sg::data {
+
+using Bytes = std::span<const uint8_t>;
+
+std::unique_ptr<Source> open_jpeg(Bytes bytes, std::string_view name, const DecodeLimits& limits);
+std::unique_ptr<Source> open_png(Bytes bytes, std::string_view name, const DecodeLimits& limits);
+std::unique_ptr<Source> open_bmp_or_gif(Bytes bytes, std::string_view name,
+                                        const DecodeLimits& limits);
+std::unique_ptr<Source> open_pnm(Bytes bytes, std::string_view name, const DecodeLimits& limits);
+
+// The message of every broken file ends in what to do.
+[[noreturn]] void broken(std::string_view name, std::string_view format, std::string_view what);
+
+void check_size(std::string_view name, std::string_view format, int64_t height, int64_t width,
+                const DecodeLimits& limits);
+void check_box(const Source& source, const Box& box);
+
+// Copies `box` of `from` into `out`.
+void copy_box(const ImageView& from, const Box& box, Image& out);
+
+}  // namespace sg::data
