@@ -19,9 +19,10 @@ Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing,
                       Dtype dtype = Dtype::f32);
 
 namespace kernels {
-// lse (B): log-sum-exp of the logits, kept for backward. loss is the mean of per_sample.
-using CrossEntropyFwd = void(Stream&, In logits, In targets, Out per_sample, Out lse, Out loss);
-using CrossEntropyBwd = void(Stream&, In dloss, In logits, In targets, In lse, Grad dlogits);
+// softmax (B, 2): the largest logit z* and the sum of exp(z - z*), kept for backward (their
+// log-sum-exp would be rounded to the size of z*), or undefined. loss is the mean of per_sample.
+using CrossEntropyFwd = void(Stream&, In logits, In targets, Out per_sample, Out softmax, Out loss);
+using CrossEntropyBwd = void(Stream&, In dloss, In logits, In targets, In softmax, Grad dlogits);
 using SmoothOneHot = void(Stream&, In labels, double smoothing, Out targets);
 constinit inline Slot<CrossEntropyFwd> cross_entropy_fwd{"cross_entropy.fwd"};
 constinit inline Slot<CrossEntropyBwd> cross_entropy_bwd{"cross_entropy.bwd"};

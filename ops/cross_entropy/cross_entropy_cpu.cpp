@@ -1,0 +1,99 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cross_entropy/cross_entropy_cpu.cpp"
+#include <hwy/foreach_target.h>
+
+#include "core/cpu/parallel.h"
+#include "core/cpu/simd-inl.h"
+#include "core/cpu/simd_register.h"
+#include "ops/cross_entropy/cross_entropy.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sg::HWY_NAMESPACE {
+namespace {
+
+constexpr int64_t kGrain = 8;  // rows a thread takes at least
+
+// With z* the largest logit: -sum_k t log_softmax(z) = sum_k t (z* - z) + sum_k t log sum exp(z -
+// z*).
+void forward(Stream&, In logits, In targets, Out per_sample, Out softmax, Out loss) {
+  dispatch<float, double>(logits.dtype(), "soft_cross_entropy", [&]<class T>() HWY_ATTR {
+    const int64_t batch = logits.dim(0), k = logits.dim(1);
+    T* const losses = per_sample.data<T>();
+    parallel_for(batch, kGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
+      for (int64_t r = begin; r < end; ++r) {
+        const T *z = logits.data<T>() + r * k, *t = targets.data<T>() + r * k;
+        const T top = *std::max_element(z, z + k);
+        T sum = sum_lanes<T>(k, [&](auto d, int64_t i) HWY_ATTR {
+          return exp(d, hn::Sub(hn::LoadU(d, z + i), hn::Set(d, top)));
+        });
+        const T target_sum =
+            sum_lanes<T>(k, [&](auto d, int64_t i) HWY_ATTR { return hn::LoadU(d, t + i); });
+        const T below = sum_lanes<T>(k, [&](auto d, int64_t i) HWY_ATTR {
+          return hn::Mul(hn::LoadU(d, t + i), hn::Sub(hn::Set(d, top), hn::LoadU(d, z + i)));
+        });
+        losses[r] = below + target_sum * std::log(sum);
+        // The vector exp of a NaN is 0: keep it from becoming a finite gradient.
+        if (std::isnan(losses[r])) sum = losses[r];
+        if (softmax) softmax.data<T>()[2 * r] = top, softmax.data<T>()[2 * r + 1] = sum;
+      }
+    });
+    double total = 0;
+    for (int64_t r = 0; r < batch; ++r) total += double(losses[r]);
+    *loss.data<T>() = T(total / double(batch));
+  });
+}
+
+// dz = dloss / B (softmax(z) sum_k t - t).
+void backward(Stream&, In dloss, In logits, In targets, In softmax, Grad dlogits) {
+  if (!dlogits) return;
+  dispatch<float, double>(logits.dtype(), "soft_cross_entropy", [&]<class T>() HWY_ATTR {
+    const int64_t batch = logits.dim(0), k = logits.dim(1);
+    const T scale = *dloss.data<T>() / T(batch);
+    parallel_for(batch, kGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
+      for (int64_t r = begin; r < end; ++r) {
+        const T *z = logits.data<T>() + r * k, *t = targets.data<T>() + r * k;
+        const T top = softmax.data<T>()[2 * r], sum = softmax.data<T>()[2 * r + 1];
+        const T target_sum =
+            sum_lanes<T>(k, [&](auto d, int64_t i) HWY_ATTR { return hn::LoadU(d, t + i); });
+        T* dz = dlogits.tensor.data<T>() + r * k;
+        for_lanes<T>(k, [&](auto d, int64_t i) HWY_ATTR {
+          const auto e = exp(d, hn::Sub(hn::LoadU(d, z + i), hn::Set(d, top)));
+          auto v = hn::MulSub(e, hn::Set(d, target_sum / sum), hn::LoadU(d, t + i));
+          v = hn::Mul(v, hn::Set(d, scale));
+          if (dlogits.accumulate) v = hn::Add(v, hn::LoadU(d, dz + i));
+          hn::StoreU(v, d, dz + i);
+        });
+      }
+    });
+  });
+}
+
+void one_hot(Stream&, In labels, double smoothing, Out targets) {
+  dispatch<float, double>(targets.dtype(), "smooth_one_hot", [&]<class T>() {
+    const int64_t batch = targets.dim(0), classes = targets.dim(1);
+    const double off = smoothing / double(classes);
+    for (int64_t r = 0; r < batch; ++r) {
+      const int32_t label = labels.data<int32_t>()[r];
+      if (label < 0 || label >= classes)
+        fail(ExitCode::data, "smooth_one_hot: label {} of sample {} is outside [0, {})", label, r,
+             classes);
+      T* t = targets.data<T>() + r * classes;
+      std::fill_n(t, classes, T(off));
+      t[label] = T(off + 1 - smoothing);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace sg::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sg {
+namespace {
+SG_REGISTER_SIMD(kernels::cross_entropy_fwd, forward);
+SG_REGISTER_SIMD(kernels::cross_entropy_bwd, backward);
+SG_REGISTER_SIMD(kernels::smooth_one_hot, one_hot);
+}  // namespace
+}  // namespace sg
+#endif

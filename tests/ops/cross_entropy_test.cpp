@@ -1,0 +1,110 @@
+#include "ops/cross_entropy/cross_entropy.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/support/naive.h"
+#include "tests/support/op_case.h"
+
+using namespace sg;
+using namespace sg::test;
+
+TEST_CASE("cross_entropy: value and gradient against the composed form, any sum of targets") {
+  for (const auto& [batch, k] : {std::pair{1, 1}, {1, 7}, {5, 10}, {40, 33}, {3, 1000}}) {
+    OpCase test;
+    test.name = fmt::format("batch {} classes {}", batch, k);
+    test.inputs = {test::random({batch, k}, 1, -4, 4), test::random({batch, k}, 2, 0, 2)};
+    test.op = [](auto& in) -> std::vector<Tensor> {
+      const CrossEntropy r = soft_cross_entropy(in[0], in[1]);
+      return {r.loss, r.per_sample};
+    };
+    test.reference = [=](auto& in) -> std::vector<Tensor> {
+      const Tensor products = naive::multiply(naive::log_softmax(in[0]), in[1]);
+      const Tensor losses = naive::scale(naive::sum_last(products), -1);
+      std::vector<int64_t> all(size_t(batch), 0);
+      for (size_t i = 0; i < all.size(); ++i) all[i] = int64_t(i);
+      const Tensor sum = naive::sum_last(naive::gather(losses, all, {1, batch}));
+      return {naive::scale(sum, 1.0 / batch), losses.detach()};
+    };
+    test.wanted = {true, false};
+    test.terms = k;
+    run(test);
+  }
+}
+
+TEST_CASE("cross_entropy: huge logits overflow nothing and lose nothing") {
+  for (const Dtype dtype : {Dtype::f32, Dtype::f64})
+    for (const double shift : {0.0, 1e4, -1e4, 1e30, -1e30}) {
+      CAPTURE(shift);
+      // At 1e30 the three logits are equal to rounding; below, they are exact in both types.
+      const std::vector<double> z{shift + 2, shift, shift - 500};
+      const Tensor logits = autograd::leaf(from_vector(z, {1, 3}).to(dtype));
+      const CrossEntropy r =
+          soft_cross_entropy(logits, from_vector<double>({0.25, 0.25, 0.5}, {1, 3}).to(dtype));
+      const bool equal = std::abs(shift) > 1e6;
+      const double lse = equal ? std::log(3.0) : std::log1p(std::exp(-2.0));
+      const double p0 = equal ? 1.0 / 3 : 1 / (1 + std::exp(-2.0)), p2 = equal ? 1.0 / 3 : 0;
+      const double expected = equal ? lse : 0.25 * 2 + 0.5 * 502 + lse;
+      const double eps = dtype == Dtype::f32 ? 0x1p-22 : 0x1p-50;
+      CHECK(std::abs(r.loss.item() - expected) <= eps * expected);
+      autograd::backward(r.loss);
+      const auto g = to_vector<double>(autograd::grad_of(logits));
+      CHECK(std::abs(g[0] - (p0 - 0.25)) <= eps);
+      CHECK(std::abs(g[1] - (1 - p0 - p2 - 0.25)) <= eps);
+      CHECK(std::abs(g[2] - (p2 - 0.5)) <= eps);
+    }
+}
+
+TEST_CASE("cross_entropy: what is not finite stays so, in its own sample alone") {
+  for (const double bad : {std::nan(""), HUGE_VAL}) {
+    Tensor z = test::random({2, 20}, 1);
+    z.data<double>()[7] = bad;
+    const Tensor logits = autograd::leaf(z.to(Dtype::f32));
+    const CrossEntropy r = soft_cross_entropy(logits, full({2, 20}, 0.05));
+    CHECK_FALSE(std::isfinite(r.loss.item()));
+    CHECK(std::isfinite(to_vector<double>(r.per_sample)[1]));
+    autograd::backward(r.loss);
+    const auto g = to_vector<double>(autograd::grad_of(logits));
+    for (size_t i = 0; i < 40; ++i) CHECK(std::isfinite(g[i]) == (i >= 20));
+  }
+}
+
+TEST_CASE("smooth_one_hot: the recipe's targets, and a loss at the start of ln 1000") {
+  const Tensor labels = from_vector<int32_t>({3, 999, 0}, {3});
+  const Tensor t = smooth_one_hot(labels, 1000, 0.1, Dtype::f64);
+  for (int64_t r = 0; r < 3; ++r)
+    for (int64_t k = 0; k < 1000; ++k)
+      CHECK(t.data<double>()[r * 1000 + k] ==
+            doctest::Approx(k == labels.data<int32_t>()[r] ? 0.9001 : 0.0001).epsilon(1e-14));
+  CHECK(soft_cross_entropy(zeros({3, 1000}, Dtype::f64), t).loss.item() ==
+        doctest::Approx(std::log(1000)).epsilon(1e-13));
+  CHECK(to_vector<float>(smooth_one_hot(from_vector<int32_t>({1}, {1}), 3, 0)) ==
+        std::vector<float>{0, 1, 0});
+}
+
+TEST_CASE("cross_entropy: wrong arguments are named") {
+  for (const int32_t label : {-1, 10}) {
+    const Tensor labels = from_vector<int32_t>({2, label}, {2});
+    try {
+      smooth_one_hot(labels, 10, 0.1);
+      FAIL("label " << label << " was accepted");
+    } catch (const Error& e) {
+      CHECK(e.code() == ExitCode::data);
+      CHECK(e.what() ==
+            fmt::format("smooth_one_hot: label {} of sample 1 is outside [0, 10)", label));
+    }
+  }
+  CHECK_THROWS_WITH_AS(smooth_one_hot(zeros({2}), 10, 0.1),
+                       "smooth_one_hot: labels: expected i32, found f32", Error);
+  CHECK_THROWS_WITH_AS(smooth_one_hot(zeros({2}, Dtype::i32), 10, 1.5),
+                       "smooth_one_hot: smoothing: expected 0 to 1, found 1.5", Error);
+  const Tensor z = zeros({2, 4});
+  CHECK_THROWS_WITH_AS(soft_cross_entropy(z, zeros({2, 5})),
+                       "soft_cross_entropy: targets: expected shape (2, 4), found (2, 5)", Error);
+  CHECK_THROWS_WITH_AS(soft_cross_entropy(z, zeros({2, 4}, Dtype::f64)),
+                       "soft_cross_entropy: targets: expected f32 on cpu, found f64 on cpu", Error);
+  CHECK_THROWS_WITH_AS(soft_cross_entropy(zeros({0, 4}), zeros({0, 4})),
+                       "soft_cross_entropy: logits: (0, 4) is empty", Error);
+  CHECK_THROWS_AS(soft_cross_entropy(z, autograd::leaf(z)), Error);
+}
