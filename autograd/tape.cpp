@@ -44,14 +44,15 @@ thread_local bool g_enabled = true;
 thread_local uint64_t g_order = 0;
 
 // Adds g to what meta has collected. g may be shared with other places, so it is adopted but never
-// written to while another reference exists.
+// written to while another reference exists; a leaf, which is added to later, gets memory of its
+// own.
 void collect(Meta& meta, const Tensor& g) {
   Collected& c = meta.collected();
   if (!c.has_grad) {
-    if (c.grad.defined())  // a leaf's own buffer
+    if (c.grad.defined())  // a leaf's own memory
       c.grad.copy_(g);
     else
-      c.grad = g.detach();
+      c.grad = meta.producer ? g.detach() : g.clone();
   } else {
     if (meta.producer && !c.grad.unshared()) c.grad = c.grad.clone();
     kernels::add_into(g.stream(), g, c.grad);

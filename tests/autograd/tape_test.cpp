@@ -41,6 +41,11 @@ TEST_CASE("a gradient that is passed on is not written through another name") {
   backward(test::naive::add(s, test::naive::multiply(x, x)));
   CHECK(grad_of(x).item() == 5);
   CHECK(grad_of(y).item() == 1);
+
+  const Tensor a = leaf(scalar(1)), b = leaf(scalar(1));
+  for (int i = 0; i < 2; ++i) backward(test::naive::add(a, b));  // both get the same dy tensor
+  CHECK(grad_of(a).item() == 2);
+  CHECK(grad_of(b).item() == 2);
 }
 
 TEST_CASE("NoGrad records nothing; a second backward is an error") {
