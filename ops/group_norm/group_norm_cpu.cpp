@@ -124,7 +124,7 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
     sum_chunks(pq, int(batch) * chunks, 2 * c, dw);
     sum_chunks(pq + c, int(batch) * chunks, 2 * c, db);
     if (!dx) return;
-    std::vector<double> p_mean(size_t(batch)), q_mean(size_t(batch));  // of P w and Q w
+    std::vector<double> p_mean(static_cast<size_t>(batch)), q_mean(p_mean);  // of P w and Q w
     for (int64_t u = 0; u < batch * chunks; ++u)
       for (int64_t i = 0; i < c; ++i) {
         p_mean[size_t(u / chunks)] += double(pq[u * 2 * c + i] * wp[i]) / double(tokens * c);
