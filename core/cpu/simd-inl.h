@@ -48,41 +48,51 @@ HWY_INLINE hn::Vec<D> set(D d, double v) {
   return hn::Set(d, static_cast<T>(v));
 }
 
-// erf. float: x P(x^2) / Q(x^2) fitted to relative error 6e-8 on |x| < 3.95, beyond which erf
-// rounds to 1 (4e-7 in float arithmetic). double: the C library's, lane by lane.
-template <class D>
-HWY_INLINE hn::Vec<D> erf(D d, hn::Vec<D> x) {
-  using T = hn::TFromD<D>;
-  if constexpr (std::is_same_v<T, float>) {
-    x = hn::Min(hn::Max(x, set(d, -3.95)), set(d, 3.95));
-    const auto t = hn::Mul(x, x);
-    auto p = set(d, 1.960381896e-08);
-    for (double c : {-1.950907936e-06, 1.438106625e-04, 3.807894615e-03, 5.092342204e-02,
-                     2.025841212e-01, 1.128379104e+00})
-      p = hn::MulAdd(p, t, set(d, c));
-    auto q = set(d, 9.798596737e-04);
-    for (double c : {1.457585414e-02, 1.160950145e-01, 5.128670134e-01, 1.0})
-      q = hn::MulAdd(q, t, set(d, c));
-    return hn::Div(hn::Mul(x, p), q);
-  } else {
-    HWY_ALIGN T lanes[hn::MaxLanes(d)];
-    hn::Store(x, d, lanes);
-    for (size_t i = 0; i < hn::Lanes(d); ++i) lanes[i] = std::erf(lanes[i]);
-    return hn::Load(d, lanes);
-  }
-}
-
 // e^x; relative error about 1e-7 (float), 1e-15 (double).
 template <class D>
 HWY_INLINE hn::Vec<D> exp(D d, hn::Vec<D> x) {
   return hn::Exp(d, x);
 }
 
+// x P(x^2) / Q(x^2) with coefficients from the highest power down, x held within [-limit, limit].
+template <class D>
+HWY_INLINE hn::Vec<D> odd_rational(D d, hn::Vec<D> x, double limit, const double (&p)[6],
+                                   const double (&q)[6]) {
+  x = hn::Min(set(d, limit), hn::Max(set(d, -limit), x));  // in this order x86 keeps NaN
+  const auto t = hn::Mul(x, x);
+  auto top = set(d, p[0]), bottom = set(d, q[0]);
+  for (int i = 1; i < 6; ++i) {
+    top = hn::MulAdd(top, t, set(d, p[i]));
+    bottom = hn::MulAdd(bottom, t, set(d, q[i]));
+  }
+  return hn::Div(hn::Mul(x, top), bottom);
+}
+
+// f(v) of every lane v, for functions that only the C library has in double.
+template <class D, class F>
+HWY_INLINE hn::Vec<D> map_lanes(D d, hn::Vec<D> x, const F& f) {
+  HWY_ALIGN hn::TFromD<D> lanes[hn::MaxLanes(d)];
+  hn::Store(x, d, lanes);
+  for (size_t i = 0; i < hn::Lanes(d); ++i) lanes[i] = f(lanes[i]);
+  return hn::Load(d, lanes);
+}
+
+// The float forms below are minimax fits to f - 1/2 (error 1e-8 and 1e-7; 3e-7 with float rounding)
+// whose limit is one where rounding, with or without fused multiply-add, ends at exactly +-1/2:
+// large arguments give exactly 0 and 1.
+
 // Standard normal distribution function.
 template <class D>
 HWY_INLINE hn::Vec<D> normal_cdf(D d, hn::Vec<D> x) {
-  const auto half = set(d, 0.5);
-  return hn::MulAdd(half, erf(d, hn::Mul(x, set(d, 0.70710678118654752440))), half);
+  if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
+    constexpr double p[] = {2.214532761e-08, 6.356539835e-06, 1.738510680e-04,
+                            4.707261393e-03, 3.437613347e-02, 3.989422216e-01};
+    constexpr double q[] = {1.180213015e-06, 7.510206290e-05, 1.912979990e-03,
+                            2.894010382e-02, 2.528339011e-01, 1.0};
+    return hn::Add(odd_rational(d, x, 5.598, p, q), set(d, 0.5));
+  } else {
+    return map_lanes(d, x, [](double v) { return 0.5 * std::erfc(-v * 0.70710678118654752440); });
+  }
 }
 
 // x times the normal distribution function (the exact GELU).
@@ -91,12 +101,20 @@ HWY_INLINE hn::Vec<D> gelu(D d, hn::Vec<D> x) {
   return hn::Mul(x, normal_cdf(d, x));
 }
 
-// Derivative of gelu.
+// Derivative of gelu: the distribution function plus x times the density.
 template <class D>
 HWY_INLINE hn::Vec<D> gelu_grad(D d, hn::Vec<D> x) {
-  const auto density =
-      hn::Mul(set(d, 0.39894228040143267794), exp(d, hn::Mul(set(d, -0.5), hn::Mul(x, x))));
-  return hn::MulAdd(x, density, normal_cdf(d, x));
+  if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
+    constexpr double p[] = {1.929292738e-07, 3.595594343e-05,  1.922029832e-05,
+                            1.423030671e-02, -3.099586854e-02, 7.978853613e-01};
+    constexpr double q[] = {8.952419342e-06, 1.920363442e-04, 3.523034409e-03,
+                            4.098020671e-02, 2.944940241e-01, 1.0};
+    return hn::Add(odd_rational(d, x, 5.826, p, q), set(d, 0.5));
+  } else {
+    const auto density =
+        hn::Mul(set(d, 0.39894228040143267794), exp(d, hn::Mul(set(d, -0.5), hn::Mul(x, x))));
+    return hn::MulAdd(x, density, normal_cdf(d, x));
+  }
 }
 
 }  // namespace sg::HWY_NAMESPACE
