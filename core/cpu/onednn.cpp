@@ -49,7 +49,11 @@ Ready& cached(const Key& key, const std::function<Ready()>& make) {
   auto it = ready.find(full_key);
   if (it == ready.end()) {
     if (ready.size() >= kMost) ready.clear();
-    it = ready.emplace(full_key, make()).first;
+    try {
+      it = ready.emplace(full_key, make()).first;
+    } catch (const dnnl::error& e) {
+      fail(ExitCode::failure, "oneDNN refuses a product of these sizes: {}", e.message);
+    }
   }
   return it->second;
 }

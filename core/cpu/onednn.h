@@ -21,6 +21,8 @@ class Ready {
         std::initializer_list<std::pair<int, dnnl::memory::desc>> arguments);
   // The memory of each argument, in the order given to the constructor.
   void run(std::initializer_list<const void*> data);
+  // Size of argument i.
+  size_t bytes(size_t i) const { return memories_[i].get_desc().get_size(); }
 
  private:
   dnnl::primitive primitive_;

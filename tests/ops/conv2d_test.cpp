@@ -1,0 +1,122 @@
+#include "ops/conv2d/conv2d.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/naive.h"
+#include "tests/support/op_case.h"
+
+using namespace sg;
+using namespace sg::test;
+
+namespace {
+
+struct Sizes {
+  int64_t batch, height, width, cin, cout, kh, kw;
+  Conv2dGeometry geometry;
+};
+
+OpCase conv_case(const Sizes& s, bool bias) {
+  const Conv2dGeometry g = s.geometry;
+  OpCase test;
+  test.name =
+      fmt::format("x {} x {} x {} x {}, w {} x {} x {}, stride {}, padding {} {} {} {}, bias {}",
+                  s.batch, s.height, s.width, s.cin, s.cout, s.kh, s.kw, g.stride, g.top, g.left,
+                  g.bottom, g.right, bias);
+  test.inputs = {test::random({s.batch, s.height, s.width, s.cin}, 1),
+                 test::random({s.cout, s.kh, s.kw, s.cin}, 2)};
+  if (bias) test.inputs.push_back(test::random({s.cout}, 3));
+  test.op = [=](auto& in) -> std::vector<Tensor> {
+    return {conv2d(in[0], in[1], bias ? in[2] : Tensor(), g)};
+  };
+  test.reference = [=](auto& in) -> std::vector<Tensor> {
+    return {naive::conv2d(in[0], in[1], bias ? in[2] : Tensor(), g.stride, g.top, g.left, g.bottom,
+                          g.right)};
+  };
+  test.terms = std::max(s.kh * s.kw * std::max(s.cin, s.cout), s.batch * s.height * s.width);
+  return test;
+}
+
+}  // namespace
+
+TEST_CASE("conv2d: value and gradients against the naive form") {
+  for (const Sizes& s : {
+           Sizes{2, 9, 8, 3, 5, 3, 3, {2, 1, 1, 1, 1}},  // the stem
+           Sizes{1, 6, 7, 4, 3, 3, 3, {1, 1, 1, 1, 1}},
+           Sizes{2, 8, 8, 2, 3, 4, 4, {4, 0, 0, 0, 0}},  // a merge
+           Sizes{1, 5, 7, 3, 2, 4, 4, {4, 0, 0, 3, 1}},  // a merge of a map that does not divide
+           Sizes{1, 7, 5, 1, 1, 2, 3, {1, 1, 0, 0, 2}},  // asymmetric
+           Sizes{2, 8, 9, 2, 2, 2, 1, {3, 0, 0, 0, 0}},  // elements between windows
+           Sizes{1, 9, 9, 2, 3, 3, 3, {4, 0, 0, 0, 0}},  // and beyond the last one
+           Sizes{3, 1, 1, 7, 17, 1, 1, {1, 0, 0, 0, 0}},
+           Sizes{1, 1, 2, 2, 2, 3, 3, {1, 2, 2, 2, 2}},  // a map smaller than the kernel
+       })
+    for (const bool bias : {false, true}) run(conv_case(s, bias));
+}
+
+TEST_CASE("conv2d: each gradient alone") {
+  for (int only = 0; only < 3; ++only) {
+    OpCase test = conv_case({1, 5, 5, 2, 3, 3, 3, {2, 1, 1, 1, 1}}, true);
+    test.wanted = {only == 0, only == 1, only == 2};
+    run(test);
+  }
+}
+
+// Large enough that windows come in many slices, whose rows of dx overlap: against one product with
+// the whole matrix of windows.
+TEST_CASE("conv2d: slices") {
+  const Conv2dGeometry g{1, 1, 1, 1, 1};
+  const std::vector<Tensor> in{test::random({3, 60, 61, 24}, 1), test::random({8, 3, 3, 24}, 2)};
+  std::vector<Tensor> op, reference;
+  for (const bool naive_form : {false, true}) {
+    const Tensor x = autograd::leaf(in[0]), w = autograd::leaf(in[1]);
+    const Tensor y = naive_form ? naive::conv2d(x, w, {}, 1, 1, 1, 1, 1) : conv2d(x, w, {}, g);
+    autograd::backward({y}, {test::random(y.shape(), 3)});
+    (naive_form ? reference : op) = {y, autograd::grad_of(x), autograd::grad_of(w)};
+  }
+  for (size_t i = 0; i < op.size(); ++i) CHECK(relative_error(op[i], reference[i]) < 1e-11);
+}
+
+TEST_CASE("conv2d: the same bits twice, and nothing allocated the second time") {
+  const Tensor x = test::random({2, 33, 40, 16}, 1).to(Dtype::f32);
+  const Tensor w = test::random({24, 3, 3, 16}, 2).to(Dtype::f32);
+  const Tensor b = test::random({24}, 3).to(Dtype::f32);
+  const auto step = [&] {
+    const std::vector<Tensor> leaves{autograd::leaf(x), autograd::leaf(w), autograd::leaf(b)};
+    const Tensor y = conv2d(leaves[0], leaves[1], leaves[2], {2, 1, 1, 1, 1});
+    autograd::backward({y}, {y.detach()});
+    return std::vector{y.detach(), autograd::grad_of(leaves[0]), autograd::grad_of(leaves[1]),
+                       autograd::grad_of(leaves[2])};
+  };
+  const std::vector<Tensor> first = step();
+  step();
+  const size_t before = Allocator::of({}).stats().system_allocations;
+  const std::vector<Tensor> second = step();
+  CHECK(Allocator::of({}).stats().system_allocations == before);
+  for (size_t i = 0; i < first.size(); ++i)
+    CHECK(to_vector<float>(first[i]) == to_vector<float>(second[i]));
+}
+
+TEST_CASE("conv2d: without images, weights have a gradient of zero") {
+  for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
+    const Tensor w = autograd::leaf(full({3, 2, 2, 5}, 1, dtype));
+    const Tensor y = conv2d(zeros({0, 4, 4, 5}, dtype), w, {}, {2});
+    CHECK(y.shape() == Shape{0, 2, 2, 3});
+    autograd::backward({y}, {y.detach()});
+    CHECK(relative_error(autograd::grad_of(w), zeros({3, 2, 2, 5}, dtype)) == 0);
+  }
+}
+
+TEST_CASE("conv2d: wrong arguments are named") {
+  const Tensor x = zeros({1, 5, 6, 2}), w = zeros({4, 3, 3, 2});
+  CHECK_THROWS_WITH_AS(conv2d(x, zeros({4, 3, 3, 3}), {}, {}),
+                       "conv2d: x: expected shape (1, 5, 6, 3), found (1, 5, 6, 2)", Error);
+  CHECK_THROWS_WITH_AS(conv2d(x, w, zeros({2}), {}), "conv2d: b: expected shape (4), found (2)",
+                       Error);
+  CHECK_THROWS_WITH_AS(conv2d(x, w, {}, {0}), "conv2d: stride: expected at least 1, found 0",
+                       Error);
+  CHECK_THROWS_WITH_AS(conv2d(x, w, {}, {1, 3, 0, 0, 0}),
+                       "conv2d: padding: expected less than the kernel's 3, found 3", Error);
+  CHECK_THROWS_WITH_AS(conv2d(x, zeros({4, 8, 8, 2}), {}, {8, 0, 0, 2, 2}),
+                       "conv2d: a kernel of 8 x 8 does not fit a map of 5 x 6, padded to 7 x 8",
+                       Error);
+}
