@@ -82,12 +82,22 @@ Box source_box(int source_height, int source_width, const Resize& r) {
 }
 
 void Resizer::operator()(const ImageView& source, const Resize& r, uint8_t* out) {
-  const Box used = source_box(source.height, source.width, r);
+  (*this)(source, {0, 0, source.width, source.height}, source.height, source.width, r, out);
+}
+
+void Resizer::operator()(const ImageView& part, const Box& where, int source_height,
+                         int source_width, const Resize& r, uint8_t* out) {
+  const Box used = source_box(source_height, source_width, r);
+  check(part.height == where.height && part.width == where.width && where.left <= used.left &&
+            where.top <= used.top && where.right() >= used.right() &&
+            where.bottom() >= used.bottom(),
+        "resize: the pixels at hand do not cover the window");
   const Box& window = r.window;
-  make_taps(Axis(source.width, r.width, r.filter), r.filter, window.left, window.width, r.flip,
+  make_taps(Axis(source_width, r.width, r.filter), r.filter, window.left, window.width, r.flip,
             columns_);
-  make_taps(Axis(source.height, r.height, r.filter), r.filter, window.top, window.height, false,
+  make_taps(Axis(source_height, r.height, r.filter), r.filter, window.top, window.height, false,
             rows_);
+  for (int& x : columns_.first) x -= where.left;
 
   lanes_.resize(columns_.weights.size() * 4);
   for (size_t i = 0; i < columns_.weights.size(); ++i) {
@@ -96,12 +106,12 @@ void Resizer::operator()(const ImageView& source, const Resize& r, uint8_t* out)
     lanes_[4 * i + 3] = 0;
   }
 
-  const size_t in_bytes = size_t(source.width) * 3, out_bytes = size_t(window.width) * 3;
+  const size_t in_bytes = size_t(part.width) * 3, out_bytes = size_t(window.width) * 3;
   const size_t pitch = out_bytes + kRowSlack;
   narrow_.resize(size_t(used.height) * pitch);
-  const uint8_t* end = source.row(source.height - 1) + in_bytes;
+  const uint8_t* end = part.row(part.height - 1) + in_bytes;
   for (int y = 0; y < used.height; ++y) {
-    const uint8_t* row = source.row(used.top + y);
+    const uint8_t* row = part.row(used.top - where.top + y);
     if (size_t(end - row) < in_bytes + kRowSlack) {
       padded_row_.resize(in_bytes + kRowSlack);
       std::memcpy(padded_row_.data(), row, in_bytes);

@@ -36,6 +36,10 @@ class Resizer {
  public:
   // Writes the window, (window.height, window.width, 3) dense, to `out`.
   void operator()(const ImageView& source, const Resize& resize, uint8_t* out);
+  // The same where only the pixels `where` of a source_height x source_width picture are at hand;
+  // they must include source_box().
+  void operator()(const ImageView& part, const Box& where, int source_height, int source_width,
+                  const Resize& resize, uint8_t* out);
 
  private:
   Taps columns_, rows_;

@@ -10,6 +10,8 @@
 
 #include <jpeglib.h>
 
+#include "data/decode.h"
+
 namespace sg::test {
 
 using data::Image;
@@ -97,6 +99,8 @@ Bytes ppm(const Image& image) {
   bytes.insert(bytes.end(), image.pixels.begin(), image.pixels.end());
   return bytes;
 }
+
+Bytes decode_all(const Bytes& file) { return data::decode(file, "test").pixels; }
 
 Bytes read(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

@@ -27,6 +27,7 @@ Bytes jpeg(const data::Image& image, const JpegOptions& options = {});
 Bytes png(const data::Image& image, bool interlaced = false);
 Bytes ppm(const data::Image& image);
 
+Bytes decode_all(const Bytes& file);  // its pixels
 inline std::string text(const Bytes& b) { return {b.begin(), b.end()}; }
 Bytes read(const std::string& path);
 

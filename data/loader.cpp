@@ -1,0 +1,277 @@
+#include "data/loader.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+namespace sg::data {
+namespace {
+
+constexpr int kReplacements = 100;  // broken samples in a row before giving up
+
+void check_config(const Dataset& dataset, const LoaderConfig& c) {
+  const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
+    if (!ok) fail(ExitCode::usage, "{}: expected {}, found {}", name, expected, found);
+  };
+  require(c.batch_size >= 1, "batch-size", "at least 1", c.batch_size);
+  require(c.workers >= 0 && c.workers <= 1024, "workers", "0 to 1024", c.workers);
+  require(c.prefetch >= 1, "prefetch", "at least 1", c.prefetch);
+  require(c.ranks >= 1 && c.rank >= 0 && c.rank < c.ranks, "rank", "less than the ranks", c.rank);
+  require(c.max_broken_share >= 0 && c.max_broken_share <= 1, "max-broken-share", "0 to 1",
+          c.max_broken_share);
+  c.transform.check();
+  check(dataset.size() < int64_t{UINT32_MAX}, "a dataset of {} samples is too large",
+        dataset.size());
+  if (c.training && dataset.size() < int64_t{c.batch_size} * c.ranks)
+    fail(ExitCode::usage,
+         "batch-size: {} on each of {} ranks needs {} pictures a step, the training set has {}; "
+         "use a smaller batch or fewer ranks",
+         c.batch_size, c.ranks, int64_t{c.batch_size} * c.ranks, dataset.size());
+}
+
+}  // namespace
+
+void shuffle_epoch(uint64_t seed, int64_t epoch, int64_t size, std::vector<uint32_t>& order) {
+  order.resize(size_t(size));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = uint32_t(i);
+  Random random(seed, Purpose::order, uint64_t(epoch));
+  for (size_t i = order.size(); i-- > 1;)
+    std::swap(order[i], order[size_t(random.integer(0, int64_t(i)))]);
+}
+
+Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderConfig config)
+    : dataset_(std::move(dataset)),
+      config_(std::move(config)),
+      own_{Transform(config_.transform), {}} {
+  check_config(*dataset_, config_);
+  const int64_t n = dataset_->size(), b = config_.batch_size, r = config_.ranks;
+  if (config_.training) {
+    batches_ = (n + r - 1) / r / b;
+    samples_ = batches_ * b;
+  } else {
+    samples_ = (n - config_.rank + r - 1) / r;
+    batches_ = (samples_ + b - 1) / b;
+  }
+  // One more than is made ahead: the batch that the caller holds.
+  slots_.resize(size_t(config_.prefetch) + 1);
+  for (Slot& slot : slots_) allocate(slot);
+  try {
+    for (int i = 0; i < config_.workers; ++i) threads_.emplace_back([this] { work(); });
+  } catch (const std::system_error& e) {
+    stop();
+    fail(ExitCode::failure, "workers: {} threads cannot be started: {}; use fewer", config_.workers,
+         e.what());
+  }
+}
+
+Loader::~Loader() { stop(); }
+
+void Loader::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  for (auto& thread : threads_) thread.join();
+}
+
+void Loader::allocate(Slot& slot) const {
+  const int64_t b = config_.batch_size, s = config_.transform.img_size;
+  slot.images = empty({b, s, s, 3}, Dtype::u8);
+  slot.labels = empty({b}, Dtype::i32);
+}
+
+int64_t Loader::items_of(int64_t batch) const {
+  return std::min<int64_t>(config_.batch_size, samples_ - batch * config_.batch_size);
+}
+
+int64_t Loader::sample_at(int64_t position) const {
+  const int64_t i = position * config_.ranks + config_.rank;
+  return config_.training ? int64_t{order_[size_t(i % dataset_->size())]} : i;
+}
+
+void Loader::start_epoch(int64_t epoch, int64_t first_batch) {
+  check(epoch >= 0 && first_batch >= 0 && first_batch <= batches_,
+        "loader: epoch {} cannot start at batch {}; it has {}", epoch, first_batch, batches_);
+  std::unique_lock lock(mutex_);
+  end_ = position_;
+  ready_.wait(lock, [&] { return active_ == 0; });
+  epoch_ = epoch;
+  if (config_.training) shuffle_epoch(config_.seed, epoch, dataset_->size(), order_);
+  batch_ = first_batch;
+  position_ = first_batch * config_.batch_size;
+  end_ = samples_;
+  for (Slot& slot : slots_) {
+    slot.number = -1;
+    if (!slot.images.unshared() || !slot.labels.unshared()) allocate(slot);
+  }
+  work_.notify_all();
+}
+
+void Loader::work() {
+  Scratch scratch{Transform(config_.transform), {}};
+  std::unique_lock lock(mutex_);
+  while (true) {
+    work_.wait(lock, [&] {
+      return stopping_ ||
+             (position_ < end_ && position_ / config_.batch_size < batch_ + config_.prefetch);
+    });
+    if (stopping_) return;
+    const int64_t position = position_;
+    Slot& slot = claim(position);
+    lock.unlock();
+    make(slot, position, scratch);
+    lock.lock();
+    --active_;
+    if (--slot.pending == 0 || active_ == 0) ready_.notify_all();
+  }
+}
+
+// Takes the item at position_; the first of a batch makes its slot ready. The mutex is held.
+Loader::Slot& Loader::claim(int64_t position) {
+  ++position_, ++active_;
+  const int64_t number = position / config_.batch_size;
+  Slot& slot = slot_of(number);
+  if (slot.number != number) {
+    slot.number = number;
+    slot.pending = items_of(number);
+    slot.indices.assign(size_t(slot.pending), -1);
+    slot.broken.clear();
+    slot.error = nullptr;
+  }
+  return slot;
+}
+
+void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
+  const int64_t item = position % config_.batch_size;
+  try {
+    const int64_t sample = sample_at(position);
+    if (try_sample(slot, item, sample, scratch) || !config_.training) return;
+    Random random(config_.seed, Purpose::replacement, uint64_t(epoch_), uint64_t(sample));
+    for (int i = 0; i < kReplacements; ++i)
+      if (try_sample(slot, item, random.integer(0, dataset_->size() - 1), scratch)) return;
+    fail(ExitCode::data, "{}: cannot be read, nor can {} others chosen in its place",
+         dataset_->name(sample), kReplacements);
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    if (slot.error && slot.error_item < item) return;
+    slot.error = std::current_exception(), slot.error_item = item;
+  }
+}
+
+// False where the sample is broken.
+bool Loader::try_sample(Slot& slot, int64_t item, int64_t sample, Scratch& scratch) {
+  const int64_t s = config_.transform.img_size;
+  uint8_t* out = slot.images.data<uint8_t>() + item * s * s * 3;
+  try {
+    const auto source = dataset_->open(sample, scratch.bytes);
+    if (config_.training)
+      scratch.transform.train(*source, config_.seed, epoch_, sample, out);
+    else
+      scratch.transform.eval(*source, out);
+  } catch (const Error& e) {
+    if (e.code() != ExitCode::data) throw;
+    const std::lock_guard lock(mutex_);
+    slot.broken.push_back({item, sample, e.what()});
+    return false;
+  } catch (const std::bad_alloc&) {
+    fail(ExitCode::failure, "{}: out of memory; use fewer workers", dataset_->name(sample));
+  }
+  slot.labels.data<int32_t>()[item] = dataset_->label(sample);
+  slot.indices[size_t(item)] = sample;
+  return true;
+}
+
+bool Loader::next(Batch& batch) {
+  const auto start = std::chrono::steady_clock::now();
+  check(epoch_ >= 0, "loader: next() before start_epoch()");
+  bool found = false;
+  while (!found && batch_ < batches_) {
+    Slot& slot = slot_of(batch_);
+    wait_for(slot, batch_);
+    if (slot.error) std::rethrow_exception(slot.error);
+    report_broken(slot);
+    found = hand_out(slot, batch);
+    // The slot handed out before this one is filled next.
+    if (batch_ > 0) {
+      Slot& old = slot_of(batch_ - 1);
+      if (!old.images.unshared() || !old.labels.unshared()) allocate(old);
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      ++batch_;
+    }
+    work_.notify_all();
+  }
+  batch.waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return found;
+}
+
+void Loader::wait_for(Slot& slot, int64_t batch) {
+  std::unique_lock lock(mutex_);
+  const auto complete = [&] { return slot.number == batch && slot.pending == 0; };
+  if (!threads_.empty()) return ready_.wait(lock, complete);
+  while (!complete()) {
+    const int64_t position = position_;
+    claim(position);
+    lock.unlock();
+    make(slot, position, own_);
+    lock.lock();
+    --active_, --slot.pending;
+  }
+}
+
+// Here and not in the workers, so that log and end do not depend on who was faster.
+void Loader::report_broken(Slot& slot) {
+  std::stable_sort(slot.broken.begin(), slot.broken.end(),
+                   [](const Broken& a, const Broken& b) { return a.item < b.item; });
+  const int64_t n = dataset_->size();
+  const int64_t allowed =
+      std::max(int64_t(config_.max_broken_share * double(n)), std::min<int64_t>(kFewBroken, n / 2));
+  for (const Broken& b : slot.broken) {
+    if (broken_.emplace(b.sample, b.message).second)
+      spdlog::warn("skipped, {} so far: {}", broken_.size(), b.message);
+  }
+  if (int64_t(broken_.size()) <= allowed) return;
+  std::string list;
+  int shown = 0;
+  for (const auto& [sample, message] : broken_) {
+    if (++shown > 20) {
+      list += fmt::format("\n  and {} more", broken_.size() - 20);
+      break;
+    }
+    list += "\n  " + message;
+  }
+  fail(ExitCode::data, "{} of {} pictures are broken, {} are allowed:{}", broken_.size(), n,
+       allowed, list);
+}
+
+// False where no item of the batch is left.
+bool Loader::hand_out(Slot& slot, Batch& batch) {
+  const size_t bytes = slot.images.bytes() / size_t(config_.batch_size);
+  uint8_t* images = slot.images.data<uint8_t>();
+  int32_t* labels = slot.labels.data<int32_t>();
+  size_t kept = 0;
+  for (size_t i = 0; i < slot.indices.size(); ++i) {
+    if (slot.indices[i] < 0) continue;
+    if (kept != i) {
+      std::memcpy(images + kept * bytes, images + i * bytes, bytes);
+      labels[kept] = labels[i], slot.indices[kept] = slot.indices[i];
+    }
+    ++kept;
+  }
+  slot.indices.resize(kept);
+  batch.images = slot.images.slice(0, int64_t(kept));
+  batch.labels = slot.labels.slice(0, int64_t(kept));
+  batch.indices = slot.indices;
+  batch.number = slot.number;
+  return kept > 0;
+}
+
+}  // namespace sg::data

@@ -1,0 +1,126 @@
+// Batches of transformed pictures, made ahead by threads, in an order that depends on nothing but
+// (seed, epoch): the same bits for any number of workers, and for any number of ranks the same
+// samples in each global batch.
+//
+// Training: the order of an epoch is a permutation shared by all ranks; rank r takes the positions
+// r, r + ranks, ...; to make the shares equal the first few samples come again at the end; the last
+// partial batch is dropped. Evaluation: the order of the dataset, each sample once, shares may
+// differ by one, the last batch may be smaller.
+//
+// A sample that cannot be read is logged once and counted. Training replaces it by another, chosen
+// from the seed; evaluation leaves it out. More than a stated share of them ends the run.
+#pragma once
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/tensor.h"
+#include "data/dataset.h"
+#include "data/transforms.h"
+
+namespace sg::data {
+
+struct LoaderConfig {
+  int batch_size = 128;  // of this rank
+  bool training = true;
+  uint64_t seed = 42;
+  int rank = 0, ranks = 1;
+  int workers = 4;   // threads; 0: pictures are made in the caller's thread, inside next()
+  int prefetch = 2;  // batches made ahead
+  // Of the samples of the dataset that may be broken; a few (at most kFewBroken) always may.
+  double max_broken_share = 0.01;
+  TransformConfig transform;
+};
+constexpr int64_t kFewBroken = 10;
+
+struct Batch {
+  Tensor images;                 // u8 (B, img_size, img_size, 3)
+  Tensor labels;                 // i32 (B)
+  std::vector<int64_t> indices;  // of the dataset
+  int64_t number = 0;            // in its epoch; resume with start_epoch(epoch, number + 1)
+  double waited = 0;             // seconds spent in next()
+};
+
+// The samples of a training epoch in order.
+void shuffle_epoch(uint64_t seed, int64_t epoch, int64_t size, std::vector<uint32_t>& order);
+
+class Loader {
+ public:
+  Loader(std::shared_ptr<const Dataset> dataset, LoaderConfig config);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  const Dataset& dataset() const { return *dataset_; }
+  const LoaderConfig& config() const { return config_; }
+  int64_t samples() const { return samples_; }  // of this rank, an epoch
+  int64_t batches() const { return batches_; }  // of this rank, an epoch
+
+  // Workers begin at once, so an early call hides the time of the first batch. What is left of the
+  // epoch before is given up.
+  void start_epoch(int64_t epoch, int64_t first_batch = 0);
+
+  // False at the end of the epoch. The tensors given before are reused unless they are still
+  // referred to elsewhere. Throws what a worker met, at the batch in which it met it.
+  bool next(Batch& batch);
+
+  int64_t broken() const { return int64_t(broken_.size()); }  // different samples so far
+
+ private:
+  struct Broken {
+    int64_t item, sample;
+    std::string message;
+  };
+  // A batch in the making. Item i of the batch is written by one worker.
+  struct Slot {
+    Tensor images, labels;
+    std::vector<int64_t> indices;  // -1: left out
+    std::vector<Broken> broken;
+    std::exception_ptr error;
+    int64_t error_item = 0;
+    int64_t number = -1, pending = 0;
+  };
+  struct Scratch {
+    Transform transform;
+    std::vector<uint8_t> bytes;
+  };
+
+  void stop();
+  void work();
+  void allocate(Slot& slot) const;
+  int64_t items_of(int64_t batch) const;
+  int64_t sample_at(int64_t position) const;
+  Slot& slot_of(int64_t batch) { return slots_[size_t(batch) % slots_.size()]; }
+  Slot& claim(int64_t position);
+  void make(Slot& slot, int64_t position, Scratch& scratch);
+  bool try_sample(Slot& slot, int64_t item, int64_t sample, Scratch& scratch);
+  void wait_for(Slot& slot, int64_t batch);
+  void report_broken(Slot& slot);
+  bool hand_out(Slot& slot, Batch& batch);
+
+  std::shared_ptr<const Dataset> dataset_;
+  LoaderConfig config_;
+  int64_t samples_ = 0, batches_ = 0;
+  int64_t epoch_ = -1;
+  std::vector<uint32_t> order_;
+  std::map<int64_t, std::string> broken_;
+  Scratch own_;  // where there are no workers
+
+  std::mutex mutex_;  // guards what follows, and the counters of the slots
+  std::condition_variable work_, ready_;
+  std::vector<Slot> slots_;
+  int64_t position_ = 0, end_ = 0;  // the next item to make, of this rank's share
+  int64_t batch_ = 0;               // the next batch to hand out
+  int64_t active_ = 0;              // items in the making
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace sg::data

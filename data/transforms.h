@@ -1,0 +1,58 @@
+// From a picture to the img_size x img_size pixels that a network sees. What is drawn at random is
+// a function of (seed, epoch, sample) alone.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/rng.h"
+#include "data/decode.h"
+#include "data/resize.h"
+
+namespace sg::data {
+
+enum class Interpolation { bilinear, bicubic, random };  // random: one or the other, 50/50
+std::string_view name_of(Interpolation interpolation);
+Interpolation parse_interpolation(std::string_view name);  // throws ExitCode::usage
+
+struct TransformConfig {
+  int img_size = 224;
+  // Training: RandomResizedCrop and mirroring.
+  std::array<double, 2> scale{0.08, 1.0};             // share of the area
+  std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  // width / height
+  double hflip = 0.5;                                 // probability
+  Interpolation interpolation = Interpolation::random;
+  // Evaluation: the shorter side becomes floor(img_size / crop_pct), then a central crop.
+  double crop_pct = 0.9;
+  Filter eval_filter = Filter::bicubic;
+
+  void check() const;  // throws ExitCode::usage
+};
+
+// At most ten draws of an area and a ratio that fit; else a central crop of the nearest ratio.
+Box random_resized_crop(int height, int width, const TransformConfig& config, Random& random);
+
+// The crop resized, as one window of the resized picture.
+Resize eval_resize(int height, int width, const TransformConfig& config);
+
+// Holds scratch memory between calls; one a thread.
+class Transform {
+ public:
+  explicit Transform(TransformConfig config);
+  const TransformConfig& config() const { return config_; }
+
+  // Both write (img_size, img_size, 3) dense.
+  void train(Source& source, uint64_t seed, int64_t epoch, int64_t sample, uint8_t* out);
+  void eval(Source& source, uint8_t* out);
+
+ private:
+  TransformConfig config_;
+  Image pixels_;
+  Resizer resizer_;
+};
+
+// One file as evaluation sees it.
+Image load_eval_image(const std::string& path, const TransformConfig& config = {});
+
+}  // namespace sg::data

@@ -1,0 +1,384 @@
+#include "data/loader.h"
+
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <filesystem>
+#include <set>
+#include <sstream>
+
+#include "data/benchmark.h"
+#include "tests/data/pictures.h"
+#include "tests/support/files.h"
+
+using namespace sg;
+using namespace sg::data;
+using test::contains;
+
+namespace {
+
+// n small pictures, some of them broken; can throw something that is not an Error.
+class Pictures final : public Dataset {
+ public:
+  explicit Pictures(int64_t n, std::set<int64_t> broken = {})
+      : size_(n), broken_(std::move(broken)) {
+    class_names_ = {"even", "odd"};
+    for (int i = 0; i < 7; ++i)
+      files_.push_back(test::png(test::scene(20 + i, 30 - i, uint64_t(i))));
+  }
+  int64_t size() const override { return size_; }
+  int label(int64_t i) const override { return int(i % 2); }
+  std::string name(int64_t i) const override { return "picture " + std::to_string(i); }
+  std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override {
+    ++opened;
+    if (i == disaster) throw std::runtime_error("disk on fire");
+    buffer = files_[size_t(i % 7)];
+    if (broken_.contains(i)) buffer.resize(buffer.size() / 2);
+    return open_image(buffer, name(i));
+  }
+
+  mutable std::atomic<int64_t> opened = 0;
+  int64_t disaster = -1;
+
+ private:
+  int64_t size_;
+  std::set<int64_t> broken_;
+  std::vector<test::Bytes> files_;
+};
+
+LoaderConfig config_of(int batch, int workers, bool training = true) {
+  LoaderConfig c;
+  c.batch_size = batch, c.workers = workers, c.training = training;
+  c.transform.img_size = 16;
+  return c;
+}
+
+// What is logged while it lives.
+class Log {
+ public:
+  Log() {
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+        "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)));
+  }
+  ~Log() { spdlog::set_default_logger(before_); }
+  int64_t lines() const {
+    const std::string s = text_.str();
+    return std::count(s.begin(), s.end(), '\n');
+  }
+
+ private:
+  std::ostringstream text_;
+  std::shared_ptr<spdlog::logger> before_ = spdlog::default_logger();
+};
+
+struct Seen {
+  std::vector<std::vector<uint8_t>> images;
+  std::vector<std::vector<int32_t>> labels;
+  std::vector<std::vector<int64_t>> indices;
+  bool operator==(const Seen&) const = default;
+  std::vector<int64_t> samples() const {
+    std::vector<int64_t> all;
+    for (const auto& i : indices) all.insert(all.end(), i.begin(), i.end());
+    return all;
+  }
+};
+
+Seen rest(Loader& loader) {
+  Seen seen;
+  Batch batch;
+  while (loader.next(batch)) {
+    CHECK(batch.images.shape() == Shape{int64_t(batch.indices.size()), 16, 16, 3});
+    CHECK(batch.labels.shape() == Shape{int64_t(batch.indices.size())});
+    seen.images.push_back(to_vector<uint8_t>(batch.images));
+    seen.labels.push_back(to_vector<int32_t>(batch.labels));
+    seen.indices.push_back(batch.indices);
+    for (size_t i = 0; i < batch.indices.size(); ++i)
+      CHECK(seen.labels.back()[i] == batch.indices[i] % 2);
+  }
+  return seen;
+}
+
+Seen run(std::shared_ptr<const Dataset> d, const LoaderConfig& c, int64_t epoch,
+         int64_t first = 0) {
+  Loader loader(std::move(d), c);
+  loader.start_epoch(epoch, first);
+  return rest(loader);
+}
+
+std::vector<int64_t> sorted(std::vector<int64_t> v) {
+  std::sort(v.begin(), v.end());
+  return v;
+}
+
+std::vector<int64_t> numbers_to(int64_t n) {
+  std::vector<int64_t> v;
+  for (int64_t i = 0; i < n; ++i) v.push_back(i);
+  return v;
+}
+
+}  // namespace
+
+TEST_CASE("the same bits for any number of workers, and other orders in other epochs") {
+  const Log log;
+  const auto d = std::make_shared<Pictures>(50, std::set<int64_t>{7, 31});
+  for (const bool training : {true, false}) {
+    const Seen one = run(d, config_of(8, 0, training), 3);
+    for (int workers : {1, 3}) CHECK(run(d, config_of(8, workers, training), 3) == one);
+    LoaderConfig far = config_of(8, 2, training);
+    far.prefetch = 5;
+    CHECK(run(d, far, 3) == one);
+    CHECK((run(d, config_of(8, 1, training), 4) == one) != training);
+    LoaderConfig other_seed = config_of(8, 1, training);
+    other_seed.seed = 1;
+    CHECK((run(d, other_seed, 3) == one) != training);
+  }
+}
+
+TEST_CASE("training takes each sample once and drops the last partial batch") {
+  const auto d = std::make_shared<Pictures>(50);
+  Loader loader(d, config_of(8, 2));
+  CHECK(loader.batches() == 6);
+  loader.start_epoch(0);
+  const auto samples = rest(loader).samples();
+  CHECK(samples.size() == 48);
+  CHECK(std::set<int64_t>(samples.begin(), samples.end()).size() == 48);
+}
+
+TEST_CASE("a run resumed at batch k sees the same batches") {
+  const Log log;
+  const auto d = std::make_shared<Pictures>(40, std::set<int64_t>{5});
+  const Seen all = run(d, config_of(6, 2), 1);
+  REQUIRE(all.images.size() == 6);
+  for (int64_t k = 0; k <= 6; ++k) {
+    const Seen part = run(d, config_of(6, 3), 1, k);
+    REQUIRE(int64_t(part.images.size()) == 6 - k);
+    CHECK(std::equal(part.images.begin(), part.images.end(), all.images.begin() + k));
+    CHECK(std::equal(part.indices.begin(), part.indices.end(), all.indices.begin() + k));
+  }
+}
+
+TEST_CASE("ranks share an epoch: each sample once in training, the same global batches") {
+  const auto d = std::make_shared<Pictures>(48);
+  const auto alone = run(d, config_of(12, 1), 2).indices;
+  for (int ranks : {2, 3, 4}) {
+    std::vector<std::vector<int64_t>> global(alone.size());
+    std::vector<int64_t> all;
+    for (int rank = 0; rank < ranks; ++rank) {
+      LoaderConfig c = config_of(12 / ranks, 1);
+      c.rank = rank, c.ranks = ranks;
+      const Seen seen = run(d, c, 2);
+      REQUIRE(seen.indices.size() == alone.size());
+      for (size_t b = 0; b < alone.size(); ++b)
+        global[b].insert(global[b].end(), seen.indices[b].begin(), seen.indices[b].end());
+      const auto mine = seen.samples();
+      all.insert(all.end(), mine.begin(), mine.end());
+    }
+    CHECK(sorted(all) == numbers_to(48));
+    for (size_t b = 0; b < alone.size(); ++b) CHECK(sorted(global[b]) == sorted(alone[b]));
+  }
+}
+
+TEST_CASE("where the ranks do not divide the set, all have as many batches") {
+  // 8 ranks of 1,281,167 samples: 160,146 each, 1251 batches of 128 (here a thousandth of it).
+  const auto d = std::make_shared<Pictures>(1281);
+  std::set<int64_t> different;
+  for (int rank = 0; rank < 8; ++rank) {
+    LoaderConfig c = config_of(23, 0);
+    c.rank = rank, c.ranks = 8;
+    Loader loader(d, c);
+    CHECK(loader.batches() == 7);  // ceil(1281 / 8) = 161 = 7 * 23
+    loader.start_epoch(0);
+    Batch batch;
+    while (loader.next(batch)) different.insert(batch.indices.begin(), batch.indices.end());
+  }
+  CHECK(different.size() == 1281);
+}
+
+TEST_CASE("evaluation counts each sample once on any number of ranks, in order") {
+  const auto d = std::make_shared<Pictures>(29);
+  for (int ranks : {1, 2, 3, 8, 40}) {
+    std::vector<int64_t> all;
+    for (int rank = 0; rank < ranks; ++rank) {
+      LoaderConfig c = config_of(5, 2, false);
+      c.rank = rank, c.ranks = ranks;
+      const auto mine = run(d, c, 0).samples();
+      CHECK(std::is_sorted(mine.begin(), mine.end()));
+      all.insert(all.end(), mine.begin(), mine.end());
+    }
+    CHECK(sorted(all) == numbers_to(29));
+  }
+}
+
+TEST_CASE("broken pictures: replaced in training, left out in evaluation, counted once") {
+  const Log log;
+  const auto d = std::make_shared<Pictures>(30, std::set<int64_t>{0, 1, 2, 17});
+  Loader train(d, config_of(10, 2));
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    train.start_epoch(epoch);
+    const auto samples = rest(train).samples();
+    CHECK(samples.size() == 30);
+    for (int64_t s : samples) CHECK((s > 2 && s != 17));
+    CHECK(train.broken() == 4);
+  }
+  CHECK(log.lines() == 4);
+  Loader eval(d, config_of(3, 2, false));  // the whole first batch is broken
+  eval.start_epoch(0);
+  const auto samples = rest(eval).samples();
+  CHECK(samples.size() == 26);
+  CHECK(samples[0] == 3);
+}
+
+TEST_CASE("too many broken pictures end the run and are named, wherever the workers are") {
+  const Log log;
+  std::set<int64_t> broken;
+  for (int64_t i = 0; i < 300; i += 10) broken.insert(i);
+  const auto d = std::make_shared<Pictures>(300, broken);
+  std::set<int64_t> ended_at;
+  for (int workers : {0, 1, 4}) {
+    Loader loader(d, config_of(8, workers, false));
+    loader.start_epoch(0);
+    Batch batch;
+    const std::string error = test::error_of(ExitCode::data, [&] {
+      while (loader.next(batch)) {
+      }
+    });
+    CHECK(contains(error, "of 300 pictures are broken, 10 are allowed"));
+    CHECK(contains(error, "picture 100: "));
+    ended_at.insert(batch.number);
+    test::error_of(ExitCode::data, [&] { loader.next(batch); });
+  }
+  CHECK(ended_at.size() == 1);
+  LoaderConfig patient = config_of(8, 2, false);
+  patient.max_broken_share = 0.1;
+  CHECK(run(d, patient, 0).samples().size() == 270);
+}
+
+TEST_CASE("a file deleted during the run is one more broken picture") {
+  const Log log;
+  const test::TemporaryFolder dir;
+  std::filesystem::create_directories(dir / "train/a");
+  for (int i = 0; i < 12; ++i)
+    test::put(dir / ("train/a/" + std::to_string(i) + ".png"),
+              test::text(test::png(test::scene(16, 16, uint64_t(i)))));
+  std::shared_ptr<const Dataset> d = open_dataset(dir.path().string(), Split::train);
+  Loader loader(d, config_of(4, 2));
+  Batch batch;
+  loader.start_epoch(0);
+  while (loader.next(batch)) {
+  }
+  std::filesystem::remove(d->name(5));
+  loader.start_epoch(1);
+  int64_t samples = 0;
+  while (loader.next(batch)) samples += int64_t(batch.indices.size());
+  CHECK(samples == 12);
+  CHECK(loader.broken() == 1);
+}
+
+TEST_CASE("what is not a broken picture reaches the caller, at its batch") {
+  for (int workers : {0, 1, 3}) {
+    auto d = std::make_shared<Pictures>(40);
+    d->disaster = 13;
+    Loader loader(d, config_of(4, workers, false));
+    loader.start_epoch(0);
+    Batch batch;
+    for (int i = 0; i < 3; ++i) CHECK(loader.next(batch));
+    CHECK_THROWS_WITH(loader.next(batch), "disk on fire");
+    CHECK_THROWS_WITH(loader.next(batch), "disk on fire");
+  }
+}
+
+TEST_CASE("buffers are reused, but never while someone refers to them") {
+  const auto d = std::make_shared<Pictures>(64);
+  Loader loader(d, config_of(8, 2));
+  Batch batch;
+  std::set<const void*> buffers;
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    loader.start_epoch(epoch);
+    while (loader.next(batch)) buffers.insert(batch.images.raw());
+  }
+  // Three slots; the later starts find one of them in use and take another.
+  CHECK(buffers.size() <= 5);
+
+  std::vector<Batch> kept(6);
+  std::vector<std::vector<uint8_t>> copies;
+  loader.start_epoch(7);
+  for (Batch& b : kept) {
+    REQUIRE(loader.next(b));
+    copies.push_back(to_vector<uint8_t>(b.images));
+  }
+  loader.start_epoch(8);
+  while (loader.next(batch)) {
+  }
+  for (size_t i = 0; i < kept.size(); ++i) CHECK(to_vector<uint8_t>(kept[i].images) == copies[i]);
+}
+
+TEST_CASE("a steady run asks the system for no tensor memory") {
+  const auto d = std::make_shared<Pictures>(64);
+  Loader loader(d, config_of(8, 2));
+  Batch batch;
+  const auto allocations = [] { return Allocator::of({}).stats().system_allocations; };
+  loader.start_epoch(0);
+  while (loader.next(batch)) {
+  }
+  loader.start_epoch(1);
+  loader.next(batch);
+  const size_t before = allocations();
+  while (loader.next(batch)) {
+  }
+  for (int epoch = 2; epoch < 5; ++epoch) {
+    loader.start_epoch(epoch);
+    while (loader.next(batch)) {
+    }
+  }
+  CHECK(allocations() == before);
+}
+
+TEST_CASE("it may be destroyed or started again at any time") {
+  const auto d = std::make_shared<Pictures>(64);
+  for (int taken = 0; taken < 6; ++taken)
+    for (int workers : {0, 3}) {
+      Loader loader(d, config_of(4, workers));
+      Batch batch;
+      for (int restart = 0; restart < 3; ++restart) {
+        loader.start_epoch(restart);
+        for (int i = 0; i < taken; ++i) CHECK(loader.next(batch));
+      }
+      loader.start_epoch(0);
+    }
+  Loader never_started(d, config_of(4, 2));
+}
+
+TEST_CASE("settings that cannot work are refused") {
+  const auto d = std::make_shared<Pictures>(10);
+  const auto refused = [&](auto change) {
+    LoaderConfig c = config_of(4, 0);
+    change(c);
+    return test::error_of(ExitCode::usage, [&] { Loader(d, c); });
+  };
+  CHECK(contains(refused([](auto& c) { c.batch_size = 11; }), "the training set has 10"));
+  CHECK(contains(refused([](auto& c) { c.ranks = 3; }), "12 pictures a step"));
+  CHECK(contains(refused([](auto& c) { c.batch_size = 0; }), "batch-size"));
+  CHECK(contains(refused([](auto& c) { c.workers = -1; }), "workers"));
+  CHECK(contains(refused([](auto& c) { c.rank = 1; }), "rank"));
+  CHECK(contains(refused([](auto& c) { c.max_broken_share = 2; }), "max-broken-share"));
+  Loader loader(d, config_of(4, 0));
+  Batch batch;
+  test::error_of(ExitCode::failure, [&] { loader.next(batch); });
+  test::error_of(ExitCode::failure, [&] { loader.start_epoch(0, 3); });
+  Loader larger_than_set(d, config_of(11, 0, false));  // fine in evaluation
+}
+
+TEST_CASE("the benchmark counts what it does") {
+  const Pictures d(20, {3});
+  TransformConfig config;
+  config.img_size = 16;
+  const LoaderSpeed speed = benchmark_loader(d, config, 0.02, 3);
+  CHECK(speed.images >= 20);
+  CHECK(speed.broken >= 1);
+  CHECK(speed.images + speed.broken == d.opened);
+  CHECK(speed.slowest <= speed.images_per_second);
+  CHECK(speed.images_per_second <= speed.fastest);
+}

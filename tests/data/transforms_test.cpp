@@ -1,0 +1,162 @@
+#include "data/transforms.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "core/safetensors.h"
+#include "tests/data/pictures.h"
+#include "tests/support/files.h"
+
+using namespace sg;
+using namespace sg::data;
+
+TEST_CASE("golden: the evaluation chain from JPEG to pixels, byte for byte") {
+  if (!test::have_shared("golden/eval_chain/expected.safetensors")) return;
+  const std::string root = std::string(SG_SHARED_DIR) + "/golden/eval_chain/";
+  const auto file = Safetensors::open(root + "expected.safetensors");
+  TransformConfig config;
+  config.crop_pct = std::stod(file.metadata().at("crop_pct"));
+  config.img_size = std::stoi(file.metadata().at("size"));
+  config.eval_filter =
+      file.metadata().at("filter") == "bicubic" ? Filter::bicubic : Filter::bilinear;
+  for (const auto& name : file.names()) {
+    INFO(name);
+    CHECK(load_eval_image(root + name, config).pixels == to_vector<uint8_t>(file.tensor(name)));
+  }
+  CHECK(file.names().size() >= 4);
+}
+
+TEST_CASE("evaluation: sizes truncate, offsets round half to even") {
+  const auto of = [](int h, int w, TransformConfig c = {}) { return eval_resize(h, w, c); };
+  CHECK(of(375, 500).height == 248);
+  CHECK(of(375, 500).width == 330);  // 330.67
+  CHECK(of(500, 375).height == 330);
+  CHECK(of(375, 500).window == Box{53, 12, 224, 224});
+  // Halves: (249 - 224) / 2 = 12.5 and (251 - 224) / 2 = 13.5.
+  CHECK(of(1000, 1006).width == 249);
+  CHECK(of(1000, 1006).window.left == 12);
+  CHECK(of(1000, 1013).width == 251);
+  CHECK(of(1000, 1013).window.left == 14);
+  CHECK(of(248, 248).window == Box{12, 12, 224, 224});
+  TransformConfig big;
+  big.img_size = 384, big.crop_pct = 1.0;
+  CHECK(of(500, 500, big).width == 384);
+  CHECK(of(500, 500, big).window == Box{0, 0, 384, 384});
+  TransformConfig imagenet_default;
+  imagenet_default.crop_pct = 0.875;
+  CHECK(of(300, 300, imagenet_default).height == 256);
+}
+
+TEST_CASE("evaluation of a strip a million pixels long takes a window's time") {
+  Image strip = test::noise(1, 1'000'000);
+  const auto source = open_pixels(strip.pixels.data(), 1, 1'000'000, 3);
+  Image out;
+  out.reset(224, 224);
+  Transform({}).eval(*source, out.pixels.data());
+}
+
+TEST_CASE("crops have the areas and ratios of the recipe, and lie inside") {
+  const TransformConfig config;
+  Random random(3, Purpose::test);
+  const int h = 400, w = 500, n = 20000;
+  double area = 0, log_ratio = 0;
+  int lowest = h, rightmost = 0;
+  for (int i = 0; i < n; ++i) {
+    const Box b = random_resized_crop(h, w, config, random);
+    REQUIRE((b.left >= 0 && b.top >= 0 && b.right() <= w && b.bottom() <= h));
+    const double share = double(b.width) * b.height / (h * w), ratio = double(b.width) / b.height;
+    CHECK(share > 0.075);
+    CHECK(ratio > 0.74);
+    CHECK(ratio < 1.35);
+    area += share, log_ratio += std::log(ratio);
+    lowest = std::min(lowest, b.top), rightmost = std::max(rightmost, b.right());
+  }
+  // The same rule simulated with NumPy, 10^7 draws: mean share 0.45340 (deviation 0.227), mean log
+  // ratio 0.02806 (deviation 0.163). Five standard errors of n draws.
+  CHECK(std::abs(area / n - 0.45340) < 5 * 0.227 / std::sqrt(n));
+  CHECK(std::abs(log_ratio / n - 0.02806) < 5 * 0.163 / std::sqrt(n));
+  CHECK(lowest == 0);
+  CHECK(rightmost == w);
+}
+
+TEST_CASE("a picture that no crop fits gets the central one of the nearest ratio") {
+  const TransformConfig config;
+  Random random(3, Purpose::test);
+  for (int i = 0; i < 20; ++i) {
+    // 10 x 1000: an area of at least 0.08 never fits.
+    CHECK(random_resized_crop(1000, 10, config, random) == Box{0, 493, 10, 13});
+    CHECK(random_resized_crop(10, 1000, config, random) == Box{493, 0, 13, 10});
+  }
+  for (const auto& [h, w] : {std::pair{1, 1}, {1, 2}, {2, 1}, {1, 60000}, {3, 2}})
+    for (int i = 0; i < 100; ++i) {
+      const Box b = random_resized_crop(h, w, config, random);
+      CHECK((b.width >= 1 && b.height >= 1 && b.right() <= w && b.bottom() <= h));
+    }
+}
+
+TEST_CASE("a sample is a function of seed, epoch and index; flips and filters are even") {
+  const Image picture = test::scene(60, 60);
+  TransformConfig config;
+  config.img_size = 32;
+  const auto make = [&](TransformConfig c, uint64_t seed, int64_t epoch, int64_t index) {
+    std::vector<uint8_t> out(32 * 32 * 3);
+    Transform(c).train(*open_pixels(picture.pixels.data(), 60, 60, 3), seed, epoch, index,
+                       out.data());
+    return out;
+  };
+  const auto first = make(config, 1, 2, 3);
+  CHECK(make(config, 1, 2, 3) == first);
+  CHECK(make(config, 2, 2, 3) != first);
+  CHECK(make(config, 1, 3, 3) != first);
+  CHECK(make(config, 1, 2, 4) != first);
+
+  TransformConfig plain = config;
+  plain.hflip = 0;
+  std::map<Interpolation, int> filters;
+  int flipped = 0;
+  const int n = 400;
+  for (int i = 0; i < n; ++i) {
+    TransformConfig linear = plain, cubic = plain;
+    linear.interpolation = Interpolation::bilinear, cubic.interpolation = Interpolation::bicubic;
+    const auto any = make(plain, 1, 0, i);
+    filters[any == make(cubic, 1, 0, i) ? Interpolation::bicubic : Interpolation::bilinear]++;
+    if (any != make(cubic, 1, 0, i)) CHECK(any == make(linear, 1, 0, i));
+    flipped += make(config, 1, 0, i) != any;
+  }
+  // Five standard deviations of a fair coin: 5 * sqrt(400) / 2 = 50.
+  CHECK(std::abs(filters[Interpolation::bicubic] - n / 2) < 50);
+  CHECK(std::abs(flipped - n / 2) < 50);
+}
+
+TEST_CASE("training pixels are crop, resize, mirror of the whole decoded picture") {
+  const Image picture = test::scene(90, 121);
+  const auto bytes = test::jpeg(picture);
+  const Image all = decode(bytes, "a");
+  TransformConfig config;
+  config.img_size = 48, config.hflip = 1, config.interpolation = Interpolation::bicubic;
+  Resizer resizer;
+  for (int i = 0; i < 50; ++i) {
+    std::vector<uint8_t> out(48 * 48 * 3), expected(out.size());
+    Transform(config).train(*open_image(bytes, "a"), 7, 1, i, out.data());
+    Random random(7, Purpose::crop, 1, uint64_t(i));
+    const Box box = random_resized_crop(90, 121, config, random);
+    resizer(all.view().crop(box), Resize::whole(48, 48, Filter::bicubic, true), expected.data());
+    CHECK(out == expected);
+  }
+}
+
+TEST_CASE("settings that make no sense are refused by name") {
+  const auto refused = [](auto change) {
+    TransformConfig config;
+    change(config);
+    return test::error_of(ExitCode::usage, [&] { Transform{config}; });
+  };
+  CHECK(test::contains(refused([](auto& c) { c.scale = {0.5, 0.1}; }), "scale"));
+  CHECK(test::contains(refused([](auto& c) { c.ratio = {0, 1}; }), "ratio"));
+  CHECK(test::contains(refused([](auto& c) { c.crop_pct = 1.5; }), "crop-pct"));
+  CHECK(test::contains(refused([](auto& c) { c.hflip = NAN; }), "hflip"));
+  CHECK(test::contains(refused([](auto& c) { c.img_size = 0; }), "img-size"));
+  test::error_of(ExitCode::usage, [] { parse_interpolation("nearest"); });
+  CHECK(parse_interpolation("random") == Interpolation::random);
+}
