@@ -1,0 +1,121 @@
+#include "nn/layers.h"
+
+#include "nn/trace.h"
+#include "ops/depthwise3x3/depthwise3x3.h"
+#include "ops/group_norm/group_norm.h"
+#include "ops/layer_norm/layer_norm.h"
+#include "ops/linear/linear.h"
+
+namespace sg::nn {
+namespace {
+
+Parameter* add_vector(const Scope& scope, const std::string& name, int64_t n, Init init) {
+  return scope.add({{name, {n}, Layout::same, init}}, {n});
+}
+
+int64_t size_of(const Parameter* p) { return p->shape.numel(); }
+
+}  // namespace
+
+Linear::Linear(const Scope& scope, const std::vector<Output>& outputs, int64_t in) {
+  std::vector<Part> weights, biases;
+  int64_t out = 0;
+  for (const Output& o : outputs) {
+    weights.push_back({o.name + ".weight", {o.size, in}, Layout::same, Init::linear});
+    biases.push_back({o.name + ".bias", {o.size}, Layout::same, Init::zeros});
+    out += o.size;
+    name_ += (name_.empty() ? "" : "|") + o.name;
+  }
+  name_ = scope.name(name_);
+  w_ = scope.add(weights, {out, in});
+  b_ = scope.add(biases, {out});
+}
+
+Tensor Linear::operator()(const Tensor& x) const {
+  const Tensor y = linear(x, w_->value, b_->value);
+  trace(name_, "linear", y, size_of(w_) + size_of(b_), double(y.numel()) * double(x.dim(-1)));
+  return y;
+}
+
+LayerNorm::LayerNorm(const Scope& scope, const std::string& name, int64_t channels, float eps,
+                     Activation act)
+    : name_(scope.name(name)),
+      w_(add_vector(scope, name + ".weight", channels, Init::ones)),
+      b_(add_vector(scope, name + ".bias", channels, Init::zeros)),
+      eps_(eps),
+      act_(act) {}
+
+Tensor LayerNorm::operator()(const Tensor& x) const {
+  const Tensor y = layer_norm(x, w_->value, b_->value, eps_, act_);
+  trace(name_, act_ == Activation::gelu ? "layer_norm+gelu" : "layer_norm", y,
+        size_of(w_) + size_of(b_), 0);
+  return y;
+}
+
+ConvNorm::ConvNorm(const Scope& scope, const std::string& name, Kind kind, int64_t in, int64_t out,
+                   int stride, Activation act)
+    : name_(scope.name(name)), kind_(kind), stride_(stride), act_(act) {
+  const std::string weight = name + ".c.weight";
+  switch (kind) {
+    case Kind::conv3x3:
+      c_ = scope.add({{weight, {out, in, 3, 3}, Layout::conv, Init::conv}}, {out, 3, 3, in});
+      break;
+    case Kind::conv1x1:
+      c_ = scope.add({{weight, {out, in, 1, 1}, Layout::same, Init::conv}}, {out, in});
+      break;
+    case Kind::depthwise3x3:
+      check(in == out, "{}: a depthwise convolution keeps its {} channels, {} were asked", name_,
+            in, out);
+      c_ = scope.add({{weight, {out, 1, 3, 3}, Layout::depthwise, Init::conv}}, {3, 3, out});
+      break;
+  }
+  w_ = add_vector(scope, name + ".bn.weight", out, Init::ones);
+  b_ = add_vector(scope, name + ".bn.bias", out, Init::zeros);
+}
+
+Tensor ConvNorm::operator()(const Tensor& x) const {
+  Tensor y;
+  double taps = 9;
+  switch (kind_) {
+    case Kind::conv3x3:
+      y = conv2d(x, c_->value, {}, {stride_, 1, 1, 1, 1});
+      taps *= double(x.dim(-1));
+      break;
+    case Kind::conv1x1:
+      y = linear(x, c_->value, {});
+      taps = double(x.dim(-1));
+      break;
+    case Kind::depthwise3x3:
+      y = depthwise3x3(x, c_->value, {}, stride_);
+      break;
+  }
+  constexpr const char* kKinds[] = {"conv3x3", "conv1x1", "depthwise3x3"};
+  trace(name_ + ".c", kKinds[int(kind_)], y, size_of(c_), taps * double(y.numel()));
+  y = group_norm(y, w_->value, b_->value, 1e-5f, act_);
+  trace(name_ + ".bn", act_ == Activation::gelu ? "group_norm+gelu" : "group_norm", y,
+        size_of(w_) + size_of(b_), 0);
+  return y;
+}
+
+MergeConv::MergeConv(const Scope& scope, const std::string& name, int64_t channels, int s)
+    : name_(scope.name(name)),
+      s_(s),
+      w_(scope.add({{name + ".weight", {channels, channels, s, s}, Layout::conv, Init::conv}},
+                   {channels, s, s, channels})),
+      b_(add_vector(scope, name + ".bias", channels, Init::zeros)) {}
+
+Tensor MergeConv::operator()(const Tensor& x) const {
+  const auto missing = [&](int64_t n) { return int((s_ - n % s_) % s_); };
+  const Tensor y =
+      conv2d(x, w_->value, b_->value, {s_, 0, 0, missing(x.dim(1)), missing(x.dim(2))});
+  trace(name_, "merge_conv", y, size_of(w_) + size_of(b_),
+        double(y.numel()) * double(s_ * s_ * x.dim(-1)));
+  return y;
+}
+
+DepthwiseWeights::DepthwiseWeights(const Scope& scope, const std::string& name, int64_t channels)
+    : w(scope.add({{name + ".weight", {channels, 1, 3, 3}, Layout::depthwise, Init::conv}},
+                  {3, 3, channels})),
+      b(add_vector(scope, name + ".bias", channels, Init::zeros)) {}
+
+}  // namespace sg::nn

@@ -1,0 +1,205 @@
+#include "nn/parameters.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/cpu/parallel.h"
+#include "core/rng.h"
+
+namespace sg::nn {
+namespace {
+
+constexpr int64_t kAlign = 16;  // elements: parameters start on their own cache line
+
+// Copies between a part (here) and its official form. `here` and `official` are CPU tensors of one
+// dtype, and index(i) is the place here of official element i.
+std::function<int64_t(int64_t)> place_of_official(const Part& part) {
+  const Shape& s = part.official;
+  switch (part.layout) {
+    case Layout::same:
+      return [](int64_t i) { return i; };
+    case Layout::conv: {
+      const int64_t in = s[1], area = s[2] * s[3];
+      return [=](int64_t i) {
+        const int64_t k = i % area, c = i / area % in, o = i / area / in;
+        return (o * area + k) * in + c;
+      };
+    }
+    case Layout::depthwise: {
+      const int64_t c = s[0], area = s[2] * s[3];
+      return [=](int64_t i) { return i % area * c + i / area; };
+    }
+  }
+  fail(ExitCode::failure, "parameter {}: unknown layout", part.name);
+}
+
+// Row 0, column 1 of 64 channels begins .8415 at 0, .5403 at 16, 0 at 32, 1 at 48: the first half
+// encodes the column, the second the row; sines, then cosines.
+void fill_position(double* values, const Shape& shape) {
+  const int64_t c = shape[2], quarter = c / 4;
+  const int64_t side = int64_t(std::lround(std::sqrt(double(shape[1]))));
+  check(side * side == shape[1] && c % 4 == 0,
+        "position table {}: expected a square number of rows and channels divisible by 4",
+        shape.str());
+  for (int64_t n = 0; n < shape[1]; ++n)
+    for (int64_t i = 0; i < c; ++i) {
+      const double place = double(i < c / 2 ? n % side : n / side);
+      const double omega = std::pow(10000.0, -double(i % quarter) / double(quarter));
+      values[n * c + i] = i % (c / 2) < quarter ? std::sin(place * omega) : std::cos(place * omega);
+    }
+}
+
+Tensor initial_value(const Part& part, uint64_t seed, size_t index) {
+  Tensor t = zeros(part.official, Dtype::f64);
+  const auto normal = [&](double std) {
+    Random random(seed, Purpose::init, index);
+    for (double& v : t.span<double>()) v = std * random.normal();
+  };
+  switch (part.init) {
+    case Init::zeros:
+      break;
+    case Init::ones:
+      t.fill_(1);
+      break;
+    case Init::linear:
+      normal(0.02);
+      break;
+    case Init::conv: {
+      const Shape& s = part.official;
+      const int64_t groups = part.layout == Layout::depthwise ? s[0] : 1;
+      normal(std::sqrt(2.0 / double(s[2] * s[3] * s[0] / groups)));
+      break;
+    }
+    case Init::position:
+      fill_position(t.data<double>(), part.official);
+      break;
+  }
+  return t;
+}
+
+}  // namespace
+
+bool decays(const Part& part) { return part.official.size() > 1; }
+
+Parameter* ParameterStore::add(std::vector<Part> parts, Shape shape) {
+  check(!values_.defined(), "parameters: {} is declared after allocate()", parts.at(0).name);
+  const size_t index = parameters_.size();
+  int64_t offset = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const bool fresh = places_.emplace(parts[i].name, Place{index, i, offset}).second;
+    check(fresh, "parameters: {} is declared twice", parts[i].name);
+    names_.push_back(parts[i].name);
+    offset += parts[i].official.numel();
+  }
+  check(offset == shape.numel(), "parameters: the parts of {} hold {} elements, {} was declared",
+        parts[0].name, offset, shape.str());
+  parameters_.push_back({std::move(parts), shape, 0, {}});
+  return &parameters_.back();
+}
+
+void ParameterStore::allocate(Dtype dtype, Device device) {
+  int64_t total = 0;
+  for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p) {
+    p->offset = total;
+    total += (p->shape.numel() + kAlign - 1) / kAlign * kAlign;
+  }
+  grads_ = zeros({total}, dtype, device);
+  use_values(zeros({total}, dtype, device));
+}
+
+void ParameterStore::use_values(const Tensor& flat) {
+  check_shape("parameters", "values", flat, grads_.shape());
+  check_like("parameters", "values", flat, grads_);
+  values_ = flat;
+  for (Parameter& p : parameters_) {
+    const auto view = [&](const Tensor& t) {
+      return t.slice(p.offset, p.offset + p.shape.numel()).view(p.shape);
+    };
+    p.value = autograd::leaf(view(values_), view(grads_));
+  }
+}
+
+void ParameterStore::initialize(uint64_t seed) {
+  const int64_t n = int64_t(names_.size());
+  // One parameter is one stream of random numbers, so any number of threads gives the same values.
+  parallel_for(n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const std::string& name = names_[size_t(i)];
+      set(values_, name, initial_value(part(name), seed, size_t(i)));
+    }
+  });
+}
+
+void ParameterStore::clear_grads() {
+  for (const Parameter& p : parameters_) autograd::clear_grad(p.value);
+}
+
+void ParameterStore::complete_grads() {
+  for (const Parameter& p : parameters_)
+    if (!autograd::grad_of(p.value).defined())
+      grads_.slice(p.offset, p.offset + p.shape.numel()).zero_();
+}
+
+std::vector<AdamWSegment> ParameterStore::segments() const {
+  std::vector<AdamWSegment> result;
+  for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p) {
+    int64_t begin = p->offset;
+    for (const Part& part : p->parts) {
+      const int64_t end = begin + part.official.numel();
+      result.push_back({begin, end, 1.0, decays(part) ? 1.0 : 0.0});
+      begin = end;
+    }
+  }
+  return result;
+}
+
+const ParameterStore::Place& ParameterStore::place(const std::string& name) const {
+  const auto it = places_.find(name);
+  check(it != places_.end(), "parameters: the model has no tensor named '{}'", name);
+  return it->second;
+}
+
+const Part& ParameterStore::part(const std::string& name) const {
+  const Place& p = place(name);
+  return parameters_[p.parameter].parts[p.part];
+}
+
+int64_t ParameterStore::count() const {
+  int64_t n = 0;
+  for (const Parameter& p : parameters_) n += p.shape.numel();
+  return n;
+}
+
+Tensor ParameterStore::get(const Tensor& flat, const std::string& name) const {
+  const Place& at = place(name);
+  const Part& p = part(name);
+  const Tensor official = empty(p.official, flat.dtype());
+  const auto index = place_of_official(p);
+  const int64_t offset = parameters_[at.parameter].offset + at.offset;
+  dispatch<float, double>(flat.dtype(), "parameters", [&]<class T>() {
+    const T* from = flat.data<T>() + offset;
+    for (int64_t i = 0; i < official.numel(); ++i) official.data<T>()[i] = from[index(i)];
+  });
+  return official;
+}
+
+void ParameterStore::set(const Tensor& flat, const std::string& name,
+                         const Tensor& official) const {
+  const Place& at = place(name);
+  const Part& p = part(name);
+  check_shape(name, "value", official, p.official);
+  const Tensor source = official.to(flat.dtype());
+  const auto index = place_of_official(p);
+  const int64_t offset = parameters_[at.parameter].offset + at.offset;
+  dispatch<float, double>(flat.dtype(), "parameters", [&]<class T>() {
+    T* to = flat.data<T>() + offset;
+    for (int64_t i = 0; i < source.numel(); ++i) to[index(i)] = source.data<T>()[i];
+  });
+}
+
+Parameter* Scope::add(std::vector<Part> parts, Shape shape) const {
+  for (Part& p : parts) p.name = prefix_ + p.name;
+  return store_->add(std::move(parts), shape);
+}
+
+}  // namespace sg::nn

@@ -1,0 +1,119 @@
+// The parameters of a model: named tensors of the published model, kept in one flat buffer, with
+// all gradients in another.
+//
+// Layers declare what they need, then allocate() lays everything out, last declared first: that is
+// roughly the order in which backward produces gradients, so finished gradients form growing
+// slices. Tensors that are used by one product are declared together and lie side by side as one
+// parameter (rows of one matrix) of several named parts.
+#pragma once
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "autograd/tape.h"
+#include "ops/adamw/adamw.h"
+
+namespace sg::nn {
+
+// How a part lies in memory, against its official (PyTorch) layout.
+enum class Layout {
+  same,       // the same bytes
+  conv,       // official (out, in, kh, kw), here (out, kh, kw, in)
+  depthwise,  // official (C, 1, 3, 3), here (3, 3, C)
+};
+
+// Initial values (see initialize()).
+enum class Init {
+  ones,
+  zeros,
+  linear,    // N(0, 0.02^2)
+  conv,      // N(0, 2 / fan_out), fan_out = kh * kw * out / groups
+  position,  // 2-D sine-cosine table (1, side * side, C)
+};
+
+// A named tensor of the published model.
+struct Part {
+  std::string name;
+  Shape official;  // shape in the published model
+  Layout layout = Layout::same;
+  Init init = Init::zeros;
+};
+
+struct Parameter {
+  std::vector<Part> parts;
+  Shape shape;         // here; parts are stacked along the first dimension
+  int64_t offset = 0;  // elements, in the flat buffers
+  Tensor value;        // a leaf whose gradient buffer is a slice of grads()
+};
+
+class ParameterStore {
+ public:
+  ParameterStore() = default;
+  ParameterStore(const ParameterStore&) = delete;
+  ParameterStore& operator=(const ParameterStore&) = delete;
+
+  // Declares a parameter of one or several parts; `shape` is that of the whole, here. The returned
+  // pointer stays valid. Throws on a duplicate name.
+  Parameter* add(std::vector<Part> parts, Shape shape);
+
+  // Makes the buffers (f32 or f64). Values are zero until initialize() or set().
+  void allocate(Dtype dtype = Dtype::f32, Device device = {});
+  // Initial values of the published model, a function of the seed and the name order alone.
+  void initialize(uint64_t seed);
+
+  const Tensor& values() const { return values_; }
+  const Tensor& grads() const { return grads_; }
+  // Lets the parameters use another buffer of values() shape, e.g. the EMA, until called again.
+  void use_values(const Tensor& flat);
+
+  void clear_grads();
+  // Zeroes the gradient of every parameter that backward did not reach.
+  void complete_grads();
+
+  // The two parameter groups of the recipe: one-dimensional tensors and biases have no decay.
+  std::vector<AdamWSegment> segments() const;
+
+  // Names in order of declaration.
+  const std::vector<std::string>& names() const { return names_; }
+  bool contains(const std::string& name) const { return places_.contains(name); }
+  const Part& part(const std::string& name) const;
+  int64_t count() const;  // elements of all parts
+  // Named tensors of a flat buffer (values(), grads(), moments, EMA) in official shape and layout;
+  // get copies out, set copies in.
+  Tensor get(const Tensor& flat, const std::string& name) const;
+  void set(const Tensor& flat, const std::string& name, const Tensor& official) const;
+
+ private:
+  struct Place {
+    size_t parameter;
+    size_t part;
+    int64_t offset;  // within the parameter, elements
+  };
+  const Place& place(const std::string& name) const;
+
+  std::deque<Parameter> parameters_;
+  std::vector<std::string> names_;
+  std::map<std::string, Place> places_;
+  Tensor values_, grads_;
+};
+
+// Weight decay applies to the part (recipe section 4).
+bool decays(const Part& part);
+
+// Where a module declares its parameters: a store and a name prefix ("block1.0.attn.").
+class Scope {
+ public:
+  Scope(ParameterStore& store, std::string prefix = "")
+      : store_(&store), prefix_(std::move(prefix)) {}
+  Scope operator/(const std::string& name) const { return {*store_, prefix_ + name + "."}; }
+  Parameter* add(std::vector<Part> parts, Shape shape) const;  // part names get the prefix
+  std::string name(const std::string& leaf) const { return prefix_ + leaf; }
+
+ private:
+  ParameterStore* store_;
+  std::string prefix_;
+};
+
+}  // namespace sg::nn

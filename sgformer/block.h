@@ -1,0 +1,65 @@
+// The pieces between attention and the whole network.
+#pragma once
+#include <optional>
+
+#include "sgformer/attention.h"
+
+namespace sg::sgformer {
+
+// z = fc1(x); GELU(z + depthwise3x3(z)); fc2.
+class Mlp {
+ public:
+  Mlp(const nn::Scope& scope, int64_t dim, int64_t hidden);
+  Tensor operator()(const Tensor& x) const;
+
+ private:
+  std::string name_;
+  nn::Linear fc1_, fc2_;
+  nn::DepthwiseWeights dwconv_;
+};
+
+// Image (B, H, W, 3) to the stage-1 map, before the position table.
+class Stem {
+ public:
+  Stem(const nn::Scope& scope, int64_t dim, const std::array<int, 3>& strides);
+  Tensor operator()(const Tensor& image) const;
+
+ private:
+  nn::ConvNorm conv0_, conv2_, conv4_;
+  nn::LayerNorm norm_;
+};
+
+// Halves the map and widens it, between stages.
+class PatchMerging {
+ public:
+  PatchMerging(const nn::Scope& scope, int64_t in, int64_t out);
+  Tensor operator()(const Tensor& x) const;
+
+ private:
+  nn::ConvNorm conv1_, conv2_, conv3_;
+};
+
+// Factors of the two residual branches, one a sample (ops/drop_path), or undefined.
+struct BlockKeep {
+  Tensor attention, mlp;
+};
+
+enum class BlockKind { hybrid, self_guided, full };
+
+class Block {
+ public:
+  Block(const nn::Scope& scope, const Config& config, const StageConfig& stage, BlockKind kind);
+  BlockKind kind() const { return kind_; }
+  // A hybrid block sets `significance`, a self-guided one uses it.
+  Tensor operator()(const Tensor& x, Tensor& significance, const BlockKeep& keep) const;
+
+ private:
+  BlockKind kind_;
+  nn::LayerNorm norm1_, norm2_;
+  std::optional<HybridAttention> hybrid_;
+  std::optional<SelfGuidedAttention> self_guided_;
+  std::optional<FullAttention> full_;
+  std::optional<Mlp> mlp_;
+};
+
+}  // namespace sg::sgformer

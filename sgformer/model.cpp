@@ -1,0 +1,113 @@
+#include "sgformer/model.h"
+
+#include "autograd/recompute.h"
+#include "nn/trace.h"
+#include "ops/add_rows/add_rows.h"
+#include "ops/bicubic_resize/bicubic_resize.h"
+#include "ops/drop_path/drop_path.h"
+#include "ops/mean_pool/mean_pool.h"
+
+namespace sg::sgformer {
+
+std::vector<double> drop_path_rates(const Config& config) {
+  int blocks = 0;
+  for (const StageConfig& s : config.stages) blocks += s.depth;
+  std::vector<double> rates(size_t(blocks), 0.0);
+  for (int i = 1; i < blocks; ++i) rates[size_t(i)] = config.drop_path * i / (blocks - 1);
+  return rates;
+}
+
+Model::Model(Config config) : config_(std::move(config)) {
+  validate(config_);
+  const nn::Scope root(parameters_);
+  const int64_t side = config_.table, dim = config_.stages[0].dim;
+  table_ = root.add({{"pos_embed", {1, side * side, dim}, nn::Layout::same, nn::Init::position}},
+                    {side, side, dim});
+  stem_ = std::make_unique<Stem>(root / "patch_embed1", dim, config_.stem_strides);
+  for (size_t i = 0; i < config_.stages.size(); ++i) {
+    const StageConfig& s = config_.stages[i];
+    Stage stage;
+    if (i > 0)
+      stage.embed = std::make_unique<PatchMerging>(root / fmt::format("patch_embed{}", i + 1),
+                                                   config_.stages[i - 1].dim, s.dim);
+    for (int j = 0; j < s.depth; ++j) {
+      const BlockKind kind = s.scales.empty() ? BlockKind::full
+                             : j % 2 == 0     ? BlockKind::hybrid
+                                              : BlockKind::self_guided;
+      stage.blocks.push_back(std::make_unique<Block>(
+          root / fmt::format("block{}", i + 1) / fmt::format("{}", j), config_, s, kind));
+    }
+    stage.norm = nn::LayerNorm(root, fmt::format("norm{}", i + 1), s.dim, 1e-6f);
+    stages_.push_back(std::move(stage));
+  }
+  head_ = nn::Linear(root, "head", config_.stages[3].dim, config_.classes);
+}
+
+Tensor Model::run_block(const Block& block, const Tensor& x, Tensor& significance,
+                        const BlockKeep& keep) const {
+  if (!config_.recompute) return block(x, significance, keep);
+  // The significance map is detached, so it is an input or output without gradient.
+  std::vector<Tensor> inputs{x};
+  if (block.kind() == BlockKind::self_guided) inputs.push_back(significance);
+  const auto out = autograd::recompute(
+      [&block, keep](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+        Tensor map = in.size() > 1 ? in[1] : Tensor();
+        const Tensor y = block(in[0], map, keep);
+        return {y, map};
+      },
+      inputs);
+  significance = out[1];
+  return out[0];
+}
+
+Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
+                         Output& output) const {
+  check_dims("sgformer", "images", images, 4);
+  check(images.dim(3) == 3 && images.numel() > 0,
+        "sgformer: images: expected (B, H, W, 3) with B, H, W at least 1, found {}",
+        images.shape().str());
+  const std::vector<double> rates = drop_path_rates(config_);
+  uint32_t layer = 0;  // of the random numbers: two branches a block
+  const auto draw = [&](double rate) {
+    ++layer;
+    return options.training ? draw_drop_path(rate, images.dim(0), options.seed, options.step, layer,
+                                             options.first_sample, images.dtype())
+                            : Tensor();
+  };
+  Tensor x = (*stem_)(images), significance;
+  const Tensor table = bicubic_resize(table_->value, x.dim(1), x.dim(2));
+  x = add_rows(x, table);
+  nn::trace("pos_embed", "position", x, table_->shape.numel(), 0);
+  size_t index = 0;
+  for (size_t i = 0; i < stages_.size(); ++i) {
+    const Stage& stage = stages_[i];
+    if (stage.embed) x = (*stage.embed)(x);
+    for (size_t j = 0; j < stage.blocks.size(); ++j, ++index) {
+      const Block& block = *stage.blocks[j];
+      const BlockKeep keep{draw(rates[index]), draw(rates[index])};
+      x = run_block(block, x, significance, keep);
+      if (options.significance && block.kind() == BlockKind::hybrid)
+        output.significance.push_back({int(i), int(j), significance});
+    }
+    x = stage.norm(x);
+    if (options.features) output.features.push_back(x);
+  }
+  return x;
+}
+
+Output Model::forward(const Tensor& images, const ForwardOptions& options) const {
+  Output output;
+  const Tensor x = run_stages(images, options, output);
+  output.logits = head_(mean_pool(x));
+  return output;
+}
+
+std::vector<Tensor> Model::features(const Tensor& images, const ForwardOptions& options) const {
+  Output output;
+  ForwardOptions with = options;
+  with.features = true;
+  run_stages(images, with, output);
+  return output.features;
+}
+
+}  // namespace sg::sgformer
