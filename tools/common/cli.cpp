@@ -1,0 +1,58 @@
+#include "tools/common/cli.h"
+
+#include <cstdio>
+#include <exception>
+
+#include "core/text.h"
+
+namespace sg::tools {
+namespace {
+
+// --help and --version, which end the program from inside parse().
+struct Finished {
+  int code;
+};
+
+std::string unknown_flag(const CLI::App& app, const std::vector<std::string>& extras) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  const std::string flag = extras.front().substr(0, extras.front().find('='));
+  return fmt::format("'{}' is not a flag of {}{}", extras.front(), app.get_name(),
+                     did_you_mean(flag, known));
+}
+
+}  // namespace
+
+int run(const std::function<ExitCode()>& body) {
+  try {
+    return int(body());
+  } catch (const Finished& f) {
+    return f.code;
+  } catch (const Error& e) {
+    fmt::print(stderr, "error: {}\n", e.what());
+    return int(e.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "error: out of memory; use a smaller batch or image size\n");
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "error: {}\n", e.what());
+  }
+  return int(ExitCode::failure);
+}
+
+void parse(CLI::App& app, int argc, char** argv) {
+  app.name(std::filesystem::path(argv[0]).filename().string());
+  app.set_version_flag("--version", SG_VERSION);
+  app.allow_extras();
+  try {
+    app.parse(argc, argv);
+    if (const auto extras = app.remaining(); !extras.empty())
+      fail(ExitCode::usage, "{}; see --help", unknown_flag(app, extras));
+  } catch (const CLI::Success& e) {
+    throw Finished{app.exit(e)};
+  } catch (const CLI::ParseError& e) {
+    fail(ExitCode::usage, "{}; see --help", e.what());
+  }
+}
+
+}  // namespace sg::tools

@@ -1,0 +1,17 @@
+// What every program shares: parsing, --version, and errors that become messages and exit codes.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "core/error.h"
+
+namespace sg::tools {
+
+// Runs the body of main: an Error becomes one line on standard error and its exit code.
+int run(const std::function<ExitCode()>& body);
+
+// Parses; adds --version. --help and --version end the program; a wrong argument throws
+// ExitCode::usage, naming the nearest flag where one is unknown.
+void parse(CLI::App& app, int argc, char** argv);
+
+}  // namespace sg::tools

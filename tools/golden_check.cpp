@@ -1,0 +1,65 @@
+// golden_check: compares this implementation with files of golden numbers.
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "sgformer/golden.h"
+#include "tools/common/cli.h"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Golden files under a path, in order of name; a file that is named is taken as it is.
+std::vector<fs::path> collect(const fs::path& path) {
+  if (!fs::exists(path)) sg::fail(sg::ExitCode::usage, "{}: no such file or folder", path.string());
+  if (!fs::is_directory(path)) return {path};
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(path))
+    if (entry.is_regular_file() && sg::sgformer::is_golden(entry.path()))
+      files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  if (files.empty())
+    sg::fail(sg::ExitCode::usage, "{}: no golden file (.safetensors with metadata 'module') in it",
+             path.string());
+  return files;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return sg::tools::run([&] {
+    CLI::App app(
+        "Compares SG-Former with files of golden numbers: a line a file, exit 1 if one is off.");
+    std::vector<std::string> paths;
+    std::string dtype = "f64", device = "cpu";
+    bool verbose = false;
+    app.add_option("path", paths, "golden files, or folders of them")->required();
+    app.add_option("--dtype", dtype, "f64 (bound 1e-9), or f32 (bound 1e-4, single modules)")
+        ->capture_default_str();
+    app.add_option("--device", device, "cpu")->capture_default_str();
+    app.add_flag("--verbose", verbose, "an error a tensor");
+    sg::tools::parse(app, argc, argv);
+
+    int failed = 0, checked = 0;
+    for (const std::string& path : paths)
+      for (const fs::path& file : collect(path)) {
+        const auto r =
+            sg::sgformer::check_golden(file, sg::parse_dtype(dtype), sg::parse_device(device));
+        ++checked;
+        failed += !r.passed();
+        fmt::print("{} {} ({}, bound {:.0e}):", r.passed() ? "ok  " : "FAIL", file.string(),
+                   r.module, r.bound);
+        const size_t shown = verbose ? r.rows.size() : std::min<size_t>(3, r.rows.size());
+        for (size_t i = 0; i < shown; ++i)
+          fmt::print("{}{} {:.1e}",
+                     verbose ? "\n    "
+                     : i     ? ", "
+                             : " ",
+                     r.rows[i].tensor, r.rows[i].error);
+        fmt::print("\n");
+      }
+    fmt::print("{} passed, {} failed\n", checked - failed, failed);
+    return failed ? sg::ExitCode::failure : sg::ExitCode::ok;
+  });
+}
