@@ -1,0 +1,125 @@
+// sgbench: images a second, memory, and where the time goes.
+#include <fmt/core.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/cpu/parallel.h"
+#include "tools/common/model_options.h"
+#include "train/bench.h"
+
+namespace {
+
+using sg::train::BenchResult;
+
+nlohmann::json to_json(const BenchResult& r) {
+  nlohmann::json j{{"images_per_second", r.images_per_second},
+                   {"step_seconds", r.step_seconds},
+                   {"spread", r.spread},
+                   {"peak_memory_bytes", r.peak_memory_bytes},
+                   {"peak_rss_bytes", r.peak_rss_bytes},
+                   {"steady_allocations", r.steady_allocations},
+                   {"ceiling_flops", r.ceilings.flops},
+                   {"ceiling_bytes_per_second", r.ceilings.bytes},
+                   {"product_flops", r.product_flops},
+                   {"limit_share", r.limit_share}};
+  for (const auto& op : r.ops)
+    j["ops"].push_back({{"name", op.name},
+                        {"calls", op.row.calls},
+                        {"seconds", op.row.seconds},
+                        {"flops", op.row.flops},
+                        {"bytes", op.row.bytes},
+                        {"limit_share", op.limit_share}});
+  return j;
+}
+
+void print_ops(const BenchResult& r) {
+  fmt::print("\n| op | calls | ms | step | GFLOP/s | GB/s | of its limit |\n");
+  fmt::print("|---|---:|---:|---:|---:|---:|---:|\n");
+  double known = 0;
+  const auto row = [&](const std::string& name, int64_t calls, double s, double flops, double bytes,
+                       double share) {
+    fmt::print("| {} | {} | {:.2f} | {:.1f} % | {:.1f} | {:.1f} | {:.0f} % |\n", name, calls,
+               1e3 * s, 100 * s / r.profiled_seconds, 1e-9 * flops / s, 1e-9 * bytes / s,
+               100 * share);
+  };
+  for (const auto& op : r.ops) {
+    known += op.row.seconds;
+    row(op.name, op.row.calls, op.row.seconds, op.row.flops, op.row.bytes, op.limit_share);
+  }
+  fmt::print("| not in an op | | {:.2f} | {:.1f} % | | | |\n", 1e3 * (r.profiled_seconds - known),
+             100 * (1 - known / r.profiled_seconds));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return sg::tools::run([&] {
+    CLI::App app("Measures training or inference of a model on random images.");
+    sg::tools::ModelOptions model_options;
+    sg::train::BenchOptions options;
+    std::string mode = "infer", size, dtype = "f32", device = "cpu";
+    int threads = 0;
+    bool json = false;
+    app.add_option("--model", model_options.model, "model name")->capture_default_str();
+    model_options.add_to(app);
+    app.add_option("--mode", mode, "train or infer")
+        ->check(CLI::IsMember({"train", "infer"}))
+        ->capture_default_str();
+    app.add_option("-b,--batch", options.batch, "images a step")
+        ->check(CLI::Range(1, 1 << 16))
+        ->capture_default_str();
+    app.add_option("--img-size", size, "pixels, N or HxW; default: the model's own");
+    app.add_option("--dtype", dtype, "f32")->capture_default_str();
+    app.add_option("--device", device, "cpu")->capture_default_str();
+    app.add_option("--threads", threads, "compute threads; default: all cores")
+        ->check(CLI::Range(1, 4096));
+    app.add_option("--warmup", options.warmup, "untimed steps")
+        ->check(CLI::Range(0, 1000))
+        ->capture_default_str();
+    app.add_option("--repeats", options.repeats, "timed steps, of which the median is shown")
+        ->check(CLI::Range(1, 100000))
+        ->capture_default_str();
+    app.add_flag("--ops", options.ops, "a row an operation, from one further step");
+    app.add_flag("--json", json, "JSON on standard output");
+    sg::tools::parse(app, argc, argv);
+
+    if (sg::parse_dtype(dtype) != sg::Dtype::f32)
+      sg::fail(sg::ExitCode::usage, "dtype {} is not implemented on cpu; use f32", dtype);
+    if (sg::parse_device(device).type != sg::DeviceType::cpu)
+      sg::fail(sg::ExitCode::usage, "device {}: this build has no CUDA backend; use cpu", device);
+    if (threads) sg::set_num_threads(threads);
+    options.mode = mode == "train" ? sg::train::BenchMode::train : sg::train::BenchMode::infer;
+
+    sg::sgformer::Model model(model_options.config());
+    const auto image = size.empty()
+                           ? sg::tools::ImageSize{model.config().image, model.config().image}
+                           : sg::tools::parse_image_size(size);
+    options.height = image.height, options.width = image.width;
+    model.parameters().allocate();
+    model.parameters().initialize(0);
+    const BenchResult r = sg::train::bench(model, options);
+
+    if (json) {
+      nlohmann::json j = to_json(r);
+      j["model"] = model.config().name, j["mode"] = mode, j["batch"] = options.batch;
+      j["threads"] = sg::num_threads(), j["version"] = SG_VERSION;
+      fmt::print("{}\n", j.dump(2));
+      return sg::ExitCode::ok;
+    }
+    fmt::print("{} {}, batch {}, {}x{}, f32, {} threads\n", model.config().name, mode,
+               options.batch, options.height, options.width, sg::num_threads());
+    fmt::print("{:.2f} images/s ({:.1f} ms a step, spread {:.0f} %)\n", r.images_per_second,
+               1e3 * r.step_seconds, 100 * r.spread);
+    fmt::print(
+        "peak memory {:.1f} MiB of tensors, {:.1f} MiB resident; {} blocks asked of the system "
+        "after warm-up\n",
+        double(r.peak_memory_bytes) / (1 << 20), double(r.peak_rss_bytes) / (1 << 20),
+        r.steady_allocations);
+    fmt::print(
+        "limits measured now: {:.0f} GFLOP/s, {:.1f} GB/s; the matrix products alone would take "
+        "{:.0f} % of the step\n",
+        1e-9 * r.ceilings.flops, 1e-9 * r.ceilings.bytes, 100 * r.limit_share);
+    if (options.ops) print_ops(r);
+    return sg::ExitCode::ok;
+  });
+}
