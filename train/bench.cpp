@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/rng.h"
 #include "ops/adamw/adamw.h"
 #include "ops/cross_entropy/cross_entropy.h"
 

@@ -1,0 +1,15 @@
+// A configuration as JSON: how checkpoints and args.json keep it.
+#pragma once
+#include <nlohmann/json.hpp>
+
+#include "sgformer/config.h"
+
+namespace sg::sgformer {
+
+nlohmann::json config_to_json(const Config& config);
+// Throws ExitCode::checkpoint naming what is missing or of the wrong type.
+Config config_from_json(const nlohmann::json& json);
+// The fields in which two configurations differ, "name: a | b" a line; "" where none.
+std::string config_differences(const Config& a, const Config& b);
+
+}  // namespace sg::sgformer
