@@ -188,11 +188,15 @@ RankingCut cut_ranking(const std::vector<RegionShare>& regions, int64_t tokens) 
   const int64_t padded = (tokens + unit - 1) / unit * unit;
   RankingCut cut;
   cut.virtual_tokens = padded - tokens;
+  bool leading = true;
   for (const RegionShare& share : regions) {
     RegionCut region{padded / share.denominator * share.numerator / share.r, share.r};
-    const int64_t dropped = std::min(region.tokens, cut.virtual_tokens / region.r);
-    region.tokens -= dropped;
-    cut.virtual_tokens -= dropped * region.r;
+    if (leading) {  // chunks of virtual tokens alone stand in front
+      const int64_t dropped = std::min(region.tokens, cut.virtual_tokens / region.r);
+      region.tokens -= dropped;
+      cut.virtual_tokens -= dropped * region.r;
+      leading = region.tokens == 0;
+    }
     cut.regions.push_back(region);
   }
   return cut;
