@@ -37,7 +37,7 @@ Tensor Linear::operator()(const Tensor& x) const {
   return y;
 }
 
-LayerNorm::LayerNorm(const Scope& scope, const std::string& name, int64_t channels, float eps,
+LayerNorm::LayerNorm(const Scope& scope, const std::string& name, int64_t channels, double eps,
                      Activation act)
     : name_(scope.name(name)),
       w_(add_vector(scope, name + ".weight", channels, Init::ones)),
@@ -91,7 +91,7 @@ Tensor ConvNorm::operator()(const Tensor& x) const {
   }
   constexpr const char* kKinds[] = {"conv3x3", "conv1x1", "depthwise3x3"};
   trace(name_ + ".c", kKinds[int(kind_)], y, size_of(c_), taps * double(y.numel()));
-  y = group_norm(y, w_->value, b_->value, 1e-5f, act_);
+  y = group_norm(y, w_->value, b_->value, 1e-5, act_);
   trace(name_ + ".bn", act_ == Activation::gelu ? "group_norm+gelu" : "group_norm", y,
         size_of(w_) + size_of(b_), 0);
   return y;

@@ -28,14 +28,14 @@ class Linear {
 class LayerNorm {
  public:
   LayerNorm() = default;
-  LayerNorm(const Scope& scope, const std::string& name, int64_t channels, float eps,
+  LayerNorm(const Scope& scope, const std::string& name, int64_t channels, double eps,
             Activation act = Activation::none);
   Tensor operator()(const Tensor& x) const;
 
  private:
   std::string name_;
   Parameter *w_ = nullptr, *b_ = nullptr;
-  float eps_ = 0;
+  double eps_ = 0;
   Activation act_ = Activation::none;
 };
 

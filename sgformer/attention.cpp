@@ -76,7 +76,7 @@ HybridAttention::HybridAttention(const nn::Scope& scope, const Config& config,
     // The published model has one merge, without a number.
     const std::string number = merges_.empty() ? "" : fmt::format("{}", i + 1);
     merges_.push_back({nn::MergeConv(scope, "sr" + number, stage.dim, scales_[i].scale),
-                       nn::LayerNorm(scope, "norm" + number, stage.dim, 1e-5f, Activation::gelu),
+                       nn::LayerNorm(scope, "norm" + number, stage.dim, 1e-5, Activation::gelu),
                        nn::Linear(scope, fmt::format("kv{}", i + 1), stage.dim, 2 * width)});
   }
 }

@@ -26,7 +26,7 @@ Stem::Stem(const nn::Scope& scope, int64_t dim, const std::array<int, 3>& stride
     : conv0_(scope / "conv", "0", ConvNorm::Kind::conv3x3, 3, dim, strides[0], Activation::gelu),
       conv2_(scope / "conv", "2", ConvNorm::Kind::conv3x3, dim, dim, strides[1], Activation::gelu),
       conv4_(scope / "conv", "4", ConvNorm::Kind::conv3x3, dim, dim, strides[2], Activation::none),
-      norm_(scope, "norm", dim, 1e-5f) {}
+      norm_(scope, "norm", dim, 1e-5) {}
 
 Tensor Stem::operator()(const Tensor& image) const { return norm_(conv4_(conv2_(conv0_(image)))); }
 
@@ -38,7 +38,7 @@ PatchMerging::PatchMerging(const nn::Scope& scope, int64_t in, int64_t out)
 Tensor PatchMerging::operator()(const Tensor& x) const { return conv3_(conv2_(conv1_(x))); }
 
 Block::Block(const nn::Scope& scope, const Config& config, const StageConfig& stage, BlockKind kind)
-    : kind_(kind), norm1_(scope, "norm1", stage.dim, 1e-6f) {
+    : kind_(kind), norm1_(scope, "norm1", stage.dim, 1e-6) {
   switch (kind) {
     case BlockKind::hybrid:
       hybrid_.emplace(scope / "attn", config, stage);
@@ -50,7 +50,7 @@ Block::Block(const nn::Scope& scope, const Config& config, const StageConfig& st
       full_.emplace(scope / "attn", stage.dim, stage.heads);
       break;
   }
-  norm2_ = nn::LayerNorm(scope, "norm2", stage.dim, 1e-6f);
+  norm2_ = nn::LayerNorm(scope, "norm2", stage.dim, 1e-6);
   mlp_.emplace(scope / "mlp", stage.dim, config.mlp_ratio * stage.dim);
 }
 

@@ -37,7 +37,7 @@ Model::Model(Config config) : config_(std::move(config)) {
       stage.blocks.push_back(std::make_unique<Block>(
           root / fmt::format("block{}", i + 1) / fmt::format("{}", j), config_, s, kind));
     }
-    stage.norm = nn::LayerNorm(root, fmt::format("norm{}", i + 1), s.dim, 1e-6f);
+    stage.norm = nn::LayerNorm(root, fmt::format("norm{}", i + 1), s.dim, 1e-6);
     stages_.push_back(std::move(stage));
   }
   head_ = nn::Linear(root, "head", config_.stages[3].dim, config_.classes);

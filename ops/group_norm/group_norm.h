@@ -8,7 +8,7 @@
 namespace sg {
 
 // x (B, H, W, C), w (C), b (C); f32 or f64 -> (B, H, W, C).
-Tensor group_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps,
+Tensor group_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
                   Activation act = Activation::none);
 
 namespace kernels {

@@ -4,7 +4,7 @@
 
 namespace sg {
 
-Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps, Activation act) {
+Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps, Activation act) {
   check(x.defined() && x.dims() >= 1, "layer_norm: x: expected at least one dimension");
   const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
   check_shape("layer_norm", "w", w, {c});

@@ -9,7 +9,7 @@
 namespace sg {
 
 // x (..., C), w (C), b (C), one dtype (f32, f64) -> (..., C).
-Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps,
+Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
                   Activation act = Activation::none);
 
 namespace kernels {
