@@ -1,0 +1,302 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/attention/attention_cpu.cpp"
+#include <hwy/foreach_target.h>
+
+#include "core/cpu/parallel.h"
+#include "core/cpu/simd_register.h"
+#include "ops/attention/attention.h"
+#include "ops/attention/products-inl.h"
+#include "ops/attention/units.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sg::HWY_NAMESPACE {
+namespace {
+
+using attention_cpu::Rect, attention_cpu::Unit, attention_cpu::Units;
+using kernels::AttentionGeometry;
+
+// Queries worked on at once. Their scores against all keys stay in cache, so they are fewer where
+// keys are many.
+constexpr int64_t kQueries = 32, kScores = 1 << 16;
+
+template <class T>
+int64_t block_of(const Units& units) {
+  return std::clamp<int64_t>(kScores / whole_vectors<T>(units.max_keys()) / 8 * 8, 8, kQueries);
+}
+
+// Parts of a thread's scratch memory.
+template <class T>
+struct Layout {
+  int64_t size = 0;
+  int64_t add(int64_t n) { return std::exchange(size, size + (n + 15) / 16 * 16); }
+};
+
+// f(unit, scratch) for all units.
+template <class T, class F>
+void each_unit(const Units& units, const Layout<T>& layout, const F& f) {
+  const int64_t n = units.count(), parts = std::clamp<int64_t>(n, 1, num_threads());
+  const Tensor scratch = empty({parts, layout.size}, dtype_of<T>());
+  parallel_for(parts, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (int64_t p = begin; p < end; ++p)
+      for (int64_t u = n * p / parts; u < n * (p + 1) / parts; ++u)
+        f(units[u], scratch.data<T>() + p * layout.size);
+  });
+}
+
+// f(i, token) for elements [begin, end) of a rectangle; i counts from begin.
+template <class F>
+HWY_INLINE void each_token(const Rect& r, int64_t begin, int64_t end, const F& f) {
+  int64_t x = begin % r.w, row = (r.y + begin / r.w) * r.stride + r.x;
+  for (int64_t i = 0; i < end - begin; ++i) {
+    f(i, row + x);
+    if (++x == r.w) x = 0, row += r.stride;
+  }
+}
+
+// Columns of the map of one image.
+template <class T>
+struct Map {
+  T* data;
+  int64_t ld;
+  Map(In t, int64_t image, int64_t tokens, int64_t ld, int64_t column)
+      : data(t ? t.data<T>() + image * tokens * ld + column : nullptr), ld(ld) {}
+};
+
+// Tokens [begin, end) of a rectangle, times factor, as dense rows.
+template <class T>
+HWY_INLINE void load_tokens(const Map<T>& map, const Rect& rect, int64_t begin, int64_t end,
+                            int64_t d, T factor, T* to) {
+  each_token(rect, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
+    copy_scaled(d, map.data + token * map.ld, factor, to + i * whole_vectors<T>(d));
+  });
+}
+template <class T>
+HWY_INLINE void store_tokens(const T* from, const Map<T>& map, const Rect& rect, int64_t begin,
+                             int64_t end, int64_t d, T factor) {
+  each_token(rect, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
+    copy_scaled(d, from + i * whole_vectors<T>(d), factor, map.data + token * map.ld);
+  });
+}
+
+// Sums over queries that each unit leaves: in its thread's scratch where it has all queries of its
+// window, else in memory of its own until all chunks of the window are done.
+template <class T>
+struct Sums {
+  int64_t chunks, size, at;
+  Tensor partial;
+  Sums(const Units& units, int64_t size, bool wanted, Layout<T>& layout)
+      : chunks(units.chunks()), size(size), at(chunks == 1 ? layout.add(size) : 0) {
+    if (wanted && chunks > 1) partial = empty({units.count(), size}, dtype_of<T>());
+  }
+  T* of(const Unit& u, T* scratch) const {
+    return chunks == 1 ? scratch + at : partial.data<T>() + u.index * size;
+  }
+  // store(unit, sums) for each window that was cut in chunks, their sums added in order.
+  template <class F>
+  void finish(const Units& units, const F& store) const {
+    if (chunks == 1) return;
+    parallel_for(units.windows(), 1, [&](int64_t begin, int64_t end) HWY_ATTR {
+      for (int64_t i = begin; i < end; ++i) {
+        const Unit u = units[i * chunks];
+        T* const sums = of(u, nullptr);
+        for (int64_t c = 1; c < chunks; ++c)
+          for_lanes<T>(size, [&](auto d, int64_t j) HWY_ATTR {
+            const auto more = hn::LoadU(d, sums + c * size + j);
+            hn::StoreU(hn::Add(hn::LoadU(d, sums + j), more), d, sums + j);
+          });
+        store(u, sums);
+      }
+    });
+  }
+};
+
+// Lanes past the last key get a score that no softmax sees.
+template <class T>
+HWY_INLINE void mask_padding(int64_t keys, T* scores) {
+  const hn::ScalableTag<T> d;
+  const int64_t last = whole_vectors<T>(keys) - lanes<T>();
+  hn::BlendedStore(hn::Set(d, hwy::LowestValue<T>()), hn::Not(hn::FirstN(d, size_t(keys - last))),
+                   d, scores + last);
+}
+
+// scores -> exp(scores - top). Returns top and their sum.
+template <class T>
+HWY_INLINE std::pair<T, T> exponentials(int64_t keys, T* scores) {
+  const hn::ScalableTag<T> d;
+  mask_padding(keys, scores);
+  auto top = hn::Load(d, scores);
+  for (int64_t j = lanes<T>(); j < keys; j += lanes<T>())
+    top = hn::Max(top, hn::Load(d, scores + j));
+  top = hn::MaxOfLanes(d, top);
+  auto sum = hn::Zero(d);
+  for (int64_t j = 0; j < keys; j += lanes<T>()) {
+    const auto e = exp(d, hn::Sub(hn::Load(d, scores + j), top));
+    hn::Store(e, d, scores + j);
+    sum = hn::Add(sum, e);
+  }
+  return {hn::GetLane(top), hn::GetLane(hn::SumOfLanes(d, sum))};
+}
+
+// scores -> probabilities p; dp -> p * (dp - sum(p * dp)), the gradient of the scores.
+template <class T>
+HWY_INLINE void softmax_gradient(int64_t keys, T lse, T* scores, T* dp) {
+  const hn::ScalableTag<T> d;
+  mask_padding(keys, scores);
+  auto sum = hn::Zero(d);
+  for (int64_t j = 0; j < keys; j += lanes<T>()) {
+    const auto p = exp(d, hn::Sub(hn::Load(d, scores + j), hn::Set(d, lse)));
+    hn::Store(p, d, scores + j);
+    sum = hn::MulAdd(p, hn::Load(d, dp + j), sum);
+  }
+  sum = hn::SumOfLanes(d, sum);
+  for (int64_t j = 0; j < keys; j += lanes<T>())
+    hn::Store(hn::Mul(hn::Load(d, scores + j), hn::Sub(hn::Load(d, dp + j), sum)), d, dp + j);
+}
+
+void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse, Out received) {
+  dispatch<float, double>(q.dtype(), "attention", [&]<class T>() HWY_ATTR {
+    const Units units(g);
+    const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
+    const int64_t max_keys = units.max_keys(), max_kp = whole_vectors<T>(max_keys);
+    const int64_t block = block_of<T>(units);
+    const T scale = T(1 / std::sqrt(double(d)));
+    Layout<T> layout;
+    const int64_t kt_at = layout.add(d * max_kp), v_at = layout.add(max_keys * dp);
+    const int64_t q_at = layout.add(block * dp), s_at = layout.add(block * max_kp);
+    const int64_t o_at = layout.add(block * dp), weight_at = layout.add(block);
+    const Sums<T> sums(units, max_kp, bool(received), layout);
+    const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
+      T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
+      each_token(u.keys, 0, u.keys.count(),
+                 [&](int64_t i, int64_t token) HWY_ATTR { to[token] = seen[i]; });
+    };
+
+    each_unit(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
+      T *const kt = scratch + kt_at, *const v = scratch + v_at, *const qs = scratch + q_at;
+      T *const s = scratch + s_at, *const o = scratch + o_at, *const weight = scratch + weight_at;
+      T* const seen = received ? sums.of(u, scratch) : nullptr;
+      const int64_t keys = u.keys.count(), kp = whole_vectors<T>(keys);
+      const Map<T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
+      const Map<T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
+      const Map<T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
+      const Map<T> out_map(out, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const Map<T> lse_map(lse, u.image * g.heads + u.head, n, 1, 0);
+      load_tokens(k_map, u.keys, 0, keys, d, T(1), v);
+      transpose(keys, d, v, dp, kt, kp);
+      load_tokens(v_map, u.keys, 0, keys, d, T(1), v);
+      if (seen) std::fill_n(seen, max_kp, T(0));
+
+      for (int64_t begin = u.begin; begin < u.end; begin += block) {
+        const int64_t end = std::min(begin + block, u.end), rows = end - begin;
+        load_tokens(q_map, u.queries, begin, end, d, scale, qs);
+        product<T>(rows, keys, d, {qs, dp, 1}, kt, kp, s, kp);
+        each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
+          const auto [top, sum] = exponentials(keys, s + i * kp);
+          weight[i] = 1 / sum;
+          if (lse_map.data) lse_map.data[token] = top + std::log(sum);
+        });
+        product<T>(rows, d, keys, {s, kp, 1}, v, dp, o, dp);
+        each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
+          copy_scaled(d, o + i * dp, weight[i], out_map.data + token * g.out_ld);
+        });
+        if (seen) product<T>(1, keys, rows, {weight, 1, 1}, s, kp, seen, kp, true);
+      }
+      if (seen && sums.chunks == 1) store_received(u, seen);
+    });
+    if (received) sums.finish(units, store_received);
+  });
+}
+
+// With p the probabilities, recomputed from the log-sum-exp:
+//   dv = p^T dout,  dp = dout v^T,  ds = p (dp - rowsum(p dp)),  dq = ds k scale,  dk = ds^T q
+//   scale.
+void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g, Out dq, Out dkv) {
+  dispatch<float, double>(q.dtype(), "attention", [&]<class T>() HWY_ATTR {
+    const Units units(g);
+    const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
+    const int64_t max_keys = units.max_keys(), max_kp = whole_vectors<T>(max_keys);
+    const int64_t block = block_of<T>(units);
+    const T scale = T(1 / std::sqrt(double(d)));
+    Layout<T> layout;
+    const int64_t k_at = layout.add(max_keys * dp), kt_at = layout.add(d * max_kp);
+    const int64_t vt_at = layout.add(d * max_kp), q_at = layout.add(block * dp);
+    const int64_t dout_at = layout.add(block * dp), s_at = layout.add(block * max_kp);
+    const int64_t ds_at = layout.add(block * max_kp), dq_at = layout.add(block * dp);
+    const Sums<T> sums(units, 2 * max_keys * dp, true, layout);
+    const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
+      const Map<T> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
+      const Map<T> dv_map(dkv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
+      store_tokens(dk, dk_map, u.keys, 0, u.keys.count(), d, T(1));
+      store_tokens(dk + max_keys * dp, dv_map, u.keys, 0, u.keys.count(), d, T(1));
+    };
+
+    each_unit(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
+      T *const k = scratch + k_at, *const kt = scratch + kt_at, *const vt = scratch + vt_at;
+      T *const qs = scratch + q_at, *const dos = scratch + dout_at, *const s = scratch + s_at;
+      T *const ds = scratch + ds_at, *const dqs = scratch + dq_at;
+      T *const dk = sums.of(u, scratch), *const dv = dk + max_keys * dp;
+      const int64_t keys = u.keys.count(), kp = whole_vectors<T>(keys);
+      const Map<T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
+      const Map<T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
+      const Map<T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
+      const Map<T> dq_map(dq, u.image, n, g.q_ld, g.q_column + u.head * d);
+      const Map<T> dout_map(dout, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const T* const lse_map = lse.data<T>() + (u.image * g.heads + u.head) * n;
+      load_tokens(v_map, u.keys, 0, keys, d, T(1), k);
+      transpose(keys, d, k, dp, vt, kp);
+      load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
+      transpose(keys, d, k, dp, kt, kp);
+      std::fill_n(dk, sums.size, T(0));
+      for (int64_t begin = u.begin; begin < u.end; begin += block) {
+        const int64_t end = std::min(begin + block, u.end), rows = end - begin;
+        load_tokens(q_map, u.queries, begin, end, d, scale, qs);
+        load_tokens(dout_map, u.queries, begin, end, d, T(1), dos);
+        product<T>(rows, keys, d, {qs, dp, 1}, kt, kp, s, kp);
+        product<T>(rows, keys, d, {dos, dp, 1}, vt, kp, ds, kp);
+        each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
+          softmax_gradient(keys, lse_map[token], s + i * kp, ds + i * kp);
+        });
+        product<T>(rows, d, keys, {ds, kp, 1}, k, dp, dqs, dp);
+        store_tokens(dqs, dq_map, u.queries, begin, end, d, scale);
+        product<T>(keys, d, rows, {s, 1, kp}, dos, dp, dv, dp, true);
+        product<T>(keys, d, rows, {ds, 1, kp}, qs, dp, dk, dp, true);
+      }
+      if (sums.chunks == 1) store_dkv(u, dk);
+    });
+    sums.finish(units, store_dkv);
+  });
+}
+
+void spread(Stream&, In received, const AttentionGeometry& g, double factor, bool first,
+            Out significance) {
+  dispatch<float, double>(received.dtype(), "attention", [&]<class T>() HWY_ATTR {
+    const int64_t nk = g.key_h * g.key_w;
+    parallel_for(g.batch * g.h, 8, [&](int64_t begin, int64_t end) HWY_ATTR {
+      for (int64_t row = begin; row < end; ++row) {
+        const T* const from =
+            received.data<T>() + row / g.h * g.heads * nk + row % g.h / g.scale * g.key_w;
+        T* const to = significance.data<T>() + row * g.w;
+        for (int64_t x = 0; x < g.w; ++x) {
+          T sum = 0;
+          for (int head = 0; head < g.heads; ++head) sum += from[head * nk + x / g.scale];
+          const T value = T(factor / g.heads) * sum;
+          to[x] = first ? value : to[x] + value;
+        }
+      }
+    });
+  });
+}
+
+}  // namespace
+}  // namespace sg::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sg {
+namespace {
+SG_REGISTER_SIMD(kernels::attention_fwd, forward);
+SG_REGISTER_SIMD(kernels::attention_bwd, backward);
+SG_REGISTER_SIMD(kernels::spread_significance, spread);
+}  // namespace
+}  // namespace sg
+#endif
