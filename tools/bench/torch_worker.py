@@ -1,0 +1,292 @@
+"""One contestant of compare_torch.py in its own process: reads `run N` lines, answers in JSON.
+
+    torch_worker.py throughput --mode train --variant compile      N steps a line
+    torch_worker.py loader --data DIR                              N times 100 images a line
+    torch_worker.py matmul                                         one answer, no input
+
+Answers are lines that begin with '@'; anything else on stdout is noise of the libraries.
+"""
+
+import argparse
+import io
+import json
+import math
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+
+def answer(**fields):
+    print("@" + json.dumps(fields), flush=True)
+
+
+def peak_rss():
+    """Bytes; the high-water mark of this process, see reset_peak_rss."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmHWM in /proc/self/status")
+
+
+def reset_peak_rss():
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def serve(work):
+    """Answers each `run N` line with the wall and CPU seconds of N calls of work(), one by one."""
+    for line in sys.stdin:
+        wall, cpu = [], []
+        for _ in range(int(line.split()[1])):
+            t, c = time.perf_counter(), time.process_time()
+            work()
+            wall.append(time.perf_counter() - t)
+            cpu.append(time.process_time() - c)
+        answer(wall=wall, cpu=cpu, peak=peak_rss())
+
+
+# ---- throughput
+
+
+def param_groups(model, weight_decay):
+    """No decay for one-dimensional tensors (norms, biases), as the recipe has it."""
+    params = list(model.parameters())
+    return [{"params": [p for p in params if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in params if p.dim() > 1], "weight_decay": weight_decay}]
+
+
+def make_step(args):
+    """-> a function that does one inference or one training step (all of it, see README.md)."""
+    import torch
+    import torch.nn.functional as F
+    from torch.optim import swa_utils
+
+    from torch_sgformer import DROP_PATH, create
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = create(args.model, drop_path=DROP_PATH[args.model])
+    model = model.to(memory_format=torch.channels_last)
+    x = torch.randn(args.batch, 3, 224, 224).to(memory_format=torch.channels_last)
+    y = torch.randint(0, 1000, (args.batch,))
+    compiled = args.variant.startswith("compile")
+    compile_mode = "max-autotune" if args.max_autotune else None
+
+    if args.mode == "infer":
+        model.eval()
+        # Freezing packs the weights for oneDNN; it wants no_grad rather than inference_mode.
+        freezing = args.variant == "compile-tuned"
+        no_grad = torch.no_grad if freezing else torch.inference_mode
+        if compiled:
+            import torch._inductor.config
+            torch._inductor.config.freezing = freezing
+            model = torch.compile(model, mode=compile_mode)
+
+        @no_grad()
+        def infer():
+            return model(x)
+
+        return infer
+
+    def loss(x, y):
+        return F.cross_entropy(model(x), y, label_smoothing=0.1)
+
+    if compiled:
+        loss = torch.compile(loss, mode=compile_mode)
+    optimizer = torch.optim.AdamW(param_groups(model, 0.05), lr=1e-3, fused=True)
+    ema = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.99992))
+
+    def train():
+        value = loss(x, y)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update_parameters(model)
+        return value
+
+    return train
+
+
+def throughput(args):
+    import torch
+
+    imported = peak_rss()
+    begin = time.perf_counter()
+    step = make_step(args)
+    for _ in range(2):
+        value = step()
+    if not torch.isfinite(value).all():
+        raise RuntimeError("the result is not finite")
+    whole = peak_rss()
+    reset_peak_rss()
+    answer(torch=torch.__version__, warmup_seconds=time.perf_counter() - begin, imported=imported,
+           whole=whole)
+    serve(step)
+
+
+# ---- loader: decode, RandomResizedCrop, resize to 224, flip; Pillow as timm uses it
+
+
+LOADER_IMAGES = 100  # a unit of work
+
+
+def crop_box(width, height, rng):
+    """RandomResizedCrop of the recipe: scale 0.08 to 1, ratio 3/4 to 4/3, ten attempts."""
+    for _ in range(10):
+        area = rng.uniform(0.08, 1) * width * height
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            x, y = rng.randint(0, width - w), rng.randint(0, height - h)
+            return x, y, x + w, y + h
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    x, y = (width - w) // 2, (height - h) // 2
+    return x, y, x + w, y + h
+
+
+def loader(args):
+    import numpy as np
+    import PIL
+    from PIL import Image
+
+    paths = sorted(p for p in Path(args.data).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    if not paths:
+        raise SystemExit(f"{args.data}: no .jpg or .jpeg file")
+    rng = random.Random(0)
+    rng.shuffle(paths)
+    encoded = [p.read_bytes() for p in paths[:500]]  # from memory: decoding is what is measured
+    filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+    turn = 0
+
+    def load_one():
+        nonlocal turn
+        image = Image.open(io.BytesIO(encoded[turn % len(encoded)])).convert("RGB")
+        turn += 1
+        image = image.crop(crop_box(*image.size, rng)).resize((224, 224), rng.choice(filters))
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return np.asarray(image)
+
+    def load():
+        for _ in range(LOADER_IMAGES):
+            load_one()
+
+    load()
+    answer(pillow=PIL.__version__, images=len(paths), imported=peak_rss(), whole=peak_rss(),
+           warmup_seconds=0)
+    serve(load)
+
+
+# ---- matmul: what the matrix products of a forward pass cost on their own
+
+
+def list_products(model, batch):
+    """-> {(what, groups, m, k, n): count} of one forward pass; groups > 1 is a batched product."""
+    import torch
+    from torch import nn
+
+    from torch_sgformer import Attention, FullAttention, HybridAttention
+
+    products = {}
+
+    def add(what, groups, m, k, n):
+        products[what, groups, m, k, n] = products.get((what, groups, m, k, n), 0) + 1
+
+    def on_linear(module, inputs, output):
+        add("linear", 1, output.numel() // output.shape[-1], *module.weight.shape[::-1])
+
+    def on_conv(module, inputs, output):
+        n, k = module.weight.shape[0], module.weight[0].numel()
+        add("conv" if module.kernel_size[0] > 1 else "1x1", 1, output.numel() // n, k, n)
+
+    def on_attention(module, inputs, output):
+        (b, n, c), heads = inputs[0].shape, module.heads
+        d = c // heads
+
+        def attention(groups, queries, keys):
+            add("q.k", groups, queries, d, keys)
+            add("p.v", groups, queries, keys, d)
+
+        if isinstance(module, HybridAttention):
+            attention(b * heads // 2, n, n // module.stride**2)
+            attention(b * heads // 2 * n // 49, 49, 49)
+        elif isinstance(module, FullAttention):
+            attention(b * heads, n, n)
+        else:
+            attention(b * heads, n, sum(int(share * n) // r for share, r in module.regions))
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.out_features > 1:
+            module.register_forward_hook(on_linear)
+        elif isinstance(module, nn.Conv2d) and module.groups == 1:
+            module.register_forward_hook(on_conv)
+        elif isinstance(module, Attention):
+            module.register_forward_hook(on_attention)
+    with torch.inference_mode():
+        model(torch.zeros(batch, 3, 224, 224))
+    return products
+
+
+def time_product(clock, groups, m, k, n):
+    """-> seconds (best) of A B with B transposed as a weight is, and of its two gradients."""
+    import torch
+
+    if groups == 1:
+        a, b, y, product = torch.randn(m, k), torch.randn(n, k), torch.empty(m, n), torch.mm
+    else:
+        a, b = torch.randn(groups, m, k), torch.randn(groups, n, k)
+        y, product = torch.empty(groups, m, n), torch.bmm
+    da, db = torch.empty_like(a), torch.empty_like(b)
+
+    def best(work):
+        work()
+        times, end = [], time.perf_counter() + 0.04
+        while len(times) < 2 or time.perf_counter() < end:
+            t = clock()
+            work()
+            times.append(clock() - t)
+        return min(times)
+
+    forward = best(lambda: product(a, b.mT, out=y))
+    return forward, best(lambda: product(y, b, out=da)) + best(lambda: product(y.mT, a, out=db))
+
+
+def matmul(args):
+    import torch
+
+    from torch_sgformer import create
+
+    torch.set_num_threads(args.threads)
+    # One thread waits for nobody, so its CPU time is its own whatever else the machine does.
+    clock = time.process_time if args.threads == 1 else time.perf_counter
+    with torch.inference_mode():
+        products = list_products(create(args.model).eval(), args.batch)
+        best = {key: (math.inf, math.inf) for key in products}
+        for _ in range(5):  # passes over the whole list: a burst of noise spoils only one
+            for key in products:
+                best[key] = tuple(map(min, best[key], time_product(clock, *key[1:])))
+    answer(torch=torch.__version__, rows=[
+        dict(what=key[0], shape=key[1:], count=count, macs=count * math.prod(key[1:]),
+             forward=count * best[key][0], backward=count * best[key][1])
+        for key, count in products.items()])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=("throughput", "loader", "matmul"))
+    parser.add_argument("--model", default="sgformer_s")
+    parser.add_argument("--mode", choices=("infer", "train"), default="infer")
+    parser.add_argument("--variant", default="eager",
+                        choices=("eager", "eager-tuned", "compile", "compile-tuned"))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--max-autotune", action="store_true")
+    parser.add_argument("--data")
+    args = parser.parse_args()
+    {"throughput": throughput, "loader": loader, "matmul": matmul}[args.task](args)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    main()
