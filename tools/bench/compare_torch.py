@@ -12,6 +12,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -68,16 +69,18 @@ class Sgbench:
         self.about = {}
 
     def turn(self, images, repeats):
-        process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   text=True)
-        out, err = process.communicate()
+        begin = time.perf_counter()
+        process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        out = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RuntimeError(f"`{' '.join(self.command)}` ended with {process.returncode}: "
-                               f"{err.strip() or out.strip()}")
+            raise RuntimeError(f"`{' '.join(self.command)}` ended with {process.returncode}")
         self.about = json.loads(out)
         per_core = self.about.get("images_per_second_per_core")
         self.samples.append(per_core or self.about["images_per_second"])
-        self.peak = max(self.peak, self.about["peak_memory_bytes"])
+        self.cpu.append((usage.ru_utime + usage.ru_stime) / (time.perf_counter() - begin))
+        self.peak = max(self.peak, usage.ru_maxrss * 1024)
 
     def close(self):
         pass
@@ -105,7 +108,7 @@ def play(contestants, rounds, images, repeats):
         c.close()
     return [dict(name=c.name, images_per_second=statistics.median(c.samples),
                  least=min(c.samples), most=max(c.samples), peak_memory_bytes=c.peak,
-                 cores_busy=statistics.median(c.cpu) if c.cpu else None,
+                 cores_busy=statistics.median(c.cpu),
                  samples=c.samples, about=c.about) for c in contestants]
 
 
@@ -118,7 +121,7 @@ def table(rows):
     for r in rows:
         cells = [r["name"], f"{r['images_per_second']:.2f}", f"{r['least']:.2f} - {r['most']:.2f}",
                  f"{r['peak_memory_bytes'] / 2**20:.0f}",
-                 f"{r['cores_busy']:.2f}" if r["cores_busy"] else ""]
+                 f"{r['cores_busy']:.2f}"]
         if ours:
             cells += [f"{ours['images_per_second'] / r['images_per_second']:.2f}",
                       f"{r['peak_memory_bytes'] / ours['peak_memory_bytes']:.2f}"]
