@@ -111,7 +111,8 @@ struct Sums {
 };
 
 // e^x for x <= 0 as softmax needs it, at half the price of a general exp: relative error 2e-7 +
-// 1e-8 |x|, and x below -60 counts as -60, far from denormal. 2^n 2^f with a minimax polynomial of |f| <= 1/2.
+// 1e-8 |x|, and x below -60 counts as -60, far from denormal. 2^n 2^f with a minimax polynomial of
+// |f| <= 1/2.
 template <class D>
 HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
@@ -121,8 +122,11 @@ HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
     x = hn::Max(x, set(d, -60.0));
     const auto shifted = hn::MulAdd(x, log2e, magic);
     const auto f = hn::MulSub(x, log2e, hn::Sub(shifted, magic));
-    const auto p = polynomial(d, f, 1.326472707e-03, 9.671512650e-03, 5.550733744e-02,
-                              2.402224209e-01, 6.931469776e-01, 1.0);
+    constexpr double c[] = {1.326472707e-03, 9.671512650e-03, 5.550733744e-02,
+                            2.402224209e-01, 6.931469776e-01, 1.0};
+    auto p = set(d, c[0]);
+#pragma GCC unroll 8
+    for (int i = 1; i < 6; ++i) p = hn::MulAdd(p, f, set(d, c[i]));
     // n sits in the low bits of `shifted`; it is added to the exponent.
     return hn::BitCast(
         d, hn::Add(hn::BitCast(bits, p), hn::ShiftLeft<23>(hn::BitCast(bits, shifted))));
@@ -131,47 +135,67 @@ HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
   }
 }
 
-// Lanes past the last key get a score that no softmax sees.
 template <class T>
-HWY_INLINE void mask_padding(int64_t keys, T* scores) {
+constexpr T kNoScore = std::numeric_limits<T>::lowest();
+
+// Lanes past the last key get `value`.
+template <class T>
+HWY_INLINE void set_padding(int64_t keys, T value, T* row) {
   const hn::ScalableTag<T> d;
-  const int64_t last = whole_vectors<T>(keys) - lanes<T>();
-  hn::BlendedStore(hn::Set(d, hwy::LowestValue<T>()), hn::Not(hn::FirstN(d, size_t(keys - last))),
-                   d, scores + last);
+  T* const last = row + whole_vectors<T>(keys) - lanes<T>();
+  const auto real = hn::FirstN(d, size_t(row + keys - last));
+  // A masked store could not be forwarded to the load that follows.
+  hn::Store(hn::IfThenElse(real, hn::Load(d, last), hn::Set(d, value)), d, last);
 }
 
-// scores -> exp(scores - top). Returns top and their sum.
+// Rows of scores, ld apart -> exp(scores - top) and their sums. One short loop a step: the rows of
+// a step overlap, as those of a loop over all steps would not.
 template <class T>
-HWY_INLINE std::pair<T, T> exponentials(int64_t keys, T* scores) {
+HWY_INLINE void exponentials(int64_t rows, int64_t keys, int64_t ld, T* scores, T* top, T* sum) {
   const hn::ScalableTag<T> d;
-  mask_padding(keys, scores);
-  auto top = hn::Load(d, scores);
-  for (int64_t j = lanes<T>(); j < keys; j += lanes<T>())
-    top = hn::Max(top, hn::Load(d, scores + j));
-  top = hn::MaxOfLanes(d, top);
-  auto sum = hn::Zero(d);
-  for (int64_t j = 0; j < keys; j += lanes<T>()) {
-    const auto e = exp_negative(d, hn::Sub(hn::Load(d, scores + j), top));
-    hn::Store(e, d, scores + j);
-    sum = hn::Add(sum, e);
+  for (int64_t i = 0; i < rows; ++i) {
+    T* const s = scores + i * ld;
+    set_padding(keys, kNoScore<T>, s);
+    auto most = hn::Load(d, s);
+    for (int64_t j = lanes<T>(); j < keys; j += lanes<T>())
+      most = hn::Max(most, hn::Load(d, s + j));
+    top[i] = hn::GetLane(hn::MaxOfLanes(d, most));
   }
-  return {hn::GetLane(top), hn::GetLane(hn::SumOfLanes(d, sum))};
+  for (int64_t i = 0; i < rows; ++i) {
+    T* const s = scores + i * ld;
+    auto total = hn::Zero(d);
+    for (int64_t j = 0; j < keys; j += lanes<T>()) {
+      const auto e = exp_negative(d, hn::Sub(hn::Load(d, s + j), hn::Set(d, top[i])));
+      hn::Store(e, d, s + j);
+      total = hn::Add(total, e);
+    }
+    sum[i] = hn::GetLane(hn::SumOfLanes(d, total));
+  }
 }
 
-// scores -> probabilities p; dp -> p * (dp - sum(p * dp)), the gradient of the scores.
+// Rows of scores -> probabilities p; dp -> p * (dp - sum(p * dp)), the gradient of the scores.
+// `sum` is scratch.
 template <class T>
-HWY_INLINE void softmax_gradient(int64_t keys, T lse, T* scores, T* dp) {
+HWY_INLINE void softmax_gradient(int64_t rows, int64_t keys, int64_t ld, const T* lse, T* scores,
+                                 T* dp, T* sum) {
   const hn::ScalableTag<T> d;
-  mask_padding(keys, scores);
-  auto sum = hn::Zero(d);
-  for (int64_t j = 0; j < keys; j += lanes<T>()) {
-    const auto p = exp_negative(d, hn::Sub(hn::Load(d, scores + j), hn::Set(d, lse)));
-    hn::Store(p, d, scores + j);
-    sum = hn::MulAdd(p, hn::Load(d, dp + j), sum);
+  for (int64_t i = 0; i < rows; ++i) {
+    T *const s = scores + i * ld, *const g = dp + i * ld;
+    set_padding(keys, kNoScore<T>, s);
+    set_padding(keys, T(0), g);
+    auto total = hn::Zero(d);
+    for (int64_t j = 0; j < keys; j += lanes<T>()) {
+      const auto p = exp_negative(d, hn::Sub(hn::Load(d, s + j), hn::Set(d, lse[i])));
+      hn::Store(p, d, s + j);
+      total = hn::MulAdd(p, hn::Load(d, g + j), total);
+    }
+    sum[i] = hn::GetLane(hn::SumOfLanes(d, total));
   }
-  sum = hn::SumOfLanes(d, sum);
-  for (int64_t j = 0; j < keys; j += lanes<T>())
-    hn::Store(hn::Mul(hn::Load(d, scores + j), hn::Sub(hn::Load(d, dp + j), sum)), d, dp + j);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = i * ld; j < i * ld + keys; j += lanes<T>()) {
+      const auto p = hn::Load(d, scores + j);
+      hn::Store(hn::Mul(p, hn::Sub(hn::Load(d, dp + j), hn::Set(d, sum[i]))), d, dp + j);
+    }
 }
 
 void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse, Out received) {
@@ -185,6 +209,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     const int64_t kt_at = layout.add(d * max_kp), v_at = layout.add(max_keys * dp);
     const int64_t q_at = layout.add(block * dp), s_at = layout.add(block * max_kp);
     const int64_t o_at = layout.add(block * dp), weight_at = layout.add(block);
+    const int64_t top_at = layout.add(block);
     const Sums<T> sums(units, max_kp, bool(received), layout);
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
@@ -195,6 +220,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     each_unit(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
       T *const kt = scratch + kt_at, *const v = scratch + v_at, *const qs = scratch + q_at;
       T *const s = scratch + s_at, *const o = scratch + o_at, *const weight = scratch + weight_at;
+      T* const top = scratch + top_at;
       T* const seen = received ? sums.of(u, scratch) : nullptr;
       const int64_t keys = u.keys.count(), kp = whole_vectors<T>(keys);
       const Map<T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
@@ -211,11 +237,12 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
         load_tokens(q_map, u.queries, begin, end, d, scale, qs);
         product<T>(rows, keys, d, {qs, dp, 1}, kt, kp, s, kp);
-        each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-          const auto [top, sum] = exponentials(keys, s + i * kp);
-          weight[i] = 1 / sum;
-          if (lse_map.data) lse_map.data[token] = top + std::log(sum);
-        });
+        exponentials(rows, keys, kp, s, top, weight);
+        if (lse_map.data)
+          each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
+            lse_map.data[token] = top[i] + std::log(weight[i]);
+          });
+        for (int64_t i = 0; i < rows; ++i) weight[i] = 1 / weight[i];
         product<T>(rows, d, keys, {s, kp, 1}, v, dp, o, dp);
         each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
           copy_scaled(d, o + i * dp, weight[i], out_map.data + token * g.out_ld);
@@ -243,6 +270,7 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
     const int64_t vt_at = layout.add(d * max_kp), q_at = layout.add(block * dp);
     const int64_t dout_at = layout.add(block * dp), s_at = layout.add(block * max_kp);
     const int64_t ds_at = layout.add(block * max_kp), dq_at = layout.add(block * dp);
+    const int64_t lse_at = layout.add(block), sum_at = layout.add(block);
     const Sums<T> sums(units, 2 * max_keys * dp, true, layout);
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
       const Map<T> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
@@ -255,6 +283,7 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
       T *const k = scratch + k_at, *const kt = scratch + kt_at, *const vt = scratch + vt_at;
       T *const qs = scratch + q_at, *const dos = scratch + dout_at, *const s = scratch + s_at;
       T *const ds = scratch + ds_at, *const dqs = scratch + dq_at;
+      T *const lses = scratch + lse_at, *const sum = scratch + sum_at;
       T *const dk = sums.of(u, scratch), *const dv = dk + max_keys * dp;
       const int64_t keys = u.keys.count(), kp = whole_vectors<T>(keys);
       const Map<T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
@@ -274,9 +303,9 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
         load_tokens(dout_map, u.queries, begin, end, d, T(1), dos);
         product<T>(rows, keys, d, {qs, dp, 1}, kt, kp, s, kp);
         product<T>(rows, keys, d, {dos, dp, 1}, vt, kp, ds, kp);
-        each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-          softmax_gradient(keys, lse_map[token], s + i * kp, ds + i * kp);
-        });
+        each_token(u.queries, begin, end,
+                   [&](int64_t i, int64_t token) HWY_ATTR { lses[i] = lse_map[token]; });
+        softmax_gradient(rows, keys, kp, lses, s, ds, sum);
         product<T>(rows, d, keys, {ds, kp, 1}, k, dp, dqs, dp);
         store_tokens(dqs, dq_map, u.queries, begin, end, d, scale);
         product<T>(keys, d, rows, {s, 1, kp}, dos, dp, dv, dp, true);

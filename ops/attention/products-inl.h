@@ -33,19 +33,21 @@ struct Strided {
   int64_t row, column;
 };
 
-template <class T, int M, int N>
-HWY_INLINE void product_tile(int64_t k, Strided<T> a, const T* b, T* c, int64_t ld, int64_t ldc,
+// M rows and N vectors of a product, the vectors of tag D.
+template <class D, int M, int N, class T = hn::TFromD<D>>
+HWY_INLINE void product_tile(int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc,
                              bool add) {
-  const hn::ScalableTag<T> d;
-  hn::Vec<decltype(d)> sum[M][N];
+  const D d;
+  constexpr int64_t kLanes = hn::MaxLanes(D());
+  hn::Vec<D> sum[M][N];
 #pragma GCC unroll 8
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) sum[i][j] = hn::Zero(d);
   for (int64_t p = 0; p < k; ++p) {
-    hn::Vec<decltype(d)> row[N];
+    hn::Vec<D> row[N];
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) row[j] = hn::Load(d, b + p * ld + j * lanes<T>());
+    for (int j = 0; j < N; ++j) row[j] = hn::Load(d, b + p * ldb + j * kLanes);
 #pragma GCC unroll 8
     for (int i = 0; i < M; ++i) {
       const auto factor = hn::Set(d, a.data[i * a.row + p * a.column]);
@@ -57,38 +59,43 @@ HWY_INLINE void product_tile(int64_t k, Strided<T> a, const T* b, T* c, int64_t 
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) {
-      T* const to = c + i * ldc + j * lanes<T>();
+      T* const to = c + i * ldc + j * kLanes;
       hn::Store(add ? hn::Add(hn::Load(d, to), sum[i][j]) : sum[i][j], d, to);
     }
 }
 
-template <class T, int M, int N>
-HWY_INLINE void product_rows(int64_t m, int64_t k, Strided<T> a, const T* b, T* c, int64_t ld,
+template <class D, int M, int N, class T = hn::TFromD<D>>
+HWY_INLINE void product_rows(int64_t m, int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c,
                              int64_t ldc, bool add) {
   for (; m >= M; m -= M, a.data += M * a.row, c += M * ldc)
-    product_tile<T, M, N>(k, a, b, c, ld, ldc, add);
+    product_tile<D, M, N>(k, a, b, ldb, c, ldc, add);
   if constexpr (M > 1)
-    if (m > 0) product_rows<T, M / 2, N>(m, k, a, b, c, ld, ldc, add);
+    if (m > 0) product_rows<D, M / 2, N>(m, k, a, b, ldb, c, ldc, add);
 }
 
-// c (m, n) (+)= a (m, k) b (k, n). Rows of b and c are ld and ldc elements apart, in aligned
-// scratch padded to whole vectors, so that n is rounded up. What is added was summed apart first:
-// long sums are made of short ones.
+// c (m, n) (+)= a (m, k) b (k, n). Rows of b and c are ldb and ldc elements apart, in aligned
+// scratch padded to whole vectors; what is computed of the padding means nothing. What is added was
+// summed apart first: long sums are made of short ones.
 template <class T>
-void product(int64_t m, int64_t n, int64_t k, Strided<T> a, const T* b, int64_t ld, T* c,
+void product(int64_t m, int64_t n, int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c,
              int64_t ldc, bool add = false) {
-  int64_t vectors = whole_vectors<T>(n) / lanes<T>();
-  while (vectors > 0) {
+  using Whole = hn::ScalableTag<T>;
+  using Half = hn::CappedTag<T, (lanes<T>() + 1) / 2>;
+  while (n > 0) {
+    const int64_t vectors = (n + lanes<T>() / 2) / lanes<T>();  // the rest fits in half a vector
     // 4 vectors are better cut in 2 + 2 than in 3 + 1.
     const int64_t panels = (vectors + kTileVectors - 1) / kTileVectors;
-    const int64_t width = (vectors + panels - 1) / panels;
+    const int64_t width = panels ? (vectors + panels - 1) / panels : 0;
     if (width == 3)
-      product_rows<T, kTileRows, 3>(m, k, a, b, c, ld, ldc, add);
+      product_rows<Whole, kTileRows, 3>(m, k, a, b, ldb, c, ldc, add);
     else if (width == 2)
-      product_rows<T, kTileRows, 2>(m, k, a, b, c, ld, ldc, add);
+      product_rows<Whole, kTileRows, 2>(m, k, a, b, ldb, c, ldc, add);
+    else if (width == 1)
+      product_rows<Whole, kTileRows, 1>(m, k, a, b, ldb, c, ldc, add);
     else
-      product_rows<T, kTileRows, 1>(m, k, a, b, c, ld, ldc, add);
-    vectors -= width, b += width * lanes<T>(), c += width * lanes<T>();
+      product_rows<Half, kTileRows, 1>(m, k, a, b, ldb, c, ldc, add);
+    const int64_t done = width ? width * lanes<T>() : n;
+    n -= done, b += done, c += done;
   }
 }
 
@@ -104,9 +111,6 @@ HWY_INLINE void copy_scaled(int64_t n, const T* from, T factor, T* to) {
 // zero.
 template <class T>
 void transpose(int64_t rows, int64_t columns, const T* from, int64_t ld, T* to, int64_t ldt) {
-  const hn::ScalableTag<T> d;
-  for (int64_t c = 0; c < columns; ++c)
-    hn::Store(hn::Zero(d), d, to + c * ldt + whole_vectors<T>(rows) - lanes<T>());
   int64_t r = 0;
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (std::is_same_v<T, float>) {
