@@ -14,6 +14,10 @@
 #include <cstdint>
 #include <type_traits>
 
+// HWY_ATTR for a lambda of the innermost loop that must not stay a call.
+#undef SG_INLINE_ATTR
+#define SG_INLINE_ATTR HWY_ATTR __attribute__((always_inline))
+
 HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -54,18 +58,18 @@ HWY_INLINE hn::Vec<D> exp(D d, hn::Vec<D> x) {
   return hn::Exp(d, x);
 }
 
-// x P(x^2) / Q(x^2) with coefficients from the highest power down, x held within [-limit, limit].
+// The polynomial with coefficients from the highest power down. A fold, so that no compiler leaves
+// a loop here.
+template <class D, class... C>
+HWY_INLINE hn::Vec<D> polynomial(D d, hn::Vec<D> t, double first, C... rest) {
+  auto sum = set(d, first);
+  ((sum = hn::MulAdd(sum, t, set(d, rest))), ...);
+  return sum;
+}
+
 template <class D>
-HWY_INLINE hn::Vec<D> odd_rational(D d, hn::Vec<D> x, double limit, const double (&p)[6],
-                                   const double (&q)[6]) {
-  x = hn::Min(set(d, limit), hn::Max(set(d, -limit), x));  // in this order x86 keeps NaN
-  const auto t = hn::Mul(x, x);
-  auto top = set(d, p[0]), bottom = set(d, q[0]);
-  for (int i = 1; i < 6; ++i) {
-    top = hn::MulAdd(top, t, set(d, p[i]));
-    bottom = hn::MulAdd(bottom, t, set(d, q[i]));
-  }
-  return hn::Div(hn::Mul(x, top), bottom);
+HWY_INLINE hn::Vec<D> clamp(D d, hn::Vec<D> x, double limit) {
+  return hn::Min(set(d, limit), hn::Max(set(d, -limit), x));  // in this order x86 keeps NaN
 }
 
 // f(v) of every lane v, for functions that only the C library has in double.
@@ -77,19 +81,21 @@ HWY_INLINE hn::Vec<D> map_lanes(D d, hn::Vec<D> x, const F& f) {
   return hn::Load(d, lanes);
 }
 
-// The float forms below are minimax fits to f - 1/2 (error 1e-8 and 1e-7; 3e-7 with float rounding)
-// whose limit is one where rounding, with or without fused multiply-add, ends at exactly +-1/2:
-// large arguments give exactly 0 and 1.
+// The float forms below, x P(x^2) / Q(x^2), are minimax fits to f - 1/2 (error 1e-8 and 1e-7; 3e-7
+// with float rounding). At the limit, with or without fused multiply-add, rounding ends at exactly
+// +-1/2: large arguments give exactly 0 and 1.
 
 // Standard normal distribution function.
 template <class D>
 HWY_INLINE hn::Vec<D> normal_cdf(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
-    constexpr double p[] = {2.214532761e-08, 6.356539835e-06, 1.738510680e-04,
-                            4.707261393e-03, 3.437613347e-02, 3.989422216e-01};
-    constexpr double q[] = {1.180213015e-06, 7.510206290e-05, 1.912979990e-03,
-                            2.894010382e-02, 2.528339011e-01, 1.0};
-    return hn::Add(odd_rational(d, x, 5.598, p, q), set(d, 0.5));
+    x = clamp(d, x, 5.598);
+    const auto t = hn::Mul(x, x);
+    const auto p = polynomial(d, t, 2.214532761e-08, 6.356539835e-06, 1.738510680e-04,
+                              4.707261393e-03, 3.437613347e-02, 3.989422216e-01);
+    const auto q = polynomial(d, t, 1.180213015e-06, 7.510206290e-05, 1.912979990e-03,
+                              2.894010382e-02, 2.528339011e-01, 1.0);
+    return hn::Add(hn::Div(hn::Mul(x, p), q), set(d, 0.5));
   } else {
     return map_lanes(d, x, [](double v) { return 0.5 * std::erfc(-v * 0.70710678118654752440); });
   }
@@ -105,11 +111,13 @@ HWY_INLINE hn::Vec<D> gelu(D d, hn::Vec<D> x) {
 template <class D>
 HWY_INLINE hn::Vec<D> gelu_grad(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
-    constexpr double p[] = {1.929292738e-07, 3.595594343e-05,  1.922029832e-05,
-                            1.423030671e-02, -3.099586854e-02, 7.978853613e-01};
-    constexpr double q[] = {8.952419342e-06, 1.920363442e-04, 3.523034409e-03,
-                            4.098020671e-02, 2.944940241e-01, 1.0};
-    return hn::Add(odd_rational(d, x, 5.826, p, q), set(d, 0.5));
+    x = clamp(d, x, 5.826);
+    const auto t = hn::Mul(x, x);
+    const auto p = polynomial(d, t, 1.929292738e-07, 3.595594343e-05, 1.922029832e-05,
+                              1.423030671e-02, -3.099586854e-02, 7.978853613e-01);
+    const auto q = polynomial(d, t, 8.952419342e-06, 1.920363442e-04, 3.523034409e-03,
+                              4.098020671e-02, 2.944940241e-01, 1.0);
+    return hn::Add(hn::Div(hn::Mul(x, p), q), set(d, 0.5));
   } else {
     const auto density =
         hn::Mul(set(d, 0.39894228040143267794), exp(d, hn::Mul(set(d, -0.5), hn::Mul(x, x))));

@@ -1,0 +1,326 @@
+// A tile of seven pixels of a row is computed at once (the widths of the network's maps are
+// multiples of seven), channels innermost: memory is read in order, every pixel serves up to three
+// sums in registers, and the rows in use stay in the second-level cache.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/depthwise3x3/depthwise3x3_cpu.cpp"
+#include <hwy/foreach_target.h>
+
+#include "core/cpu/parallel.h"
+#include "core/cpu/simd-inl.h"
+#include "core/cpu/simd_register.h"
+#include "ops/depthwise3x3/depthwise3x3.h"
+#include "ops/reduce_cpu.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sg::HWY_NAMESPACE {
+namespace {
+
+using kernels::Columns, kernels::DepthwiseForm;
+
+constexpr int kTile = 7;
+constexpr int64_t kChunkRows = 8;  // rows that share a partial sum of the gradients of w and b
+
+// Channels of (B, H, W, ld) from a column on.
+template <class T>
+struct Map {
+  T* data;
+  int64_t h, w, ld;
+  Map(In t, Columns cols)
+      : data(t.data<T>() + cols.column), h(t.dim(1)), w(t.dim(2)), ld(cols.ld) {}
+  // The first pixel of row i of an image; null outside the map.
+  T* row(int64_t image, int64_t i) const {
+    return i < 0 || i >= h ? nullptr : data + (image * h + i) * w * ld;
+  }
+};
+
+// Three rows around the pixel under the centre tap, and whether the columns beside it (for a tile:
+// left of the first and right of the last pixel) exist.
+template <class T>
+struct Window {
+  const T* row[3];
+  int64_t ld;
+  bool left, right;
+  Window at(int64_t column, int64_t last_column, int64_t width) const {
+    const auto move = [&](const T* p) { return p ? p + column * ld : p; };
+    return {{move(row[0]), move(row[1]), move(row[2])}, ld, column > 0, last_column + 1 < width};
+  }
+};
+
+// Tap t is at[t * step ..]; the residual connection is 1 on the centre tap.
+template <class T>
+struct Taps {
+  const T* at;
+  int64_t step;
+  bool residual;
+  static Taps plain(const T* w, int64_t channels, bool residual) { return {w, channels, residual}; }
+  static Taps transposed(const T* w, int64_t channels, bool residual) {
+    return {w + 8 * channels, -channels, residual};
+  }
+};
+
+// f(integral_constant N, first pixel) over tiles of a row.
+template <class F>
+HWY_INLINE void each_tile(int64_t width, const F& f) {
+  int64_t j = 0;
+  for (; j + kTile <= width; j += kTile) f(std::integral_constant<int, kTile>(), j);
+  for (; j < width; ++j) f(std::integral_constant<int, 1>(), j);
+}
+
+// Asks for N pixels to be in the second-level cache by the time they are needed, a row later; the
+// hardware does not see these short runs coming.
+template <int N, bool write, class T>
+HWY_INLINE void prefetch(const T* pixel, int64_t ld) {
+  HWY_UNROLL(16)
+  for (int j = 0; j < N; ++j) __builtin_prefetch(pixel + j * ld, write, 2);
+}
+
+// f(b, j, column): tap column b of pixel j lies over `column`, for the pixels of a tile, ordered by
+// column so that each is loaded once.
+template <int N, int S, class D, class T, class F>
+HWY_INLINE void each_product(D d, const Window<T>& x, const T* row, const F& f) {
+  HWY_UNROLL(16)
+  for (int q = -1; q <= S * (N - 1) + 1; ++q) {
+    if ((q == -1 && !x.left) || (q == S * (N - 1) + 1 && !x.right)) continue;
+    const auto v = hn::LoadU(d, row + q * x.ld);
+    HWY_UNROLL(3)
+    for (int b = 2; b >= 0; --b)
+      if ((q + 1 - b) % S == 0 && q + 1 - b >= 0 && (q + 1 - b) / S < N) f(b, (q + 1 - b) / S, v);
+  }
+}
+
+// sum[j] += the convolution at pixel j of a tile, for the channels from c on.
+template <int N, int S, class D, class T>
+HWY_INLINE void convolve(D d, int64_t c, const Taps<T>& w, const Window<T>& x,
+                         hn::Vec<D> (&sum)[N]) {
+  HWY_UNROLL(3)
+  for (int a = 0; a < 3; ++a) {
+    if (!x.row[a]) continue;
+    hn::Vec<D> k[3];
+    HWY_UNROLL(3)
+    for (int b = 0; b < 3; ++b) k[b] = hn::LoadU(d, w.at + (3 * a + b) * w.step + c);
+    if (a == 1 && w.residual) k[1] = hn::Add(k[1], set(d, 1));
+    each_product<N, S>(d, x, x.row[a] + c, [&](int b, int j, auto v) HWY_ATTR {
+      sum[j] = hn::MulAdd(k[b], v, sum[j]);
+    });
+  }
+}
+
+// Adds to sums[0..9] (of `channels` each) what the gradients dz of a tile give to taps and bias.
+template <int N, int S, class D, class T>
+HWY_INLINE void add_weight_grad(D d, int64_t c, const Window<T>& x, const hn::Vec<D> (&dz)[N],
+                                T* sums, int64_t channels) {
+  HWY_UNROLL(3)
+  for (int a = 0; a < 3; ++a) {
+    if (!x.row[a]) continue;
+    hn::Vec<D> k[3];
+    T* const at = sums + 3 * a * channels + c;
+    HWY_UNROLL(3)
+    for (int b = 0; b < 3; ++b) k[b] = hn::LoadU(d, at + b * channels);
+    each_product<N, S>(d, x, x.row[a] + c,
+                       [&](int b, int j, auto v) HWY_ATTR { k[b] = hn::MulAdd(dz[j], v, k[b]); });
+    HWY_UNROLL(3)
+    for (int b = 0; b < 3; ++b) hn::StoreU(k[b], d, at + b * channels);
+  }
+  auto bias = hn::LoadU(d, sums + 9 * channels + c);
+  HWY_UNROLL(16)
+  for (int j = 0; j < N; ++j) bias = hn::Add(bias, dz[j]);
+  hn::StoreU(bias, d, sums + 9 * channels + c);
+}
+
+// Gradient at column q of the input of a stride-2 convolution, from the rows of dz that each row of
+// taps wrote (null: none): half of the taps, or a quarter, or one.
+template <class D, class T>
+HWY_INLINE hn::Vec<D> transpose_stride2(D d, int64_t c, const T* w, int64_t channels,
+                                        const T* const (&dz)[3], int64_t dz_width, int64_t q) {
+  auto sum = hn::Zero(d);
+  for (int a = 0; a < 3; ++a)
+    for (int64_t b = (q + 1) % 2; b < 3; b += 2) {
+      const int64_t j = (q + 1 - b) / 2;
+      if (dz[a] && j < dz_width)
+        sum = hn::MulAdd(hn::LoadU(d, w + (3 * a + b) * channels + c),
+                         hn::LoadU(d, dz[a] + j * channels + c), sum);
+    }
+  return sum;
+}
+
+// f(integral_constant of the stride).
+template <class F>
+void with_stride(int stride, const F& f) {
+  if (stride == 1)
+    f(std::integral_constant<int, 1>());
+  else
+    f(std::integral_constant<int, 2>());
+}
+
+// The three input rows around output row r, counted over the batch.
+template <class T>
+Window<T> window(const Map<T>& x, int64_t r, int64_t out_h, int stride) {
+  const int64_t n = r / out_h, i = r % out_h * stride;
+  return {{x.row(n, i - 1), x.row(n, i), x.row(n, i + 1)}, x.ld, false, false};
+}
+
+void forward(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm form, Out y) {
+  dispatch<float, double>(x.dtype(), "depthwise3x3", [&]<class T>() HWY_ATTR {
+    const int64_t channels = w.dim(2);
+    const Map<T> from(x, cols), to(y, {0, channels});
+    const auto taps = Taps<T>::plain(w.data<T>(), channels, form == DepthwiseForm::add_gelu);
+    const T* bp = b ? b.data<T>() : nullptr;
+    const auto compute_row = [&](auto s, int64_t r) HWY_ATTR {
+      constexpr int S = decltype(s)::value;
+      const Window<T> rows = window(from, r, to.h, S);
+      each_tile(to.w, [&](auto size, int64_t first) HWY_ATTR {
+        constexpr int N = decltype(size)::value;
+        const Window<T> tile = rows.at(first * S, (first + N - 1) * S, from.w);
+        T* const out = to.data + (r * to.w + first) * channels;
+        for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
+          prefetch<N, false>(tile.row[1] + 2 * from.w * from.ld + c, from.ld);
+          prefetch<N, true>(out + to.w * channels + c, channels);
+          hn::Vec<decltype(d)> v[N];
+          HWY_UNROLL(16)
+          for (int j = 0; j < N; ++j) v[j] = bp ? hn::LoadU(d, bp + c) : hn::Zero(d);
+          convolve<N, S>(d, c, taps, tile, v);
+          HWY_UNROLL(16)
+          for (int j = 0; j < N; ++j) {
+            T* const p = out + j * channels + c;
+            if (form == DepthwiseForm::add_gelu) v[j] = gelu(d, v[j]);
+            if (form == DepthwiseForm::add_into) v[j] = hn::Add(v[j], hn::LoadU(d, p));
+            hn::StoreU(v[j], d, p);
+          }
+        });
+      });
+    };
+    with_stride(stride, [&](auto s) {
+      parallel_for(x.dim(0) * to.h, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) compute_row(s, r);
+      });
+    });
+  });
+}
+
+// With dz the gradient before the activation: dx is the transposed convolution of dz; dw and db are
+// sums over pixels. Row by row: dz of the next row is made from x and adds to dw while x is near,
+// then dx is made from the three rows of dz in the cache.
+void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, DepthwiseForm form,
+              Grad dx, Grad dw, Grad db) {
+  dispatch<float, double>(x.dtype(), "depthwise3x3", [&]<class T>() HWY_ATTR {
+    const int64_t channels = w.dim(2);
+    const bool recompute = form == DepthwiseForm::add_gelu;
+    const Map<T> from(x, cols), grad(dy, {0, channels});
+    const T *wp = w.data<T>(), *bp = b ? b.data<T>() : nullptr;
+    const int64_t rows = x.dim(0) * grad.h, row_size = grad.w * channels;
+    const int chunks = chunks_of(rows, kChunkRows);
+    const Tensor scratch = dw || db ? empty({chunks, 10, channels}, x.dtype()) : Tensor();
+
+    // Row r of dz into `dz` (where it is not dy itself); its part of dw and db into `sums`.
+    const auto visit = [&](auto s, int64_t r, T* dz, T* sums) HWY_ATTR {
+      constexpr int S = decltype(s)::value;
+      const Window<T> around = window(from, r, grad.h, S);
+      each_tile(grad.w, [&](auto size, int64_t first) HWY_ATTR {
+        constexpr int N = decltype(size)::value;
+        const Window<T> tile = around.at(first * S, (first + N - 1) * S, from.w);
+        const auto taps = Taps<T>::plain(wp, channels, recompute);
+        const T* const dyp = grad.data + r * row_size + first * channels;
+        for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
+          prefetch<N, false>(tile.row[1] + 2 * from.w * from.ld + c, from.ld);
+          prefetch<N, false>(dyp + row_size + c, channels);
+          hn::Vec<decltype(d)> v[N];
+          if (recompute) {
+            HWY_UNROLL(16)
+            for (int j = 0; j < N; ++j) v[j] = bp ? hn::LoadU(d, bp + c) : hn::Zero(d);
+            convolve<N, S>(d, c, taps, tile, v);
+            HWY_UNROLL(16)
+            for (int j = 0; j < N; ++j) {
+              v[j] = hn::Mul(hn::LoadU(d, dyp + j * channels + c), gelu_grad(d, v[j]));
+              hn::StoreU(v[j], d, dz + (first + j) * channels + c);
+            }
+          } else {
+            HWY_UNROLL(16)
+            for (int j = 0; j < N; ++j) v[j] = hn::LoadU(d, dyp + j * channels + c);
+          }
+          if (sums) add_weight_grad<N, S>(d, c, tile, v, sums, channels);
+        });
+      });
+    };
+
+    // Row i of dx of an image from three rows of dz.
+    const auto write_dx = [&](int64_t n, int64_t i, const T* const(&dz)[3]) HWY_ATTR {
+      T* const out = Map<T>(dx.tensor, cols).row(n, i);
+      const auto store = [&](auto d, auto v, T* p) HWY_ATTR {
+        hn::StoreU(dx.accumulate ? hn::Add(v, hn::LoadU(d, p)) : v, d, p);
+      };
+      if (stride == 2) {
+        for (int64_t q = 0; q < from.w; ++q)
+          for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
+            store(d, transpose_stride2(d, c, wp, channels, dz, grad.w, q), out + q * from.ld + c);
+          });
+        return;
+      }
+      const Window<T> around{{dz[0], dz[1], dz[2]}, channels, false, false};
+      each_tile(from.w, [&](auto size, int64_t first) HWY_ATTR {
+        constexpr int N = decltype(size)::value;
+        const Window<T> tile = around.at(first, first + N - 1, from.w);
+        const auto taps = Taps<T>::transposed(wp, channels, recompute);
+        T* const pixel = out + first * from.ld;
+        for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
+          prefetch<N, true>(pixel + from.w * from.ld + c, from.ld);
+          hn::Vec<decltype(d)> v[N];
+          HWY_UNROLL(16)
+          for (int j = 0; j < N; ++j) v[j] = hn::Zero(d);
+          convolve<N, 1>(d, c, taps, tile, v);
+          HWY_UNROLL(16)
+          for (int j = 0; j < N; ++j) store(d, v[j], pixel + j * from.ld + c);
+        });
+      });
+    };
+
+    with_stride(stride, [&](auto s) {
+      parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
+        const int64_t begin = rows * first_chunk / chunks, end = rows * last_chunk / chunks;
+        if (scratch)
+          std::fill(scratch.data<T>() + first_chunk * 10 * channels,
+                    scratch.data<T>() + last_chunk * 10 * channels, T(0));
+        const Tensor ring = recompute ? empty({3, row_size}, x.dtype()) : Tensor();
+        const auto dz_row = [&](int64_t r) {
+          return recompute ? ring.data<T>() + r % 3 * row_size : grad.data + r * row_size;
+        };
+        int64_t next = begin % grad.h ? begin - 1 : begin;  // the first row not yet visited
+        for (int64_t r = begin; r < end; ++r) {
+          const int64_t n = r / grad.h, o = r % grad.h;
+          const bool last = o + 1 == grad.h;
+          for (; next <= (last ? r : r + 1); ++next) {
+            const int64_t chunk = ((next + 1) * chunks - 1) / rows;
+            const bool ours = scratch && next >= begin && next < end;
+            visit(s, next, dz_row(next),
+                  ours ? scratch.data<T>() + chunk * 10 * channels : nullptr);
+          }
+          if (!dx) continue;
+          const T* const before = o ? dz_row(r - 1) : nullptr;
+          const T* const here = dz_row(r);
+          const T* const after = last ? nullptr : dz_row(r + 1);
+          if (s == 1) {
+            write_dx(n, o, {before, here, after});
+          } else {
+            write_dx(n, 2 * o, {nullptr, here, nullptr});
+            if (2 * o + 1 < from.h) write_dx(n, 2 * o + 1, {after, nullptr, here});
+          }
+        }
+      });
+    });
+    if (!scratch) return;
+    sum_chunks(scratch.data<T>(), chunks, 10 * channels, dw);
+    sum_chunks(scratch.data<T>() + 9 * channels, chunks, 10 * channels, db);
+  });
+}
+
+}  // namespace
+}  // namespace sg::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sg {
+namespace {
+SG_REGISTER_SIMD(kernels::depthwise3x3_fwd, forward);
+SG_REGISTER_SIMD(kernels::depthwise3x3_bwd, backward);
+}  // namespace
+}  // namespace sg
+#endif
