@@ -136,7 +136,8 @@ Tensor SelfGuidedAttention::operator()(const Tensor& x, const Tensor& significan
     parameters += regions_[i].r + 1;
   }
   const Tensor y = aggregate(x, rank_ascending(significance), regions, w, b, cut.virtual_tokens);
-  nn::trace(name_, "aggregate", y, parameters, double(x.numel()));
+  // Twice, as the published model does it, so that totals compare; here once serves both halves.
+  nn::trace(name_, "aggregate", y, parameters, 2.0 * double(x.numel()));
   // Columns of kv: [k1 v1 | k2 v2], each C wide.
   return attend(x, {kv_(y)},
                 {{.heads = heads_ / 2, .source = 0, .column = 0},

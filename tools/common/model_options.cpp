@@ -18,13 +18,12 @@ void ModelOptions::add_to(CLI::App& app) {
   app.add_option("--num-classes", classes, "classes of the head")->check(CLI::Range(1, 1 << 24));
 }
 
-sgformer::Config ModelOptions::config() const {
-  sgformer::Config c = sgformer::find_config(model);
+sgformer::Config ModelOptions::apply_to(sgformer::Config c) const {
   if (!guidance.empty()) c.guidance = sgformer::parse_guidance(guidance);
   if (!scales.empty()) sgformer::set_scales(c, scales);
   if (!regions.empty()) sgformer::set_regions(c, regions);
-  c.balance_significance = balance_significance;
-  c.recompute = grad_checkpointing;
+  c.balance_significance |= balance_significance;
+  c.recompute |= grad_checkpointing;
   if (classes > 0) c.classes = classes;
   return c;
 }

@@ -14,7 +14,9 @@ struct ModelOptions {
 
   // --guidance --scales --regions --balance-significance --grad-checkpointing --num-classes
   void add_to(CLI::App& app);
-  sgformer::Config config() const;
+  sgformer::Config config() const { return apply_to(sgformer::find_config(model)); }
+  // A configuration with those that were given in place of its own.
+  sgformer::Config apply_to(sgformer::Config c) const;
 };
 
 struct ImageSize {
