@@ -1,0 +1,70 @@
+#include "nn/parameters.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/op_case.h"
+
+using namespace sg;
+using namespace sg::nn;
+
+TEST_CASE("official layouts go in and come out again") {
+  ParameterStore store;
+  const Scope root(store);
+  Parameter* conv = root.add({{"c", {4, 3, 2, 5}, Layout::conv, Init::conv}}, {4, 2, 5, 3});
+  Parameter* depthwise = root.add({{"d", {6, 1, 3, 3}, Layout::depthwise, Init::conv}}, {3, 3, 6});
+  Parameter* pair = (root / "x").add({{"a", {2, 7}}, {"b", {3, 7}}}, {5, 7});
+  store.allocate(Dtype::f64);
+  for (const std::string& name : store.names()) {
+    const Tensor t = test::random(store.part(name).official, 1 + name.back());
+    store.set(store.values(), name, t);
+    CHECK(to_vector<double>(store.get(store.values(), name)) == to_vector<double>(t));
+  }
+  const auto official = to_vector<double>(store.get(store.values(), "c"));
+  // here (out, kh, kw, in), official (out, in, kh, kw)
+  CHECK(conv->value.data<double>()[((1 * 2 + 1) * 5 + 2) * 3 + 2] ==
+        official[((1 * 3 + 2) * 2 + 1) * 5 + 2]);
+  CHECK(depthwise->value.data<double>()[(1 * 3 + 2) * 6 + 4] ==
+        to_vector<double>(store.get(store.values(), "d"))[4 * 9 + 1 * 3 + 2]);
+  CHECK(pair->value.data<double>()[2 * 7 + 1] ==
+        to_vector<double>(store.get(store.values(), "x.b"))[1]);
+  CHECK(store.count() == 4 * 3 * 2 * 5 + 54 + 35);
+}
+
+TEST_CASE("gradients go to one buffer, last declared first; unreached ones become zero") {
+  ParameterStore store;
+  const Scope root(store);
+  Parameter* first = root.add({{"first", {3}}}, {3});
+  Parameter* second = root.add({{"second", {2, 2}}}, {2, 2});
+  store.allocate();
+  CHECK(second->offset < first->offset);
+  CHECK(first->offset % 16 == 0);
+  store.grads().fill_(9);
+  autograd::backward({first->value}, {full({3}, 2)});
+  store.complete_grads();
+  CHECK(to_vector<float>(store.get(store.grads(), "first")) == std::vector<float>{2, 2, 2});
+  CHECK(to_vector<float>(store.get(store.grads(), "second")) == std::vector<float>{0, 0, 0, 0});
+  const auto segments = store.segments();
+  REQUIRE(segments.size() == 2);
+  CHECK(segments[0].weight_decay_scale == 1);  // second: a matrix
+  CHECK(segments[1].weight_decay_scale == 0);  // first: a vector
+}
+
+TEST_CASE("another buffer of values can be put in, and misuse is named") {
+  ParameterStore store;
+  Parameter* p = Scope(store).add({{"w", {2}}}, {2});
+  store.allocate();
+  const Tensor own = store.values(), other = full(own.shape(), 5);
+  store.use_values(other);
+  CHECK(to_vector<float>(p->value) == std::vector<float>{5, 5});
+  store.use_values(own);
+  CHECK(to_vector<float>(p->value) == std::vector<float>{0, 0});
+  CHECK_THROWS_AS(store.use_values(zeros({1})), Error);
+  CHECK_THROWS_WITH_AS(store.part("v"), "parameters: the model has no tensor named 'v'", Error);
+  CHECK_THROWS_WITH_AS(store.set(own, "w", zeros({3})), "w: value: expected shape (2), found (3)",
+                       Error);
+  CHECK_THROWS_AS(Scope(store).add({{"late", {2}}}, {2}), Error);
+  ParameterStore twice;
+  Scope(twice).add({{"w", {2}}}, {2});
+  CHECK_THROWS_WITH_AS(Scope(twice).add({{"w", {2}}}, {2}), "parameters: w is declared twice",
+                       Error);
+}

@@ -1,0 +1,167 @@
+#include "sgformer/model.h"
+
+#include <doctest/doctest.h>
+
+#include "ops/cross_entropy/cross_entropy.h"
+#include "sgformer/config_json.h"
+#include "tests/support/op_case.h"
+
+using namespace sg;
+using namespace sg::sgformer;
+
+namespace {
+
+struct Nano {
+  explicit Nano(bool recompute = false, double drop_path = 0, Dtype dtype = Dtype::f32) {
+    Config c = find_config("sgformer_nano");
+    c.recompute = recompute;
+    c.drop_path = drop_path;
+    model = std::make_unique<Model>(c);
+    model->parameters().allocate(dtype);
+    model->parameters().initialize(3);
+  }
+  std::unique_ptr<Model> model;
+};
+
+const Tensor kImages = test::random({4, 28, 28, 3}, 1).to(Dtype::f32);
+
+std::vector<float> step(Model& model, uint64_t seed, uint64_t number, int64_t first_sample = 0) {
+  const Tensor logits =
+      model
+          .forward(kImages,
+                   {.training = true, .seed = seed, .step = number, .first_sample = first_sample})
+          .logits;
+  const Tensor targets = smooth_one_hot(from_vector<int32_t>({1, 2, 3, 4}, {4}), 1000, 0.1);
+  model.parameters().clear_grads();
+  autograd::backward(soft_cross_entropy(logits, targets).loss);
+  return to_vector<float>(model.parameters().grads());
+}
+
+std::string message_of(const std::function<void(Config&)>& change) {
+  Config c = find_config("sgformer_s");
+  change(c);
+  try {
+    validate(c);
+  } catch (const Error& e) {
+    CHECK(e.code() == ExitCode::usage);
+    return e.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a step is a function of seed, step and place, and of nothing else") {
+  Nano a(false, 0.5), b(false, 0.5);
+  const auto gradients = step(*a.model, 1, 5);
+  CHECK(step(*b.model, 1, 5) == gradients);
+  CHECK(step(*a.model, 1, 6) != gradients);
+  CHECK(step(*a.model, 2, 5) != gradients);
+  CHECK(step(*a.model, 1, 5, 4) != gradients);
+}
+
+TEST_CASE("recompute gives the same bits and keeps less") {
+  Nano plain(false, 0.3), recomputing(true, 0.3);
+  Allocator& memory = Allocator::of({});
+  const auto measure = [&](Model& model) {
+    memory.reset_peak();
+    const size_t before = memory.stats().in_use;
+    const auto gradients = step(model, 1, 1);
+    return std::pair{gradients, memory.stats().peak - before};
+  };
+  const auto [expected, plain_bytes] = measure(*plain.model);
+  const auto [found, bytes] = measure(*recomputing.model);
+  CHECK(found == expected);
+  CHECK(bytes < plain_bytes * 3 / 4);
+}
+
+TEST_CASE("a training step asks the system for nothing after warm-up") {
+  Nano nano(false, 0.1);
+  for (uint64_t i = 0; i < 3; ++i) step(*nano.model, 1, i);
+  const size_t before = Allocator::of({}).stats().system_allocations;
+  for (uint64_t i = 3; i < 6; ++i) step(*nano.model, 1, i);
+  CHECK(Allocator::of({}).stats().system_allocations == before);
+}
+
+TEST_CASE("images of a batch do not see each other") {
+  Nano nano(false, 0, Dtype::f64);
+  const Tensor images = test::random({3, 28, 28, 3}, 1);
+  const autograd::NoGrad no_grad;
+  const Tensor all = nano.model->forward(images).logits;
+  for (int64_t i = 0; i < 3; ++i)
+    CHECK(test::relative_error(nano.model->forward(images.slice(i, i + 1)).logits,
+                               all.slice(i, i + 1)) < 1e-12);
+}
+
+TEST_CASE("features of a detection-sized image") {
+  Nano nano;
+  const autograd::NoGrad no_grad;
+  const auto maps = nano.model->features(zeros({1, 200, 336, 3}));
+  REQUIRE(maps.size() == 4);
+  CHECK(maps[0].shape() == Shape{1, 100, 168, 32});
+  CHECK(maps[3].shape() == Shape{1, 13, 21, 256});
+  CHECK_THROWS_AS(nano.model->forward(zeros({1, 28, 28, 4})), Error);
+  CHECK_THROWS_AS(nano.model->forward(zeros({1, 0, 28, 3})), Error);
+}
+
+TEST_CASE("drop-path rates rise linearly over all blocks") {
+  const auto rates = drop_path_rates(find_config("sgformer_s"));
+  REQUIRE(rates.size() == 23);
+  CHECK(rates[0] == 0);
+  CHECK(rates[1] == doctest::Approx(0.1 / 22));
+  CHECK(rates[22] == doctest::Approx(0.1));
+  CHECK(drop_path_rates(find_config("sgformer_m")).size() == 38);
+  CHECK(drop_path_rates(find_config("sgformer_b"))[1] == doctest::Approx(0.4 / 35));
+}
+
+TEST_CASE("what does not fit is named") {
+  CHECK(message_of([](Config&) {}) == "");
+  CHECK(message_of([](Config& c) { c.stages[0].dim = 65; }) ==
+        "sgformer_s: stage 1: width 65 must be a multiple of the heads; found 2");
+  CHECK(message_of([](Config& c) { c.stages[1].depth = 3; }) ==
+        "sgformer_s: stage 2: hybrid and self-guided blocks alternate, the depth must be even; "
+        "found 3");
+  CHECK(message_of([](Config& c) { c.stages[2].heads = 1; }).find("at most 64 wide") !=
+        std::string::npos);
+  CHECK(message_of([](Config& c) { c.stages[0].regions.pop_back(); }) ==
+        "sgformer_s: stage 1: the shares of the regions must add to 1; found 6/8");
+  CHECK(message_of([](Config& c) { c.classes = 0; }) != "");
+  CHECK(message_of([](Config& c) { c.drop_path = 1; }) != "");
+  CHECK(message_of([](Config& c) { set_scales(c, "4,2,1"); }).find("3 scales") !=
+        std::string::npos);
+  for (const char* bad : {"8x,1", "", "8,,1", "0", "1;1;1;1;1"})
+    CHECK_THROWS_AS(message_of([&](Config& c) { set_scales(c, bad); }), Error);
+  for (const char* bad : {"1/4", "1/4:0", "a:1", "1/0:2", "1:2:3"})
+    CHECK_THROWS_AS(message_of([&](Config& c) { set_regions(c, bad); }), Error);
+  CHECK_THROWS_AS(parse_guidance("best"), Error);
+  CHECK_THROWS_WITH_AS(find_config("sgformer_x"),
+                       "model 'sgformer_x' is unknown; did you mean 'sgformer_s'?; known: "
+                       "sgformer_nano, sgformer_s, sgformer_m, sgformer_b",
+                       Error);
+}
+
+TEST_CASE("configurations survive JSON, and differences are named") {
+  Config c = find_config("sgformer_b");
+  set_scales(c, "8,4,2g,1");
+  c.guidance = Guidance::global;
+  const Config back = config_from_json(config_to_json(c));
+  CHECK(config_differences(c, back) == "");
+  Config other = c;
+  other.classes = 7;
+  CHECK(config_differences(c, other) == "  classes: 1000 | 7\n");
+  CHECK_THROWS_AS(config_from_json(nlohmann::json::object()), Error);
+}
+
+TEST_CASE("the cut of a ranking holds every token once, whatever their number") {
+  for (const int s : {8, 4, 2})
+    for (int64_t n = 1; n <= 4000; ++n) {
+      const RankingCut cut = cut_ranking(published_regions(s), n);
+      int64_t ranks = 0, first_r = 0;
+      for (const RegionCut& r : cut.regions) {
+        ranks += r.tokens * r.r;
+        if (first_r == 0 && r.tokens > 0) first_r = r.r;
+      }
+      REQUIRE(ranks == n + cut.virtual_tokens);
+      REQUIRE(cut.virtual_tokens < first_r);  // no chunk of virtual tokens alone
+    }
+}
