@@ -1,0 +1,50 @@
+// What a run says: to standard output, to train.log, and as a progress bar on a terminal.
+#pragma once
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+namespace sg::train {
+
+// While it lives it is also where spdlog's messages go: information to standard output, warnings to
+// standard error, and all of them with the time to the log. One at a time.
+class Console {
+ public:
+  // `quiet` keeps everything but warnings off the screen.
+  explicit Console(bool quiet = false);
+  ~Console();
+  Console(const Console&) = delete;
+  Console& operator=(const Console&) = delete;
+
+  // From now on everything is also appended to this file.
+  void open_log(const std::filesystem::path& path);
+  bool terminal() const { return terminal_; }
+
+  void line(std::string_view text);
+  void warning(std::string_view text);
+  // A line of which there are many: on a terminal the bar takes its place.
+  void detail(std::string_view text);
+  // Shown on a terminal until something else is; at most some ten times a second.
+  void bar(std::string_view text);
+
+ private:
+  void show(std::FILE* to, std::string_view text);
+  void log(std::string_view text);
+
+  std::mutex mutex_;
+  bool quiet_, terminal_, bar_ = false;
+  std::chrono::steady_clock::time_point drawn_{};
+  struct Close {
+    void operator()(std::FILE* f) const { std::fclose(f); }
+  };
+  std::unique_ptr<std::FILE, Close> log_;
+};
+
+// "1:02:03", "2:03"
+std::string duration(double seconds);
+
+}  // namespace sg::train

@@ -1,0 +1,24 @@
+// How far it is, in words.
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "train/console.h"
+#include "train/task.h"
+
+namespace sg::train {
+
+std::string gauge(double share);             // "━━━━━━╌╌╌╌"
+std::string place_of(int64_t i, int64_t n);  // "[ 450/1251 ( 36%)]", counted from 0
+
+// Evaluates with a bar on a terminal, or a line every `interval` batches. Nothing where a signal
+// asked to stop.
+struct Judge {
+  std::function<std::optional<Scores>(const Task::Progress&)> evaluate;
+  std::function<std::string(const Scores&)> describe;
+};
+std::optional<Scores> evaluate_aloud(const std::string& title, const Judge& judge, int64_t interval,
+                                     Console& console);
+
+}  // namespace sg::train

@@ -1,0 +1,44 @@
+// The numbers of a run, in its folder:
+//   metrics.jsonl            a row a log interval and a row an epoch
+//   summary.csv              a row an epoch: epoch,train_loss,eval_loss,eval_top1,eval_top5
+//   events.out.tfevents.*    for TensorBoard
+// All of them follow from the rows, so a run that goes back to a checkpoint takes back the rows
+// that it will write again.
+#pragma once
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace sg::train {
+
+class RunLog {
+ public:
+  // Takes up the rows of an earlier process that lie before the place in the run where this one
+  // begins: `step` steps done, and epochs before `epoch` evaluated.
+  RunLog(std::filesystem::path folder, int64_t step, int64_t epoch);
+
+  // Numbers by name. Rows with "eval_loss" are those of an epoch.
+  void add(nlohmann::json row);
+  const std::vector<nlohmann::json>& rows() const { return rows_; }
+
+ private:
+  struct Close {
+    void operator()(std::FILE* f) const { std::fclose(f); }
+  };
+  using File = std::unique_ptr<std::FILE, Close>;
+  File open(const std::filesystem::path& path) const;
+  void append(const File& file, const std::string& bytes);
+  void write_summary() const;
+
+  std::filesystem::path folder_;
+  std::vector<nlohmann::json> rows_;
+  File metrics_, events_;
+  bool warned_ = false;
+};
+
+bool is_epoch_row(const nlohmann::json& row);
+
+}  // namespace sg::train
