@@ -1,0 +1,186 @@
+#include "train/options.h"
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+#include "core/device.h"
+#include "core/dtype.h"
+#include "core/error.h"
+#include "core/text.h"
+
+namespace sg::train {
+namespace {
+
+std::string key_of(std::string_view name) {
+  std::string key(name);
+  std::replace(key.begin(), key.end(), '-', '_');
+  return key;
+}
+
+template <class T>
+constexpr bool kOptional = false;
+template <class T>
+constexpr bool kOptional<std::optional<T>> = true;
+
+// Calls f on each number that a value consists of.
+template <class V, class F>
+void each_number(const V& value, F&& f) {
+  if constexpr (kOptional<V>) {
+    if (value) f(double(*value));
+  } else if constexpr (std::is_same_v<V, Pair> || std::is_same_v<V, Triple>) {
+    for (double v : value) f(v);
+  } else if constexpr (std::is_same_v<V, int64_t> || std::is_same_v<V, double>) {
+    f(double(value));
+  }
+}
+
+// "at least 1", "from 0 to 1"
+std::string range_of(const OptionInfo& info) {
+  if (info.high == INFINITY) return fmt::format("at least {:g}", info.low);
+  if (info.high == std::nextafter(1, 0)) return fmt::format("from {:g} to less than 1", info.low);
+  return fmt::format("from {:g} to {:g}", info.low, info.high);
+}
+
+template <class V>
+void from_json(const nlohmann::json& json, V& value) {
+  if constexpr (kOptional<V>) {
+    typename V::value_type inner;
+    from_json(json, inner);
+    value = inner;
+  } else if constexpr (std::is_same_v<V, int64_t>) {
+    if (!json.is_number_integer()) throw std::invalid_argument("a whole number");
+    json.get_to(value);
+  } else if constexpr (std::is_same_v<V, double>) {
+    if (!json.is_number()) throw std::invalid_argument("a number");
+    json.get_to(value);
+  } else if constexpr (std::is_same_v<V, bool>) {
+    if (!json.is_boolean()) throw std::invalid_argument("true or false");
+    json.get_to(value);
+  } else if constexpr (std::is_same_v<V, std::string>) {
+    if (!json.is_string()) throw std::invalid_argument("a text");
+    json.get_to(value);
+  } else {
+    const bool fits = json.is_array() && json.size() == value.size() &&
+                      std::ranges::all_of(json, [](const auto& v) { return v.is_number(); });
+    if (!fits) throw std::invalid_argument(fmt::format("{} numbers", value.size()));
+    json.get_to(value);
+  }
+}
+
+}  // namespace
+
+Options default_options(std::string_view model) {
+  Options o;
+  o.model = model;
+  o.drop_path = sgformer::find_config(model).drop_path;
+  if (model == "sgformer_nano") {
+    o.epochs = 12, o.warmup_epochs = 1, o.cooldown_epochs = 1;
+    o.lr = 2e-3, o.warmup_lr = 5e-4;
+    o.scale = {0.6, 1.0};
+  }
+  return o;
+}
+
+nlohmann::json to_json(const Options& options) {
+  nlohmann::json json = nlohmann::json::object();
+  each_option(options, [&](const OptionInfo& info, const auto& value) {
+    using V = std::decay_t<decltype(value)>;
+    const std::string key = key_of(info.name());
+    if constexpr (kOptional<V>) {
+      if (value) json[key] = *value;
+    } else {
+      json[key] = value;
+    }
+  });
+  return json;
+}
+
+void apply_json(Options& options, const nlohmann::json& json, std::string_view file) {
+  if (!json.is_object()) fail(ExitCode::usage, "{}: expected an object of options", file);
+  std::vector<std::string> known{"version"};  // of the program that wrote an args.json
+  each_option(options,
+              [&](const OptionInfo& info, auto&) { known.push_back(key_of(info.name())); });
+  for (const auto& [name, given] : json.items()) {
+    const std::string key = key_of(name);
+    if (std::ranges::find(known, key) == known.end())
+      fail(ExitCode::usage, "{}: '{}' is not an option{}", file, name, did_you_mean(key, known));
+    const auto& json_value = given;
+    each_option(options, [&](const OptionInfo& info, auto& value) {
+      if (key_of(info.name()) != key || json_value.is_null()) return;
+      try {
+        from_json(json_value, value);
+      } catch (const std::invalid_argument& e) {
+        fail(ExitCode::usage, "{}: {}: expected {}, found {}", file, name, e.what(),
+             json_value.dump());
+      }
+    });
+  }
+}
+
+void validate(const Options& o) {
+  each_option(o, [](const OptionInfo& info, const auto& value) {
+    each_number(value, [&](double v) {
+      if (!(v >= info.low && v <= info.high))
+        fail(ExitCode::usage, "--{}: expected {}, found {:g}", info.name(), range_of(info), v);
+    });
+  });
+  if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the pictures is missing");
+  if (o.warmup_epochs >= o.epochs && o.warmup_epochs > 0)
+    fail(ExitCode::usage, "--warmup-epochs: expected fewer than the {} --epochs, found {}",
+         o.epochs, o.warmup_epochs);
+  if (!o.resume.empty() && !o.initial_checkpoint.empty())
+    fail(ExitCode::usage, "--initial-checkpoint begins a run, --resume goes on with one: give one");
+  check_supported(o.dtype, o.device);
+  Options probe = o;  // without classes of data
+  probe.num_classes = o.num_classes.value_or(1);
+  sgformer::validate(model_config(probe));
+  transforms(probe).check();
+}
+
+void check_supported(const std::string& dtype, const std::string& device) {
+  if (parse_dtype(dtype) != Dtype::f32)
+    fail(ExitCode::usage, "--dtype: {} is not implemented on cpu; use f32", dtype);
+  if (parse_device(device).type != DeviceType::cpu)
+    fail(ExitCode::usage, "--device: {}: this build has no CUDA backend; use cpu", device);
+}
+
+sgformer::Config model_config(const Options& o) {
+  sgformer::Config c = sgformer::find_config(o.model);
+  if (!o.guidance.empty()) c.guidance = sgformer::parse_guidance(o.guidance);
+  if (!o.scales.empty()) sgformer::set_scales(c, o.scales);
+  if (!o.regions.empty()) sgformer::set_regions(c, o.regions);
+  c.balance_significance = o.balance_significance;
+  c.recompute = o.grad_checkpointing;
+  c.drop_path = o.drop_path.value_or(c.drop_path);
+  c.classes = o.num_classes.value_or(c.classes);
+  return c;
+}
+
+data::TransformConfig transforms(const Options& o) {
+  data::TransformConfig t;
+  t.img_size = int(o.img_size.value_or(sgformer::find_config(o.model).image));
+  t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip;
+  t.interpolation = data::parse_interpolation(o.train_interpolation);
+  // Small pictures are about as large as the network wants them: nothing to cut off.
+  t.crop_pct = o.crop_pct.value_or(o.model == "sgformer_nano" ? 1.0 : 0.9);
+  return t;
+}
+
+ChannelStats channel_stats(const Options& o) { return {o.mean, o.std}; }
+
+OptionChanges changes(const nlohmann::json& before, const nlohmann::json& now) {
+  OptionChanges result;
+  const auto text = [](const nlohmann::json& json, const std::string& key) {
+    return json.contains(key) ? json[key].dump() : std::string("unset");
+  };
+  each_option(static_cast<const Options&>(Options()), [&](const OptionInfo& info, const auto&) {
+    const std::string key = key_of(info.name()), a = text(before, key), b = text(now, key);
+    if (a == b || info.on_resume == OnResume::ignored) return;
+    std::string& table = info.on_resume == OnResume::fixed ? result.refused : result.noted;
+    table += fmt::format("  {:<22} {} -> {}\n", key, a, b);
+  });
+  return result;
+}
+
+}  // namespace sg::train

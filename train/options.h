@@ -1,0 +1,201 @@
+// Every option of a training run, named once: flags, args.json, --config, range checks, the table
+// of the report and the comparison at --resume all follow from each_option().
+#pragma once
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "data/transforms.h"
+#include "ops/normalize/normalize.h"
+#include "sgformer/config.h"
+
+namespace sg::train {
+
+using Pair = std::array<double, 2>;
+using Triple = std::array<double, 3>;
+
+// Those left empty are decided by the model or the data (see resolve()).
+struct Options {
+  std::string data, model = "sgformer_s";
+  std::optional<int64_t> num_classes, img_size;
+  std::string guidance, scales, regions;
+  bool balance_significance = false;
+
+  int64_t epochs = 300, warmup_epochs = 20, cooldown_epochs = 10;
+  int64_t batch_size = 128, grad_accum = 1;
+  double lr = 1e-3, min_lr = 1e-5, warmup_lr = 1e-6, weight_decay = 0.05, clip_grad = 0;
+  std::optional<double> drop_path, model_ema_decay;
+  double smoothing = 0.1;
+  int64_t seed = 42, max_steps = 0;
+
+  Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
+  double hflip = 0.5;
+  std::string train_interpolation = "random";
+  std::optional<double> crop_pct;
+  Triple mean = ChannelStats().mean, std = ChannelStats().std;
+
+  std::string dtype = "f32", device = "cpu";
+  int64_t workers = 2;
+  std::optional<int64_t> threads;
+  bool grad_checkpointing = false;
+
+  std::string output, experiment, resume, initial_checkpoint;
+  bool reset_head = false;
+  int64_t log_interval = 50, recovery_interval = 0, checkpoint_hist = 10;
+  bool dry_run = false;
+};
+
+// What a change of the option means to a run that is resumed.
+enum class OnResume {
+  fixed,   // refused: weights or the order of samples would not fit
+  noted,   // allowed: the run goes on, but is another one
+  ignored  // of no influence on the result
+};
+
+struct OptionInfo {
+  const char* flags;  // as CLI11 takes them: "-b,--batch-size"
+  const char* help;
+  OnResume on_resume = OnResume::noted;
+  double low = -INFINITY, high = INFINITY;
+
+  std::string_view name() const {  // "batch-size"
+    const std::string_view all(flags);
+    return all.substr(all.rfind("--") + 2);
+  }
+};
+
+// f(info, member) for each, in the order of --help. O is Options or const Options.
+template <class O, class F>
+void each_option(O& o, F&& f) {
+  using enum OnResume;
+  constexpr double inf = INFINITY;
+  f(OptionInfo{"--data", "folder with train/ and val/, a sub-folder a class, or IDX files",
+               ignored},
+    o.data);
+  f(OptionInfo{"--model", "sgformer_s, sgformer_m, sgformer_b, or sgformer_nano for small pictures",
+               fixed},
+    o.model);
+  f(OptionInfo{"--num-classes", "width of the head; default: the classes of the data", fixed, 1,
+               1 << 24},
+    o.num_classes);
+  f(OptionInfo{"--img-size", "pixels a side; default: the model's own (nano 28, others 224)", fixed,
+               1, 8192},
+    o.img_size);
+  f(OptionInfo{"--guidance", "significance that guides: hybrid, local, global, uniform", fixed},
+    o.guidance);
+  f(OptionInfo{"--scales",
+               "head groups a stage, e.g. '8g,4,2,1;4g,1;2g,1' (g: global; '-': as it is)", fixed},
+    o.scales);
+  f(OptionInfo{"--regions", "share:ranks a token, a stage, e.g. '1/4:196,1/2:56,1/4:28;-;-'",
+               fixed},
+    o.regions);
+  f(OptionInfo{"--balance-significance", "weigh the global map by keys/49, for large images",
+               fixed},
+    o.balance_significance);
+
+  f(OptionInfo{"--epochs", "epochs of warm-up and cosine together", noted, 1, 1e6}, o.epochs);
+  f(OptionInfo{"--warmup-epochs", "epochs of linear warm-up", noted, 0, 1e6}, o.warmup_epochs);
+  f(OptionInfo{"--cooldown-epochs", "epochs at --min-lr after the others", noted, 0, 1e6},
+    o.cooldown_epochs);
+  f(OptionInfo{"-b,--batch-size", "images a forward pass", fixed, 1, 1 << 20}, o.batch_size);
+  f(OptionInfo{"--grad-accum", "forward passes a step", fixed, 1, 1 << 16}, o.grad_accum);
+  f(OptionInfo{"--lr", "highest learning rate, not scaled by the batch", noted, 0, 1e3}, o.lr);
+  f(OptionInfo{"--min-lr", "learning rate at the end of the cosine", noted, 0, 1e3}, o.min_lr);
+  f(OptionInfo{"--warmup-lr", "learning rate of the first warm-up epoch", noted, 0, 1e3},
+    o.warmup_lr);
+  f(OptionInfo{"--weight-decay", "of matrices and convolutions", noted, 0, 1e3}, o.weight_decay);
+  f(OptionInfo{"--clip-grad", "largest norm of the gradient; 0: no clipping", noted, 0, inf},
+    o.clip_grad);
+  f(OptionInfo{"--drop-path", "stochastic depth of the last block; default: the model's own", noted,
+               0, std::nextafter(1, 0)},
+    o.drop_path);
+  f(OptionInfo{"--smoothing", "of the labels", noted, 0, 1}, o.smoothing);
+  f(OptionInfo{"--model-ema-decay",
+               "of the averaged weights, 0: none; default: 0.99992, for short runs 1 - 31 / steps",
+               noted, 0, std::nextafter(1, 0)},
+    o.model_ema_decay);
+  f(OptionInfo{"--seed", "of everything drawn at random", fixed, 0, 1LL << 53}, o.seed);
+  f(OptionInfo{"--max-steps", "end the run after so many steps; 0: after the epochs", ignored, 0,
+               1LL << 53},
+    o.max_steps);
+
+  f(OptionInfo{"--scale", "least and largest share of the picture's area in a training crop", noted,
+               1e-6, 1},
+    o.scale);
+  f(OptionInfo{"--ratio", "least and largest width / height of a training crop", noted, 1e-3, 1e3},
+    o.ratio);
+  f(OptionInfo{"--hflip", "probability of mirroring a training picture", noted, 0, 1}, o.hflip);
+  f(OptionInfo{"--train-interpolation", "of training crops: random, bilinear, bicubic"},
+    o.train_interpolation);
+  f(OptionInfo{"--crop-pct",
+               "share of the shorter side that evaluation sees; default: 0.9, sgformer_nano 1",
+               noted, 0.01, 1},
+    o.crop_pct);
+  f(OptionInfo{"--mean", "of red, green, blue; the full range is 1", noted, -10, 10}, o.mean);
+  f(OptionInfo{"--std", "of red, green, blue; the full range is 1", noted, 1e-6, 1e3}, o.std);
+
+  f(OptionInfo{"--dtype", "f32"}, o.dtype);
+  f(OptionInfo{"--device", "cpu"}, o.device);
+  f(OptionInfo{"-j,--workers", "threads that load pictures; 0: between the steps", ignored, 0,
+               1024},
+    o.workers);
+  f(OptionInfo{"--threads", "threads that compute; default: all cores", ignored, 1, 4096},
+    o.threads);
+  f(OptionInfo{"--grad-checkpointing",
+               "keep block inputs only and compute the rest again in backward", ignored},
+    o.grad_checkpointing);
+
+  f(OptionInfo{"--output", "folder of the run; default: output/train/<date>-<model>-<size>",
+               ignored},
+    o.output);
+  f(OptionInfo{"--experiment", "sub-folder of --output", ignored}, o.experiment);
+  f(OptionInfo{"--resume", "go on from a checkpoint, a run's folder, or 'auto': --output's newest",
+               ignored},
+    o.resume);
+  f(OptionInfo{"--initial-checkpoint", "weights to start from (.safetensors, .pth)", ignored},
+    o.initial_checkpoint);
+  f(OptionInfo{"--reset-head", "leave out the head of --initial-checkpoint", ignored},
+    o.reset_head);
+  f(OptionInfo{"--log-interval", "steps from one log line to the next", ignored, 1, 1e9},
+    o.log_interval);
+  f(OptionInfo{"--recovery-interval", "steps between checkpoints within an epoch; 0: none", ignored,
+               0, 1e9},
+    o.recovery_interval);
+  f(OptionInfo{"--checkpoint-hist", "best checkpoints to keep", ignored, 1, 1e6},
+    o.checkpoint_hist);
+  f(OptionInfo{"--dry-run", "build everything, print it, and end without writing", ignored},
+    o.dry_run);
+}
+
+// The recipe of a model: the published one, or for sgformer_nano one that takes minutes.
+Options default_options(std::string_view model);
+
+// {"batch_size": 128, ...}; what is empty is left out.
+nlohmann::json to_json(const Options& options);
+// Takes on what an args.json says; '-' and '_' are the same in names. Throws ExitCode::usage on an
+// unknown name (with the nearest) or a value of the wrong type.
+void apply_json(Options& options, const nlohmann::json& json, std::string_view file);
+
+// Throws ExitCode::usage naming the flag, what is allowed and what was found.
+void validate(const Options& options);
+
+// What --dtype and --device can be in this build; throws ExitCode::usage.
+void check_supported(const std::string& dtype, const std::string& device);
+
+// The model, and the evaluation chain, that the options mean (num_classes must be known).
+sgformer::Config model_config(const Options& options);
+data::TransformConfig transforms(const Options& options);
+ChannelStats channel_stats(const Options& options);
+
+// How two runs differ: "  batch_size                 128 -> 64" a line.
+struct OptionChanges {
+  std::string refused, noted;
+};
+OptionChanges changes(const nlohmann::json& before, const nlohmann::json& now);
+
+}  // namespace sg::train
