@@ -1,0 +1,94 @@
+// The training loop.
+//
+// An epoch is as many steps as there are whole ones; a step is --grad-accum batches, one update of
+// weights and EMA, one tick of every counter. After each epoch the model and its EMA are judged and
+// a checkpoint is written. What a step computes depends on the checkpointed state and (seed, epoch,
+// step) alone, so a run that was stopped and resumed has the bits of one that never was.
+#pragma once
+#include <cmath>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "nn/optim/optimizer.h"
+#include "nn/optim/schedule.h"
+#include "train/checkpoint_folder.h"
+#include "train/console.h"
+#include "train/options.h"
+#include "train/run_log.h"
+#include "train/task.h"
+
+namespace sg::train {
+
+constexpr int64_t kMostSkips = 10;  // steps without finite numbers, in a row, before the run ends
+
+// Where a run is.
+struct Position {
+  int64_t step = 0;         // steps done, those skipped included
+  int64_t epoch = 0;        // in progress
+  int64_t epoch_steps = 0;  // of them in this epoch
+  bool evaluated = false;   // after the last step
+  int64_t skipped = 0, skipped_in_a_row = 0;
+  Mean loss;                // of this epoch
+  double seconds = 0;       // of training and evaluating, over all processes of the run
+  double best = -INFINITY;  // score of an epoch
+  int64_t best_epoch = -1;
+};
+
+// Where a run writes.
+struct Outputs {
+  RunLog log;
+  CheckpointFolder checkpoints;
+  nlohmann::json identity;       // of the run, kept in every checkpoint
+  std::function<void()> report;  // called when an epoch has been judged
+};
+
+class Trainer {
+ public:
+  Trainer(const Options& options, Task& task, Console& console);
+
+  void restore(const Checkpoint& checkpoint);
+  Checkpoint checkpoint(const nlohmann::json& identity) const;
+  const Position& position() const { return at_; }
+  const Options& options() const { return options_; }  // with the EMA's decay
+  int64_t epoch_steps() const { return epoch_steps_; }
+  int64_t total_steps() const { return epoch_steps_ * int64_t{schedule_.total_epochs()}; }
+  bool finished() const;
+  // Epochs before it have been judged for good.
+  int64_t unjudged_epoch() const;
+
+  // To the end, or until a signal asks to stop: then ExitCode::interrupted, and the newest
+  // checkpoint is where it stopped. Throws ExitCode::nonfinite after kMostSkips.
+  ExitCode run(Outputs& outputs);
+
+  // For a trial: does the first step of the position's epoch and returns the seconds it took.
+  double try_step();
+
+  // Runs f with the averaged weights in the model; with the weights themselves where there are
+  // none.
+  void with_ema(const std::function<void()>& f);
+
+ private:
+  struct Step;                         // what one step did
+  bool train_epoch(Outputs& outputs);  // false when asked to stop
+  Step step();
+  void count_skip(const Step& step);
+  void log_step(const Step& step, Outputs& outputs);
+  bool judge(Outputs& outputs);  // false when asked to stop
+  std::optional<Scores> evaluate(const std::string& title);
+  double seconds_left() const;
+
+  Options options_;
+  Task& task_;
+  Console& console_;
+  CosineSchedule schedule_;
+  int64_t epoch_steps_;
+  nn::Optimizer optimizer_;
+  Position at_;
+  int64_t saved_step_ = -1;
+  // Since the last log line.
+  double interval_seconds_ = 0, interval_waited_ = 0;
+  int64_t interval_steps_ = 0;
+  double step_seconds_ = 0, judge_seconds_ = 0;  // of late, for the time left
+};
+
+}  // namespace sg::train
