@@ -1,0 +1,14 @@
+// sgtrain: trains a model on a folder of pictures.
+#include "tools/common/train_options.h"
+#include "train/run.h"
+
+int main(int argc, char** argv) {
+  return sg::tools::run([&] {
+    CLI::App app(
+        "Trains an SG-Former to classify pictures. Defaults are those of the published recipe; for "
+        "sgformer_nano, of one that takes minutes. Times are in epochs, rates in units of 1.\n"
+        "Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 6 non-finite numbers, 75 interrupted "
+        "and saved, 128+n signal n, 1 other.");
+    return sg::train::run(sg::tools::parse_train_options(app, argc, argv));
+  });
+}

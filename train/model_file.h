@@ -1,0 +1,41 @@
+// A model from a file: its configuration, weights, and how its pictures are to be prepared.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sgformer/model.h"
+#include "train/options.h"
+
+namespace sg::train {
+
+struct ModelFile {
+  std::unique_ptr<sgformer::Model> model;
+  // Those of the run, where the file is a checkpoint of ours; else those of the model's recipe.
+  Options options;
+  std::vector<std::string> class_names;  // of the data it was trained on, where known
+  bool ema = false;                      // the weights are the averaged ones
+};
+
+struct ModelFileRequest {
+  std::optional<bool> ema;  // left out: the averaged weights where the file has them
+  // What the model is; for files that hold weights alone. A checkpoint of ours knows it.
+  std::string model;
+  // Options that win over those of the file.
+  std::function<sgformer::Config(sgformer::Config)> change;
+};
+
+// ExitCode::checkpoint with a table where weights and model do not fit. The number of classes is
+// that of the weights.
+ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& request = {});
+
+// Puts weights into an allocated model. A head of another number of classes is an error unless
+// `reset_head` leaves the model's own as it is. Returns whether they are the averaged ones.
+bool load_initial_weights(sgformer::Model& model, const std::filesystem::path& path,
+                          bool reset_head);
+
+}  // namespace sg::train

@@ -1,0 +1,186 @@
+#include "train/run.h"
+
+#include <fmt/chrono.h>
+
+#include <ctime>
+
+#include "core/cpu/parallel.h"
+#include "core/file.h"
+#include "sgformer/config_json.h"
+#include "train/classification.h"
+#include "train/model_file.h"
+#include "train/report.h"
+#include "train/signals.h"
+#include "train/trainer.h"
+
+namespace sg::train {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kCheckpoints = "checkpoints";
+
+struct Data {
+  std::shared_ptr<const data::Dataset> training, validation;
+};
+
+Data open_data(const std::string& folder) {
+  Data d;
+  d.training = data::open_dataset(folder, data::Split::train);
+  d.validation = data::open_dataset(folder, data::Split::val, d.training->class_names());
+  return d;
+}
+
+// Fills in what depends on the data, so that args.json says all.
+void resolve(Options& o, const Data& d) {
+  const int64_t classes = d.training->num_classes();
+  if (o.num_classes && *o.num_classes < classes)
+    fail(ExitCode::usage, "--num-classes: the data has {} classes, found {}", classes,
+         *o.num_classes);
+  o.num_classes = o.num_classes.value_or(classes);
+  o.drop_path = model_config(o).drop_path;
+  const data::TransformConfig t = transforms(o);
+  o.img_size = t.img_size, o.crop_pct = t.crop_pct;
+}
+
+fs::path run_folder(const Options& o) {
+  if (!o.output.empty()) return fs::path(o.output) / o.experiment;
+  if (!o.experiment.empty()) return fs::path("output/train") / o.experiment;
+  return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
+                                                fmt::localtime(std::time(nullptr)), o.model,
+                                                *o.img_size);
+}
+
+// What --resume means: a checkpoint's file, or the newest checkpoint of a run.
+std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folder) {
+  if (o.resume.empty()) {
+    const fs::path checkpoints = folder / kCheckpoints;
+    std::error_code absent;
+    for (const auto& item : fs::directory_iterator(checkpoints, absent))
+      if (item.path().extension() == ".safetensors")
+        fail(ExitCode::usage,
+             "{}: holds a run already; go on with it by --resume auto, or choose another --output",
+             folder.string());
+    return {};
+  }
+  if (o.resume == "auto") return find_resumable(folder / kCheckpoints);
+  if (!fs::is_directory(o.resume)) return Resumable{o.resume, load_checkpoint(o.resume)};
+  const bool is_run = fs::is_directory(fs::path(o.resume) / kCheckpoints);
+  auto found = find_resumable(is_run ? fs::path(o.resume) / kCheckpoints : fs::path(o.resume));
+  if (!found) fail(ExitCode::checkpoint, "--resume: {}: no checkpoint in this folder", o.resume);
+  return found;
+}
+
+nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Model& model) {
+  nlohmann::json args = to_json(o);
+  args.erase("resume"), args.erase("dry_run");  // they say how a process started
+  return {{"args", args},
+          {"model", sgformer::config_to_json(model.config())},
+          {"classes", d.training->class_names()},
+          {"train_images", d.training->size()},
+          {"seed", o.seed},
+          {"version", SG_VERSION}};
+}
+
+void check_same_run(const Resumable& from, const nlohmann::json& identity, Console& console) {
+  const nlohmann::json &before = from.checkpoint.state, none = nlohmann::json::object();
+  OptionChanges c = changes(before.value("args", none), identity["args"]);
+  for (const char* key : {"train_images", "classes"})
+    if (const auto a = before.value(key, nlohmann::json()); a != identity[key]) {
+      const auto text = [](const nlohmann::json& j) {
+        return j.is_array() ? fmt::format("{} names", j.size()) : j.dump();
+      };
+      c.refused += fmt::format("  {:<22} {} -> {}\n", key, text(a), text(identity[key]));
+    }
+  if (!c.refused.empty())
+    fail(
+        ExitCode::checkpoint,
+        "{}: is of another run (there -> here):\n{}resume with the same, or take its weights alone "
+        "by --initial-checkpoint",
+        from.path.string(), c.refused);
+  if (!c.noted.empty())
+    console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
+}
+
+void introduce(Console& console, const Options& o, const Data& d, const sgformer::Model& model,
+               const Trainer& trainer) {
+  console.line(fmt::format("sgtrain {}: {}, {:.2f} million parameters, {} classes", SG_VERSION,
+                           o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
+  console.line(fmt::format("data {}: {} training and {} validation pictures, seen at {} x {}",
+                           o.data, d.training->size(), d.validation->size(), *o.img_size,
+                           *o.img_size));
+  console.line(
+      fmt::format("{} epochs of {} steps of {} pictures; {} compute and {} loading threads",
+                  trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
+                  o.batch_size * o.grad_accum, num_threads(), o.workers));
+}
+
+}  // namespace
+
+ExitCode run(Options options) {
+  validate(options);
+  if (options.threads) set_num_threads(int(*options.threads));
+  const StopSignals signals;
+  Console console;
+
+  const Data data = open_data(options.data);
+  resolve(options, data);
+  sgformer::Model model(model_config(options));
+  model.parameters().allocate();
+  model.parameters().initialize(uint64_t(options.seed));
+  if (!options.initial_checkpoint.empty()) {
+    const bool ema = load_initial_weights(model, options.initial_checkpoint, options.reset_head);
+    console.line(fmt::format("weights of {}{}", options.initial_checkpoint, ema ? " (EMA)" : ""));
+  }
+  Classification task(model, data.training, data.validation, options);
+  Trainer trainer(options, task, console);
+  options = trainer.options();
+  introduce(console, options, data, model, trainer);
+  const nlohmann::json identity = identity_of(options, data, model);
+  if (options.dry_run) {
+    console.line(identity["args"].dump(2));
+    const double seconds = trainer.try_step();
+    console.line(fmt::format("a step takes {:.3f} s; nothing was written", seconds));
+    return ExitCode::ok;
+  }
+
+  const fs::path folder = run_folder(options);
+  const FolderLock lock(folder);
+  console.open_log(folder / "train.log");
+  if (const auto from = find_checkpoint(options, folder)) {
+    check_same_run(*from, identity, console);
+    trainer.restore(from->checkpoint);
+    console.line(
+        fmt::format("resuming from {}, step {}", from->path.string(), trainer.position().step));
+  } else if (options.resume == "auto") {
+    console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
+  }
+  nlohmann::json args = identity["args"];
+  args["version"] = SG_VERSION;
+  write_file(folder / "args.json", args.dump(2) + "\n");
+  Outputs outputs{
+      .log = RunLog(folder, trainer.position().step, trainer.unjudged_epoch()),
+      .checkpoints = CheckpointFolder(folder / kCheckpoints, int(options.checkpoint_hist)),
+      .identity = identity};
+  outputs.report = [&] {
+    Report report{.options = options,
+                  .rows = outputs.log.rows(),
+                  .epoch_steps = trainer.epoch_steps(),
+                  .epochs = trainer.total_steps() / trainer.epoch_steps(),
+                  .parameters = model.parameters().count(),
+                  .train_images = data.training->size(),
+                  .eval_images = data.validation->size(),
+                  .finished = trainer.finished()};
+    write_file(folder / "report.html", report_html(report));
+  };
+  console.line(fmt::format("writing to {}", folder.string()));
+
+  const ExitCode code = trainer.run(outputs);
+  if (code == ExitCode::ok)
+    console.line(fmt::format(
+        "done: best epoch {} with {} {:.3f}; {}, {}", trainer.position().best_epoch + 1,
+        task.metric(), trainer.position().best,
+        (folder / kCheckpoints / "best.safetensors").string(), (folder / "report.html").string()));
+  return code;
+}
+
+}  // namespace sg::train
