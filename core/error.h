@@ -2,6 +2,7 @@
 #pragma once
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -19,9 +20,17 @@ enum class ExitCode : int {
   interrupted = 75,
 };
 
+// Names from files may hold control characters; they must not reach a terminal.
+inline std::string printable(std::string text) {
+  for (char& c : text)
+    if ((uint8_t(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f) c = '?';
+  return text;
+}
+
 class Error : public std::runtime_error {
  public:
-  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  Error(ExitCode code, const std::string& message)
+      : std::runtime_error(printable(message)), code_(code) {}
   ExitCode code() const { return code_; }
 
  private:

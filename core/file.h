@@ -34,6 +34,7 @@ class InputFile {
  public:
   explicit InputFile(std::filesystem::path path, ExitCode code = ExitCode::failure);
   const std::filesystem::path& path() const { return path_; }
+  ExitCode code() const { return code_; }
   uint64_t size() const { return size_; }
   // Reads all of [offset, offset + bytes) or throws.
   void read(uint64_t offset, void* to, size_t bytes) const;

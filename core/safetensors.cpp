@@ -208,15 +208,14 @@ Tensor Safetensors::tensor(const std::string& name) const {
   const Tensor t = empty(e.shape, dtype_of(e.type));
   const size_t from_size = size_of(e.type), to_size = size_of(t.dtype());
   std::byte* to = static_cast<std::byte*>(t.raw());
-  // Into place if the sizes agree (the conversion, if any, is element by element).
-  std::vector<std::byte> buffer(from_size == to_size ? 0 : e.end - e.begin);
-  std::byte* from = from_size == to_size ? to : buffer.data();
-  file_.read(e.begin, from, e.end - e.begin);
-  if (from == to && e.type != StoredType::boolean) return t;
-  for (int64_t i = 0; i < t.numel(); ++i)
-    if (!convert_element(e.type, from + size_t(i) * from_size, to + size_t(i) * to_size))
-      fail(ExitCode::checkpoint, "{}: tensor '{}': element {} does not fit into 32 bits",
-           path().string(), name, i);
+  // Straight into place where nothing is converted.
+  const bool direct = from_size == to_size && e.type != StoredType::boolean;
+  std::vector<std::byte> buffer(direct ? 0 : e.end - e.begin);
+  file_.read(e.begin, direct ? to : buffer.data(), e.end - e.begin);
+  if (direct) return t;
+  if (const int64_t i = convert(e.type, buffer.data(), 1, t.numel(), to); i < t.numel())
+    fail(ExitCode::checkpoint, "{}: tensor '{}': element {} does not fit into 32 bits",
+         path().string(), name, i);
   return t;
 }
 

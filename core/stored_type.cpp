@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 namespace sg {
@@ -23,19 +24,6 @@ constexpr std::array kTypes{
     Entry{StoredType::i8, 1, Dtype::i32},  Entry{StoredType::boolean, 1, Dtype::u8},
 };
 
-template <class T>
-T load(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <class T>
-bool store(std::byte* to, T value) {
-  std::memcpy(to, &value, sizeof value);
-  return true;
-}
-
 float half_to_float(uint16_t h) {
   const int exponent = (h >> 10) & 31, fraction = h & 1023;
   const float magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
@@ -44,29 +32,58 @@ float half_to_float(uint16_t h) {
   return std::copysign(magnitude, h & 0x8000 ? -1.0f : 1.0f);
 }
 
+template <class S, class D, class F>
+int64_t convert_as(const std::byte* from, int64_t stride, int64_t count, std::byte* to,
+                   F&& element) {
+  for (int64_t i = 0; i < count; ++i) {
+    S source;
+    std::memcpy(&source, from + i * stride * int64_t(sizeof(S)), sizeof source);
+    if constexpr (std::is_same_v<S, int64_t>)
+      if (!std::in_range<int32_t>(source)) return i;
+    const D value = element(source);
+    std::memcpy(to + i * int64_t(sizeof(D)), &value, sizeof value);
+  }
+  return count;
+}
+
+template <class T>
+int64_t copy_as(const std::byte* from, int64_t stride, int64_t count, std::byte* to) {
+  if (stride != 1) return convert_as<T, T>(from, stride, count, to, std::identity());
+  if (count > 0) std::memcpy(to, from, size_t(count) * sizeof(T));
+  return count;
+}
+
 }  // namespace
 
 size_t size_of(StoredType type) { return kTypes[size_t(type)].size; }
 Dtype dtype_of(StoredType type) { return kTypes[size_t(type)].dtype; }
 
-bool convert_element(StoredType type, const std::byte* from, std::byte* to) {
+int64_t convert(StoredType type, const std::byte* from, int64_t stride, int64_t count,
+                std::byte* to) {
+  const auto to_int = [](auto value) { return int32_t(value); };
   switch (type) {
     case StoredType::f16:
-      return store(to, half_to_float(load<uint16_t>(from)));
-    case StoredType::i64: {
-      const auto value = load<int64_t>(from);
-      return std::in_range<int32_t>(value) && store(to, int32_t(value));
-    }
+      return convert_as<uint16_t, float>(from, stride, count, to, half_to_float);
+    case StoredType::i64:
+      return convert_as<int64_t, int32_t>(from, stride, count, to, to_int);
     case StoredType::i16:
-      return store(to, int32_t(load<int16_t>(from)));
+      return convert_as<int16_t, int32_t>(from, stride, count, to, to_int);
     case StoredType::i8:
-      return store(to, int32_t(load<int8_t>(from)));
+      return convert_as<int8_t, int32_t>(from, stride, count, to, to_int);
     case StoredType::boolean:
-      return store(to, uint8_t(load<uint8_t>(from) != 0));
-    default:
-      std::memcpy(to, from, size_of(type));
-      return true;
+      return convert_as<uint8_t, uint8_t>(from, stride, count, to,
+                                          [](uint8_t value) { return uint8_t(value != 0); });
+    case StoredType::u8:
+      return copy_as<uint8_t>(from, stride, count, to);
+    case StoredType::bf16:
+      return copy_as<uint16_t>(from, stride, count, to);
+    case StoredType::f64:
+      return copy_as<uint64_t>(from, stride, count, to);
+    case StoredType::f32:
+    case StoredType::i32:
+      return copy_as<uint32_t>(from, stride, count, to);
   }
+  return 0;
 }
 
 }  // namespace sg

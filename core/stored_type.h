@@ -11,8 +11,10 @@ enum class StoredType : uint8_t { f32, bf16, f64, i32, u8, f16, i64, i16, i8, bo
 size_t size_of(StoredType type);
 Dtype dtype_of(StoredType type);  // f16 -> f32; i64, i16, i8 -> i32; boolean -> u8
 
-// One element; `from` need not be aligned, `to` is of dtype_of(type). False where an i64 does not
-// fit into i32, and then nothing is written.
-bool convert_element(StoredType type, const std::byte* from, std::byte* to);
+// Converts `count` elements to dtype_of(type); they lie `stride` elements apart and need not be
+// aligned, `to` is dense. The result is `count`, or the index of the first i64 that does not fit
+// into i32.
+int64_t convert(StoredType type, const std::byte* from, int64_t stride, int64_t count,
+                std::byte* to);
 
 }  // namespace sg

@@ -3,51 +3,65 @@
 #include <algorithm>
 #include <map>
 
+#include "core/pth.h"
 #include "train/checkpoint.h"
 
 namespace sg::train {
+namespace fs = std::filesystem;
 namespace {
 
-// The tensors whose names start with `prefix`, without it.
-std::vector<NamedTensor> under(const std::vector<NamedTensor>& tensors, std::string_view prefix) {
-  std::vector<NamedTensor> result;
-  for (const auto& [name, tensor] : tensors)
-    if (name.starts_with(prefix)) result.emplace_back(name.substr(prefix.size()), tensor);
+// Where each weight of a file lies: its official name and the one it has in the file.
+using Names = std::vector<std::pair<std::string, std::string>>;
+
+// Cuts the prefix off those names that have it, and drops the others.
+Names under(const Names& names, std::string_view prefix) {
+  Names result;
+  for (const auto& [name, in_file] : names)
+    if (name.starts_with(prefix)) result.emplace_back(name.substr(prefix.size()), in_file);
   return result;
 }
 
-}  // namespace
-
-std::vector<NamedTensor> unwrap(std::vector<NamedTensor> tensors, bool ema,
-                                const std::filesystem::path& path) {
+Names unwrap(const std::vector<std::string>& in_file, bool ema, const std::filesystem::path& path) {
+  Names names;
+  for (const std::string& name : in_file) names.emplace_back(name, name);
   const auto take = [&](std::initializer_list<std::string_view> prefixes) {
     for (std::string_view prefix : prefixes)
-      if (auto found = under(tensors, prefix); !found.empty()) {
-        tensors = std::move(found);
+      if (Names found = under(names, prefix); !found.empty()) {
+        names = std::move(found);
         return true;
       }
     return false;
   };
   if (!ema)
     take({"state_dict.", "model."});
-  else if (!take({"state_dict_ema.", "model_ema.", "ema."}))
+  else if (!take({"state_dict_ema.", "model_ema.", kEma}))
     fail(ExitCode::checkpoint, "{}: holds no averaged (EMA) weights; load it without them",
          path.string());
   // DistributedDataParallel puts it before every name.
-  if (std::ranges::all_of(tensors, [](const auto& t) { return t.first.starts_with("module."); }))
+  if (std::ranges::all_of(names, [](const auto& n) { return n.first.starts_with("module."); }))
     take({"module."});
-  return tensors;
+  return names;
 }
 
+template <class File>
+std::vector<NamedTensor> read(const File& file, bool ema) {
+  std::vector<NamedTensor> result;
+  for (const auto& [name, in_file] : unwrap(file.names(), ema, file.path()))
+    result.emplace_back(name, file.tensor(in_file));
+  return result;
+}
+
+}  // namespace
+
 std::vector<NamedTensor> load_weights(const std::filesystem::path& path, bool ema) {
+  const fs::path extension = path.extension();
+  if (Pth::recognises(path) || extension == ".pth" || extension == ".pt" || extension == ".tar")
+    return read(Pth::open(path), ema);
   const Safetensors file = Safetensors::open(path);
-  if (is_checkpoint(file)) {
-    std::vector<NamedTensor> weights = load_part(path, ema ? kEma : "");
-    return weights.empty() ? unwrap({}, ema, path) : weights;
-  }
-  std::vector<NamedTensor> tensors;
-  for (const std::string& name : file.names()) tensors.emplace_back(name, file.tensor(name));
-  return unwrap(std::move(tensors), ema, path);
+  if (!is_checkpoint(file)) return read(file, ema);
+  std::vector<NamedTensor> weights = load_part(path, ema ? kEma : "");
+  if (weights.empty()) unwrap({}, ema, path);  // says that there is no EMA
+  return weights;
 }
 
 void save_weights(const std::filesystem::path& path, const std::vector<NamedTensor>& weights) {

@@ -9,12 +9,10 @@
 
 namespace sg::train {
 
-// Weights under their official names, from a checkpoint of ours or a plain safetensors file. The
-// wrappings of other programs are taken off: `state_dict.`, `model.`, `module.` (and with `ema`
-// `state_dict_ema.`, `model_ema.`, `ema.`, an error where the file has none of them).
+// Weights under their official names, from a checkpoint of ours, a plain safetensors file or one of
+// torch.save. The wrappings of other programs are taken off: `state_dict`, `model`, `module`; with
+// `ema` `state_dict_ema`, `model_ema`, `ema` (an error where the file has none of them).
 std::vector<NamedTensor> load_weights(const std::filesystem::path& path, bool ema = false);
-std::vector<NamedTensor> unwrap(std::vector<NamedTensor> tensors, bool ema,
-                                const std::filesystem::path& path);
 
 // For other programs: a plain safetensors file with the official names.
 void save_weights(const std::filesystem::path& path, const std::vector<NamedTensor>& weights);

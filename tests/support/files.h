@@ -30,8 +30,10 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-// Plain, without syncing: tests write thousands of damaged files.
+// A new file, without syncing: tests write thousands of damaged ones, and ext4 syncs a file that
+// is written over.
 inline void put(const std::filesystem::path& path, const std::string& bytes) {
+  std::filesystem::remove(path);
   std::ofstream(path, std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
 }
 
