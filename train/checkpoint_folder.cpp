@@ -20,12 +20,23 @@ struct Candidate {
   bool recovery = false;
 };
 
-double number_or(const nlohmann::json& object, const char* key, double otherwise) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_number() ? found->get<double>() : otherwise;
+// The state's entry `key` as T, or `otherwise` where it is absent or no number.
+template <class T>
+T number_or(const nlohmann::json& state, const char* key, T otherwise) {
+  const auto found = state.find(key);
+  if (found == state.end()) return otherwise;
+  if (std::is_integral_v<T> ? !found->is_number_integer() : !found->is_number()) return otherwise;
+  return found->get<T>();
 }
 
 bool is_link(const fs::path& path) { return path.filename() == kLast || path.filename() == kBest; }
+
+// A name that CheckpointFolder gives; other files in the folder are none of its business.
+bool is_ours(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return path.extension() == ".safetensors" &&
+         (is_link(path) || name.starts_with("checkpoint-") || name.starts_with("recovery-"));
+}
 
 // All checkpoints of the folder whose header is whole, newest first. Two names of one file count
 // once; each damaged file is warned of and counted.
@@ -33,7 +44,7 @@ std::vector<Candidate> scan(const fs::path& folder, size_t* damaged = nullptr) {
   std::vector<fs::path> paths;
   std::error_code error;
   for (const auto& item : fs::directory_iterator(folder, error))
-    if (item.path().extension() == ".safetensors") paths.push_back(item.path());
+    if (is_ours(item.path())) paths.push_back(item.path());
   std::ranges::sort(paths, {}, [](const fs::path& p) { return std::pair(is_link(p), p); });
 
   std::vector<Candidate> result;
@@ -44,8 +55,8 @@ std::vector<Candidate> scan(const fs::path& folder, size_t* damaged = nullptr) {
       const nlohmann::json state = checkpoint_state(paths[i]);
       result.push_back({.path = paths[i],
                         .step = state["step"].get<int64_t>(),
-                        .serial = int64_t(number_or(state, "serial", 0)),
-                        .metric = number_or(state, "metric", -INFINITY),
+                        .serial = number_or<int64_t>(state, "serial", 0),
+                        .metric = number_or<double>(state, "metric", -INFINITY),
                         .recovery = paths[i].filename().string().starts_with("recovery-")});
     } catch (const Error& e) {
       spdlog::warn("{}", e.what());

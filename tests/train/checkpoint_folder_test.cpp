@@ -51,12 +51,13 @@ TEST_CASE("the best and the newest are kept") {
   CHECK_FALSE(find_resumable(dir));
   CheckpointFolder folder(dir, 2);
   CHECK_FALSE(find_resumable(dir));
+  put(dir / "exported.safetensors", "of no concern");
   const double metrics[] = {50, 70, 60, 10, 20};
   for (int i = 0; i < 5; ++i) folder.save(at(i + 1), metrics[i]);
   CHECK(names(dir) ==
-        std::set<std::string>{"best.safetensors", "last.safetensors", "checkpoint-0002.safetensors",
-                              "checkpoint-0003.safetensors", "checkpoint-0004.safetensors",
-                              "checkpoint-0005.safetensors"});
+        std::set<std::string>{"best.safetensors", "exported.safetensors", "last.safetensors",
+                              "checkpoint-0002.safetensors", "checkpoint-0003.safetensors",
+                              "checkpoint-0004.safetensors", "checkpoint-0005.safetensors"});
   CHECK(fs::equivalent(dir / "best.safetensors", dir / "checkpoint-0002.safetensors"));
   CHECK(fs::equivalent(dir / "last.safetensors", dir / "checkpoint-0005.safetensors"));
   CHECK(step_of(find_resumable(dir)) == 5);
