@@ -18,14 +18,6 @@ bool is_safetensors(const std::filesystem::path& path) {
   return path.extension() == ".safetensors";
 }
 
-bool has_ema(const std::filesystem::path& path) {
-  if (!is_safetensors(path)) return false;
-  for (const std::string& name : Safetensors::open(path).names())
-    for (std::string_view prefix : {"ema.", "state_dict_ema.", "model_ema."})
-      if (name.starts_with(prefix)) return true;
-  return false;
-}
-
 Weights read_weights(const std::filesystem::path& path, std::optional<bool> ema) {
   const bool averaged = ema.value_or(has_ema(path));
   return {load_weights(path, averaged), averaged};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 
 #include "core/pth.h"
 #include "train/checkpoint.h"
@@ -21,10 +22,18 @@ Names under(const Names& names, std::string_view prefix) {
   return result;
 }
 
+constexpr std::string_view kEmaPrefixes[] = {"state_dict_ema.", "model_ema.", kEma};
+constexpr std::string_view kPrefixes[] = {"state_dict.", "model."};
+
+bool is_pth(const fs::path& path) {
+  const fs::path extension = path.extension();
+  return Pth::recognises(path) || extension == ".pth" || extension == ".pt" || extension == ".tar";
+}
+
 Names unwrap(const std::vector<std::string>& in_file, bool ema, const std::filesystem::path& path) {
   Names names;
   for (const std::string& name : in_file) names.emplace_back(name, name);
-  const auto take = [&](std::initializer_list<std::string_view> prefixes) {
+  const auto take = [&](std::span<const std::string_view> prefixes) {
     for (std::string_view prefix : prefixes)
       if (Names found = under(names, prefix); !found.empty()) {
         names = std::move(found);
@@ -33,14 +42,14 @@ Names unwrap(const std::vector<std::string>& in_file, bool ema, const std::files
     return false;
   };
   if (!ema)
-    take({"state_dict.", "model."});
-  else if (!take({"state_dict_ema.", "model_ema.", kEma}))
+    take(kPrefixes);
+  else if (!take(kEmaPrefixes))
     fail(ExitCode::checkpoint, "{}: holds no averaged (EMA) weights; load it without them",
          path.string());
   // DistributedDataParallel puts it before every name.
-  if (std::ranges::all_of(names, [](const auto& n) { return n.first.starts_with("module."); }))
-    take({"module."});
-  return names;
+  const bool parallel =
+      std::ranges::all_of(names, [](const auto& n) { return n.first.starts_with("module."); });
+  return parallel ? under(names, "module.") : names;
 }
 
 template <class File>
@@ -54,14 +63,19 @@ std::vector<NamedTensor> read(const File& file, bool ema) {
 }  // namespace
 
 std::vector<NamedTensor> load_weights(const std::filesystem::path& path, bool ema) {
-  const fs::path extension = path.extension();
-  if (Pth::recognises(path) || extension == ".pth" || extension == ".pt" || extension == ".tar")
-    return read(Pth::open(path), ema);
+  if (is_pth(path)) return read(Pth::open(path), ema);
   const Safetensors file = Safetensors::open(path);
   if (!is_checkpoint(file)) return read(file, ema);
   std::vector<NamedTensor> weights = load_part(path, ema ? kEma : "");
   if (weights.empty()) unwrap({}, ema, path);  // says that there is no EMA
   return weights;
+}
+
+bool has_ema(const fs::path& path) {
+  const auto names = is_pth(path) ? Pth::open(path).names() : Safetensors::open(path).names();
+  return std::ranges::any_of(names, [](const std::string& name) {
+    return std::ranges::any_of(kEmaPrefixes, [&](auto prefix) { return name.starts_with(prefix); });
+  });
 }
 
 void save_weights(const std::filesystem::path& path, const std::vector<NamedTensor>& weights) {

@@ -14,6 +14,9 @@ namespace sg::train {
 // `ema` `state_dict_ema`, `model_ema`, `ema` (an error where the file has none of them).
 std::vector<NamedTensor> load_weights(const std::filesystem::path& path, bool ema = false);
 
+// True where load_weights(path, true) finds averaged weights.
+bool has_ema(const std::filesystem::path& path);
+
 // For other programs: a plain safetensors file with the official names.
 void save_weights(const std::filesystem::path& path, const std::vector<NamedTensor>& weights);
 

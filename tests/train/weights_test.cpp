@@ -84,7 +84,9 @@ TEST_CASE("weights come out of the files of PyTorch") {
   const fs::path golden = fs::path(SG_SHARED_DIR) / "golden/pth";
   const auto expected = load_weights(golden / "ddp_bare.pth");
   CHECK(expected.size() > 200);
+  CHECK_FALSE(has_ema(golden / "ddp_bare.pth"));
   for (const char* file : {"timm_zip.pth", "timm_legacy.pth.tar"}) {
+    CHECK(has_ema(golden / file));
     const auto found = load_weights(golden / file), ema = load_weights(golden / file, true);
     REQUIRE(names(found) == names(expected));
     REQUIRE(names(ema) == names(expected));
