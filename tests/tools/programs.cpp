@@ -1,0 +1,64 @@
+#include "tests/tools/programs.h"
+
+#include <sys/wait.h>
+
+#include "data/png_write.h"
+#include "sgformer/config_json.h"
+#include "train/checkpoint.h"
+#include "train/options.h"
+#include "train/weights.h"
+
+namespace sg::test {
+namespace {
+
+std::vector<NamedTensor> weights_of(const sgformer::Model& model) {
+  std::vector<NamedTensor> tensors;
+  for (const std::string& name : model.parameters().names())
+    tensors.emplace_back(name, model.parameters().get(model.parameters().values(), name));
+  return tensors;
+}
+
+}  // namespace
+
+Ran run_program(const std::string& command) {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "out").string(), err = (folder / "err").string();
+  const int status =
+      std::system(fmt::format("{}/{} >{} 2>{}", SG_BIN_DIR, command, out, err).c_str());
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return {code, read_file(out), read_file(err)};
+}
+
+std::unique_ptr<sgformer::Model> nano() {
+  sgformer::Config config = sgformer::find_config("sgformer_nano");
+  config.classes = 3;
+  auto model = std::make_unique<sgformer::Model>(config);
+  model->parameters().allocate();
+  model->parameters().initialize(7);
+  return model;
+}
+
+void save_as_checkpoint(const sgformer::Model& model, const std::filesystem::path& path) {
+  train::save_checkpoint(path, {weights_of(model),
+                                {{"step", 12},
+                                 {"args", train::to_json(train::default_options("sgformer_nano"))},
+                                 {"model", sgformer::config_to_json(model.config())},
+                                 {"classes", {"cat", "dog", "owl"}}}});
+}
+
+void save_as_weights(const sgformer::Model& model, const std::filesystem::path& path) {
+  train::save_weights(path, weights_of(model));
+}
+
+std::string picture(int height, int width) {
+  data::Image image;
+  image.reset(height, width);
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x)
+      for (int c = 0; c < 3; ++c)
+        image.row(y)[x * 3 + c] = uint8_t((x * 255 / width + c * y * 100 / height) % 256);
+  const auto png = data::encode_png(image);
+  return {png.begin(), png.end()};
+}
+
+}  // namespace sg::test

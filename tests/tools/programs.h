@@ -1,0 +1,28 @@
+// Running the programs as a person does, and files for them to work on.
+#pragma once
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "data/image.h"
+#include "sgformer/model.h"
+#include "tests/support/files.h"
+
+namespace sg::test {
+
+struct Ran {
+  int code;  // exit code; 128 + n after signal n
+  std::string out, err;
+  nlohmann::json json() const { return nlohmann::json::parse(out); }
+};
+// "sginfo sgformer_s --json"
+Ran run_program(const std::string& command);
+
+// sgformer_nano of three classes, "cat", "dog" and "owl", with initial weights.
+std::unique_ptr<sgformer::Model> nano();
+void save_as_checkpoint(const sgformer::Model& model, const std::filesystem::path& path);
+void save_as_weights(const sgformer::Model& model, const std::filesystem::path& path);
+
+// A smooth picture, as PNG.
+std::string picture(int height, int width);
+
+}  // namespace sg::test

@@ -1,0 +1,27 @@
+#include "tests/tools/programs.h"
+
+namespace sg {
+
+TEST_CASE("sgbench: its numbers, and the promise that a step asks the system for no memory") {
+  for (const std::string mode : {"infer", "train"}) {
+    CAPTURE(mode);
+    const auto ran = test::run_program(
+        "sgbench --model sgformer_nano --batch 2 --repeats 3 --ops --json --mode " + mode);
+    REQUIRE(ran.code == 0);
+    const nlohmann::json j = ran.json();
+    for (const char* key : {"images_per_second", "step_seconds", "spread", "peak_memory_bytes",
+                            "peak_rss_bytes", "limit_share", "model", "mode", "batch", "threads"})
+      CHECK_MESSAGE(j.contains(key), key);
+    CHECK(j["images_per_second"] > 0);
+    CHECK(j["steady_allocations"] == 0);
+    CHECK(j["ops"].size() > 5);
+  }
+}
+
+TEST_CASE("sgbench: wrong arguments") {
+  CHECK(test::run_program("sgbench --model sgformer_nano --batch 0").code == 2);
+  CHECK(test::run_program("sgbench --mode sleep").code == 2);
+  CHECK(test::run_program("sgbench --dtype f12").code == 2);
+}
+
+}  // namespace sg

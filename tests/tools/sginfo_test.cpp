@@ -1,0 +1,59 @@
+#include "tests/tools/programs.h"
+
+namespace sg {
+
+using test::contains, test::run_program;
+
+TEST_CASE("sginfo: S has the published size") {
+  const auto ran = run_program("sginfo sgformer_s --json");
+  REQUIRE(ran.code == 0);
+  const nlohmann::json j = ran.json();
+  CHECK(j["parameters"] == 22'545'981);
+  CHECK(1e-9 * j["macs"].get<double>() == doctest::Approx(4.784).epsilon(1e-4));
+  double macs = 0;
+  int64_t parameters = 0;
+  for (const auto& layer : j["layers"]) {
+    macs += layer["macs"].get<double>();
+    parameters += layer["parameters"].get<int64_t>();
+  }
+  CHECK(macs == j["macs"].get<double>());
+  CHECK(parameters == 22'545'981);
+}
+
+TEST_CASE("sginfo: a row a block, or a row a layer, at any size") {
+  const auto blocks = run_program("sginfo sgformer_nano --img-size 40x56");
+  CHECK(blocks.code == 0);
+  CHECK(contains(blocks.out, "(1, 20, 28, 32)"));
+  CHECK_FALSE(contains(blocks.out, "block1.0.mlp.fc1"));
+  CHECK(contains(run_program("sginfo sgformer_nano --all").out, "block1.0.mlp.fc1"));
+}
+
+TEST_CASE("sginfo: an unknown model, flag or size is a usage error that names the nearest") {
+  const auto model = run_program("sginfo sgformer_ss");
+  CHECK(model.code == 2);
+  CHECK(contains(model.err, "did you mean 'sgformer_s'?"));
+  const auto flag = run_program("sginfo --img-sise 64");
+  CHECK(flag.code == 2);
+  CHECK(contains(flag.err, "did you mean '--img-size'?"));
+  CHECK(run_program("sginfo sgformer_nano --img-size 0").code == 2);
+}
+
+TEST_CASE("sginfo: a checkpoint knows its model") {
+  const test::TemporaryFolder folder;
+  const auto model = test::nano();
+  test::save_as_checkpoint(*model, folder / "run.safetensors");
+  const auto ran = run_program(
+      fmt::format("sginfo --json --checkpoint {}/run.safetensors", folder.path().string()));
+  REQUIRE(ran.code == 0);
+  CHECK(ran.json()["classes"] == 3);
+  CHECK(ran.json()["parameters"] == model->parameters().count());
+  CHECK(ran.json()["checkpoint"]["step"] == 12);
+
+  test::save_as_weights(*model, folder / "weights.safetensors");
+  const auto plain = run_program(
+      fmt::format("sginfo --checkpoint {}/weights.safetensors", folder.path().string()));
+  CHECK(plain.code == 4);
+  CHECK(contains(plain.err, "weights alone"));
+}
+
+}  // namespace sg
