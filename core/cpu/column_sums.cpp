@@ -20,7 +20,16 @@ void sums(int64_t rows, int64_t n, const T* a, T* sum, bool accumulate) {
   T* const partial = scratch.data<T>();
   parallel_chunks(rows, kGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
     T* const to = partial + chunk * n;
-    for (int64_t r = begin; r < end; ++r)
+    int64_t r = begin;
+    for (; r + 4 <= end; r += 4) {  // four rows for one load and store of the sums
+      const T* const from = a + r * n;
+      for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
+        const auto v01 = hn::Add(hn::LoadU(d, from + i), hn::LoadU(d, from + n + i));
+        const auto v23 = hn::Add(hn::LoadU(d, from + 2 * n + i), hn::LoadU(d, from + 3 * n + i));
+        hn::StoreU(hn::Add(hn::LoadU(d, to + i), hn::Add(v01, v23)), d, to + i);
+      });
+    }
+    for (; r < end; ++r)
       for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
         hn::StoreU(hn::Add(hn::LoadU(d, to + i), hn::LoadU(d, a + r * n + i)), d, to + i);
       });

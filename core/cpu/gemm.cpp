@@ -1,6 +1,7 @@
 #include "core/cpu/gemm.h"
 
 #include <cblas.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <climits>
@@ -12,56 +13,58 @@
 namespace sg {
 namespace {
 
-// A product with a bias: a pass over c that adds it would cost up to a quarter of the product.
+template <class T>
+void add_bias(int64_t m, int64_t n, const T* bias, T* c) {
+  parallel_for(m, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t j = 0; j < n; ++j) c[i * n + j] += bias[j];
+  });
+}
+
+// c = a b + bias in one pass over c, which is worth a tenth of the product.
 void product_with_bias(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b,
-                       float* c, bool accumulate, const float* bias) {
-  const onednn::Key key{'g', m, n, k, a.stride, a.transposed, b.stride, b.transposed, accumulate};
+                       float* c, const float* bias) {
+  const onednn::Key key{'g', m, n, k, a.stride, a.transposed, b.stride, b.transposed};
   onednn::Ready& ready = onednn::cached(key, [&] {
-    using Desc = dnnl::memory::desc;
+    using dnnl::memory;
     const auto layout = [](int64_t rows, int64_t columns, int64_t stride, bool transposed) {
-      return Desc({rows, columns}, dnnl::memory::data_type::f32,
-                  transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1});
+      return memory::desc({rows, columns}, memory::data_type::f32,
+                          transposed ? memory::dims{1, stride} : memory::dims{stride, 1});
     };
-    const Desc a_desc = layout(m, k, a.stride, a.transposed),
-               b_desc = layout(k, n, b.stride, b.transposed), c_desc = layout(m, n, n, false),
-               bias_desc = layout(1, n, n, false);
-    auto attributes = onednn::Ready::attributes();
-    if (accumulate) {
-      dnnl::post_ops sum;
-      sum.append_sum();
-      attributes.set_post_ops(sum);
-    }
-    const dnnl::matmul::primitive_desc pd({a_desc, b_desc, bias_desc, c_desc}, attributes,
-                                          onednn::engine());
+    const memory::desc a_layout = layout(m, k, a.stride, a.transposed),
+                       b_layout = layout(k, n, b.stride, b.transposed),
+                       bias_layout = layout(1, n, n, false), c_layout = layout(m, n, n, false);
+    const dnnl::matmul::primitive_desc pd({a_layout, b_layout, bias_layout, c_layout},
+                                          onednn::Ready::attributes(), onednn::engine());
     return onednn::Ready(dnnl::matmul(pd), pd.scratchpad_desc(),
-                         {{DNNL_ARG_SRC, a_desc},
-                          {DNNL_ARG_WEIGHTS, b_desc},
-                          {DNNL_ARG_BIAS, bias_desc},
-                          {DNNL_ARG_DST, c_desc}});
+                         {{DNNL_ARG_SRC, a_layout},
+                          {DNNL_ARG_WEIGHTS, b_layout},
+                          {DNNL_ARG_BIAS, bias_layout},
+                          {DNNL_ARG_DST, c_layout}});
   });
   ready.run({a.data, b.data, bias, c});
 }
 
 void product(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b, float* c,
              bool accumulate, const float* bias) {
-  if (bias) return product_with_bias(m, n, k, a, b, c, accumulate, bias);
+  // For few rows the primitive's own copy of b costs more than the product. Within a parallel loop
+  // a primitive would have the wrong number of threads.
+  if (bias && !accumulate && m >= 32 && !omp_in_parallel())
+    return product_with_bias(m, n, k, a, b, c, bias);
   const auto op = [](bool transposed) { return transposed ? 'T' : 'N'; };
   const auto status = dnnl_sgemm(op(a.transposed), op(b.transposed), m, n, k, 1, a.data, a.stride,
                                  b.data, b.stride, accumulate ? 1 : 0, c, n);
   check(status == dnnl_success, "gemm: oneDNN failed with status {}", int(status));
+  if (bias) add_bias(m, n, bias, c);
 }
 
 void product(int64_t m, int64_t n, int64_t k, Operand<double> a, Operand<double> b, double* c,
              bool accumulate, const double* bias) {
-  if (bias)
-    parallel_for(m, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        for (int64_t j = 0; j < n; ++j) c[i * n + j] = bias[j] + (accumulate ? c[i * n + j] : 0);
-    });
   const auto op = [](bool transposed) { return transposed ? CblasTrans : CblasNoTrans; };
   cblas_dgemm(CblasRowMajor, op(a.transposed), op(b.transposed), blasint(m), blasint(n), blasint(k),
-              1, a.data, blasint(a.stride), b.data, blasint(b.stride), accumulate || bias ? 1 : 0,
-              c, blasint(n));
+              1, a.data, blasint(a.stride), b.data, blasint(b.stride), accumulate ? 1 : 0, c,
+              blasint(n));
+  if (bias) add_bias(m, n, bias, c);
 }
 
 }  // namespace
@@ -72,8 +75,9 @@ void gemm(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c, boo
   check(std::max({m, n, k, a.stride, b.stride}) <= INT_MAX,
         "gemm: ({}, {}) x ({}, {}) has a side longer than {}", m, k, k, n, INT_MAX);
   if (m == 0 || n == 0) return;
-  if (k == 0) {
-    for (int64_t i = 0; i < m * n; ++i) c[i] = (accumulate ? c[i] : 0) + (bias ? bias[i % n] : 0);
+  if (k == 0) {  // the libraries refuse an empty sum
+    if (!accumulate) std::fill(c, c + m * n, T(0));
+    if (bias) add_bias(m, n, bias, c);
     return;
   }
   product(m, n, k, a, b, c, accumulate, bias);

@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 
 namespace sg {
 
@@ -15,8 +16,15 @@ void parallel_for(int64_t n, int64_t grain, const F& f) {
   if (n <= 0) return;
   const int64_t parts = std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1, num_threads());
   if (parts == 1) return f(int64_t{0}, n);
+  std::exception_ptr error;  // one that left the loop's own thread would end the program
 #pragma omp parallel for schedule(static, 1) num_threads(int(parts))
-  for (int64_t p = 0; p < parts; ++p) f(n * p / parts, n * (p + 1) / parts);
+  for (int64_t p = 0; p < parts; ++p) try {
+      f(n * p / parts, n * (p + 1) / parts);
+    } catch (...) {
+#pragma omp critical(sg_parallel_for)
+      error = std::current_exception();
+    }
+  if (error) std::rethrow_exception(error);
 }
 
 // The number of partial sums that parallel_chunks(n, ...) makes: a function of n alone.

@@ -1,6 +1,6 @@
-// Forward in float32 is oneDNN's convolution. All else copies windows into the rows of a matrix, a
-// slice at a time, and is a matrix product: measured twice as fast as oneDNN's gradient of the
-// weights, and as fast as its gradient of the input.
+// Forward in float32, where windows overlap, is oneDNN's convolution. All else copies windows into
+// the rows of a matrix, a slice at a time, and is a matrix product: measured twice as fast as
+// oneDNN's gradient of the weights, and as fast as its gradient of the input.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/conv2d/conv2d_cpu.cpp"
 #include <hwy/foreach_target.h>
@@ -12,6 +12,7 @@
 #include "core/cpu/simd-inl.h"
 #include "core/cpu/simd_register.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/reduce_cpu.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
@@ -59,77 +60,128 @@ void gather(const Windows& v, const T* x, int64_t begin, int64_t end, T* matrix)
           T* const row = to + c * v.size();
           if (!inside) a = b = segment;
           std::fill(row, row + a, T(0));
-          std::copy(from + at, from + at + (b - a), row + a);
+          for_lanes<T>(b - a, [&](auto d, int64_t k) HWY_ATTR {
+            hn::StoreU(hn::LoadU(d, from + at + k), d, row + a + k);
+          });
           std::fill(row + b, row + segment, T(0));
         });
       }
   });
 }
 
-// The transpose: adds the matrix to the windows in dx. Slices come in order; a row of dx that no
-// earlier slice has reached is cleared first, unless dx is to be added to.
+// The transpose: adds the matrix of an image's rows [begin, end) of windows to rows [top, bottom)
+// of its dx.
 template <class T>
-void scatter(const Windows& v, const T* matrix, int64_t begin, int64_t end, bool accumulate,
-             T* dx) {
-  const int64_t segment = v.kernel_width * v.channels, width = v.width * v.channels;
-  for (int64_t q = begin; q < end;) {
-    const int64_t image = q / v.rows, row0 = q % v.rows;
-    const int64_t row1 = std::min(v.rows, row0 + end - q);
-    const auto start_of = [&](int64_t row) { return row * v.stride - v.top; };
-    const int64_t reached =
-        row0 == 0 ? 0 : std::min(v.height, start_of(row0 - 1) + v.kernel_height);
-    const int64_t from = row0 == 0 ? 0 : std::clamp<int64_t>(start_of(row0), 0, reached);
-    const int64_t to =
-        row1 == v.rows ? v.height : std::min(v.height, start_of(row1 - 1) + v.kernel_height);
-    const T* const rows = matrix + (q - begin) * v.columns * v.size();
-    parallel_for(to - from, 1, [&](int64_t first, int64_t last) HWY_ATTR {
-      for (int64_t r = from + first; r < from + last; ++r) {
-        T* const dx_row = dx + (image * v.height + r) * width;
-        if (!accumulate && r >= reached) std::fill(dx_row, dx_row + width, T(0));
-        for (int64_t i = 0; i < v.kernel_height; ++i) {
-          const int64_t start = r - i + v.top, row = start / v.stride;
-          if (start < 0 || start % v.stride != 0 || row < row0 || row >= row1) continue;
-          const T* const part = rows + (row - row0) * v.columns * v.size() + i * segment;
-          for_windows(v, [&](int64_t c, int64_t at, int64_t a, int64_t b) HWY_ATTR {
-            const T* const in = part + c * v.size() + a;
-            for_lanes<T>(b - a, [&](auto d, int64_t k) HWY_ATTR {
-              const auto sum = hn::Add(hn::LoadU(d, dx_row + at + k), hn::LoadU(d, in + k));
-              hn::StoreU(sum, d, dx_row + at + k);
-            });
-          });
-        }
-      }
-    });
-    q += row1 - row0;
-  }
+void scatter(const Windows& v, const T* matrix, int64_t begin, int64_t end, int64_t top,
+             int64_t bottom, T* dx) {
+  const int64_t segment = v.kernel_width * v.channels;
+  for (int64_t row = begin; row < end; ++row)
+    for (int64_t i = 0; i < v.kernel_height; ++i) {
+      const int64_t r = row * v.stride - v.top + i;
+      if (r < top || r >= bottom) continue;
+      T* const to = dx + r * v.width * v.channels;
+      const T* const from = matrix + (row - begin) * v.columns * v.size() + i * segment;
+      for_windows(v, [&](int64_t c, int64_t at, int64_t a, int64_t b) HWY_ATTR {
+        const T* const in = from + c * v.size() + a;
+        for_lanes<T>(b - a, [&](auto d, int64_t k) HWY_ATTR {
+          hn::StoreU(hn::Add(hn::LoadU(d, to + at + k), hn::LoadU(d, in + k)), d, to + at + k);
+        });
+      });
+    }
 }
 
-// f(matrix, begin, end) over slices of rows of windows, whose matrix stays in cache.
-template <class T, class F>
-void for_slices(const Windows& v, const F& f) {
-  constexpr int64_t kBytes = 1 << 20;  // of matrix for a thread
-  const int64_t row_size = v.columns * v.size(), rows = v.batch * v.rows;
-  const int64_t step = std::clamp<int64_t>(num_threads() * kBytes / (row_size * int64_t(sizeof(T))),
-                                           1, std::max<int64_t>(rows, 1));
-  const Tensor matrix = empty({step, row_size}, dtype_of<T>());
-  for (int64_t begin = 0; begin < rows; begin += step)
-    f(matrix.data<T>(), begin, std::min(rows, begin + step));
+// Rows of windows whose matrix stays in a core's cache but is large enough for a product.
+template <class T>
+int64_t slice_of(const Windows& v) {
+  constexpr int64_t kBytes = 1 << 20, kWindows = 512;
+  const int64_t windows = std::max(kWindows, kBytes / (v.size() * int64_t(sizeof(T))));
+  return std::clamp<int64_t>(windows / v.columns, 1, std::max<int64_t>(1, v.batch * v.rows));
 }
 
 void forward(Stream&, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
   const Windows v = windows_of(x, w, y, geometry);
   const int64_t filters = w.dim(0);
   if (y.numel() == 0) return;
-  if (x.dtype() == Dtype::f32)
+  // Where windows do not overlap, the copy is cheap and the product the faster of the two.
+  const bool overlap = geometry.stride < std::max(v.kernel_height, v.kernel_width);
+  if (x.dtype() == Dtype::f32 && overlap)
     return convolution(v, filters, x.data<float>(), w.data<float>(), b ? b.data<float>() : nullptr,
                        y.data<float>());
-  dispatch<double>(x.dtype(), "conv2d", [&]<class T>() {
-    for_slices<T>(v, [&](T* matrix, int64_t begin, int64_t end) {
-      gather(v, x.data<T>(), begin, end, matrix);
-      gemm<T>((end - begin) * v.columns, filters, v.size(), {matrix, v.size()},
+  dispatch<float, double>(x.dtype(), "conv2d", [&]<class T>() {
+    const int64_t slice = slice_of<T>(v) * num_threads(), rows = v.batch * v.rows;
+    const Tensor matrix = empty({std::min(slice, rows) * v.columns, v.size()}, x.dtype());
+    for (int64_t begin = 0; begin < rows; begin += slice) {
+      const int64_t end = std::min(rows, begin + slice);
+      gather(v, x.data<T>(), begin, end, matrix.data<T>());
+      gemm<T>((end - begin) * v.columns, filters, v.size(), {matrix.data<T>(), v.size()},
               {w.data<T>(), v.size(), true}, y.data<T>() + begin * v.columns * filters, false,
               b ? b.data<T>() : nullptr);
-    });
+    }
+  });
+}
+
+// dw = dy^T times the windows, db = column sums of dy: a part of the rows of windows to a thread.
+template <class T>
+void backward_weights(const Windows& v, int64_t filters, const T* dy, const T* x, const Grad& dw,
+                      const Grad& db) {
+  const int64_t slice = slice_of<T>(v), rows = v.batch * v.rows;
+  const int parts = int(std::clamp<int64_t>(rows, 1, num_threads()));
+  const Parts<T> dw_parts(dw, parts), db_parts(db, parts);
+  parallel_for(parts, 1, [&](int64_t part, int64_t) {
+    const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
+    const Tensor matrix = empty({slice * v.columns, v.size()}, dtype_of<T>());
+    int64_t begin = first;
+    do {
+      const int64_t end = std::min(last, begin + slice), windows = (end - begin) * v.columns;
+      const T* const dy_slice = dy + begin * v.columns * filters;
+      if (dw) {
+        gather(v, x, begin, end, matrix.data<T>());
+        gemm<T>(filters, v.size(), windows, {dy_slice, filters, true}, {matrix.data<T>(), v.size()},
+                dw_parts[part], dw_parts.begun(part) || begin > first);
+      }
+      if (db)
+        column_sums(windows, filters, dy_slice, db_parts[part],
+                    db_parts.begun(part) || begin > first);
+      begin = end;
+    } while (begin < last);
+  });
+  dw_parts.finish();
+  db_parts.finish();
+}
+
+// The matrix dy W, scattered: a part of the rows of dx to a thread, which takes all windows that
+// reach them.
+template <class T>
+void backward_input(const Windows& v, int64_t filters, const T* dy, const T* w, const Grad& grad) {
+  constexpr int64_t kGrain = 16;  // rows; windows that reach over the border are done twice
+  const int64_t slice = slice_of<T>(v), row_size = v.width * v.channels;
+  parallel_for(v.batch * v.height, kGrain, [&](int64_t first, int64_t last) {
+    const Tensor matrix = empty({slice * v.columns, v.size()}, dtype_of<T>());
+    for (int64_t at = first; at < last;) {
+      const int64_t image = at / v.height, top = at % v.height;
+      const int64_t bottom = std::min(v.height, top + last - at);
+      T* const dx = grad.tensor.data<T>() + image * v.height * row_size;
+      // The first row of windows that ends below `top`, and the first that starts below `bottom`.
+      const int64_t above = top + v.top - v.kernel_height;
+      const int64_t begin = above < 0 ? 0 : std::min(v.rows, above / v.stride + 1);
+      const int64_t end = std::min(v.rows, (bottom - 1 + v.top) / v.stride + 1);
+      int64_t cleared = top;
+      const auto clear_until = [&](int64_t row) {
+        if (!grad.accumulate && row > cleared)
+          std::fill(dx + cleared * row_size, dx + row * row_size, T(0));
+        cleared = std::max(cleared, row);
+      };
+      for (int64_t row = begin; row < end; row += slice) {
+        const int64_t next = std::min(end, row + slice);
+        clear_until(std::min(bottom, (next - 1) * v.stride - v.top + v.kernel_height));
+        gemm<T>((next - row) * v.columns, v.size(), filters,
+                {dy + (image * v.rows + row) * v.columns * filters, filters}, {w, v.size()},
+                matrix.data<T>());
+        scatter(v, matrix.data<T>(), row, next, top, bottom, dx);
+      }
+      clear_until(bottom);
+      at += bottom - top;
+    }
   });
 }
 
@@ -138,22 +190,8 @@ void backward(Stream&, In dy, In x, In w, const Conv2dGeometry& geometry, Grad d
   dispatch<float, double>(x.dtype(), "conv2d", [&]<class T>() {
     const Windows v = windows_of(x, w, dy, geometry);
     const int64_t filters = w.dim(0);
-    const auto dy_at = [&](int64_t row) { return dy.data<T>() + row * v.columns * filters; };
-    if (db)
-      column_sums(dy.numel() / filters, filters, dy.data<T>(), db.tensor.data<T>(), db.accumulate);
-    if (dw && !dw.accumulate) dw.tensor.zero_();
-    for_slices<T>(v, [&](T* matrix, int64_t begin, int64_t end) {
-      const int64_t rows = (end - begin) * v.columns;
-      if (dw) {
-        gather(v, x.data<T>(), begin, end, matrix);
-        gemm<T>(filters, v.size(), rows, {dy_at(begin), filters, true}, {matrix, v.size()},
-                dw.tensor.data<T>(), true);
-      }
-      if (dx) {
-        gemm<T>(rows, v.size(), filters, {dy_at(begin), filters}, {w.data<T>(), v.size()}, matrix);
-        scatter(v, matrix, begin, end, dx.accumulate, dx.tensor.data<T>());
-      }
-    });
+    if (dw || db) backward_weights(v, filters, dy.data<T>(), x.data<T>(), dw, db);
+    if (dx) backward_input(v, filters, dy.data<T>(), w.data<T>(), dx);
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/cpu/parallel.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -42,11 +43,12 @@ TEST_CASE("conv2d: value and gradients against the naive form") {
   for (const Sizes& s : {
            Sizes{2, 9, 8, 3, 5, 3, 3, {2, 1, 1, 1, 1}},  // the stem
            Sizes{1, 6, 7, 4, 3, 3, 3, {1, 1, 1, 1, 1}},
-           Sizes{2, 8, 8, 2, 3, 4, 4, {4, 0, 0, 0, 0}},  // a merge
-           Sizes{1, 5, 7, 3, 2, 4, 4, {4, 0, 0, 3, 1}},  // a merge of a map that does not divide
-           Sizes{1, 7, 5, 1, 1, 2, 3, {1, 1, 0, 0, 2}},  // asymmetric
-           Sizes{2, 8, 9, 2, 2, 2, 1, {3, 0, 0, 0, 0}},  // elements between windows
-           Sizes{1, 9, 9, 2, 3, 3, 3, {4, 0, 0, 0, 0}},  // and beyond the last one
+           Sizes{2, 8, 8, 2, 3, 4, 4, {4, 0, 0, 0, 0}},   // a merge
+           Sizes{1, 5, 7, 3, 2, 4, 4, {4, 0, 0, 3, 1}},   // a merge of a map that does not divide
+           Sizes{1, 7, 5, 1, 1, 2, 3, {1, 1, 0, 0, 2}},   // asymmetric
+           Sizes{2, 8, 9, 2, 2, 2, 1, {3, 0, 0, 0, 0}},   // elements between windows
+           Sizes{1, 8, 10, 2, 3, 3, 3, {2, 0, 0, 0, 0}},  // a last row that no window reaches
+           Sizes{1, 9, 9, 2, 3, 3, 3, {4, 0, 0, 0, 0}},   // and beyond the last one
            Sizes{3, 1, 1, 7, 17, 1, 1, {1, 0, 0, 0, 0}},
            Sizes{1, 1, 2, 2, 2, 3, 3, {1, 2, 2, 2, 2}},  // a map smaller than the kernel
        })
@@ -61,19 +63,23 @@ TEST_CASE("conv2d: each gradient alone") {
   }
 }
 
-// Large enough that windows come in many slices, whose rows of dx overlap: against one product with
-// the whole matrix of windows.
-TEST_CASE("conv2d: slices") {
-  const Conv2dGeometry g{1, 1, 1, 1, 1};
-  const std::vector<Tensor> in{test::random({3, 60, 61, 24}, 1), test::random({8, 3, 3, 24}, 2)};
-  std::vector<Tensor> op, reference;
-  for (const bool naive_form : {false, true}) {
-    const Tensor x = autograd::leaf(in[0]), w = autograd::leaf(in[1]);
-    const Tensor y = naive_form ? naive::conv2d(x, w, {}, 1, 1, 1, 1, 1) : conv2d(x, w, {}, g);
+TEST_CASE("conv2d: slices of windows, and rows of dx that several threads reach") {
+  const Tensor x_value = test::random({2, 40, 41, 12}, 1), w_value = test::random({8, 3, 3, 12}, 2);
+  const auto differentiate = [&](bool naive_form) {
+    const Tensor x = autograd::leaf(x_value), w = autograd::leaf(w_value);
+    const Tensor y =
+        naive_form ? naive::conv2d(x, w, {}, 1, 1, 1, 1, 1) : conv2d(x, w, {}, {1, 1, 1, 1, 1});
     autograd::backward({y}, {test::random(y.shape(), 3)});
-    (naive_form ? reference : op) = {y, autograd::grad_of(x), autograd::grad_of(w)};
+    return std::vector{y.detach(), autograd::grad_of(x), autograd::grad_of(w)};
+  };
+  const std::vector<Tensor> expected = differentiate(true);
+  const int before = num_threads();
+  for (const int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    const std::vector<Tensor> found = differentiate(false);
+    for (size_t i = 0; i < found.size(); ++i) CHECK(relative_error(found[i], expected[i]) < 1e-11);
   }
-  for (size_t i = 0; i < op.size(); ++i) CHECK(relative_error(op[i], reference[i]) < 1e-11);
+  set_num_threads(before);
 }
 
 TEST_CASE("conv2d: the same bits twice, and nothing allocated the second time") {

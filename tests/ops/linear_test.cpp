@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/cpu/parallel.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -39,6 +40,15 @@ TEST_CASE("linear: each gradient alone") {
     test.wanted = {only == 0, only == 1, only == 2};
     run(test);
   }
+}
+
+TEST_CASE("linear: gradients of many rows, in slices and parts") {
+  const int before = num_threads();
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    run(linear_case(2100, 3, 2, true));
+  }
+  set_num_threads(before);
 }
 
 TEST_CASE("linear: leading dimensions are rows") {
