@@ -8,7 +8,7 @@
 namespace sg::train {
 namespace {
 
-constexpr double kWidth = 560, kHeight = 300, kLeft = 52, kRight = 92, kTop = 14, kBottom = 34;
+constexpr double kWidth = 560, kHeight = 300, kLeft = 52, kRight = 62, kTop = 14, kBottom = 34;
 constexpr size_t kMostPoints = 500;  // of a line: more cannot be seen
 
 struct Frame {
@@ -101,7 +101,7 @@ std::string svg(const Chart& chart) {
         "<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>"
         "<text class=\"tick\" x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n",
         kLeft, kWidth - kRight, f.y(v), f.y(v), kLeft - 8, f.y(v) + 4,
-        std::abs(v) < 1e-12 ? "0" : fmt::format(fmt::runtime(chart.format), v));
+        std::abs(v) < 1e-12 ? "0" : fmt::format("{:g}", v));
   for (double v : x_ticks)
     if (v <= f.x1)
       out += fmt::format(
@@ -128,8 +128,8 @@ std::string svg(const Chart& chart) {
           i + 1, f.x(line[j].first), f.y(line[j].second), j + 1 == line.size() ? 4 : 2.5,
           escaped(chart.series[i].name), escaped(chart.x_name), line[j].first,
           fmt::format(fmt::runtime(chart.format), line[j].second));
-    out += fmt::format("<text class=\"label\" x=\"{:.1f}\" y=\"{:.1f}\">{} {}</text>\n",
-                       f.x(line.back().first) + 9, labels[i] + 4, escaped(chart.series[i].name),
+    out += fmt::format("<text class=\"label\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n",
+                       f.x(line.back().first) + 9, labels[i] + 4,
                        fmt::format(fmt::runtime(chart.format), line.back().second));
   }
   return out + "</svg>\n";

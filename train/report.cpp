@@ -25,6 +25,13 @@ std::vector<const nlohmann::json*> epoch_rows(const Report& r) {
   return rows;
 }
 
+// 1,281,167
+std::string grouped(int64_t n) {
+  std::string text = std::to_string(n);
+  for (int64_t i = int64_t(text.size()) - 3; i > 0; i -= 3) text.insert(size_t(i), ",");
+  return text;
+}
+
 // x of an epoch's result is the number of epochs done by then.
 Series of_epochs(const Report& r, const std::string& name, const std::string& key) {
   Series s{name, {}};
@@ -85,25 +92,19 @@ std::string tiles(const Report& r) {
   return "<div class=\"tiles\">\n" + out + "</div>\n";
 }
 
-std::string image(const std::string& png, std::string_view what) {
-  return fmt::format("<img alt=\"{}\" src=\"data:image/png;base64,{}\">", escaped(what),
-                     base64(png));
-}
-
 std::string samples(const Report& r) {
   if (r.samples.empty()) return "";
-  std::string out = fmt::format(
-      "<h2>What it looks at</h2><p>Validation pictures, and over them the significance that guides "
-      "attention: bright places keep their detail, dark ones are summarised.</p>"
-      "<div class=\"samples{}\" style=\"margin-top:12px\">\n",
-      r.options.img_size.value_or(224) < 128 ? " pixels" : "");
+  std::string out =
+      "<h2>Where it looks</h2>\n<p class=\"above\">Validation pictures, each followed by the "
+      "significance that guides attention at the stages of the network: what is bright keeps its "
+      "detail, what is dark is summarised.</p>\n<div class=\"samples\">\n";
   for (const ReportSample& s : r.samples)
     out += fmt::format(
-        "<div class=\"card sample\"><div>{}{}</div><p class=\"{}\"><strong>{}</strong> {:.0f} %</p>"
-        "<p>{}</p></div>\n",
-        image(s.picture, s.truth), image(s.significance, "significance"),
-        s.correct ? "right" : "wrong", escaped(s.prediction), 100 * s.probability,
-        s.correct ? "" : "is " + escaped(s.truth));
+        "<div class=\"card sample\"><img alt=\"{0} and its significance\" "
+        "src=\"data:image/png;base64,{1}\"><p class=\"{2}\"><strong>{3}</strong> {4:.0f} %{5}</p>"
+        "</div>\n",
+        escaped(s.truth), base64(s.panel), s.correct ? "right" : "wrong", escaped(s.prediction),
+        100 * s.probability, s.correct ? "" : ", but it is " + escaped(s.truth));
   return out + "</div>\n";
 }
 
@@ -129,19 +130,22 @@ std::string history(const Report& r) {
 std::string configuration(const Report& r) {
   const nlohmann::json values = to_json(r.options),
                        usual = to_json(default_options(r.options.model));
-  std::string out = "<h2>Configuration</h2><div class=\"card options\">\n";
+  std::string out =
+      "<h2>Configuration</h2><p class=\"above\">Coloured: not the default of this model.</p>"
+      "<div class=\"card options\">\n";
   each_option(r.options, [&](const OptionInfo& info, const auto&) {
     std::string key(info.name());
     std::ranges::replace(key, '-', '_');
     const nlohmann::json value = values.value(key, nlohmann::json());
     if (value.is_null() || value == "") return;
-    const bool changed = usual.contains(key) && usual[key] != value;
+    const bool changed =
+        info.on_resume != OnResume::ignored && usual.contains(key) && usual[key] != value;
     out +=
         fmt::format("<div title=\"{}\"><span>{}</span><code{}>{}</code></div>\n",
                     escaped(info.help), escaped(info.name()), changed ? " class=\"changed\"" : "",
                     escaped(value.is_string() ? value.template get<std::string>() : value.dump()));
   });
-  return out + "</div><p>Coloured: not the default of this model.</p>\n";
+  return out + "</div>\n";
 }
 
 std::string machine_table() {
@@ -173,22 +177,24 @@ std::string report_html(const Report& r) {
   const auto rows = epoch_rows(r);
   const std::string title = fmt::format("{} on {}", r.options.model, set);
   const bool ema = !rows.empty() && rows.back()->contains("eval_model_top1");
-  const std::string judged = ema ? "averaged weights" : "validation";
+  const std::string judged = ema ? "validation, averaged weights" : "validation";
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<title>{0}</title>\n<style>{1}</style></head>\n<body><main>\n<h1>{0}</h1>\n"
       "<p>{2} training and {3} validation pictures of {4} x {4} pixels, {5} classes. "
       "Epoch {6} of {7}{8}, {9:%Y-%m-%d %H:%M}.</p>\n",
-      escaped(title), kReportStyle, r.train_images, r.eval_images, r.options.img_size.value_or(0),
-      r.options.num_classes.value_or(0), rows.empty() ? 0 : number(*rows.back(), "epoch") + 1,
-      r.epochs, r.finished ? ", finished" : "", fmt::localtime(std::time(nullptr)));
+      escaped(title), kReportStyle, grouped(r.train_images), grouped(r.eval_images),
+      r.options.img_size.value_or(0), r.options.num_classes.value_or(0),
+      rows.empty() ? 0 : number(*rows.back(), "epoch") + 1, r.epochs,
+      r.finished ? ", finished" : "", fmt::localtime(std::time(nullptr)));
   out += tiles(r) + "<h2>Curves</h2>\n<div class=\"charts\">\n";
   out += chart("Top-1 accuracy, %", "{:.1f}",
-               {of_epochs(r, judged, "eval_top1"), of_epochs(r, "weights", "eval_model_top1")});
+               {of_epochs(r, judged, "eval_top1"),
+                of_epochs(r, "validation, last weights", "eval_model_top1")});
   out += chart("Loss", "{:.3f}",
                {of_epochs(r, judged, "eval_loss"), of_epochs(r, "training", "train_loss"),
-                of_epochs(r, "weights", "eval_model_loss")});
+                of_epochs(r, "validation, last weights", "eval_model_loss")});
   out += chart("Training loss by step", "{:.2f}", {of_steps(r, "loss", "loss")});
   out += chart("Learning rate", "{:.1e}", {of_steps(r, "rate", "lr")});
   out += "</div>\n" + samples(r) + history(r) + configuration(r) + machine_table();

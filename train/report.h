@@ -12,7 +12,7 @@ namespace sg::train {
 
 // A validation picture and what the model makes of it.
 struct ReportSample {
-  std::string picture, significance;  // PNG
+  std::string panel;  // PNG: the picture, and the significance of each stage over it
   std::string truth, prediction;
   double probability = 0;
   bool correct = false;

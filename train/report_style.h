@@ -37,11 +37,10 @@ svg { display: block; width: 100%; height: auto; overflow: visible; }
   font-size: 13px; }
 .keys i { display: inline-block; width: 14px; height: 3px; border-radius: 2px; margin-right: 6px;
   vertical-align: middle; }
-.samples { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); }
+.above { margin: -6px 0 12px; }
+.samples { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); }
 .sample { padding: 10px; font-size: 13px; }
-.sample div { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; margin-bottom: 8px; }
-.sample img { width: 100%; aspect-ratio: 1; border-radius: 6px; display: block; }
-.pixels img { image-rendering: pixelated; }
+.sample img { width: 100%; border-radius: 6px; display: block; margin-bottom: 8px; }
 .sample p { margin: 0; }
 .sample strong { font-weight: 600; color: var(--ink); }
 .right::before { content: "\2713  "; color: var(--good); }

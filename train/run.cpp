@@ -9,7 +9,7 @@
 #include "sgformer/config_json.h"
 #include "train/classification.h"
 #include "train/model_file.h"
-#include "train/report.h"
+#include "train/report_samples.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -170,6 +170,7 @@ ExitCode run(Options options) {
                   .train_images = data.training->size(),
                   .eval_images = data.validation->size(),
                   .finished = trainer.finished()};
+    trainer.with_ema([&] { report.samples = report_samples(model, *data.validation, options); });
     write_file(folder / "report.html", report_html(report));
   };
   console.line(fmt::format("writing to {}", folder.string()));
