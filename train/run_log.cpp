@@ -36,11 +36,12 @@ std::vector<nlohmann::json> read_rows(const fs::path& path) {
   return rows;
 }
 
-// train_loss -> loss/train, eval_top1 -> top1/eval: TensorBoard groups by what is before the slash,
-// so curves that belong together share a chart page.
+// TensorBoard groups by what is before the slash: eval_model_top1 -> eval_model/top1.
 std::string tag_of(const std::string& key) {
-  const size_t at = key.rfind('_');
-  return at == std::string::npos ? "train/" + key : key.substr(at + 1) + "/" + key.substr(0, at);
+  for (std::string_view group : {"eval_model_", "eval_", "train_"})
+    if (key.starts_with(group))
+      return fmt::format("{}/{}", group.substr(0, group.size() - 1), key.substr(group.size()));
+  return "step/" + key;
 }
 
 std::string event_of(const nlohmann::json& row) {

@@ -1,0 +1,86 @@
+#include "nn/optim/optimizer.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "nn/layers.h"
+
+using namespace sg;
+
+namespace {
+
+// One matrix (with decay) and one bias (without), all of one value and one gradient.
+struct Model {
+  nn::ParameterStore store;
+  nn::Linear linear{nn::Scope(store), "fc", 3, 2};
+  Model(double value, double gradient) {
+    store.allocate(Dtype::f64);
+    store.values().fill_(value);
+    set_gradient(gradient);
+  }
+  void set_gradient(double gradient) {
+    store.clear_grads();
+    const Tensor x = full({1, 3}, 1, Dtype::f64);
+    const Tensor y = linear(x);
+    autograd::backward({y}, {full(y.shape(), gradient, Dtype::f64)});
+  }
+  double weight() const { return store.get(store.values(), "fc.weight").data<double>()[0]; }
+  double bias() const { return store.get(store.values(), "fc.bias").data<double>()[0]; }
+  double ema(const nn::Optimizer& o) const {
+    return store.get(o.ema(), "fc.weight").data<double>()[0];
+  }
+};
+
+}  // namespace
+
+TEST_CASE("optimizer: a step of the recipe; biases do not decay") {
+  Model m(1, 0.1);
+  nn::Optimizer o(m.store, {.weight_decay = 0.05});
+  const auto outcome = o.step(1e-3);
+  CHECK(m.weight() == doctest::Approx(0.99895).epsilon(1e-9));  // 1 - lr wd - lr, to eps
+  CHECK(m.bias() == doctest::Approx(0.999).epsilon(1e-9));
+  CHECK(outcome.grad_norm == doctest::Approx(0.1 * std::sqrt(8)));
+  CHECK(o.updates == 1);
+}
+
+TEST_CASE("optimizer: eps is added after the bias correction") {
+  Model m(1, 1e-9);
+  nn::Optimizer o(m.store, {.weight_decay = 0});
+  o.step(1e-3);
+  CHECK(1 - m.weight() == doctest::Approx(1e-3 / 11).epsilon(1e-6));
+}
+
+TEST_CASE("optimizer: the gradient is the mean of the passes, and is clipped by its norm") {
+  Model m(1, 0.3);
+  nn::Optimizer o(m.store, {.weight_decay = 0});
+  CHECK(o.step(1e-3, 3).grad_norm == doctest::Approx(0.1 * std::sqrt(8)));
+  CHECK(m.store.get(o.moment1(), "fc.bias").data<double>()[0] == doctest::Approx(0.01));
+
+  Model clipped(1, 3);
+  nn::Optimizer c(clipped.store, {.clip_grad = 0.5});
+  CHECK(c.step(1e-3).grad_norm == doctest::Approx(3 * std::sqrt(8)));
+  CHECK(clipped.store.get(c.moment1(), "fc.bias").data<double>()[0] ==
+        doctest::Approx(0.1 * 0.5 / std::sqrt(8)).epsilon(1e-6));
+}
+
+TEST_CASE("optimizer: the EMA of a drift has its closed form, and ticks in skipped steps") {
+  constexpr double kDecay = 0.9;
+  Model m(1, 0.1);
+  nn::Optimizer o(m.store, {.weight_decay = 0, .ema_decay = kDecay});
+  CHECK(m.ema(o) == 1);
+  double expected = 1;
+  for (int t = 1; t <= 20; ++t) {
+    const bool usable = t % 3 != 0;
+    const double before = m.weight();
+    m.set_gradient(usable ? 0.1 : NAN);
+    const auto outcome = o.step(1e-2, 1, t % 2 == 0);  // half of them by the caller's word
+    CHECK(outcome.applied == (usable && t % 2 == 0));
+    if (!outcome.applied) CHECK(m.weight() == before);
+    expected = kDecay * expected + (1 - kDecay) * m.weight();
+    CHECK(m.ema(o) == doctest::Approx(expected).epsilon(1e-12));
+  }
+  // Adam's t counts the applied steps alone; a constant gradient then moves by lr in each.
+  CHECK(o.updates == 7);
+  CHECK(m.weight() == doctest::Approx(1 - 7 * 1e-2).epsilon(1e-6));
+}

@@ -1,0 +1,101 @@
+#include "train/options.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/files.h"
+
+using namespace sg;
+using namespace sg::test;
+using train::Options;
+
+namespace {
+
+Options given(const nlohmann::json& json) {
+  Options o = train::default_options("sgformer_s");
+  o.data = "somewhere";
+  train::apply_json(o, json, "args.json");
+  return o;
+}
+
+std::string refused(const nlohmann::json& json) {
+  return error_of(ExitCode::usage, [&] { train::validate(given(json)); });
+}
+
+}  // namespace
+
+TEST_CASE("options: args.json gives back every one of them") {
+  Options o = train::default_options("sgformer_nano");
+  o.data = "d", o.num_classes = 7, o.mean = {0.1, 0.2, 0.3}, o.scale = {0.3, 0.9};
+  o.model_ema_decay = 0.5, o.grad_checkpointing = true, o.guidance = "local", o.lr = 0.1 + 0.2;
+  nlohmann::json json = train::to_json(o);
+  json["version"] = "0.1.0";
+  Options back;
+  train::apply_json(back, json, "args.json");
+  CHECK(train::to_json(back) == train::to_json(o));
+  CHECK(back.lr == o.lr);
+}
+
+TEST_CASE("options: a file's names may have either kind of hyphen, and null leaves a default") {
+  CHECK(given({{"batch-size", 4}}).batch_size == 4);
+  CHECK(given({{"batch_size", 4}}).batch_size == 4);
+  CHECK(given({{"lr", nullptr}}).lr == 1e-3);
+  CHECK(given({{"weight_decay", 1}}).weight_decay == 1);
+}
+
+TEST_CASE("options: a file's unknown names and wrong types are named") {
+  CHECK(contains(refused({{"batch_sise", 4}}), "did you mean 'batch_size'"));
+  CHECK(contains(refused({{"batch_size", "many"}}), "expected a whole number, found \"many\""));
+  CHECK(contains(refused({{"batch_size", 1.5}}), "expected a whole number"));
+  CHECK(contains(refused({{"scale", {1}}}), "2 numbers"));
+  CHECK(contains(refused({{"grad_checkpointing", 1}}), "true or false"));
+  CHECK(contains(refused(nlohmann::json::array()), "an object"));
+}
+
+TEST_CASE("options: out of range names the flag, the range and what was found") {
+  CHECK(contains(refused({{"batch_size", 0}}), "--batch-size: expected from 1 to"));
+  CHECK(contains(refused({{"lr", -1}}), "--lr: expected from 0 to 1000, found -1"));
+  CHECK(contains(refused({{"smoothing", 1.5}}), "--smoothing: expected from 0 to 1, found 1.5"));
+  CHECK(contains(refused({{"drop_path", 1.0}}), "from 0 to less than 1"));
+  CHECK(contains(refused({{"model_ema_decay", 1.0}}), "--model-ema-decay"));
+  CHECK(contains(refused({{"std", {0.2, 0.0, 0.2}}}), "--std"));
+  CHECK(contains(refused({{"clip_grad", -0.5}}), "--clip-grad: expected at least 0"));
+  CHECK(contains(refused({{"scale", {0.9, 0.5}}}), "scale"));
+  CHECK(contains(refused({{"img_size", 0}}), "--img-size"));
+  CHECK(contains(refused({{"epochs", 5}, {"warmup_epochs", 5}}), "--warmup-epochs"));
+  CHECK(contains(refused({{"dtype", "bf16"}}), "--dtype"));
+  CHECK(contains(refused({{"device", "cuda"}}), "--device"));
+  CHECK(contains(refused({{"train_interpolation", "nearest"}}), "nearest"));
+  CHECK(contains(refused({{"data", ""}}), "--data"));
+  CHECK(contains(refused({{"resume", "auto"}, {"initial_checkpoint", "x"}}), "--resume"));
+  CHECK(contains(refused({{"scales", "3"}}), "heads"));
+  train::validate(given({}));
+}
+
+TEST_CASE("options: what a resumed run may change") {
+  const auto before = train::to_json(given({}));
+  const auto changed = [&](const nlohmann::json& json) {
+    return train::changes(before, train::to_json(given(json)));
+  };
+  CHECK(changed({}).refused == "");
+  const auto batch = changed({{"batch_size", 64}, {"lr", 0.5}, {"workers", 7}, {"output", "x"}});
+  CHECK(contains(batch.refused, "batch_size"));
+  CHECK(contains(batch.refused, "128 -> 64"));
+  CHECK(contains(batch.noted, "0.001 -> 0.5"));
+  CHECK(!contains(batch.refused + batch.noted, "workers"));
+  CHECK(!contains(batch.refused + batch.noted, "output"));
+}
+
+TEST_CASE("options: defaults are the recipe's, and small for the small model") {
+  const Options s = train::default_options("sgformer_s"), b = train::default_options("sgformer_b");
+  CHECK(s.epochs == 300);
+  CHECK(s.drop_path == 0.1);
+  CHECK(b.drop_path == 0.4);
+  CHECK(train::transforms(s).img_size == 224);
+  CHECK(train::transforms(s).crop_pct == 0.9);
+  const Options nano = train::default_options("sgformer_nano");
+  CHECK(nano.epochs < 30);
+  CHECK(train::transforms(nano).img_size == 28);
+  CHECK(train::transforms(nano).crop_pct == 1.0);
+  CHECK(contains(error_of(ExitCode::usage, [] { train::default_options("sgformer_nana"); }),
+                 "did you mean 'sgformer_nano'"));
+}

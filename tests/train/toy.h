@@ -1,0 +1,117 @@
+// A run that takes milliseconds: three classes of points told apart by one linear layer.
+#pragma once
+#include <algorithm>
+#include <functional>
+
+#include "autograd/tape.h"
+#include "nn/layers.h"
+#include "ops/cross_entropy/cross_entropy.h"
+#include "tests/support/files.h"
+#include "train/trainer.h"
+
+namespace sg::test {
+
+struct Toy : train::Task {
+  static constexpr int64_t kFeatures = 5, kClasses = 3;
+  nn::ParameterStore store;
+  nn::Linear linear{nn::Scope(store), "fc", kFeatures, kClasses};
+  int64_t batch = 4, batches_of_epoch = 6, epoch = 0, next = 0;
+  // Called before each batch with the step; what it returns multiplies the loss.
+  std::function<double(int64_t step)> hook = [](int64_t) { return 1.0; };
+  std::function<void()> while_judging = [] {};
+
+  Toy() {
+    store.allocate();
+    store.initialize(7);
+  }
+  nn::ParameterStore& parameters() override { return store; }
+  int64_t batches() const override { return batches_of_epoch; }
+  int64_t batch_size() const override { return batch; }
+  void start_epoch(int64_t e, int64_t first) override { epoch = e, next = first; }
+
+  static std::pair<Tensor, Tensor> samples(int64_t n, uint64_t stream, int64_t first) {
+    Tensor x = empty({n, kFeatures}), labels = empty({n}, Dtype::i32);
+    for (int64_t i = 0; i < n; ++i) {
+      Random random(3, Purpose::test, stream, uint64_t(first + i));
+      const auto label = int32_t(random.integer(0, kClasses - 1));
+      labels.data<int32_t>()[i] = label;
+      for (int64_t f = 0; f < kFeatures; ++f)
+        x.data<float>()[i * kFeatures + f] = float(random.normal() + (f == label ? 1.5 : 0));
+    }
+    return {x, labels};
+  }
+  Loss next_loss(int64_t step, int64_t) override {
+    const auto [x, labels] = samples(batch, uint64_t(epoch) + 1, next++ * batch);
+    const double factor = hook(step);
+    Tensor targets = smooth_one_hot(labels, kClasses, 0.1);
+    for (float& t : targets.span<float>()) t *= float(factor);
+    return {soft_cross_entropy(linear(x), targets).loss, 0};
+  }
+  std::optional<train::Scores> evaluate(const Progress& progress) override {
+    const autograd::NoGrad no_grad;
+    while_judging();
+    const auto [x, labels] = samples(32, 0, 0);
+    const Tensor z = linear(x);
+    const train::Scores scores{
+        {{"loss", soft_cross_entropy(z, smooth_one_hot(labels, kClasses, 0)).loss.item()},
+         {"top1", 100.0 / 32 * double(train::top_k_hits(z, labels, 1))},
+         {"top5", 100.0}}};
+    if (!progress(1, 1, scores)) return {};
+    return scores;
+  }
+  std::string metric() const override { return "top1"; }
+  std::string describe(const train::Scores& s) const override {
+    return fmt::format("Acc@1 {:.3f}", s["top1"]);
+  }
+};
+
+inline train::Options toy_options() {
+  train::Options o;
+  o.data = "toy";
+  o.epochs = 2, o.warmup_epochs = 1, o.cooldown_epochs = 1;
+  o.lr = 0.05, o.warmup_lr = 0.02, o.min_lr = 0.001;
+  o.model_ema_decay = 0.8;
+  o.log_interval = 1;
+  return o;
+}
+
+// One process of a run: begins, or goes on from the newest checkpoint of the folder.
+struct ToyRun {
+  std::filesystem::path folder;
+  train::Options options = toy_options();
+  Toy task{};
+  train::Console console{true};
+  std::optional<train::Trainer> trainer{};
+
+  ExitCode go() {
+    trainer.emplace(options, task, console);
+    if (auto from = train::find_resumable(folder / "checkpoints"))
+      trainer->restore(from->checkpoint);
+    train::Outputs outputs{
+        .log = train::RunLog(folder, trainer->position().step, trainer->unjudged_epoch()),
+        .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
+        .identity = nlohmann::json::object()};
+    return trainer->run(outputs);
+  }
+  // Weights, moments and EMA.
+  std::vector<float> bits() const {
+    std::vector<float> all;
+    for (const auto& [name, tensor] : trainer->checkpoint(nlohmann::json::object()).tensors)
+      all.insert(all.end(), tensor.span<float>().begin(), tensor.span<float>().end());
+    return all;
+  }
+  // The rows of metrics.jsonl without what is not the same twice.
+  std::string log() const {
+    std::istringstream lines(read_file(folder / "metrics.jsonl"));
+    std::string all;
+    for (std::string line; std::getline(lines, line);) {
+      auto row = nlohmann::json::parse(line);
+      for (const char* key : {"time", "seconds", "images_per_second", "data_seconds"})
+        row.erase(key);
+      all += row.dump() + "\n";
+    }
+    return all + read_file(folder / "summary.csv");
+  }
+};
+
+}  // namespace sg::test

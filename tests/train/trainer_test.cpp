@@ -1,0 +1,217 @@
+#include "train/trainer.h"
+
+#include <doctest/doctest.h>
+#include <signal.h>
+
+#include "tests/train/toy.h"
+#include "train/signals.h"
+
+using namespace sg;
+using namespace sg::test;
+
+namespace {
+
+constexpr int64_t kSteps = 18;  // three epochs of six
+
+// A run that is asked to stop in each of `stops` (counted over the run) and resumed each time.
+void stopped_and_resumed(ToyRun& whole, train::Options options, std::vector<int64_t> stops) {
+  const TemporaryFolder folder;
+  stops.push_back(-1);
+  for (int64_t stop : stops) {
+    const train::StopSignals signals;
+    ToyRun part{.folder = folder.path(), .options = options};
+    part.task.hook = [stop](int64_t step) {
+      if (step == stop) ::raise(SIGTERM);
+      return 1.0;
+    };
+    const ExitCode code = part.go();
+    CHECK(code == (stop < 0 ? ExitCode::ok : ExitCode::interrupted));
+    if (stop >= 0) {
+      CHECK(part.trainer->position().step == stop + 1);
+    } else {
+      CHECK(part.bits() == whole.bits());
+      CHECK(part.log() == whole.log());
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("trainer: learns, and each epoch has the learning rate of the schedule") {
+  const TemporaryFolder folder;
+  ToyRun run{.folder = folder.path()};
+  CHECK(run.go() == ExitCode::ok);
+  CHECK(run.trainer->position().step == kSteps);
+  CHECK(run.trainer->position().best > 60);
+  std::istringstream lines(run.log());
+  std::vector<double> rates;
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("{")) {
+      const auto row = nlohmann::json::parse(line);
+      const CosineSchedule s{2, 1, 1, 0.05, 0.001, 0.02};
+      CHECK(row["lr"] == s.at(row["epoch"]));
+      rates.push_back(row["lr"]);
+    }
+  CHECK(rates.size() == kSteps + 3);
+  CHECK(contains(read_file(folder / "summary.csv"),
+                 "epoch,train_loss,eval_loss,eval_top1,eval_top5\n0,"));
+  for (const char* name : {"last", "best", "checkpoint-0000", "checkpoint-0002"})
+    CHECK(std::filesystem::exists(folder / "checkpoints" / (std::string(name) + ".safetensors")));
+}
+
+TEST_CASE("trainer: stopped in any step and resumed is never stopped, bit for bit") {
+  const TemporaryFolder folder;
+  ToyRun whole{.folder = folder.path()};
+  CHECK(whole.go() == ExitCode::ok);
+  for (int64_t k = 0; k < kSteps; ++k) {
+    CAPTURE(k);
+    stopped_and_resumed(whole, toy_options(), {k});
+  }
+  stopped_and_resumed(whole, toy_options(), {0, 3, 4, 5, 6, 11, 17});
+}
+
+TEST_CASE("trainer: resumes in the midst of accumulated gradients and clipping") {
+  train::Options options = toy_options();
+  options.grad_accum = 2, options.clip_grad = 0.1, options.recovery_interval = 2;
+  const TemporaryFolder folder;
+  ToyRun whole{.folder = folder.path(), .options = options};
+  CHECK(whole.go() == ExitCode::ok);
+  CHECK(whole.trainer->position().step == 9);
+  stopped_and_resumed(whole, options, {0, 1, 2, 5, 8});
+}
+
+TEST_CASE("trainer: a process that is killed loses no more than the steps since its checkpoint") {
+  train::Options options = toy_options();
+  options.recovery_interval = 4;
+  const TemporaryFolder folder, other;
+  ToyRun whole{.folder = folder.path(), .options = options};
+  CHECK(whole.go() == ExitCode::ok);
+  {
+    ToyRun killed{.folder = other.path(), .options = options};
+    killed.task.hook = [](int64_t step) -> double {
+      if (step == 15) throw std::runtime_error("as if killed");
+      return 1;
+    };
+    CHECK_THROWS(killed.go());
+  }
+  ToyRun rest{.folder = other.path(), .options = options};
+  int64_t first = -1;
+  rest.task.hook = [&](int64_t step) {
+    if (first < 0) first = step;
+    return 1.0;
+  };
+  CHECK(rest.go() == ExitCode::ok);
+  CHECK(first == 12);  // the epoch's checkpoint, and the newest of all
+  CHECK(rest.bits() == whole.bits());
+  CHECK(rest.log() == whole.log());
+}
+
+TEST_CASE("trainer: a signal during evaluation, and one before the first step") {
+  const TemporaryFolder folder, other;
+  ToyRun whole{.folder = folder.path()};
+  CHECK(whole.go() == ExitCode::ok);
+  int judged = 0;
+  for (int stop : {0, 1, 3, -1}) {  // before the first step, and in the first and third evaluation
+    const train::StopSignals signals;
+    ToyRun part{.folder = other.path()};
+    if (stop == 0) ::raise(SIGUSR1);
+    part.task.while_judging = [&] {
+      if (++judged == stop) ::raise(SIGINT);
+    };
+    const ExitCode code = part.go();
+    CHECK(code == (stop < 0 ? ExitCode::ok : ExitCode::interrupted));
+    if (stop < 0) CHECK(part.bits() == whole.bits());
+    if (stop < 0) CHECK(part.log() == whole.log());
+  }
+}
+
+TEST_CASE("trainer: what is not finite is skipped and counted; only the EMA moves on") {
+  const TemporaryFolder folder;
+  ToyRun run{.folder = folder.path()};
+  run.options.epochs = 1, run.options.warmup_epochs = 0, run.options.cooldown_epochs = 0;
+  run.task.hook = [](int64_t step) { return step == 2 || step == 3 ? NAN : 1.0; };
+  CHECK(run.go() == ExitCode::ok);
+  CHECK(run.trainer->position().skipped == 2);
+  CHECK(run.trainer->position().skipped_in_a_row == 0);
+  CHECK(run.trainer->position().step == 6);
+  for (float v : run.bits()) CHECK(std::isfinite(v));
+  CHECK(run.trainer->checkpoint(nlohmann::json::object()).state["updates"] == 4);
+}
+
+TEST_CASE("trainer: ten such steps in a row end the run and keep the last checkpoint") {
+  const TemporaryFolder folder;
+  ToyRun run{.folder = folder.path()};
+  run.options.epochs = 20;
+  run.task.hook = [](int64_t step) { return step >= 7 ? INFINITY : 1.0; };
+  const std::string message = error_of(ExitCode::nonfinite, [&] { run.go(); });
+  CHECK(contains(message, "10 steps in a row"));
+  CHECK(run.trainer->position().step == 17);
+  const auto kept = train::find_resumable(folder / "checkpoints");
+  REQUIRE(kept);
+  CHECK(kept->checkpoint.state["step"] == 12);
+  for (const auto& [name, tensor] : kept->checkpoint.tensors)
+    for (float v : tensor.span<float>()) CHECK(std::isfinite(v));
+}
+
+TEST_CASE("trainer: accumulated batches are one batch") {
+  // The same 24 samples an epoch, in steps of 8.
+  const auto weights = [](int64_t batch, int64_t accum) {
+    const TemporaryFolder folder;
+    ToyRun run{.folder = folder.path()};
+    run.task.batch = batch, run.task.batches_of_epoch = 24 / batch;
+    run.options.grad_accum = accum;
+    CHECK(run.go() == ExitCode::ok);
+    return run.bits();
+  };
+  const auto one = weights(8, 1), two = weights(4, 2), four = weights(2, 4);
+  REQUIRE(one.size() == two.size());
+  for (size_t i = 0; i < one.size(); ++i) {
+    // Sums of 8 in another order, carried through 9 steps.
+    CHECK(one[i] == doctest::Approx(two[i]).epsilon(1e-4));
+    CHECK(one[i] == doctest::Approx(four[i]).epsilon(1e-4));
+  }
+}
+
+TEST_CASE("trainer: --max-steps ends early, judges, and can be taken further") {
+  const TemporaryFolder folder, other;
+  ToyRun whole{.folder = folder.path()};
+  CHECK(whole.go() == ExitCode::ok);
+  for (int64_t most : {4, 4, 6, 8, 0}) {
+    ToyRun part{.folder = other.path()};
+    part.options.max_steps = most;
+    CHECK(part.go() == ExitCode::ok);
+    CHECK(part.trainer->position().step == (most ? most : kSteps));
+    const std::string summary = read_file(other / "summary.csv");
+    CHECK(std::ranges::count(summary, '\n') == 1 + (most ? (most + 5) / 6 : 3));
+    if (!most) CHECK(part.bits() == whole.bits());
+    if (!most) CHECK(part.log() == whole.log());
+  }
+}
+
+TEST_CASE("trainer: a checkpoint of another model is refused with what differs") {
+  const TemporaryFolder folder;
+  {
+    ToyRun run{.folder = folder.path()};
+    CHECK(run.go() == ExitCode::ok);
+  }
+  auto from = train::find_resumable(folder / "checkpoints");
+  REQUIRE(from);
+  for (auto& [name, tensor] : from->checkpoint.tensors)
+    if (name == "fc.weight") tensor = zeros({4, Toy::kFeatures});
+  Toy task;
+  train::Console console(true);
+  train::Trainer trainer(toy_options(), task, console);
+  const std::string message =
+      error_of(ExitCode::checkpoint, [&] { trainer.restore(from->checkpoint); });
+  CHECK(contains(message, "fc.weight"));
+  CHECK(contains(message, "(4, 5)"));
+}
+
+TEST_CASE("trainer: too few pictures for a step") {
+  Toy task;
+  train::Console console(true);
+  train::Options options = toy_options();
+  options.grad_accum = 7;
+  CHECK(contains(error_of(ExitCode::usage, [&] { train::Trainer(options, task, console); }),
+                 "--grad-accum"));
+}
