@@ -25,17 +25,17 @@ Config published(const char* name, std::array<int, 4> depths, int64_t dim, int h
 }
 
 // Small pictures: the stem divides by 2 only, so 28 pixels give maps of 14, 7, 4 and 2 tokens a
-// side, merges are finer, and heads are 16 wide.
+// side, and merges are finer.
 Config nano() {
   Config c;
   c.name = "sgformer_nano";
   c.stem_strides = {2, 1, 1};
   c.table = 14;
   c.image = 28;
-  c.stages[0] = {32, 2, 2, published_scales(4), {{1, 4, 7}, {1, 2, 2}, {1, 4, 1}}};
-  c.stages[1] = {64, 4, 2, published_scales(2), published_regions(2)};
-  c.stages[2] = {128, 8, 2, published_scales(2), published_regions(2)};
-  c.stages[3] = {256, 16, 1, {}, {}};
+  c.stages[0] = {24, 2, 2, published_scales(4), {{1, 4, 7}, {1, 2, 2}, {1, 4, 1}}};
+  c.stages[1] = {48, 2, 2, published_scales(2), published_regions(2)};
+  c.stages[2] = {96, 4, 2, published_scales(2), published_regions(2)};
+  c.stages[3] = {192, 8, 1, {}, {}};
   return c;
 }
 

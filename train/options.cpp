@@ -75,7 +75,7 @@ Options default_options(std::string_view model) {
   o.model = model;
   o.drop_path = sgformer::find_config(model).drop_path;
   if (model == "sgformer_nano") {
-    o.epochs = 12, o.warmup_epochs = 1, o.cooldown_epochs = 1;
+    o.epochs = 3, o.warmup_epochs = 0, o.cooldown_epochs = 0;
     o.lr = 2e-3, o.warmup_lr = 5e-4;
     o.scale = {0.6, 1.0};
   }

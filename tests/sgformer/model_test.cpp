@@ -98,8 +98,8 @@ TEST_CASE("features of a detection-sized image") {
   const autograd::NoGrad no_grad;
   const auto maps = nano.model->features(zeros({1, 200, 336, 3}));
   REQUIRE(maps.size() == 4);
-  CHECK(maps[0].shape() == Shape{1, 100, 168, 32});
-  CHECK(maps[3].shape() == Shape{1, 13, 21, 256});
+  CHECK(maps[0].shape() == Shape{1, 100, 168, 24});
+  CHECK(maps[3].shape() == Shape{1, 13, 21, 192});
   CHECK_THROWS_AS(nano.model->forward(zeros({1, 28, 28, 4})), Error);
   CHECK_THROWS_AS(nano.model->forward(zeros({1, 0, 28, 3})), Error);
 }
