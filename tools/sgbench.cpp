@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/cpu/parallel.h"
+#include "data/benchmark.h"
 #include "tools/common/model_options.h"
 #include "train/bench.h"
 
@@ -50,6 +51,25 @@ void print_ops(const BenchResult& r) {
              100 * (1 - known / r.profiled_seconds));
 }
 
+// Images a second that one core decodes, crops, resizes and mirrors.
+sg::ExitCode bench_loader(const std::string& data, bool json) {
+  if (data.empty()) sg::fail(sg::ExitCode::usage, "--mode loader needs --data DIR");
+  const auto r = sg::data::benchmark_loader(*sg::data::open_dataset(data, sg::data::Split::train));
+  if (json)
+    fmt::print("{}\n", nlohmann::json{{"mode", "loader"},
+                                      {"images_per_second", r.images_per_second},
+                                      {"images_per_second_per_core", r.images_per_second},
+                                      {"slowest", r.slowest},
+                                      {"fastest", r.fastest},
+                                      {"images", r.images},
+                                      {"broken", r.broken}}
+                           .dump(2));
+  else
+    fmt::print("{:.0f} images/s on one core ({:.0f} to {:.0f}), {} of {} broken\n",
+               r.images_per_second, r.slowest, r.fastest, r.broken, r.images);
+  return sg::ExitCode::ok;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -57,14 +77,15 @@ int main(int argc, char** argv) {
     CLI::App app("Measures training or inference of a model on random images.");
     sg::tools::ModelOptions model_options;
     sg::train::BenchOptions options;
-    std::string mode = "infer", size, dtype = "f32", device = "cpu";
+    std::string mode = "infer", data, size, dtype = "f32", device = "cpu";
     int threads = 0;
     bool json = false;
     app.add_option("--model", model_options.model, "model name")->capture_default_str();
     model_options.add_to(app);
-    app.add_option("--mode", mode, "train or infer")
-        ->check(CLI::IsMember({"train", "infer"}))
+    app.add_option("--mode", mode, "train, infer, or loader (one core makes training pictures)")
+        ->check(CLI::IsMember({"train", "infer", "loader"}))
         ->capture_default_str();
+    app.add_option("--data", data, "with --mode loader: folder of images");
     app.add_option("-b,--batch", options.batch, "images a step")
         ->check(CLI::Range(1, 1 << 16))
         ->capture_default_str();
@@ -88,6 +109,7 @@ int main(int argc, char** argv) {
     if (sg::parse_device(device).type != sg::DeviceType::cpu)
       sg::fail(sg::ExitCode::usage, "device {}: this build has no CUDA backend; use cpu", device);
     if (threads) sg::set_num_threads(threads);
+    if (mode == "loader") return bench_loader(data, json);
     options.mode = mode == "train" ? sg::train::BenchMode::train : sg::train::BenchMode::infer;
 
     sg::sgformer::Model model(model_options.config());
