@@ -23,7 +23,7 @@ TEST_CASE("sginfo: S has the published size") {
 TEST_CASE("sginfo: a row a block, or a row a layer, at any size") {
   const auto blocks = run_program("sginfo sgformer_nano --img-size 40x56");
   CHECK(blocks.code == 0);
-  CHECK(contains(blocks.out, "(1, 20, 28, 32)"));
+  CHECK(contains(blocks.out, "(1, 20, 28, 24)"));
   CHECK_FALSE(contains(blocks.out, "block1.0.mlp.fc1"));
   CHECK(contains(run_program("sginfo sgformer_nano --all").out, "block1.0.mlp.fc1"));
 }

@@ -36,7 +36,7 @@ struct Toy : train::Task {
       const auto label = int32_t(random.integer(0, kClasses - 1));
       labels.data<int32_t>()[i] = label;
       for (int64_t f = 0; f < kFeatures; ++f)
-        x.data<float>()[i * kFeatures + f] = float(random.normal() + (f == label ? 1.5 : 0));
+        x.data<float>()[i * kFeatures + f] = float(random.normal() + (f == label ? 3 : 0));
     }
     return {x, labels};
   }

@@ -21,7 +21,7 @@ void stopped_and_resumed(ToyRun& whole, train::Options options, std::vector<int6
     const train::StopSignals signals;
     ToyRun part{.folder = folder.path(), .options = options};
     part.task.hook = [stop](int64_t step) {
-      if (step == stop) ::raise(SIGTERM);
+      if (step == stop && !train::stop_signal()) ::raise(SIGTERM);
       return 1.0;
     };
     const ExitCode code = part.go();

@@ -1,5 +1,7 @@
 #include "tools/common/cli.h"
 
+#include <fcntl.h>
+
 #include <cstdio>
 #include <exception>
 
@@ -22,9 +24,16 @@ std::string unknown_flag(const CLI::App& app, const std::vector<std::string>& ex
                      did_you_mean(flag, known));
 }
 
+// The number of a closed standard stream would go to the next file that is opened.
+void fill_standard_streams() {
+  for (int fd : {0, 1, 2})
+    if (::fcntl(fd, F_GETFD) < 0) (void)!::open("/dev/null", O_RDWR);
+}
+
 }  // namespace
 
 int run(const std::function<ExitCode()>& body) {
+  fill_standard_streams();
   try {
     return int(body());
   } catch (const Finished& f) {

@@ -30,6 +30,8 @@ train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
   train::Options options = train::default_options(model.empty() ? train::Options().model : model);
   train::apply_json(options, file, config);
 
+  // What a person adds to a script's command line wins.
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--config", config, "options from a file, such as args.json; flags win over it");
   train::each_option(options, [&](const train::OptionInfo& info, auto& value) {
     using V = std::decay_t<decltype(value)>;

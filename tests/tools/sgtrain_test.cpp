@@ -1,0 +1,235 @@
+// Whole runs of the program, on pictures that it learns in a second.
+#include <signal.h>
+#include <unistd.h>
+
+#include "tests/tools/runs.h"
+#include "train/checkpoint.h"
+
+namespace sg {
+
+namespace fs = std::filesystem;
+using namespace test;
+
+namespace {
+
+int shell(const std::string& command) {
+  return std::system(fmt::format("{}/{}", SG_BIN_DIR, command).c_str());
+}
+
+}  // namespace
+
+TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_idx(data, 32, 12);
+  const auto ran = run_program(sgtrain(data, out));
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  CHECK(contains(ran.out, "Train: 1 [3/4 (100%)] Loss: "));
+  CHECK(contains(ran.out, "\n * Acc@1 "));
+  CHECK(contains(ran.out, "Test (EMA): [1/2 (100%)] Time: "));
+  for (const char* name :
+       {"args.json", "train.log", "metrics.jsonl", "summary.csv", "report.html",
+        "checkpoints/last.safetensors", "checkpoints/best.safetensors",
+        "checkpoints/checkpoint-0000.safetensors", "checkpoints/checkpoint-0001.safetensors"})
+    CHECK_MESSAGE(fs::exists(out / name), name);
+  CHECK(contains(read_file(out / "report.html"), "data:image/png;base64,"));
+  const auto args = nlohmann::json::parse(read_file(out / "args.json"));
+  CHECK(args["version"].is_string());
+  CHECK(args["num_classes"] == 10);  // of an IDX set without names
+  CHECK(args["batch_size"] == 8);
+
+  // The last row of summary.csv is what sgeval finds, with other batches and threads.
+  const std::string summary = read_file(out / "summary.csv");
+  const auto evaluated =
+      run_program(fmt::format("sgeval --data {} --checkpoint {} -b 5 --json", data.string(),
+                              (out / "checkpoints/last.safetensors").string()));
+  REQUIRE_MESSAGE(evaluated.code == 0, evaluated.err);
+  const auto j = evaluated.json();
+  CHECK(j["images"] == 12);
+  CHECK(j["ema"] == true);
+  CHECK(contains(summary, fmt::format(",{},{}\n", j["top1"].dump(), j["top5"].dump())));
+  const auto raw =
+      run_program(fmt::format("sgeval --data {} --checkpoint {} --no-ema", data.string(),
+                              (out / "checkpoints/last.safetensors").string()));
+  CHECK(contains(raw.out, "\n * Acc@1 "));
+
+  SUBCASE(
+      "a second run in the folder is refused, and going on with one that is done does nothing") {
+    const auto again = run_program(sgtrain(data, out));
+    CHECK(again.code == 2);
+    CHECK(contains(again.err, "--resume auto"));
+    CHECK(run_program(sgtrain(data, out, "--resume auto")).code == 0);
+    CHECK(read_file(out / "summary.csv") == summary);
+  }
+  SUBCASE("args.json gives the same run again, and flags win over it") {
+    const fs::path other = folder / "other";
+    const std::string config = (out / "args.json").string();
+    CHECK(run_program(fmt::format("sgtrain --config {} --output {} --workers 0 --threads 2", config,
+                                  other.string()))
+              .code == 0);
+    CHECK(last_tensors(other) == last_tensors(out));
+    CHECK(numbers(other) == numbers(out));
+    const auto dry = run_program(fmt::format("sgtrain --config {} -b 4 --dry-run", config));
+    CHECK(dry.code == 0);
+    CHECK(contains(dry.out, "\"batch_size\": 4"));
+  }
+  SUBCASE("another configuration is refused with what differs") {
+    const auto other = run_program(sgtrain(data, out, "-b 4 --resume auto"));
+    CHECK(other.code == 4);
+    CHECK(contains(other.err, "batch_size"));
+    CHECK(contains(other.err, "8 -> 4"));
+    write_idx(data, 36, 12);
+    const auto more = run_program(sgtrain(data, out, "--resume auto"));
+    CHECK(more.code == 4);
+    CHECK(contains(more.err, "train_images"));
+    CHECK(contains(more.err, "32 -> 36"));
+  }
+  SUBCASE("its weights begin another run; a head of other classes must be asked for") {
+    const std::string from =
+        "--initial-checkpoint " + (out / "checkpoints/best.safetensors").string();
+    const fs::path other = folder / "other";
+    CHECK(run_program(sgtrain(data, other, from + " --max-steps 1")).code == 0);
+    const auto head = run_program(sgtrain(data, folder / "third", from + " --num-classes 12"));
+    CHECK(head.code == 4);
+    CHECK(contains(head.err, "--reset-head"));
+    CHECK(run_program(sgtrain(data, folder / "third",
+                              from + " --num-classes 12 --reset-head --max-steps 1"))
+              .code == 0);
+  }
+  SUBCASE("a damaged checkpoint: the one before is taken") {
+    std::string bytes = read_file(out / "checkpoints/checkpoint-0001.safetensors");
+    bytes[bytes.size() / 2] ^= 1;
+    const auto before = last_tensors(out);
+    for (const char* name : {"last", "best", "checkpoint-0001"}) {
+      fs::remove(out / "checkpoints" / (std::string(name) + ".safetensors"));
+      put(out / "checkpoints" / (std::string(name) + ".safetensors"), bytes);
+    }
+    const auto ran_again = run_program(sgtrain(data, out, "--resume auto"));
+    CHECK(ran_again.code == 0);
+    CHECK(contains(ran_again.err, "damaged"));
+    CHECK(contains(ran_again.out, "checkpoint-0000.safetensors, step 4"));
+    CHECK(last_tensors(out) == before);
+    CHECK(read_file(out / "summary.csv") == summary);
+  }
+}
+
+TEST_CASE("sgtrain: stopped by a signal, it has saved, and goes on with the same bits") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", whole = folder / "whole", out = folder / "out";
+  write_idx(data, 64, 8);
+  const std::string flags = "--epochs 40 --resume auto --max-steps ";
+  for (int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+    const fs::path log = out / "train.log";
+    const size_t before = fs::exists(log) ? read_file(log).size() : 0;
+    const pid_t child = start_program(sgtrain(data, out, "--epochs 40 --resume auto"));
+    REQUIRE(wait_for_text(log, "Train: ", before));
+    ::kill(child, signal);
+    CHECK(finish(child) == 75);
+  }
+  const auto step =
+      train::checkpoint_state(out / "checkpoints/last.safetensors")["step"].get<int>();
+  CHECK(step >= 3);
+  const std::string to = flags + std::to_string(step + 2);
+  CHECK(run_program(sgtrain(data, out, to)).code == 0);
+  CHECK(run_program(sgtrain(data, whole, to)).code == 0);
+  CHECK(last_tensors(out) == last_tensors(whole));
+  CHECK(numbers(out) == numbers(whole));
+}
+
+TEST_CASE("sgtrain: killed, it loses the steps since its checkpoint alone") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", whole = folder / "whole", out = folder / "out";
+  write_idx(data, 64, 8);
+  const pid_t child = start_program(sgtrain(data, out, "--recovery-interval 2"));
+  REQUIRE(wait_for_text(out / "train.log", "Train: 0 [4/8"));
+  ::kill(child, SIGKILL);
+  CHECK(finish(child) == 128 + SIGKILL);
+  const auto rest = run_program(sgtrain(data, out, "--recovery-interval 2 --resume auto"));
+  CHECK(rest.code == 0);
+  CHECK(contains(rest.out, "resuming from "));
+  CHECK(run_program(sgtrain(data, whole)).code == 0);
+  CHECK(last_tensors(out) == last_tensors(whole));
+  CHECK(numbers(out) == numbers(whole));
+}
+
+TEST_CASE("sgtrain: a second signal ends at once; two runs in one folder") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_idx(data, 512, 8);
+  const pid_t child = start_program(sgtrain(data, out, "-b 512"));  // a step takes a while
+  REQUIRE(wait_for_text(out / "train.log", "writing to"));
+  const auto second = run_program(sgtrain(data, out, "--resume auto"));
+  CHECK(second.code == 2);
+  CHECK(contains(second.err, out.string()));
+  ::kill(child, SIGTERM), ::usleep(1000), ::kill(child, SIGINT);
+  CHECK(finish(child) == 128 + SIGINT);
+}
+
+TEST_CASE("sgtrain: pictures in folders, a broken one among them") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_folders(data, 40, 8);
+  put(data / "train/bar2/zz.jpg", "no picture");
+  const auto ran = run_program(sgtrain(data, out, "--epochs 1 --smoothing 0"));
+  CHECK_MESSAGE(ran.code == 0, ran.err);
+  CHECK(contains(ran.err, "zz.jpg"));
+  CHECK(nlohmann::json::parse(read_file(out / "args.json"))["num_classes"] == 4);
+  CHECK(run_program(fmt::format("sgeval --data {} --checkpoint {}", (data / "val").string(),
+                                (out / "checkpoints/best.safetensors").string()))
+            .code == 0);
+}
+
+TEST_CASE("sgtrain: standard output closed or gone, the run goes on") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 16, 8);
+  CHECK(shell(sgtrain(folder / "data", folder / "a", "--epochs 1 >&- 2>&- <&-")) == 0);
+  CHECK(fs::exists(folder / "a" / "report.html"));
+  // A reader that leaves after the first line.
+  CHECK(shell(sgtrain(folder / "data", folder / "b", "--epochs 1 2>&1 | head -n 1 >/dev/null")) ==
+        0);
+  for (int i = 0; i < 6000 && !fs::exists(folder / "b/report.html"); ++i) ::usleep(10000);
+  CHECK(contains(read_file(folder / "b/train.log"), "done: "));
+}
+
+TEST_CASE("sgtrain: --dry-run writes nothing") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 16, 8);
+  const auto ran = run_program(sgtrain(folder / "data", folder / "out", "--dry-run"));
+  CHECK(ran.code == 0);
+  CHECK(contains(ran.out, "16 training and 8 validation pictures"));
+  CHECK(contains(ran.out, "2 epochs of 2 steps"));
+  CHECK(!fs::exists(folder / "out"));
+}
+
+TEST_CASE("sgtrain: what is wrong is said before the first step") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 16, 8);
+  const fs::path data = folder / "data", out = folder / "out";
+  const auto refused = [&](int code, const std::string& flags, const std::string& message) {
+    const auto ran = run_program(sgtrain(data, out, flags));
+    CHECK(ran.code == code);
+    CHECK_MESSAGE(contains(ran.err, message), ran.err);
+    CHECK(!contains(ran.out, "Train: "));
+  };
+  refused(2, "--mixup 0.8", "'--mixup' is not a flag of sgtrain");
+  refused(2, "--bach-size 3", "did you mean '--batch-size'");
+  refused(2, "--lr fast", "--lr");
+  refused(2, "--lr -1", "--lr: expected from 0");
+  refused(2, "--smoothing=1.5", "--smoothing: expected from 0 to 1, found 1.5");
+  refused(2, "--model sgformer_x", "sgformer_s");
+  refused(2, "--num-classes 3", "--num-classes");
+  refused(2, "-b 17", "17");
+  refused(2, "--grad-accum 3", "--grad-accum");
+  refused(2, "--config " + (folder / "none.json").string(), "none.json");
+  refused(3, "--data " + (folder / "nowhere").string(), "nowhere");
+  refused(4, "--resume " + (folder / "none.safetensors").string(), "none.safetensors");
+  refused(4, "--initial-checkpoint " + (folder / "none.safetensors").string(), "none.safetensors");
+  CHECK(run_program(sgtrain(data, "/proc/sgtrain")).code != 0);
+  CHECK(run_program("sgtrain --data").code == 2);
+  CHECK(run_program("sgtrain").code == 2);
+  const auto help = run_program("sgtrain --model sgformer_nano --help");
+  CHECK(help.code == 0);
+  CHECK(contains(help.out, "--model-ema-decay"));
+}
+
+}  // namespace sg
