@@ -126,8 +126,7 @@ int main(int argc, char** argv) {
     app.add_option("image", images, "pictures")->required();
     app.add_option("--model", model_options.model, "for files of weights alone: the model's name");
     model_options.add_to(app);
-    app.add_flag("--ema,!--no-ema", ema,
-                 "averaged weights, or not; default: where the file has them");
+    sg::tools::add_ema_flags(app, ema);
     app.add_option("--top", top, "classes to show")
         ->check(CLI::Range(1, 1 << 24))
         ->capture_default_str();

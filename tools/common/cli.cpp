@@ -49,6 +49,14 @@ int run(const std::function<ExitCode()>& body) {
   return int(ExitCode::failure);
 }
 
+// Callbacks, because CLI11 gives an optional flag a value even where it is absent.
+void add_ema_flags(CLI::App& app, std::optional<bool>& ema) {
+  app.add_flag_callback(
+      "--ema", [&] { ema = true; }, "averaged weights; the default where the file has them");
+  app.add_flag_callback(
+      "--no-ema", [&] { ema = false; }, "the weights themselves");
+}
+
 void parse(CLI::App& app, int argc, char** argv) {
   app.name(std::filesystem::path(argv[0]).filename().string());
   app.set_version_flag("--version", SG_VERSION);

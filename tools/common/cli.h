@@ -2,6 +2,7 @@
 #pragma once
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <optional>
 
 #include "core/error.h"
 
@@ -13,5 +14,8 @@ int run(const std::function<ExitCode()>& body);
 // Parses; adds --version. --help and --version end the program; a wrong argument throws
 // ExitCode::usage, naming the nearest flag where one is unknown.
 void parse(CLI::App& app, int argc, char** argv);
+
+// --ema and --no-ema; `ema` stays empty where neither is given.
+void add_ema_flags(CLI::App& app, std::optional<bool>& ema);
 
 }  // namespace sg::tools
