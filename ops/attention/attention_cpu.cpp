@@ -119,7 +119,7 @@ HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
     const hn::RebindToUnsigned<D> bits;
     const auto log2e = set(d, 1.44269504);
     const auto magic = set(d, 12582912.0);  // 1.5 * 2^23: adding it rounds to an integer
-    x = hn::Max(x, set(d, -60.0));
+    x = hn::Max(set(d, -60.0), x);          // in this order x86 keeps NaN
     const auto shifted = hn::MulAdd(x, log2e, magic);
     const auto f = hn::MulSub(x, log2e, hn::Sub(shifted, magic));
     constexpr double c[] = {1.326472707e-03, 9.671512650e-03, 5.550733744e-02,
@@ -127,11 +127,11 @@ HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
     auto p = set(d, c[0]);
 #pragma GCC unroll 8
     for (int i = 1; i < 6; ++i) p = hn::MulAdd(p, f, set(d, c[i]));
-    // n sits in the low bits of `shifted`; it is added to the exponent.
-    return hn::BitCast(
-        d, hn::Add(hn::BitCast(bits, p), hn::ShiftLeft<23>(hn::BitCast(bits, shifted))));
+    // n sits in the low bits of `shifted`, and becomes an exponent.
+    const auto n = hn::ShiftLeft<23>(hn::BitCast(bits, shifted));
+    return hn::Mul(p, hn::BitCast(d, hn::Add(n, hn::BitCast(bits, set(d, 1.0)))));
   } else {
-    return exp(d, x);
+    return hn::IfThenElse(hn::IsNaN(x), x, exp(d, x));
   }
 }
 

@@ -244,6 +244,25 @@ TEST_CASE("attention: large logits neither overflow nor lose the gradient") {
     for (const float v : autograd::grad_of(leaf).span<float>()) REQUIRE(std::isfinite(v));
 }
 
+TEST_CASE("attention: what is not a number stays so, in its rows alone") {
+  const Setup s = guided(1, 1, 40, 8, 1, 49);
+  for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
+    std::vector<Tensor> in;
+    for (const Tensor& t : s.inputs()) in.push_back(t.to(dtype).clone());
+    const int64_t row = 7, head = 1, columns = in[0].dim(3);
+    in[0]
+        .slice(0, 1)
+        .view({40, columns})
+        .slice(row, row + 1)
+        .view({columns})
+        .slice(8, 9)
+        .fill_(NAN);
+    const std::vector<double> y = to_vector<double>(op(s, in)[0]);
+    for (size_t i = 0; i < y.size(); ++i)
+      CHECK(std::isnan(y[i]) == (int64_t(i) / 16 == row && int64_t(i) / 8 % 2 == head));
+  }
+}
+
 TEST_CASE("attention: significance of thousands of queries is exact in float32") {
   const Setup s = hybrid(1, 56, 56, 4, 1, 8);
   std::vector<Tensor> f32;
