@@ -10,7 +10,10 @@ packages=(
   libjpeg62-turbo-dev libpng-dev libstb-dev zlib1g-dev
   doctest-dev
 )
-[ "${1:-}" = --demo ] && packages+=(dataset-fashion-mnist)
+case "${1:-}" in
+  --demo) packages+=(dataset-fashion-mnist) ;;
+  --test) packages+=(clang-format-14) ;;
+esac
 
 missing=()
 for package in "${packages[@]}"; do

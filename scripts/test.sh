@@ -2,7 +2,7 @@
 # Installs what is missing, builds, runs every test, and ends with how many passed and failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/build.sh
+scripts/build.sh --test
 [ -d "${SG_SHARED_DIR:-../shared}/golden" ] ||
   echo "WARNING: the golden files (../shared/golden) are not there: tests against them are SKIPPED"
 # One test at a time: each uses all cores.

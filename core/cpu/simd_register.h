@@ -9,8 +9,8 @@ inline void choose_simd_target() { hwy::GetChosenTarget().Update(hwy::SupportedT
 }  // namespace sg
 
 // In namespace sg, under HWY_ONCE: SG_REGISTER_SIMD(kernels::layer_norm_fwd, forward);
-#define SG_REGISTER_SIMD(slot, function)                                         \
-  HWY_EXPORT(function);                                                          \
-  const Register register_##function {                                           \
+#define SG_REGISTER_SIMD(slot, function)                                           \
+  HWY_EXPORT(function);                                                            \
+  const Register register_##function {                                             \
     slot, DeviceType::cpu, (choose_simd_target(), &HWY_DYNAMIC_DISPATCH(function)) \
   }

@@ -64,8 +64,8 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
   SUBCASE("args.json gives the same run again, and flags win over it") {
     const fs::path other = folder / "other";
     const std::string config = (out / "args.json").string();
-    CHECK(run_program(fmt::format("sgtrain --config {} --output {} --workers 0", config,
-                                  other.string()))
+    CHECK(run_program(
+              fmt::format("sgtrain --config {} --output {} --workers 0", config, other.string()))
               .code == 0);
     CHECK(last_tensors(other) == last_tensors(out));
     CHECK(numbers(other) == numbers(out));
