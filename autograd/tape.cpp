@@ -128,7 +128,7 @@ void refuse_grad(const char* name, const std::vector<Tensor>& inputs) {
 Tensor leaf(const Tensor& value, const Tensor& buffer) {
   if (buffer.defined()) {
     check_shape("leaf", "gradient buffer", buffer, value.shape());
-    check_like("leaf", "gradient buffer", buffer, value);
+    check_wide("leaf", "gradient buffer", buffer, value);
   }
   Tensor t = value.detach();
   auto meta = std::make_shared<Meta>();

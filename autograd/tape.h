@@ -85,7 +85,8 @@ void record(const char* name, const std::vector<Tensor*>& outputs,
 // For an operation without a gradient: throws when one would be asked of it.
 void refuse_grad(const char* name, const std::vector<Tensor>& inputs);
 
-// A leaf: gradients of `value` are collected. `buffer`, if given, is where they are written.
+// A leaf: gradients of `value` are collected. `buffer`, if given, is where they are written, and
+// has the dtype wide(value): the gradients of bf16 weights are f32.
 Tensor leaf(const Tensor& value, const Tensor& buffer = {});
 // The gradient collected in a leaf since the last clear_grad(); undefined where none reached it.
 Tensor grad_of(const Tensor& leaf);

@@ -1,27 +1,17 @@
 #include "core/allocator.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
+#include <memory>
+#include <utility>
+#include <vector>
 
+#include "core/backend.h"
 #include "core/error.h"
 
 namespace sg {
 namespace {
 
-constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-
-void* cpu_allocate(size_t bytes) {
-  // Large blocks ask for huge pages: a pass over a map of 25 MB otherwise misses the TLB 6,000
-  // times.
-  const bool huge = bytes >= 2 * kHugePage;
-  void* p = std::aligned_alloc(huge ? kHugePage : kAlignment, bytes);
-  if (p && huge) madvise(p, bytes, MADV_HUGEPAGE);
-  return p;
-}
-void cpu_release(void* p, size_t) { std::free(p); }
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -34,9 +24,43 @@ size_t capacity_for(size_t bytes) {
   return round_up(bytes, step);
 }
 
+thread_local Device g_scope_device;
+thread_local Allocator* g_scope = nullptr;
+
+// The allocators of all devices, made when first asked for. Never destroyed: tensors with static
+// lifetime may outlive any order of destruction.
+Allocator& shared(Device device, Allocator::Kind kind) {
+  struct Key {
+    Device device;
+    Allocator::Kind kind;
+    std::unique_ptr<Allocator> allocator;
+  };
+  static std::mutex& mutex = *new std::mutex;
+  static std::vector<Key>& all = *new std::vector<Key>;
+  const std::lock_guard lock(mutex);
+  for (Key& k : all)
+    if (k.device == device && k.kind == kind) return *k.allocator;
+  backend(device.type).require(device);
+  all.push_back({device, kind, std::make_unique<Allocator>(device, kind)});
+  return *all.back().allocator;
+}
+
 }  // namespace
 
 Allocator::~Allocator() { release_cached(); }
+
+void* Allocator::ask(size_t bytes) const {
+  Backend& b = backend(device_.type);
+  return kind_ == Kind::pinned ? b.allocate_pinned(bytes) : b.allocate(device_, bytes);
+}
+
+void Allocator::give_back(void* data, size_t bytes) const {
+  Backend& b = backend(device_.type);
+  if (kind_ == Kind::pinned)
+    b.release_pinned(data);
+  else
+    b.release(device_, data, bytes);
+}
 
 Allocator::Block Allocator::allocate(size_t bytes) {
   const size_t want = capacity_for(bytes);
@@ -47,14 +71,15 @@ Allocator::Block Allocator::allocate(size_t bytes) {
     block = {it->second, it->first};
     free_.erase(it);
   } else {
-    block = {raw_.allocate(want), want};
+    block = {ask(want), want};
     if (!block.data) {  // free what is cached and try once more
       release_cached_locked();
-      block.data = raw_.allocate(want);
+      block.data = ask(want);
     }
     check(block.data != nullptr,
-          "{}: out of memory: {} bytes asked, {} bytes in use by tensors; use a smaller batch",
-          str(device_), want, stats_.in_use);
+          "{}: out of memory: {} bytes asked, {} bytes free, {} bytes in use by tensors; use a "
+          "smaller batch",
+          str(device_), want, backend(device_.type).free_memory(device_), stats_.in_use);
     ++stats_.system_allocations;
     stats_.reserved += want;
   }
@@ -76,7 +101,7 @@ void Allocator::release_cached() {
 
 void Allocator::release_cached_locked() {
   for (auto& [capacity, data] : free_) {
-    raw_.release(data, capacity);
+    give_back(data, capacity);
     stats_.reserved -= capacity;
   }
   free_.clear();
@@ -93,11 +118,20 @@ void Allocator::reset_peak() {
 }
 
 Allocator& Allocator::of(Device device) {
-  check(device.type == DeviceType::cpu,
-        "device {}: this build has no CUDA backend; use --device cpu", str(device));
-  // Never destroyed: tensors with static lifetime may outlive any order of destruction.
-  static Allocator& cpu = *new Allocator({}, {cpu_allocate, cpu_release});
-  return cpu;
+  if (g_scope && g_scope_device == device) return *g_scope;
+  if (device.type == DeviceType::cpu) {  // the common case, without a lock
+    static Allocator& cpu = shared({}, Kind::device);
+    return cpu;
+  }
+  return shared(device, Kind::device);
 }
+
+Allocator& Allocator::pinned(Device device) { return shared(device, Kind::pinned); }
+
+AllocatorScope::AllocatorScope(Device device, Allocator& allocator)
+    : device_before_(std::exchange(g_scope_device, device)),
+      before_(std::exchange(g_scope, &allocator)) {}
+
+AllocatorScope::~AllocatorScope() { g_scope_device = device_before_, g_scope = before_; }
 
 }  // namespace sg

@@ -1,5 +1,8 @@
 // Tensor memory: a cache over a device's own allocator. Blocks are kept when freed and handed out
 // again, so a steady training step asks the system for nothing.
+//
+// A block that is freed may be handed out at once: work that still uses it was issued before what
+// the next owner issues, to the same stream.
 #pragma once
 #include <cstddef>
 #include <map>
@@ -22,33 +25,50 @@ class Allocator {
     void* data = nullptr;
     size_t capacity = 0;
   };
-  // The device's own allocation calls; allocate returns nullptr where memory is exhausted.
-  struct Raw {
-    void* (*allocate)(size_t bytes);
-    void (*release)(void* data, size_t bytes);
-  };
+  enum class Kind { device, pinned };  // pinned: host memory for copies to the device
 
-  Allocator(Device device, Raw raw) : device_(device), raw_(raw) {}
+  explicit Allocator(Device device, Kind kind = Kind::device) : device_(device), kind_(kind) {}
   ~Allocator();
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
 
-  Block allocate(size_t bytes);  // 64-byte aligned; throws ExitCode::failure naming the bytes
+  // 64-byte aligned; throws ExitCode::failure naming the bytes asked and free.
+  Block allocate(size_t bytes);
   void release(Block block);
   void release_cached();  // gives every free block back to the system
   AllocatorStats stats() const;
   void reset_peak();
 
+  // Where this thread's tensors of `device` are made: the device's allocator, or that of an
+  // AllocatorScope.
   static Allocator& of(Device device);
+  // Of host memory that the device copies from and to directly.
+  static Allocator& pinned(Device device);
 
  private:
+  void* ask(size_t bytes) const;
+  void give_back(void* data, size_t bytes) const;
   void release_cached_locked();
 
   Device device_;
-  Raw raw_;
+  Kind kind_;
   mutable std::mutex mutex_;
   std::multimap<size_t, void*> free_;  // capacity -> data
   AllocatorStats stats_;
+};
+
+// Tensors of a device that this thread makes in the scope come from `allocator`: captured work has
+// memory of its own, which nothing else may use between its launches.
+class AllocatorScope {
+ public:
+  AllocatorScope(Device device, Allocator& allocator);
+  ~AllocatorScope();
+  AllocatorScope(const AllocatorScope&) = delete;
+  AllocatorScope& operator=(const AllocatorScope&) = delete;
+
+ private:
+  Device device_before_;
+  Allocator* before_;
 };
 
 }  // namespace sg

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "core/backend.h"
 #include "core/error.h"
 
 namespace sg {
@@ -26,11 +27,6 @@ Device parse_device(std::string_view s) {
   fail(ExitCode::usage, "device '{}' is unknown; expected cpu, cuda or cuda:N", s);
 }
 
-Stream& current_stream(Device device) {
-  thread_local Stream cpu;
-  check(device.type == DeviceType::cpu,
-        "device {}: this build has no CUDA backend; use --device cpu", str(device));
-  return cpu;
-}
+Stream& current_stream(Device device) { return backend(device.type).stream(device); }
 
 }  // namespace sg

@@ -11,19 +11,22 @@ namespace sg {
 
 enum class Dtype : uint8_t { f32, bf16, f64, i32, u8 };
 
-// bfloat16 storage; arithmetic is done in float.
+// bfloat16 storage; arithmetic is done in float. constexpr lets device code use it too.
 struct bf16 {
-  uint16_t bits = 0;
+  uint16_t bits;
   bf16() = default;
-  explicit bf16(float v) {
+  constexpr explicit bf16(float v) : bits(0) {
     const uint32_t u = std::bit_cast<uint32_t>(v);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = nan ? uint16_t((u >> 16) | 0x40) : uint16_t((u + 0x7fff + ((u >> 16) & 1)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
+  constexpr explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 
 size_t size_of(Dtype dtype);
+// What statistics, sums and parameters that are no operand of a matrix product have beside
+// activations of `dtype`: f32 beside bf16, else the same.
+constexpr Dtype wide(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
 std::string_view name_of(Dtype dtype);
 Dtype parse_dtype(std::string_view name);  // throws ExitCode::usage
 

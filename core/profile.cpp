@@ -1,38 +1,60 @@
 #include "core/profile.h"
 
 #include <atomic>
+#include <utility>
+#include <vector>
 
 namespace sg::profile {
 namespace {
+
+struct Timed {
+  const char* name;
+  double flops, bytes;
+  std::unique_ptr<Event> begin, end;
+};
+
 // Operations are issued by one thread; the loader's threads issue none.
 std::atomic<bool> g_running{false};
-std::map<std::string, Row> g_rows;
+Device g_device;
+std::vector<Timed> g_timed;
+
+std::unique_ptr<Event> now() {
+  auto event = backend(g_device.type).event(g_device);
+  event->record(current_stream(g_device));
+  return event;
+}
+
 }  // namespace
 
-void start() {
-  g_rows.clear();
+void start(Device device) {
+  g_timed.clear();
+  g_device = device;
   g_running = true;
 }
 
 std::map<std::string, Row> stop() {
   g_running = false;
-  return std::move(g_rows);
+  backend(g_device.type).synchronize(current_stream(g_device));
+  std::map<std::string, Row> rows;
+  for (const Timed& t : std::exchange(g_timed, {})) {
+    Row& row = rows[t.name];
+    ++row.calls;
+    row.seconds += t.end->seconds_since(*t.begin);
+    row.flops += t.flops;
+    row.bytes += t.bytes;
+  }
+  return rows;
 }
 
 bool running() { return g_running.load(std::memory_order_relaxed); }
 
 Scope::Scope(const char* name, double flops, double bytes)
     : name_(running() ? name : nullptr), flops_(flops), bytes_(bytes) {
-  if (name_) begin_ = std::chrono::steady_clock::now();
+  if (name_) begin_ = now();
 }
 
 Scope::~Scope() {
-  if (!name_) return;
-  Row& row = g_rows[name_];
-  ++row.calls;
-  row.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  row.flops += flops_;
-  row.bytes += bytes_;
+  if (name_) g_timed.push_back({name_, flops_, bytes_, std::move(begin_), now()});
 }
 
 }  // namespace sg::profile

@@ -1,9 +1,11 @@
 // Time, arithmetic and memory traffic per operation, kept only while a Profile is running.
 #pragma once
-#include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
+
+#include "core/backend.h"
 
 namespace sg::profile {
 
@@ -14,7 +16,8 @@ struct Row {
   double bytes = 0;  // bytes that the operation must at least read and write
 };
 
-void start();                       // forgets earlier rows
+// Forgets earlier rows. On a device with a queue of its own, times are those of its work.
+void start(Device device = {});
 std::map<std::string, Row> stop();  // rows by operation, e.g. "layer_norm.bwd"
 bool running();
 
@@ -29,7 +32,7 @@ class Scope {
  private:
   const char* name_;  // null when no profile runs
   double flops_, bytes_;
-  std::chrono::steady_clock::time_point begin_;
+  std::unique_ptr<Event> begin_;
 };
 
 }  // namespace sg::profile

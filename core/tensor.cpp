@@ -1,12 +1,13 @@
 #include "core/tensor.h"
 
-#include <cstring>
+#include "core/backend.h"
+#include "core/tensor_kernels.h"
 
 namespace sg {
 
-Storage::Storage(size_t bytes, Device device)
-    : block_(Allocator::of(device).allocate(bytes)), device_(device) {}
-Storage::~Storage() { Allocator::of(device_).release(block_); }
+Storage::Storage(size_t bytes, Device device, Allocator& allocator)
+    : allocator_(allocator), block_(allocator.allocate(bytes)), device_(device) {}
+Storage::~Storage() { allocator_.release(block_); }
 
 Tensor::Tensor(std::shared_ptr<Storage> storage, size_t byte_offset, Shape shape, Dtype dtype)
     : storage_(std::move(storage)), byte_offset_(byte_offset), shape_(shape), dtype_(dtype) {}
@@ -55,49 +56,51 @@ bool Tensor::same_memory(const Tensor& o) const {
   return storage_ == o.storage_ && byte_offset_ == o.byte_offset_ && bytes() == o.bytes();
 }
 
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  Tensor t = empty(shape_, dtype_, device);
+  t.copy_(*this);
+  return t;
+}
+
 void Tensor::copy_(const Tensor& source) const {
   check(source.shape() == shape_, "copy: source {} does not fit {}", source.shape().str(),
         shape_.str());
-  check(device() == source.device(), "copy: from {} to {} is not implemented", str(source.device()),
-        str(device()));
-  if (dtype_ == source.dtype()) {
-    if (numel() > 0) std::memmove(raw(), source.raw(), bytes());
+  if (numel() == 0) return;
+  if (device() == source.device()) {
+    if (dtype_ == source.dtype())
+      backend(device().type).copy(stream(), raw(), source.raw(), bytes());
+    else
+      kernels::convert(stream(), source, *this);
     return;
   }
-  dispatch<float, bf16, double, int32_t, uint8_t>(dtype_, "copy", [&]<class D>() {
-    dispatch<float, bf16, double, int32_t, uint8_t>(source.dtype(), "copy", [&]<class S>() {
-      D* to = data<D>();
-      const S* from = source.data<S>();
-      for (int64_t i = 0; i < numel(); ++i) {
-        if constexpr (std::is_same_v<S, bf16> || std::is_same_v<D, bf16>)
-          to[i] = D(static_cast<float>(from[i]));
-        else
-          to[i] = static_cast<D>(from[i]);
-      }
-    });
-  });
+  const bool to_host = device().type == DeviceType::cpu;
+  check(to_host || source.device().type == DeviceType::cpu,
+        "copy: from {} to {} goes through the CPU; copy there first", str(source.device()),
+        str(device()));
+  if (dtype_ != source.dtype()) return copy_(source.to(dtype_));
+  // The device's own stream and backend, whichever side it is on.
+  const Device other = to_host ? source.device() : device();
+  Stream& queue = current_stream(other);
+  backend(other.type).copy(queue, raw(), source.raw(), bytes());
+  if (to_host) backend(other.type).synchronize(queue);
 }
 
 void Tensor::fill_(double value) const {
-  check(device().type == DeviceType::cpu, "fill: not implemented on {}", str(device()));
-  dispatch<float, bf16, double, int32_t, uint8_t>(dtype_, "fill", [&]<class T>() {
-    T v;
-    if constexpr (std::is_same_v<T, bf16>)
-      v = T(float(value));
-    else
-      v = static_cast<T>(value);
-    std::fill_n(data<T>(), numel(), v);
-  });
+  if (numel() > 0) kernels::fill(stream(), value, *this);
 }
 
-void Tensor::zero_() const {
-  check(device().type == DeviceType::cpu, "zero: not implemented on {}", str(device()));
-  if (numel() > 0) std::memset(raw(), 0, bytes());
-}
+void Tensor::zero_() const { backend(device().type).zero(stream(), raw(), bytes()); }
 
 Tensor empty(Shape shape, Dtype dtype, Device device) {
   const size_t bytes = size_t(shape.numel()) * size_of(dtype);
-  return Tensor(std::make_shared<Storage>(bytes, device), 0, shape, dtype);
+  return Tensor(std::make_shared<Storage>(bytes, device, Allocator::of(device)), 0, shape, dtype);
+}
+
+Tensor empty_pinned(Shape shape, Dtype dtype, Device device) {
+  const size_t bytes = size_t(shape.numel()) * size_of(dtype);
+  return Tensor(std::make_shared<Storage>(bytes, Device{}, Allocator::pinned(device)), 0, shape,
+                dtype);
 }
 
 Tensor zeros(Shape shape, Dtype dtype, Device device) {
@@ -129,7 +132,7 @@ template Tensor from_vector(const std::vector<uint8_t>&, Shape);
 
 template <class T>
 std::vector<T> to_vector(const Tensor& t) {
-  const Tensor c = t.to(dtype_of<T>());
+  const Tensor c = t.to(Device{}).to(dtype_of<T>());
   return {c.data<T>(), c.data<T>() + c.numel()};
 }
 template std::vector<float> to_vector(const Tensor&);
@@ -154,6 +157,13 @@ void check_like(std::string_view op, std::string_view arg, const Tensor& t, cons
   check(t.defined(), "{}: {}: missing", op, arg);
   check(t.dtype() == other.dtype() && t.device() == other.device(),
         "{}: {}: expected {} on {}, found {} on {}", op, arg, name_of(other.dtype()),
+        str(other.device()), name_of(t.dtype()), str(t.device()));
+}
+
+void check_wide(std::string_view op, std::string_view arg, const Tensor& t, const Tensor& other) {
+  check(t.defined(), "{}: {}: missing", op, arg);
+  check(t.dtype() == wide(other.dtype()) && t.device() == other.device(),
+        "{}: {}: expected {} on {}, found {} on {}", op, arg, name_of(wide(other.dtype())),
         str(other.device()), name_of(t.dtype()), str(t.device()));
 }
 

@@ -18,7 +18,7 @@ struct Meta;  // what the tape knows of a tensor (autograd/tape.h)
 
 class Storage {
  public:
-  Storage(size_t bytes, Device device);
+  Storage(size_t bytes, Device device, Allocator& allocator);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -26,6 +26,7 @@ class Storage {
   Device device() const { return device_; }
 
  private:
+  Allocator& allocator_;
   Allocator::Block block_;
   Device device_;
 };
@@ -57,16 +58,19 @@ class Tensor {
   std::span<T> span() const {
     return {data<T>(), size_t(numel())};
   }
-  double item() const;  // the only element, as a number, on the host
+  double item() const;  // the only element, as a number; waits for the device
 
   // Views of the same memory; not recorded on the tape.
   Tensor view(Shape shape) const;                  // equal numel
   Tensor slice(int64_t begin, int64_t end) const;  // rows [begin, end) of dimension 0
   Tensor detach() const;                           // the same without its place on the tape
 
-  Tensor clone() const;                    // a copy; not recorded
-  Tensor to(Dtype dtype) const;            // a converted copy (or itself); not recorded
-  void copy_(const Tensor& source) const;  // same shape; converts the dtype
+  Tensor clone() const;            // a copy; not recorded
+  Tensor to(Dtype dtype) const;    // a converted copy (or itself); not recorded
+  Tensor to(Device device) const;  // a copy there (or itself); not recorded
+  // Same shape; converts the dtype, from any device. A copy from memory of a device to the host is
+  // done on return; one to the device, or on it, is in order of the device's stream.
+  void copy_(const Tensor& source) const;
   void fill_(double value) const;
   void zero_() const;
 
@@ -96,6 +100,8 @@ Tensor empty(Shape shape, Dtype dtype = Dtype::f32, Device device = {});
 Tensor zeros(Shape shape, Dtype dtype = Dtype::f32, Device device = {});
 Tensor full(Shape shape, double value, Dtype dtype = Dtype::f32, Device device = {});
 Tensor empty_like(const Tensor& t);
+// On the CPU, in memory that `device` copies from and to without a detour.
+Tensor empty_pinned(Shape shape, Dtype dtype, Device device);
 template <class T>
 Tensor from_vector(const std::vector<T>& values, Shape shape);  // on the CPU
 template <class T>
@@ -105,5 +111,7 @@ std::vector<T> to_vector(const Tensor& t);  // converts the dtype
 void check_shape(std::string_view op, std::string_view arg, const Tensor& t, const Shape& expected);
 void check_dims(std::string_view op, std::string_view arg, const Tensor& t, int expected);
 void check_like(std::string_view op, std::string_view arg, const Tensor& t, const Tensor& other);
+// The same device, and the dtype wide(other.dtype()).
+void check_wide(std::string_view op, std::string_view arg, const Tensor& t, const Tensor& other);
 
 }  // namespace sg

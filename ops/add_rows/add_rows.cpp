@@ -7,7 +7,7 @@ namespace sg {
 Tensor add_rows(const Tensor& x, const Tensor& table) {
   check_dims("add_rows", "x", x, 4);
   check_shape("add_rows", "table", table, {x.dim(1), x.dim(2), x.dim(3)});
-  check_like("add_rows", "table", table, x);
+  check_wide("add_rows", "table", table, x);
   Tensor y = empty_like(x);
   {
     const profile::Scope scope("add_rows.fwd", double(x.numel()), 2.0 * double(x.bytes()));

@@ -5,7 +5,7 @@
 
 namespace sg {
 
-// x (B, H, W, C), table (H, W, C), f32 or f64 -> (B, H, W, C).
+// x (B, H, W, C) f32, f64 or bf16; table (H, W, C) of the dtype wide(x) -> (B, H, W, C).
 // The gradient of the table is the sum over the batch, in order.
 Tensor add_rows(const Tensor& x, const Tensor& table);
 

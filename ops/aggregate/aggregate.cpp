@@ -40,8 +40,8 @@ Tensor aggregate(const Tensor& x, const Tensor& order, const std::vector<Region>
   for (size_t i = 0; i < regions.size(); ++i) {
     check_shape("aggregate", fmt::format("w[{}]", i), w[i], {regions[i].r});
     check_shape("aggregate", fmt::format("b[{}]", i), b[i], {1});
-    check_like("aggregate", fmt::format("w[{}]", i), w[i], x);
-    check_like("aggregate", fmt::format("b[{}]", i), b[i], x);
+    check_wide("aggregate", fmt::format("w[{}]", i), w[i], x);
+    check_wide("aggregate", fmt::format("b[{}]", i), b[i], x);
   }
   const int64_t tokens = check_regions(regions, virtual_tokens, n);
 

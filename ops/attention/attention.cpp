@@ -48,8 +48,8 @@ void check_arguments(const Tensor& proj, const std::vector<Tensor>& kv, const Te
   const int64_t c = channels_of(spec), h = proj.dim(1), w = proj.dim(2);
   check_shape("attention", "lepe_w", lepe_w, {3, 3, c});
   check_shape("attention", "lepe_b", lepe_b, {c});
-  check_like("attention", "lepe_w", lepe_w, proj);
-  check_like("attention", "lepe_b", lepe_b, proj);
+  check_wide("attention", "lepe_w", lepe_w, proj);
+  check_wide("attention", "lepe_b", lepe_b, proj);
 
   check(h >= 1 && w >= 1, "attention: proj: expected at least one token, found {}",
         proj.shape().str());
@@ -150,15 +150,15 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
     for (size_t i = 0; i < spec.groups.size(); ++i) {
       const HeadGroup& group = spec.groups[i];
       const AttentionGeometry& g = work.groups[i];
-      if (recording) lse[i] = empty({b, g.heads, h * w}, proj.dtype(), proj.device());
+      if (recording) lse[i] = empty({b, g.heads, h * w}, wide(proj.dtype()), proj.device());
       Tensor received;
       if (group.significance != 0)
-        received = empty({b, g.heads, g.key_h * g.key_w}, proj.dtype(), proj.device());
+        received = empty({b, g.heads, g.key_h * g.key_w}, wide(proj.dtype()), proj.device());
       kernels::attention_fwd(stream, proj, keys_of(group, proj, kv), g, result.out, lse[i],
                              received);
       if (!received) continue;
       const bool first = !result.significance;
-      if (first) result.significance = empty({b, h, w}, proj.dtype(), proj.device());
+      if (first) result.significance = empty({b, h, w}, wide(proj.dtype()), proj.device());
       const double side = double(g.scale) * g.window;
       const double queries = g.window ? side * side : double(h * w);
       kernels::spread_significance(stream, received, g, group.significance / queries, first,

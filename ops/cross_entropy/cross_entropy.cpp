@@ -8,14 +8,15 @@ CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
   check_dims("soft_cross_entropy", "logits", logits, 2);
   check(logits.numel() > 0, "soft_cross_entropy: logits: {} is empty", logits.shape().str());
   check_shape("soft_cross_entropy", "targets", targets, logits.shape());
-  check_like("soft_cross_entropy", "targets", targets, logits);
+  check_wide("soft_cross_entropy", "targets", targets, logits);
   autograd::refuse_grad("soft_cross_entropy: targets", {targets});
 
   const int64_t batch = logits.dim(0);
   const double n = double(logits.numel()), bytes = double(logits.bytes());
-  Tensor loss = empty({1}, logits.dtype(), logits.device()), softmax;
-  const Tensor per_sample = empty({batch}, logits.dtype(), logits.device());
-  if (autograd::recording({logits})) softmax = empty({batch, 2}, logits.dtype(), logits.device());
+  const Dtype dtype = wide(logits.dtype());
+  Tensor loss = empty({1}, dtype, logits.device()), softmax;
+  const Tensor per_sample = empty({batch}, dtype, logits.device());
+  if (autograd::recording({logits})) softmax = empty({batch, 2}, dtype, logits.device());
   {
     const profile::Scope scope("cross_entropy.fwd", 7 * n, 2 * bytes);
     kernels::cross_entropy_fwd(logits.stream(), logits, targets, per_sample, softmax, loss);

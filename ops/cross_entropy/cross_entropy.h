@@ -10,7 +10,8 @@ struct CrossEntropy {
   Tensor per_sample;  // (B), detached
 };
 
-// logits (B, K), targets (B, K), f32 or f64. Targets carry no gradient and need not sum to 1.
+// logits (B, K) f32, f64 or bf16; targets (B, K), and the results, of the dtype wide(logits).
+// Targets carry no gradient and need not sum to 1.
 CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets);
 
 // Targets of labels (B) i32 in [0, classes): off = smoothing / classes, on = off + 1 - smoothing.

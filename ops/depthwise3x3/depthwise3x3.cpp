@@ -14,10 +14,10 @@ Tensor apply(const char* name, const Tensor& x, const Tensor& w, const Tensor& b
   check(h > 0 && width > 0, "{}: x: the map {} has no pixels", name, x.shape().str());
   check(stride == 1 || stride == 2, "{}: stride: expected 1 or 2, found {}", name, stride);
   check_shape(name, "w", w, {3, 3, c});
-  check_like(name, "w", w, x);
+  check_wide(name, "w", w, x);
   if (b) {
     check_shape(name, "b", b, {c});
-    check_like(name, "b", b, x);
+    check_wide(name, "b", b, x);
   }
 
   const std::vector<Tensor> inputs{x, w, b};

@@ -10,7 +10,7 @@ Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep) 
   check_like("drop_path_add", "branch", branch, x);
   if (keep) {
     check_shape("drop_path_add", "keep", keep, {x.dim(0)});
-    check_like("drop_path_add", "keep", keep, x);
+    check_wide("drop_path_add", "keep", keep, x);
     autograd::refuse_grad("drop_path_add: keep", {keep});
   }
   Tensor y = empty_like(x);

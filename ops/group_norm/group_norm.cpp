@@ -8,13 +8,13 @@ Tensor group_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
   check_dims("group_norm", "x", x, 4);
   check_shape("group_norm", "w", w, {x.dim(3)});
   check_shape("group_norm", "b", b, {x.dim(3)});
-  check_like("group_norm", "w", w, x);
-  check_like("group_norm", "b", b, x);
+  check_wide("group_norm", "w", w, x);
+  check_wide("group_norm", "b", b, x);
 
   const std::vector<Tensor> inputs{x, w, b};
   Tensor y = empty_like(x), mean, rstd;
   if (autograd::recording(inputs)) {
-    mean = empty({x.dim(0)}, x.dtype(), x.device());
+    mean = empty({x.dim(0)}, wide(x.dtype()), x.device());
     rstd = empty_like(mean);
   }
   {

@@ -9,13 +9,13 @@ Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
   const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
   check_shape("layer_norm", "w", w, {c});
   check_shape("layer_norm", "b", b, {c});
-  check_like("layer_norm", "w", w, x);
-  check_like("layer_norm", "b", b, x);
+  check_wide("layer_norm", "w", w, x);
+  check_wide("layer_norm", "b", b, x);
 
   const std::vector<Tensor> inputs{x, w, b};
   Tensor y = empty_like(x), mean, rstd;
   if (autograd::recording(inputs)) {
-    mean = empty({rows}, x.dtype(), x.device());
+    mean = empty({rows}, wide(x.dtype()), x.device());
     rstd = empty_like(mean);
   }
   {

@@ -3,10 +3,13 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "autograd/gradcheck.h"
 #include "autograd/tape.h"
+#include "core/backend.h"
 #include "core/rng.h"
+#include "tests/support/thread_order.h"
 
 namespace sg::test {
 
@@ -34,20 +37,44 @@ struct Result {
   std::vector<Tensor> outputs, gradients;
 };
 
+// How inputs are turned into leaves.
+struct Setting {
+  Device device;
+  Dtype dtype = Dtype::f64;     // of activations and weights
+  Dtype rounding = Dtype::f64;  // the values they have, and those of the gradients of outputs
+  std::vector<Role> roles;
+
+  Role role(size_t i) const { return roles.empty() ? Role::activation : roles[i]; }
+  Tensor rounded(const Tensor& t, bool narrow) const {
+    return narrow ? t.to(rounding).to(dtype).to(device) : t.to(wide(dtype)).to(device);
+  }
+};
+
 // Runs f `times` times on the same leaves, so that gradients add up.
 Result differentiate(const Fn& f, const std::vector<Tensor>& inputs,
-                     const std::vector<bool>& wanted, int times = 1) {
+                     const std::vector<bool>& wanted, int times = 1, const Setting& setting = {}) {
   Result r;
   std::vector<Tensor> leaves;
-  for (size_t i = 0; i < inputs.size(); ++i)
-    leaves.push_back(wanted[i] ? leaf(inputs[i]) : inputs[i]);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    Tensor t = inputs[i];
+    if (t && t.dtype() == Dtype::f64)
+      t = setting.rounded(t, setting.role(i) != Role::parameter);
+    else if (t)
+      t = t.to(setting.device);
+    Tensor buffer;
+    if (setting.role(i) == Role::weight && wanted[i])
+      buffer = empty(t.shape(), wide(t.dtype()), t.device());
+    leaves.push_back(wanted[i] ? leaf(t, buffer) : t);
+  }
   for (int t = 0; t < times; ++t) {
     r.outputs = f(leaves);
     std::vector<Tensor> on_tape, dy;
     for (size_t k = 0; k < r.outputs.size(); ++k) {
-      if (!requires_grad(r.outputs[k])) continue;
-      on_tape.push_back(r.outputs[k]);
-      dy.push_back(random(r.outputs[k].shape(), 100 + k).to(r.outputs[k].dtype()));
+      const Tensor& y = r.outputs[k];
+      if (!requires_grad(y)) continue;
+      on_tape.push_back(y);
+      // A wide output (a loss) has a gradient that is not rounded, in the reference too.
+      dy.push_back(random(y.shape(), 100 + k).to(setting.rounding).to(y.dtype()).to(y.device()));
     }
     REQUIRE(!on_tape.empty());
     backward(on_tape, dy);
@@ -69,9 +96,40 @@ void compare(const char* what, const Result& a, const Result& b, double bound, d
     CAPTURE(i);
     REQUIRE(a.gradients[i].defined());
     REQUIRE(b.gradients[i].defined());
-    Tensor expected = b.gradients[i].to(Dtype::f64).clone();
+    Tensor expected = b.gradients[i].to(Device{}).to(Dtype::f64).clone();
     for (double& v : expected.span<double>()) v *= factor;
     CHECK(relative_error(a.gradients[i], expected) <= bound);
+  }
+}
+
+void check_same_bits(const Result& a, const Result& b) {
+  const auto check = [](const std::vector<Tensor>& x, const std::vector<Tensor>& y) {
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (!x[i]) continue;
+      CAPTURE(i);
+      const Tensor p = x[i].to(Device{}), q = y[i].to(Device{});
+      CHECK(std::memcmp(p.raw(), q.raw(), p.bytes()) == 0);
+    }
+  };
+  check(a.outputs, b.outputs), check(a.gradients, b.gradients);
+}
+
+void run_on_cuda(const OpCase& c, const std::vector<bool>& wanted) {
+  const Device cuda{DeviceType::cuda, 0};
+  if (!c.cuda || !available(cuda)) return;
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    CAPTURE(name_of(dtype));
+    const double bound =
+        dtype == Dtype::bf16 ? 4 * 0x1p-9 : 8 * 0x1p-24 * std::sqrt(double(c.terms)) + 1e-6;
+    const Result expected =
+        differentiate(c.op, c.inputs, wanted, 1, {{}, Dtype::f64, dtype, c.roles});
+    const Setting setting{cuda, dtype, dtype, c.roles};
+    const Result found = differentiate(c.op, c.inputs, wanted, 1, setting);
+    compare("on cuda", found, expected, bound);
+    compare("on cuda, twice", differentiate(c.op, c.inputs, wanted, 2, setting), expected, bound,
+            2);
+    const OtherThreadOrder other;
+    check_same_bits(found, differentiate(c.op, c.inputs, wanted, 1, setting));
   }
 }
 
@@ -97,6 +155,7 @@ void run(const OpCase& c) {
     if (t.defined() && t.dtype() == Dtype::f64) t = t.to(Dtype::f32);
   compare("f32", differentiate(c.op, f32, wanted), op,
           8 * 0x1p-24 * std::sqrt(double(c.terms)) + 1e-6);
+  run_on_cuda(c, wanted);
 }
 
 }  // namespace sg::test

@@ -11,6 +11,13 @@ namespace sg::test {
 
 using Fn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
+// What an input of an op is where activations are bf16.
+enum class Role {
+  activation,  // bf16, and so is its gradient
+  weight,      // operand of a matrix product: bf16 with an f32 gradient
+  parameter,   // f32
+};
+
 struct OpCase {
   std::string name;
   std::vector<Tensor> inputs;  // f64; other dtypes are passed as they are
@@ -19,6 +26,8 @@ struct OpCase {
   int64_t terms = 1;         // longest sum inside the op, from which the f32 bound is derived
   std::vector<bool> wanted;  // which inputs are differentiated; empty: all of f64
   double gradcheck_step = 1e-3;
+  std::vector<Role> roles;  // of the inputs; empty: all activations
+  bool cuda = true;         // is there a CUDA kernel?
 };
 
 // Checks, with relative errors in the Euclidean norm:
@@ -27,6 +36,12 @@ struct OpCase {
 // - that a second backward adds to the gradients of the first (1e-11);
 // - f32 value and gradients against f64: 8 * 2^-24 * sqrt(terms) + 1e-6 (the exp and erf that
 //   kernels use), the growth of rounding errors in a sum of `terms` products.
+// And where the device cuda is there (the tests emulate it where there is no card):
+// - f32 value and gradients against f64, at the bound above; gradients that add up;
+// - bf16 value and gradients against f64 with the same rounded inputs: 4 * 2^-9. A rounding to bf16
+//   errs by at most 2^-9, and no op has more than four in a row (operand, probability or gradient
+//   inside, result);
+// - the same bits again, with threads in another order.
 void run(const OpCase& c);
 
 // Deterministic values in [-1, 1), f64; `stream` tells tensors apart.

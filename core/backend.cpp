@@ -1,0 +1,31 @@
+#include "core/backend.h"
+
+#include <array>
+
+#include "core/error.h"
+
+namespace sg {
+namespace {
+constinit std::array<Backend*, kDeviceTypes> g_backends{};
+}
+
+RegisterBackend::RegisterBackend(DeviceType type, Backend& backend) {
+  g_backends[size_t(type)] = &backend;
+}
+
+bool has_backend(DeviceType type) { return g_backends[size_t(type)] != nullptr; }
+
+Backend& backend(DeviceType type) {
+  if (!has_backend(type)) [[unlikely]]
+    fail(ExitCode::usage,
+         "device {}: this build has no {} backend (it was made without the CUDA toolkit); use "
+         "--device cpu, or build again where nvcc is on PATH",
+         name_of(type), name_of(type));
+  return *g_backends[size_t(type)];
+}
+
+bool available(Device device) {
+  return has_backend(device.type) && device.index < backend(device.type).device_count();
+}
+
+}  // namespace sg

@@ -1,0 +1,152 @@
+// What kernels are written with. A kernel file includes this and its op's header; it is compiled by
+// nvcc, and as plain C++ by the emulation (tests/emulation), which has its own launch.cuh, ptx.cuh
+// and cuda_runtime.h. So kernels use no other CUDA header, no inline assembly and no <<<>>>.
+//
+// Conventions: a block is a multiple of 32 threads; all threads of a warp reach each warp function,
+// and all threads of a block each block function; sums have a set order, there are no
+// floating-point atomics.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "core/cuda/launch.cuh"
+#include "core/cuda/ptx.cuh"
+#include "core/tensor.h"
+
+namespace sg::cuda {
+
+constexpr int kWarp = 32;
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// N consecutive elements, loaded and stored as one access where the address is a multiple of their
+// size: 16 bytes are the widest.
+template <class T, int N>
+struct alignas(sizeof(T) * N) Vec {
+  T v[N];
+  __device__ T& operator[](int i) { return v[i]; }
+  __device__ const T& operator[](int i) const { return v[i]; }
+};
+template <int N, class T>
+__device__ __forceinline__ Vec<T, N> load(const T* p) {
+  return *reinterpret_cast<const Vec<T, N>*>(p);
+}
+template <int N, class T>
+__device__ __forceinline__ void store(T* p, const Vec<T, N>& v) {
+  *reinterpret_cast<Vec<T, N>*>(p) = v;
+}
+
+// N consecutive elements as floats, and back (rounded to nearest even).
+template <int N, class T>
+__device__ __forceinline__ Vec<float, N> load_float(const T* p) {
+  const Vec<T, N> t = load<N>(p);
+  Vec<float, N> f;
+#pragma unroll
+  for (int i = 0; i < N; ++i) f[i] = to_float(t[i]);
+  return f;
+}
+template <int N, class T>
+__device__ __forceinline__ void store_float(T* p, const Vec<float, N>& f) {
+  Vec<T, N> t;
+#pragma unroll
+  for (int i = 0; i < N; ++i) t[i] = from_float<T>(f[i]);
+  store<N>(p, t);
+}
+
+// f(std::integral_constant<int, N>) for the most elements N of T that one access holds and that
+// divide n, so that rows of n stay aligned. Tensors, and rows of whole vectors, are aligned.
+template <class T, class F>
+void with_vectors(int64_t n, const F& f) {
+  if constexpr (sizeof(T) == 2)
+    if (n % 8 == 0) return f(std::integral_constant<int, 8>());
+  if (n % 4 == 0) return f(std::integral_constant<int, 4>());
+  if (n % 2 == 0) return f(std::integral_constant<int, 2>());
+  f(std::integral_constant<int, 1>());
+}
+
+struct Sum {
+  __device__ float operator()(float a, float b) const { return a + b; }
+};
+struct Max {
+  __device__ float operator()(float a, float b) const { return a > b ? a : b; }
+};
+
+// Over the 32 lanes of a warp, or groups of `Lanes` neighbours; every lane gets the result.
+template <int Lanes = kWarp, class F>
+__device__ __forceinline__ float warp_reduce(float v, F f) {
+#pragma unroll
+  for (int offset = Lanes / 2; offset > 0; offset /= 2) v = f(v, shuffle_xor(v, offset));
+  return v;
+}
+template <int Lanes = kWarp>
+__device__ __forceinline__ float warp_sum(float v) {
+  return warp_reduce<Lanes>(v, Sum());
+}
+template <int Lanes = kWarp>
+__device__ __forceinline__ float warp_max(float v) {
+  return warp_reduce<Lanes>(v, Max());
+}
+
+// Over all threads of a block, by every thread. `scratch` holds 33 floats in shared memory and may
+// be used again at once.
+template <class F>
+__device__ __forceinline__ float block_reduce(float v, float identity, float* scratch, F f) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+  v = warp_reduce(v, f);
+  if (lane == 0) scratch[warp] = v;
+  __syncthreads();
+  if (warp == 0) {
+    v = warp_reduce(lane < warps ? scratch[lane] : identity, f);
+    if (lane == 0) scratch[kWarp] = v;
+  }
+  __syncthreads();
+  v = scratch[kWarp];
+  __syncthreads();
+  return v;
+}
+__device__ __forceinline__ float block_sum(float v, float* scratch) {
+  return block_reduce(v, 0.0f, scratch, Sum());
+}
+
+// Standard normal distribution function, the exact GELU, and its derivative: x P(x^2) / Q(x^2) +
+// 1/2, the fits of core/cpu/simd-inl.h (error 3e-7 with rounding; beyond the limits exactly 0 and
+// 1), at a third of the price of erf and exp.
+__device__ __forceinline__ float normal_cdf(float x) {
+  x = fminf(fmaxf(x, -5.598f), 5.598f);
+  const float t = x * x;
+  float p = 2.214532761e-08f, q = 1.180213015e-06f;
+  p = fmaf(p, t, 6.356539835e-06f), q = fmaf(q, t, 7.510206290e-05f);
+  p = fmaf(p, t, 1.738510680e-04f), q = fmaf(q, t, 1.912979990e-03f);
+  p = fmaf(p, t, 4.707261393e-03f), q = fmaf(q, t, 2.894010382e-02f);
+  p = fmaf(p, t, 3.437613347e-02f), q = fmaf(q, t, 2.528339011e-01f);
+  p = fmaf(p, t, 3.989422216e-01f), q = fmaf(q, t, 1.0f);
+  return divide(x * p, q) + 0.5f;
+}
+__device__ __forceinline__ float gelu(float x) { return x * normal_cdf(x); }
+__device__ __forceinline__ float gelu_grad(float x) {
+  x = fminf(fmaxf(x, -5.826f), 5.826f);
+  const float t = x * x;
+  float p = 1.929292738e-07f, q = 8.952419342e-06f;
+  p = fmaf(p, t, 3.595594343e-05f), q = fmaf(q, t, 1.920363442e-04f);
+  p = fmaf(p, t, 1.922029832e-05f), q = fmaf(q, t, 3.523034409e-03f);
+  p = fmaf(p, t, 1.423030671e-02f), q = fmaf(q, t, 4.098020671e-02f);
+  p = fmaf(p, t, -3.099586854e-02f), q = fmaf(q, t, 2.944940241e-01f);
+  p = fmaf(p, t, 7.978853613e-01f), q = fmaf(q, t, 1.0f);
+  return divide(x * p, q) + 0.5f;
+}
+
+// Where a gradient goes, in a kernel: written, or added to what is there; nowhere where null.
+template <class T>
+struct GradPtr {
+  T* data;
+  bool accumulate;
+  __device__ explicit operator bool() const { return data != nullptr; }
+  __device__ void put(int64_t i, float v) const {
+    data[i] = from_float<T>(accumulate ? to_float(data[i]) + v : v);
+  }
+};
+
+}  // namespace sg::cuda

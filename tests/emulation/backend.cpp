@@ -1,0 +1,140 @@
+// The device "cuda" on the host: memory of the host, and a stream that runs work at once, or
+// records it.
+#include "core/backend.h"
+
+#include <sys/mman.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "core/error.h"
+#include "tests/emulation/backend.h"
+#include "tests/emulation/emulator.h"
+#include "tests/support/thread_order.h"
+
+namespace sg::emulation {
+namespace {
+
+std::vector<std::function<void()>>* g_recording = nullptr;
+size_t g_memory_limit = SIZE_MAX, g_memory_used = 0;
+
+class Recorded : public CapturedWork {
+ public:
+  void launch(Stream&) override {
+    for (const auto& work : all) work();
+  }
+  std::vector<std::function<void()>> all;
+};
+
+class HostEvent : public Event {
+ public:
+  void record(Stream&) override { at_ = std::chrono::steady_clock::now(); }
+  void wait_in(Stream&) override {}
+  void synchronize() override {}
+  double seconds_since(Event& earlier) override {
+    return std::chrono::duration<double>(at_ - static_cast<HostEvent&>(earlier).at_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point at_;
+};
+
+class EmulatedBackend : public Backend {
+ public:
+  int device_count() override { return 1; }
+  void require(Device device) override {
+    if (device.index != 0)
+      fail(ExitCode::usage, "device {}: there is 1 emulated device, cuda:0", str(device));
+  }
+  std::string describe(Device) override { return "emulated card"; }
+  size_t free_memory(Device) override { return g_memory_limit - g_memory_used; }
+  Stream& stream(Device) override {
+    static Stream stream{{DeviceType::cuda, 0}};
+    return stream;
+  }
+  Stream& copy_stream(Device device) override { return stream(device); }
+
+  void* allocate(Device, size_t bytes) override {
+    if (bytes > g_memory_limit - g_memory_used) return nullptr;
+    g_memory_used += bytes;
+    return add_block(std::aligned_alloc(512, (bytes + 511) / 512 * 512), bytes);
+  }
+  void release(Device, void* data, size_t bytes) override {
+    g_memory_used -= bytes;
+    blocks_.erase(data);
+    std::free(data);
+  }
+  void* allocate_pinned(size_t bytes) override {
+    return add_block(std::aligned_alloc(64, (bytes + 63) / 64 * 64), bytes);
+  }
+  void release_pinned(void* data) override {
+    blocks_.erase(data);
+    std::free(data);
+  }
+
+  void copy(Stream&, void* to, const void* from, size_t bytes) override {
+    // A record runs later: pageable memory of the host may be gone by then.
+    check(!g_recording || (known(to) && known(from)),
+          "emulation: a copy of {} bytes from or to pageable memory is recorded", bytes);
+    enqueue([=] {
+      if (bytes) std::memmove(to, from, bytes);
+    });
+  }
+  void zero(Stream&, void* data, size_t bytes) override {
+    enqueue([=] {
+      if (bytes) std::memset(data, 0, bytes);
+    });
+  }
+  void synchronize(Stream&) override {
+    check(!g_recording, "emulation: waited for the device while work is recorded");
+  }
+  std::unique_ptr<Event> event(Device) override { return std::make_unique<HostEvent>(); }
+  std::unique_ptr<CapturedWork> capture(Stream&, const std::function<void()>& work) override {
+    auto recorded = std::make_unique<Recorded>();
+    g_recording = &recorded->all;
+    struct Stop {
+      ~Stop() { g_recording = nullptr; }
+    } stop;
+    work();
+    return recorded;
+  }
+
+ private:
+  void* add_block(void* data, size_t bytes) {
+    if (data) blocks_[data] = bytes;
+    return data;
+  }
+  bool known(const void* p) const {
+    auto it = blocks_.upper_bound(const_cast<void*>(p));
+    if (it == blocks_.begin()) return false;
+    --it;
+    return static_cast<const char*>(p) < static_cast<const char*>(it->first) + it->second;
+  }
+  std::map<void*, size_t> blocks_;  // of the device, and pinned
+};
+
+EmulatedBackend emulated;
+const RegisterBackend r{DeviceType::cuda, emulated};
+
+const bool hooked = [] {
+  test::set_descending_threads = [](bool on) {
+    set_order(on ? Order::descending : Order::ascending);
+  };
+  return true;
+}();
+
+}  // namespace
+
+void enqueue(std::function<void()> work) {
+  if (g_recording)
+    g_recording->push_back(std::move(work));
+  else
+    work();
+}
+
+void limit_memory(size_t bytes) { g_memory_limit = bytes; }
+
+}  // namespace sg::emulation

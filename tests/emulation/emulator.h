@@ -1,0 +1,52 @@
+// Runs CUDA kernels on the host, so that their logic is tested where there is no card.
+//
+// Every thread of a block is a fiber on one operating-system thread; barriers switch between them.
+// Blocks run one after the other. What is checked: barriers that not all threads reach, sizes that
+// no card takes, and, under AddressSanitizer and ThreadSanitizer, accesses out of bounds and races
+// between the threads of a block (the sanitizers are told of the fibers). Threads run in ascending
+// or descending order between two barriers, and tests demand the same bits of both: that finds
+// missing barriers without a sanitizer. What is not: speed, memory ordering within a warp, races
+// between blocks, alignment beyond that of the host.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <functional>
+
+namespace sg::emulation {
+
+// Runs `thread` once for each thread of each block. Throws where threads wait at different
+// barriers, or sizes exceed those of a card.
+void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
+              const std::function<void()>& thread);
+
+// Work in order of the emulated stream: run now, or recorded where capture() is under way.
+void enqueue(std::function<void()> work);
+
+// The order in which the threads of a block, and the blocks, take turns.
+enum class Order { ascending, descending };
+void set_order(Order order);
+
+// Kernel launches so far.
+int64_t launches();
+
+// The n-th launch from now on fails (0: none), as a broken card would.
+void fail_launch(int64_t n);
+
+// For ptx.cuh: every lane of the warp calls it with `bytes` (at most 64) of its own; afterwards
+// of_lane(i) gives those of lane i until the lane's next exchange.
+void exchange(const void* data, size_t bytes);
+const void* of_lane(int lane);
+
+// Asynchronous copies of 16 bytes (of which `bytes` are copied and the rest zeroed): they happen
+// when the thread waits for them, no sooner.
+void defer_copy(void* to, const void* from, size_t bytes);
+void commit_copies();
+void wait_copies(size_t pending);
+
+void* dynamic_shared_memory();
+
+// Ends the launch with an error that names the kernel.
+void fault_here(const char* what);
+
+}  // namespace sg::emulation
