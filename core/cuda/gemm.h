@@ -1,5 +1,10 @@
-// Matrix products on a CUDA device: cuBLASLt, with the best algorithm for each shape found once and
-// kept. Everything is row-major.
+// Matrix products on a CUDA device: cuBLASLt, opened at the first product. Everything is row-major.
+//
+// Two runs give the same bits. So the algorithm for a product is the first that the heuristics of
+// the library name for its sizes, types and alignments: the same for the same library and card.
+// It is not the fastest of several in a race, which could end differently in another run and then
+// add in another order. Where a long sum is split, its parts are kept as float and added in a step
+// of their own; algorithms that add in place, in the order in which blocks finish, are excluded.
 #pragma once
 #include <cstdint>
 
@@ -16,7 +21,7 @@ struct GemmOperand {
 };
 
 struct Gemm {
-  int64_t m, n, k;
+  int64_t m, n, k;   // none is 0
   Dtype in;          // of a and b: f32 (TF32 off) or bf16; sums are f32
   GemmOperand a, b;  // (m, k), (k, n)
   Dtype out;         // of c: f32, or bf16 where `in` is bf16
@@ -24,9 +29,17 @@ struct Gemm {
   int64_t c_stride;
   bool accumulate = false;     // add to what c holds
   const void* bias = nullptr;  // (n), of dtype `out`, added to every row
+  // (m) f32, overwritten with the sums of a's rows: the gradient of a bias, on the way to that of
+  // the weights, whose a is dy^T. Only where fuses_bias_grad(), with out f32 and without bias.
+  float* bias_grad = nullptr;
 };
 
-// Same bits at every run. Throws ExitCode::failure naming the shapes where cuBLASLt fails.
+// Throws ExitCode::usage where cuBLASLt is missing, ExitCode::failure naming sizes and types where
+// it fails.
 void gemm(Stream& stream, const Gemm& product);
+
+// Does the library sum a's rows in the same pass, with an algorithm that fills the device as well
+// as the best without the sums does? `product` is as it would be given to gemm().
+bool fuses_bias_grad(Stream& stream, const Gemm& product);
 
 }  // namespace sg::cuda

@@ -7,12 +7,12 @@
 
 namespace sg {
 
-// x (..., K), w (N, K), b (N) or undefined; f32 or f64 -> (..., N).
+// x (..., K), w (N, K), b (N) or undefined; f32 or f64, on cuda f32 or bf16 -> (..., N).
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b);
 
 namespace kernels {
 using LinearFwd = void(Stream&, In x, In w, In b, Out y);
-// dx = dy W, dw = dy^T x, db = column sums of dy.
+// dx = dy W, dw = dy^T x, db = column sums of dy. dw and db are f32 where x is bf16.
 using LinearBwd = void(Stream&, In dy, In x, In w, Grad dx, Grad dw, Grad db);
 constinit inline Slot<LinearFwd> linear_fwd{"linear.fwd"};
 constinit inline Slot<LinearBwd> linear_bwd{"linear.bwd"};

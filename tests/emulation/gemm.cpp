@@ -29,6 +29,13 @@ std::vector<float> operand(const GemmOperand& o, Dtype dtype, int64_t rows, int6
 
 void compute(const Gemm& p) {
   const std::vector<float> a = operand(p.a, p.in, p.m, p.k), b = operand(p.b, p.in, p.k, p.n);
+  if (p.bias_grad)
+    for (int64_t i = 0; i < p.m; ++i) {
+      float sum = 0;
+      for (int64_t j = 0; j < p.k; ++j)
+        sum += a[size_t(p.a.transposed ? j * p.m + i : i * p.k + j)];
+      p.bias_grad[i] = sum;
+    }
   std::vector<float> c = dense(p.c, p.out, p.m, p.n, p.c_stride), bias;
   if (p.bias) bias = dense(p.bias, p.out, 1, p.n, p.n);
   const auto as = [](const std::vector<float>& v, bool transposed, int64_t rows, int64_t columns) {
@@ -46,7 +53,12 @@ void compute(const Gemm& p) {
 }  // namespace
 
 void gemm(Stream&, const Gemm& product) {
+  check(!product.bias_grad || (product.out == Dtype::f32 && !product.bias),
+        "gemm: the gradient of a bias goes with a product in f32 that has none");
   emulation::enqueue([product] { compute(product); });
 }
+
+// As if the library could for some sizes only, so that tests go both ways.
+bool fuses_bias_grad(Stream&, const Gemm& product) { return product.n % 2 == 0; }
 
 }  // namespace sg::cuda

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
@@ -15,6 +16,7 @@ OpCase linear_case(int64_t rows, int64_t k, int64_t n, bool bias) {
   OpCase test;
   test.name = fmt::format("rows {} k {} n {} bias {}", rows, k, n, bias);
   test.inputs = {test::random({rows, k}, 1), test::random({n, k}, 2)};
+  test.roles = {Role::activation, Role::weight, Role::weight};
   if (bias) test.inputs.push_back(test::random({n}, 3));
   test.op = [=](auto& in) -> std::vector<Tensor> {
     return {linear(in[0], in[1], bias ? in[2] : Tensor())};
@@ -49,6 +51,7 @@ TEST_CASE("linear: gradients of many rows, in slices and parts") {
     run(linear_case(2100, 3, 2, true));
   }
   set_num_threads(before);
+  run(linear_case(600, 4, 7, true));
 }
 
 TEST_CASE("linear: leading dimensions are rows") {
@@ -59,10 +62,13 @@ TEST_CASE("linear: leading dimensions are rows") {
 }
 
 TEST_CASE("linear: without rows, weights have a gradient of zero") {
-  for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
-    const Tensor x = autograd::leaf(zeros({0, 5}, dtype));
-    const Tensor w = autograd::leaf(full({3, 5}, 1, dtype));
-    const Tensor b = autograd::leaf(full({3}, 1, dtype));
+  const Device cuda{DeviceType::cuda, 0};
+  for (const auto& [dtype, device] :
+       {std::pair{Dtype::f32, Device{}}, {Dtype::f64, Device{}}, {Dtype::f32, cuda}}) {
+    if (!available(device)) continue;
+    const Tensor x = autograd::leaf(zeros({0, 5}, dtype, device));
+    const Tensor w = autograd::leaf(full({3, 5}, 1, dtype, device));
+    const Tensor b = autograd::leaf(full({3}, 1, dtype, device));
     const Tensor y = linear(x, w, b);
     CHECK(y.shape() == Shape{0, 3});
     autograd::backward({y}, {y.detach()});
