@@ -147,6 +147,14 @@ struct GradPtr {
   __device__ void put(int64_t i, float v) const {
     data[i] = from_float<T>(accumulate ? to_float(data[i]) + v : v);
   }
+  template <int N>
+  __device__ void put(int64_t i, const Vec<float, N>& v) const {
+    Vec<float, N> sum{};
+    if (accumulate) sum = load_float<N>(data + i);
+#pragma unroll
+    for (int j = 0; j < N; ++j) sum[j] += v[j];
+    store_float<N>(data + i, sum);
+  }
 };
 
 }  // namespace sg::cuda

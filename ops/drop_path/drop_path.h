@@ -6,8 +6,8 @@
 
 namespace sg {
 
-// x, branch (B, ...) of one shape, f32 or f64; keep (B) of the same dtype, without gradient, or
-// undefined for a plain sum. Backward hands dy on to x without a copy.
+// x, branch (B, ...) of one shape, f32, f64 or bf16; keep (B) of the dtype wide(x), without
+// gradient, or undefined for a plain sum. Backward hands dy on to x without a copy.
 Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep);
 
 // keep (batch): 0 with probability `rate`, else 1 / (1 - rate); drawn from (seed, step, layer) and

@@ -5,7 +5,7 @@
 
 namespace sg {
 
-// x (B, H, W, C), f32 or f64 -> (B, C).
+// x (B, H, W, C), f32, f64 or bf16 -> (B, C).
 Tensor mean_pool(const Tensor& x);
 
 namespace kernels {

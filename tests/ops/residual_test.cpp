@@ -20,7 +20,8 @@ TEST_CASE("drop_path_add: value and gradients against the composed form") {
       c.inputs = {test::random(shape, 1), test::random(shape, 2)};
       const Tensor keep = test::random({shape[0]}, 3, 0, 2);
       c.op = [=](auto& in) -> std::vector<Tensor> {
-        return {drop_path_add(in[0], in[1], with_keep ? keep.to(in[0].dtype()) : Tensor())};
+        const Tensor factors = keep.to(wide(in[0].dtype())).to(in[0].device());
+        return {drop_path_add(in[0], in[1], with_keep ? factors : Tensor())};
       };
       c.reference = [=](auto& in) -> std::vector<Tensor> {
         Tensor factor = full(shape, 1, Dtype::f64);
@@ -71,6 +72,7 @@ TEST_CASE("add_rows and mean_pool: value and gradients against the composed form
       for (size_t i = 0; i < index.size(); ++i) index[i] = int64_t(i) % in[1].numel();
       return {naive::add(in[0], naive::gather(in[1], index, s))};
     };
+    add.roles = {Role::activation, Role::parameter};
     add.terms = s[0];
     run(add);
 
