@@ -7,8 +7,10 @@
 #include <limits>
 #include <numeric>
 
+#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "tests/support/op_case.h"
+#include "tests/support/thread_order.h"
 
 using namespace sg;
 
@@ -29,11 +31,23 @@ std::vector<int32_t> expected(const std::vector<T>& values, int64_t images) {
   return order;
 }
 
+// On the CPU, and in f32 on the device cuda where it is there, with threads in both orders.
 template <class T>
 void check_rank(const Tensor& significance) {
-  const Tensor order = rank_ascending(significance);
-  CHECK(order.shape() == Shape{significance.dim(0), significance.dim(1) * significance.dim(2)});
-  CHECK(to_vector<int32_t>(order) == expected(to_vector<T>(significance), significance.dim(0)));
+  const auto right = expected(to_vector<T>(significance), significance.dim(0));
+  const auto check = [&](const Tensor& x) {
+    const Tensor order = rank_ascending(x);
+    CHECK(order.shape() == Shape{x.dim(0), x.dim(1) * x.dim(2)});
+    CHECK(to_vector<int32_t>(order) == right);
+  };
+  check(significance);
+  const Device cuda{DeviceType::cuda, 0};
+  if (!available(cuda) || significance.dtype() != Dtype::f32) return;
+  CAPTURE("on cuda");
+  check(significance.to(cuda));
+  if (significance.numel() > 16384) return;  // emulated threads are slow
+  const test::OtherThreadOrder other;
+  check(significance.to(cuda));
 }
 
 }  // namespace
@@ -43,6 +57,8 @@ TEST_CASE("rank: random maps of any size, f32 and f64") {
                                 {3, 7, 5},
                                 {2, 56, 56},
                                 {5, 13, 17},
+                                {1, 64, 64},   // the most tokens that a CUDA block sorts alone
+                                {2, 17, 241},  // one more
                                 {1, 200, 336},
                                 {0, 4, 4},
                                 {2, 0, 3}}) {
@@ -51,8 +67,8 @@ TEST_CASE("rank: random maps of any size, f32 and f64") {
     check_rank<float>(x.to(Dtype::f32));
     // Significances differ little: values in [1, 1 + 2^-10) share their upper bytes and many tie.
     const Tensor close = test::random({b, h, w}, 2, 1, 1 + 0x1p-10).to(Dtype::f32);
-    check_rank<float>(close);
     check_rank<double>(close.to(Dtype::f64));
+    if (close.numel() < 16384) check_rank<float>(close);
   }
 }
 
@@ -62,7 +78,11 @@ TEST_CASE("rank: ties by index, both zeros equal, negative values, infinities, N
   const std::vector<int32_t> order{8, 4, 7, 10, 0, 2, 13, 9, 3, 12, 5, 11, 1, 6};
   const Tensor x = from_vector(v, {1, 2, 7});
   CHECK(to_vector<int32_t>(rank_ascending(x)) == order);
-  CHECK(to_vector<int32_t>(rank_ascending(x.to(Dtype::f32))) == order);
+  check_rank<float>(x.to(Dtype::f32));
+  // The same among many others, where CUDA sorts by tiles.
+  std::vector<double> many(6000);
+  for (size_t i = 0; i < many.size(); ++i) many[i] = v[i * i % v.size()];
+  check_rank<float>(from_vector(many, {1, 60, 100}).to(Dtype::f32));
 }
 
 TEST_CASE("rank: equal tokens keep their places") {
@@ -70,6 +90,7 @@ TEST_CASE("rank: equal tokens keep their places") {
   Tensor x = test::random({2, 70, 70}, 3);
   for (double& v : x.span<double>()) v = std::floor(4 * v);
   check_rank<double>(x);
+  check_rank<float>(x.to(Dtype::f32));
 }
 
 TEST_CASE("rank: the same for any number of threads") {
