@@ -11,16 +11,19 @@ struct Conv2dGeometry {
   int top = 0, left = 0, bottom = 0, right = 0;  // rows and columns of zeros around the map
 };
 
-// x (B, H, W, Cin), w (Cout, kh, kw, Cin), b (Cout) or undefined; f32 or f64
+// x (B, H, W, Cin), w (Cout, kh, kw, Cin), b (Cout) or undefined; f32 or f64, on cuda f32 or bf16
 // -> (B, (H + top + bottom - kh) / stride + 1, ..., Cout). Throws when the kernel does not fit.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeometry& geometry);
 
 namespace kernels {
 using Conv2dFwd = void(Stream&, In x, In w, In b, const Conv2dGeometry&, Out y);
+// dw and db are f32 where x is bf16.
 using Conv2dBwd = void(Stream&, In dy, In x, In w, const Conv2dGeometry&, Grad dx, Grad dw,
                        Grad db);
 constinit inline Slot<Conv2dFwd> conv2d_fwd{"conv2d.fwd"};
 constinit inline Slot<Conv2dBwd> conv2d_bwd{"conv2d.bwd"};
+// On cuda windows are copied to a matrix of at most so many bytes, or one image, at a time.
+constinit inline int64_t conv2d_matrix_bytes = int64_t{128} << 20;
 }  // namespace kernels
 
 }  // namespace sg

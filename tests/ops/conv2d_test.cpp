@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <utility>
+
+#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
@@ -25,6 +28,7 @@ OpCase conv_case(const Sizes& s, bool bias) {
                   g.bottom, g.right, bias);
   test.inputs = {test::random({s.batch, s.height, s.width, s.cin}, 1),
                  test::random({s.cout, s.kh, s.kw, s.cin}, 2)};
+  test.roles = {Role::activation, Role::weight, Role::weight};
   if (bias) test.inputs.push_back(test::random({s.cout}, 3));
   test.op = [=](auto& in) -> std::vector<Tensor> {
     return {conv2d(in[0], in[1], bias ? in[2] : Tensor(), g)};
@@ -50,6 +54,8 @@ TEST_CASE("conv2d: value and gradients against the naive form") {
            Sizes{1, 8, 10, 2, 3, 3, 3, {2, 0, 0, 0, 0}},  // a last row that no window reaches
            Sizes{1, 9, 9, 2, 3, 3, 3, {4, 0, 0, 0, 0}},   // and beyond the last one
            Sizes{3, 1, 1, 7, 17, 1, 1, {1, 0, 0, 0, 0}},
+           Sizes{2, 5, 6, 8, 8, 3, 3, {2, 1, 1, 1, 1}},  // channels of whole accesses
+           Sizes{2, 4, 7, 8, 5, 2, 2, {2, 0, 0, 0, 1}},
            Sizes{1, 1, 2, 2, 2, 3, 3, {1, 2, 2, 2, 2}},  // a map smaller than the kernel
        })
     for (const bool bias : {false, true}) run(conv_case(s, bias));
@@ -61,6 +67,14 @@ TEST_CASE("conv2d: each gradient alone") {
     test.wanted = {only == 0, only == 1, only == 2};
     run(test);
   }
+}
+
+TEST_CASE("conv2d: on cuda, images one by one") {
+  struct Bound {
+    int64_t before = std::exchange(kernels::conv2d_matrix_bytes, 1);
+    ~Bound() { kernels::conv2d_matrix_bytes = before; }
+  } bound;
+  run(conv_case({3, 4, 3, 2, 3, 3, 3, {2, 1, 1, 1, 1}}, true));
 }
 
 TEST_CASE("conv2d: slices of windows, and rows of dx that several threads reach") {
@@ -103,9 +117,12 @@ TEST_CASE("conv2d: the same bits twice, and nothing allocated the second time") 
 }
 
 TEST_CASE("conv2d: without images, weights have a gradient of zero") {
-  for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
-    const Tensor w = autograd::leaf(full({3, 2, 2, 5}, 1, dtype));
-    const Tensor y = conv2d(zeros({0, 4, 4, 5}, dtype), w, {}, {2});
+  const Device cuda{DeviceType::cuda, 0};
+  for (const auto& [dtype, device] :
+       {std::pair{Dtype::f32, Device{}}, {Dtype::f64, Device{}}, {Dtype::f32, cuda}}) {
+    if (!available(device)) continue;
+    const Tensor w = autograd::leaf(full({3, 2, 2, 5}, 1, dtype, device));
+    const Tensor y = conv2d(zeros({0, 4, 4, 5}, dtype, device), w, {}, {2});
     CHECK(y.shape() == Shape{0, 2, 2, 3});
     autograd::backward({y}, {y.detach()});
     CHECK(relative_error(autograd::grad_of(w), zeros({3, 2, 2, 5}, dtype)) == 0);

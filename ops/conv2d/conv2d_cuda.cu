@@ -1,0 +1,108 @@
+// Windows are copied to the rows of a matrix, some images at a time, and are a matrix product.
+// Merges, whose windows do not overlap, so read and write the map once more than the product does.
+// cuDNN is not used: whether it wins could not be measured without a card.
+#include "core/cuda/column_sums.cuh"
+#include "core/cuda/gemm.h"
+#include "ops/conv2d/patches.cuh"
+
+namespace sg {
+namespace {
+
+using conv2d_cuda::Windows;
+
+// f(image, images) for parts of the batch whose matrix stays within a bound, or that have one
+// image.
+template <class T, class F>
+void for_images(const Windows& v, Device device, const F& f) {
+  const int64_t bytes = v.windows() * v.pitch * int64_t(sizeof(T));
+  const int64_t step = std::clamp<int64_t>(kernels::conv2d_matrix_bytes / bytes, 1, v.batch);
+  const Tensor matrix = empty({step * v.windows(), v.pitch}, dtype_of<T>(), device);
+  for (int64_t image = 0; image < v.batch; image += step)
+    f(image, std::min(step, v.batch - image), matrix.data<T>());
+}
+
+template <class T>
+void forward(Stream& stream, const Windows& v, In x, In w, In b, Out y) {
+  const int64_t filters = w.dim(0), map = x.numel() / v.batch, out = y.numel() / v.batch;
+  const Tensor weights = conv2d_cuda::widened(stream, w, v);
+  for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
+    conv2d_cuda::gather(stream, v, x.data<T>() + image * map, images, matrix);
+    cuda::gemm(stream, {.m = images * v.windows(),
+                        .n = filters,
+                        .k = v.pitch,
+                        .in = x.dtype(),
+                        .a = {matrix, v.pitch},
+                        .b = {weights.raw(), v.pitch, true},
+                        .out = y.dtype(),
+                        .c = y.data<T>() + image * out,
+                        .c_stride = filters,
+                        .bias = b ? b.raw() : nullptr});
+  });
+}
+
+template <class T>
+void backward_input(Stream& stream, const Windows& v, In dy, In w, const Grad& dx) {
+  const int64_t filters = w.dim(0), out = dy.numel() / v.batch, map = dx.tensor.numel() / v.batch;
+  const Tensor weights = conv2d_cuda::widened(stream, w, v);
+  for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
+    cuda::gemm(stream, {.m = images * v.windows(),
+                        .n = v.pitch,
+                        .k = filters,
+                        .in = dy.dtype(),
+                        .a = {dy.data<T>() + image * out, filters},
+                        .b = {weights.raw(), v.pitch},
+                        .out = dy.dtype(),
+                        .c = matrix,
+                        .c_stride = v.pitch});
+    conv2d_cuda::scatter(stream, v, matrix, images, dx.tensor.data<T>() + image * map,
+                         dx.accumulate);
+  });
+}
+
+template <class T>
+void backward_weights(Stream& stream, const Windows& v, In dy, In x, const Grad& dw) {
+  const int64_t filters = dy.dim(3), map = x.numel() / v.batch, out = dy.numel() / v.batch;
+  for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
+    conv2d_cuda::gather(stream, v, x.data<T>() + image * map, images, matrix);
+    cuda::gemm(stream, {.m = filters,
+                        .n = v.size(),
+                        .k = images * v.windows(),
+                        .in = x.dtype(),
+                        .a = {dy.data<T>() + image * out, filters, true},
+                        .b = {matrix, v.pitch},
+                        .out = Dtype::f32,
+                        .c = dw.tensor.data<float>(),
+                        .c_stride = v.size(),
+                        .accumulate = dw.accumulate || image > 0});
+  });
+}
+
+void forward_any(Stream& stream, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
+  if (y.numel() == 0) return;
+  dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
+    forward<T>(stream, conv2d_cuda::windows_of<T>(x, w, y, geometry), x, w, b, y);
+  });
+}
+
+void backward_any(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geometry, Grad dx,
+                  Grad dw, Grad db) {
+  if (dy.numel() == 0) {
+    for (const Grad& g : {dx, dw, db})
+      if (g && !g.accumulate) g.tensor.zero_();
+    return;
+  }
+  dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
+    const Windows v = conv2d_cuda::windows_of<T>(x, w, dy, geometry);
+    if (dx) backward_input<T>(stream, v, dy, w, dx);
+    if (dw) backward_weights<T>(stream, v, dy, x, dw);
+    if (db)
+      cuda::column_sums(stream, dy.data<T>(), dy.numel() / dy.dim(3), dy.dim(3),
+                        cuda::GradPtr<float>{db.tensor.data<float>(), db.accumulate});
+  });
+}
+
+const Register r1{kernels::conv2d_fwd, DeviceType::cuda, forward_any};
+const Register r2{kernels::conv2d_bwd, DeviceType::cuda, backward_any};
+
+}  // namespace
+}  // namespace sg
