@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/backend.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -9,8 +10,19 @@ using namespace sg;
 using namespace sg::test;
 
 TEST_CASE("layer_norm: value and gradients against the composed form") {
+  // On cuda: rows of few, some and many lanes, partly used or not, several a lane, several sets a
+  // warp; rows of no whole vectors, and longer than registers hold.
   for (const Activation act : {Activation::none, Activation::gelu})
-    for (const auto& [rows, c] : {std::pair{1, 8}, {5, 24}, {70, 96}, {3, 7}, {33, 65}}) {
+    for (const auto& [rows, c] : {std::pair{1, 8},
+                                  {5, 24},
+                                  {70, 96},
+                                  {3, 7},
+                                  {33, 65},
+                                  {75, 64},
+                                  {9, 128},
+                                  {2, 1},
+                                  {3, 784},
+                                  {6, 256}}) {
       OpCase test;
       test.name = fmt::format("rows {} c {} act {}", rows, c, int(act));
       test.inputs = {test::random({1, rows, c}, 1), test::random({c}, 2, 0.5, 1.5),
@@ -22,20 +34,25 @@ TEST_CASE("layer_norm: value and gradients against the composed form") {
         const Tensor z = naive::affine(naive::standardize(in[0], 1e-6f), in[1], in[2]);
         return {act == Activation::gelu ? naive::gelu(z) : z};
       };
+      test.roles = {Role::activation, Role::parameter, Role::parameter};
       test.terms = std::max(rows, c);
       run(test);
     }
 }
 
 TEST_CASE("layer_norm: a large mean does not eat the variance") {
-  Tensor x = test::random({4, 64}, 1);
-  const Tensor w = full({64}, 1, Dtype::f32), b = zeros({64});
-  Tensor shifted = x.clone();
-  // 1000 + x has 2^-14 of rounding in float32, relative to a standard deviation of 0.58.
-  for (double& v : shifted.span<double>()) v += 1000;
-  const Tensor y = layer_norm(shifted.to(Dtype::f32), w, b, 1e-6f);
-  const Tensor expected = layer_norm(x.to(Dtype::f32), w, b, 1e-6f);
-  CHECK(relative_error(y, expected) < 0x1p-14);
+  const Device cpu, cuda{DeviceType::cuda, 0};
+  for (const auto& [device, c] : {std::pair{cpu, 64}, {cuda, 64}, {cuda, 65}}) {
+    if (!available(device)) continue;
+    Tensor x = test::random({4, c}, 1);
+    const Tensor w = full({c}, 1, Dtype::f32, device), b = zeros({c}, Dtype::f32, device);
+    Tensor shifted = x.clone();
+    // 1000 + x has 2^-14 of rounding in float32, relative to a standard deviation of 0.58.
+    for (double& v : shifted.span<double>()) v += 1000;
+    const Tensor y = layer_norm(shifted.to(Dtype::f32).to(device), w, b, 1e-6f);
+    const Tensor expected = layer_norm(x.to(Dtype::f32).to(device), w, b, 1e-6f);
+    CHECK(relative_error(y, expected) < 0x1p-14);
+  }
 }
 
 TEST_CASE("layer_norm: wrong arguments are named") {
