@@ -78,6 +78,10 @@ TEST_CASE("aggregate: value and gradients against the composed form") {
       {2, 2, 3, 33, {{0, 9}, {2, 4}}, 2},          // the first region is left out
       {1, 1, 1, 3, {{1, 1}}, 0},
       {1, 28, 28, 16, {{4, 49}, {28, 14}, {28, 7}}, 0},
+      // CUDA: chunks shared by 2 and 4 warps, and by 8 (one of them takes only virtual tokens).
+      {1, 10, 13, 32, {{1, 65}, {1, 65}}, 0},
+      {1, 7, 50, 64, {{1, 400}}, 50},
+      {2, 2, 5, 264, {{1, 3}, {4, 2}}, 1},  // rows in slices
   };
   for (const Case& t : cases) {
     OpCase test;
@@ -85,6 +89,8 @@ TEST_CASE("aggregate: value and gradients against the composed form") {
     test.inputs = inputs_of(t);
     test.op = [=](auto& in) { return call(aggregate, t, in); };
     test.reference = [=](auto& in) { return call(composed, t, in); };
+    test.roles.assign(2 + 2 * t.regions.size(), Role::parameter);
+    test.roles[0] = Role::activation;
     for (const Region& r : t.regions)  // a weight's gradient sums over chunks and channels
       test.terms = std::max({test.terms, r.r, t.b * r.tokens * t.c});
     run(test);
@@ -133,6 +139,9 @@ TEST_CASE("aggregate: wrong arguments are named") {
                        "aggregate: w[0]: expected shape (4), found (2)", Error);
   CHECK_THROWS_WITH_AS(aggregate(x, order, {{2, 4}}, {w4, w4}, {b}, 0),
                        "aggregate: 1 regions but 2 weights and 1 biases", Error);
+  CHECK_THROWS_WITH_AS(aggregate(x, order, std::vector<Region>(9, {1, 1}),
+                                 std::vector<Tensor>(9, zeros({1})), std::vector<Tensor>(9, b), 1),
+                       "aggregate: 9 regions, expected at most 8", Error);
   CHECK_THROWS_WITH_AS(aggregate(x, order, {{3, 4}}, {w4}, {b}, 4),
                        "aggregate: virtual_tokens: expected 0 to 3, so that each chunk has a real "
                        "token, found 4",
