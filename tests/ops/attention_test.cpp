@@ -127,6 +127,8 @@ void check_setup(const Setup& s) {
   int64_t keys = s.h * s.w;
   for (const Shape& k : s.kv) keys = std::max(keys, k[0] * k[1]);
   test.terms = keys;
+  test.roles.assign(test.inputs.size(), Role::activation);
+  test.roles[1] = test.roles[2] = Role::parameter;
   run(test);
 }
 
