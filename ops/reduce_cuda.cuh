@@ -21,10 +21,7 @@ template <int K>
 __global__ void __launch_bounds__(kWarp* kWarp)
     sum_parts_kernel(const float* parts, int64_t count, int64_t n, Sums<K> sums) {
   __shared__ float scratch[kWarp][kWarp + 1];
-  GradPtr<float> to{};
-#pragma unroll
-  for (int k = 0; k < K; ++k)
-    if (int(blockIdx.y) == k) to.data = sums.to[k].data, to.accumulate = sums.to[k].accumulate;
+  const GradPtr<float> to = sums.to[blockIdx.y];
   if (!to) return;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t first = int64_t{blockIdx.x} * kWarp;

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/backend.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -11,7 +12,9 @@ using namespace sg::test;
 TEST_CASE("group_norm: value and gradients against the composed form") {
   for (const Activation act : {Activation::none, Activation::gelu})
     for (const Shape& s :
-         {Shape{1, 1, 1, 8}, Shape{3, 2, 5, 7}, Shape{2, 9, 15, 24}, Shape{1, 3, 3, 65}}) {
+         {Shape{1, 1, 1, 8}, Shape{3, 2, 5, 7}, Shape{2, 9, 15, 24}, Shape{1, 3, 3, 65},
+          // On cuda: more channels than a block has threads, and many blocks an image.
+          Shape{2, 1, 3, 257}, Shape{2, 3, 19, 264}}) {
       OpCase c;
       c.name = fmt::format("{} act {}", s.str(), int(act));
       c.inputs = {test::random(s, 1), test::random({s[3]}, 2, 0.5, 1.5), test::random({s[3]}, 3)};
@@ -26,6 +29,7 @@ TEST_CASE("group_norm: value and gradients against the composed form") {
         const Tensor z = naive::affine(xhat, in[1], in[2]);
         return {act == Activation::gelu ? naive::gelu(z) : z};
       };
+      c.roles = {Role::activation, Role::parameter, Role::parameter};
       c.terms = s[1] * s[2] * s[3];
       run(c);
     }
@@ -39,8 +43,11 @@ TEST_CASE("group_norm: images do not see each other, and a large mean does no ha
 
   Tensor shifted = x.clone();
   for (double& v : shifted.span<double>()) v += 1000;
-  const auto f32 = [](const Tensor& t) { return t.to(Dtype::f32); };
-  // 1000 + x has 2^-14 of rounding in float32, relative to a standard deviation of 0.58.
-  CHECK(relative_error(group_norm(f32(shifted), f32(w), f32(b), 1e-5f),
-                       group_norm(f32(x), f32(w), f32(b), 1e-5f)) < 0x1p-14);
+  for (const Device device : {Device{}, Device{DeviceType::cuda, 0}}) {
+    if (!available(device)) continue;
+    const auto f32 = [&](const Tensor& t) { return t.to(Dtype::f32).to(device); };
+    // 1000 + x has 2^-14 of rounding in float32, relative to a standard deviation of 0.58.
+    CHECK(relative_error(group_norm(f32(shifted), f32(w), f32(b), 1e-5f),
+                         group_norm(f32(x), f32(w), f32(b), 1e-5f)) < 0x1p-14);
+  }
 }
