@@ -1,8 +1,12 @@
-// Windows are copied to the rows of a matrix, some images at a time, and are a matrix product.
-// Merges, whose windows do not overlap, so read and write the map once more than the product does.
+// The 3x3 convolutions of the stem between maps of equal channels, in bf16, have kernels of their
+// own (taps.cuh). For all else windows are copied to the rows of a matrix, some images at a time,
+// and are a matrix product: merges, whose windows do not overlap, so read and write the map once
+// more than the product does, and the stem's first convolution, of three channels, its output's
+// bytes less than twice.
 // cuDNN is not used: whether it wins could not be measured without a card.
 #include "core/cuda/column_sums.cuh"
 #include "core/cuda/gemm.h"
+#include "ops/conv2d/conv3x3.cuh"
 #include "ops/conv2d/patches.cuh"
 
 namespace sg {
@@ -79,6 +83,8 @@ void backward_weights(Stream& stream, const Windows& v, In dy, In x, const Grad&
 
 void forward_any(Stream& stream, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
   if (y.numel() == 0) return;
+  if (conv2d_cuda::on_taps(x, w, geometry))
+    return conv2d_cuda::taps_forward(stream, x, w, b, geometry, y);
   dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
     forward<T>(stream, conv2d_cuda::windows_of<T>(x, w, y, geometry), x, w, b, y);
   });
@@ -93,8 +99,15 @@ void backward_any(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geome
   }
   dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
     const Windows v = conv2d_cuda::windows_of<T>(x, w, dy, geometry);
-    if (dx) backward_input<T>(stream, v, dy, w, dx);
-    if (dw) backward_weights<T>(stream, v, dy, x, dw);
+    const bool taps = conv2d_cuda::on_taps(x, w, geometry);
+    if (dx && taps)
+      conv2d_cuda::taps_backward_input(stream, dy, w, geometry, dx);
+    else if (dx)
+      backward_input<T>(stream, v, dy, w, dx);
+    if (dw && taps)
+      conv2d_cuda::taps_backward_weights(stream, dy, x, geometry, dw);
+    else if (dw)
+      backward_weights<T>(stream, v, dy, x, dw);
     if (db)
       cuda::column_sums(stream, dy.data<T>(), dy.numel() / dy.dim(3), dy.dim(3),
                         cuda::GradPtr<float>{db.tensor.data<float>(), db.accumulate});

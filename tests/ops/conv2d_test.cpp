@@ -61,6 +61,23 @@ TEST_CASE("conv2d: value and gradients against the naive form") {
     for (const bool bias : {false, true}) run(conv_case(s, bias));
 }
 
+TEST_CASE("conv2d: 3x3 between maps of equal channels, which has kernels of its own on cuda") {
+  const int before = kernels::conv2d_multiprocessors;
+  for (const auto& [multiprocessors, s] : {
+           std::pair{1,
+                     Sizes{1, 9, 18, 64, 64, 3, 3, {1, 1, 1, 1, 1}}},  // tiles of 8 x 16, or less
+           {132, Sizes{2, 9, 8, 64, 64, 3, 3, {2, 1, 1, 1, 1}}},       // of 4 x 16
+           {1, Sizes{1, 5, 5, 96, 96, 3, 3, {1, 0, 2, 1, 0}}},
+           {132, Sizes{1, 5, 6, 96, 96, 3, 3, {2, 2, 0, 1, 2}}},
+       }) {
+    kernels::conv2d_multiprocessors = multiprocessors;  // one: a block takes several tiles
+    OpCase test = conv_case(s, multiprocessors > 1);
+    test.reference = nullptr;  // the f64 that cuda is compared with has been, above
+    run(test);
+  }
+  kernels::conv2d_multiprocessors = before;
+}
+
 TEST_CASE("conv2d: each gradient alone") {
   for (int only = 0; only < 3; ++only) {
     OpCase test = conv_case({1, 5, 5, 2, 3, 3, 3, {2, 1, 1, 1, 1}}, true);
