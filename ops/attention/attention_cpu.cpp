@@ -16,12 +16,13 @@ using attention_cpu::Rect, attention_cpu::Unit, attention_cpu::Units;
 using kernels::AttentionGeometry;
 
 // Queries worked on at once. Their scores against all keys stay in cache, so they are fewer where
-// keys are many.
+// keys are many. Scores lie as (keys, queries): softmax runs down the columns, a query to a lane,
+// and never across a vector.
 constexpr int64_t kQueries = 32, kScores = 1 << 16;
 
 template <class T>
 int64_t block_of(const Units& units) {
-  return std::clamp<int64_t>(kScores / whole_vectors<T>(units.max_keys()) / 8 * 8, 8, kQueries);
+  return std::clamp(kScores / units.max_keys() / lanes<T>() * lanes<T>(), lanes<T>(), kQueries);
 }
 
 // Parts of a thread's scratch memory.
@@ -69,6 +70,15 @@ HWY_INLINE void load_tokens(const Map<T>& map, const Rect& rect, int64_t begin, 
   each_token(rect, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
     copy_scaled(d, map.data + token * map.ld, factor, to + i * whole_vectors<T>(d));
   });
+}
+// The same rows, and their transpose, columns ld apart; what fills up a vector is zero.
+template <class T>
+HWY_INLINE void load_queries(const Map<T>& map, const Rect& rect, int64_t begin, int64_t end,
+                             int64_t d, T factor, T* to, T* transposed, int64_t ld) {
+  const int64_t rows = end - begin, dp = whole_vectors<T>(d), padded = whole_vectors<T>(rows);
+  load_tokens(map, rect, begin, end, d, factor, to);
+  std::fill_n(to + rows * dp, (padded - rows) * dp, T(0));
+  transpose(padded, d, to, dp, transposed, ld);
 }
 template <class T>
 HWY_INLINE void store_tokens(const T* from, const Map<T>& map, const Rect& rect, int64_t begin,
@@ -135,82 +145,70 @@ HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
   }
 }
 
+// Scores (keys, queries), rows ld apart -> exp(scores - top), and for each query top and the sum.
 template <class T>
-constexpr T kNoScore = std::numeric_limits<T>::lowest();
-
-// Lanes past the last key get `value`.
-template <class T>
-HWY_INLINE void set_padding(int64_t keys, T value, T* row) {
-  const hn::ScalableTag<T> d;
-  T* const last = row + whole_vectors<T>(keys) - lanes<T>();
-  const auto real = hn::FirstN(d, size_t(row + keys - last));
-  // A masked store could not be forwarded to the load that follows.
-  hn::Store(hn::IfThenElse(real, hn::Load(d, last), hn::Set(d, value)), d, last);
-}
-
-// Rows of scores, ld apart -> exp(scores - top) and their sums. One short loop a step: the rows of
-// a step overlap, as those of a loop over all steps would not.
-template <class T>
-HWY_INLINE void exponentials(int64_t rows, int64_t keys, int64_t ld, T* scores, T* top, T* sum) {
-  const hn::ScalableTag<T> d;
-  for (int64_t i = 0; i < rows; ++i) {
-    T* const s = scores + i * ld;
-    set_padding(keys, kNoScore<T>, s);
+HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, T* scores, T* top, T* sum) {
+  each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
+    T* const s = scores + i;
     auto most = hn::Load(d, s);
-    for (int64_t j = lanes<T>(); j < keys; j += lanes<T>())
-      most = hn::Max(most, hn::Load(d, s + j));
-    top[i] = hn::GetLane(hn::MaxOfLanes(d, most));
-  }
-  for (int64_t i = 0; i < rows; ++i) {
-    T* const s = scores + i * ld;
+    for (int64_t j = 1; j < keys; ++j) most = hn::Max(most, hn::Load(d, s + j * ld));
     auto total = hn::Zero(d);
-    for (int64_t j = 0; j < keys; j += lanes<T>()) {
-      const auto e = exp_negative(d, hn::Sub(hn::Load(d, s + j), hn::Set(d, top[i])));
-      hn::Store(e, d, s + j);
+    for (int64_t j = 0; j < keys; ++j) {
+      const auto e = exp_negative(d, hn::Sub(hn::Load(d, s + j * ld), most));
+      hn::Store(e, d, s + j * ld);
       total = hn::Add(total, e);
     }
-    sum[i] = hn::GetLane(hn::SumOfLanes(d, total));
-  }
+    hn::Store(most, d, top + i);
+    hn::Store(total, d, sum + i);
+  });
 }
 
-// Rows of scores -> probabilities p; dp -> p * (dp - sum(p * dp)), the gradient of the scores.
-// `sum` is scratch.
+// Adds a block's probabilities, exponentials times their query's weight, to `seen`: a vector a key,
+// whose lanes add up to the attention that the key receives.
 template <class T>
-HWY_INLINE void softmax_gradient(int64_t rows, int64_t keys, int64_t ld, const T* lse, T* scores,
-                                 T* dp, T* sum) {
-  const hn::ScalableTag<T> d;
-  for (int64_t i = 0; i < rows; ++i) {
-    T *const s = scores + i * ld, *const g = dp + i * ld;
-    set_padding(keys, kNoScore<T>, s);
-    set_padding(keys, T(0), g);
+HWY_INLINE void add_seen(int64_t keys, int64_t queries, int64_t ld, const T* exponentials,
+                         const T* weight, T* seen) {
+  each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
+    const auto w = hn::Load(d, weight + i);
+    for (int64_t j = 0; j < keys; ++j) {
+      T* const to = seen + j * lanes<T>();
+      hn::Store(hn::MulAdd(w, hn::Load(d, exponentials + j * ld + i), hn::Load(d, to)), d, to);
+    }
+  });
+}
+
+// Scores -> probabilities p; dp -> p * (dp - sum(p * dp)), the gradient of the scores. All as
+// (keys, queries).
+template <class T>
+HWY_INLINE void softmax_gradient(int64_t keys, int64_t queries, int64_t ld, const T* lse, T* scores,
+                                 T* dp) {
+  each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
+    T *const s = scores + i, *const g = dp + i;
+    const auto shift = hn::Load(d, lse + i);
     auto total = hn::Zero(d);
-    for (int64_t j = 0; j < keys; j += lanes<T>()) {
-      const auto p = exp_negative(d, hn::Sub(hn::Load(d, s + j), hn::Set(d, lse[i])));
-      hn::Store(p, d, s + j);
-      total = hn::MulAdd(p, hn::Load(d, g + j), total);
+    for (int64_t j = 0; j < keys; ++j) {
+      const auto p = exp_negative(d, hn::Sub(hn::Load(d, s + j * ld), shift));
+      hn::Store(p, d, s + j * ld);
+      total = hn::MulAdd(p, hn::Load(d, g + j * ld), total);
     }
-    sum[i] = hn::GetLane(hn::SumOfLanes(d, total));
-  }
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = i * ld; j < i * ld + keys; j += lanes<T>()) {
-      const auto p = hn::Load(d, scores + j);
-      hn::Store(hn::Mul(p, hn::Sub(hn::Load(d, dp + j), hn::Set(d, sum[i]))), d, dp + j);
-    }
+    for (int64_t j = 0; j < keys * ld; j += ld)
+      hn::Store(hn::Mul(hn::Load(d, s + j), hn::Sub(hn::Load(d, g + j), total)), d, g + j);
+  });
 }
 
 void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse, Out received) {
   dispatch<float, double>(q.dtype(), "attention", [&]<class T>() HWY_ATTR {
     const Units units(g);
     const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
-    const int64_t max_keys = units.max_keys(), max_kp = whole_vectors<T>(max_keys);
-    const int64_t block = block_of<T>(units);
+    const int64_t max_keys = units.max_keys(), block = block_of<T>(units);
     const T scale = T(1 / std::sqrt(double(d)));
     Layout<T> layout;
-    const int64_t kt_at = layout.add(d * max_kp), v_at = layout.add(max_keys * dp);
-    const int64_t q_at = layout.add(block * dp), s_at = layout.add(block * max_kp);
-    const int64_t o_at = layout.add(block * dp), weight_at = layout.add(block);
-    const int64_t top_at = layout.add(block);
-    const Sums<T> sums(units, max_kp, bool(received), layout);
+    const int64_t k_at = layout.add(max_keys * dp), v_at = layout.add(max_keys * dp);
+    const int64_t q_at = layout.add(block * dp), qt_at = layout.add(d * block);
+    const int64_t s_at = layout.add(max_keys * block), o_at = layout.add(block * dp);
+    const int64_t weight_at = layout.add(block), top_at = layout.add(block);
+    const int64_t seen_at = layout.add(max_keys * lanes<T>());
+    const Sums<T> sums(units, max_keys, bool(received), layout);
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
       each_token(u.keys, 0, u.keys.count(),
@@ -218,38 +216,43 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     };
 
     each_unit(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
-      T *const kt = scratch + kt_at, *const v = scratch + v_at, *const qs = scratch + q_at;
-      T *const s = scratch + s_at, *const o = scratch + o_at, *const weight = scratch + weight_at;
-      T* const top = scratch + top_at;
-      T* const seen = received ? sums.of(u, scratch) : nullptr;
-      const int64_t keys = u.keys.count(), kp = whole_vectors<T>(keys);
+      T *const k = scratch + k_at, *const v = scratch + v_at, *const qs = scratch + q_at;
+      T *const qt = scratch + qt_at, *const s = scratch + s_at, *const o = scratch + o_at;
+      T *const weight = scratch + weight_at, *const top = scratch + top_at;
+      T* const seen = scratch + seen_at;
+      const int64_t keys = u.keys.count();
       const Map<T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
       const Map<T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
       const Map<T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
       const Map<T> out_map(out, u.image, n, g.out_ld, g.out_column + u.head * d);
       const Map<T> lse_map(lse, u.image * g.heads + u.head, n, 1, 0);
-      load_tokens(k_map, u.keys, 0, keys, d, T(1), v);
-      transpose(keys, d, v, dp, kt, kp);
+      load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
       load_tokens(v_map, u.keys, 0, keys, d, T(1), v);
-      if (seen) std::fill_n(seen, max_kp, T(0));
+      if (received) std::fill_n(seen, keys * lanes<T>(), T(0));
 
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
-        load_tokens(q_map, u.queries, begin, end, d, scale, qs);
-        product<T>(rows, keys, d, {qs, dp, 1}, kt, kp, s, kp);
-        exponentials(rows, keys, kp, s, top, weight);
+        load_queries(q_map, u.queries, begin, end, d, scale, qs, qt, block);
+        product<T>(keys, rows, d, {k, dp, 1}, qt, block, s, block);
+        exponentials(keys, rows, block, s, top, weight);
         if (lse_map.data)
           each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
             lse_map.data[token] = top[i] + std::log(weight[i]);
           });
         for (int64_t i = 0; i < rows; ++i) weight[i] = 1 / weight[i];
-        product<T>(rows, d, keys, {s, kp, 1}, v, dp, o, dp);
+        std::fill(weight + rows, weight + whole_vectors<T>(rows), T(0));
+        if (received) add_seen(keys, rows, block, s, weight, seen);
+        product<T>(rows, d, keys, {s, 1, block}, v, dp, o, dp);
         each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
           copy_scaled(d, o + i * dp, weight[i], out_map.data + token * g.out_ld);
         });
-        if (seen) product<T>(1, keys, rows, {weight, 1, 1}, s, kp, seen, kp, true);
       }
-      if (seen && sums.chunks == 1) store_received(u, seen);
+      if (!received) return;
+      T* const sum = sums.of(u, scratch);
+      const hn::ScalableTag<T> tag;
+      for (int64_t j = 0; j < keys; ++j)
+        sum[j] = hn::GetLane(hn::SumOfLanes(tag, hn::Load(tag, seen + j * lanes<T>())));
+      if (sums.chunks == 1) store_received(u, sum);
     });
     if (received) sums.finish(units, store_received);
   });
@@ -262,15 +265,14 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
   dispatch<float, double>(q.dtype(), "attention", [&]<class T>() HWY_ATTR {
     const Units units(g);
     const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
-    const int64_t max_keys = units.max_keys(), max_kp = whole_vectors<T>(max_keys);
-    const int64_t block = block_of<T>(units);
+    const int64_t max_keys = units.max_keys(), block = block_of<T>(units);
     const T scale = T(1 / std::sqrt(double(d)));
     Layout<T> layout;
-    const int64_t k_at = layout.add(max_keys * dp), kt_at = layout.add(d * max_kp);
-    const int64_t vt_at = layout.add(d * max_kp), q_at = layout.add(block * dp);
-    const int64_t dout_at = layout.add(block * dp), s_at = layout.add(block * max_kp);
-    const int64_t ds_at = layout.add(block * max_kp), dq_at = layout.add(block * dp);
-    const int64_t lse_at = layout.add(block), sum_at = layout.add(block);
+    const int64_t k_at = layout.add(max_keys * dp), v_at = layout.add(max_keys * dp);
+    const int64_t q_at = layout.add(block * dp), qt_at = layout.add(d * block);
+    const int64_t dout_at = layout.add(block * dp), dout_t_at = layout.add(d * block);
+    const int64_t s_at = layout.add(max_keys * block), ds_at = layout.add(max_keys * block);
+    const int64_t dq_at = layout.add(block * dp), lse_at = layout.add(block);
     const Sums<T> sums(units, 2 * max_keys * dp, true, layout);
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
       const Map<T> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
@@ -280,36 +282,35 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
     };
 
     each_unit(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
-      T *const k = scratch + k_at, *const kt = scratch + kt_at, *const vt = scratch + vt_at;
-      T *const qs = scratch + q_at, *const dos = scratch + dout_at, *const s = scratch + s_at;
-      T *const ds = scratch + ds_at, *const dqs = scratch + dq_at;
-      T *const lses = scratch + lse_at, *const sum = scratch + sum_at;
+      T *const k = scratch + k_at, *const v = scratch + v_at, *const qs = scratch + q_at;
+      T *const qt = scratch + qt_at, *const dos = scratch + dout_at;
+      T *const dos_t = scratch + dout_t_at, *const s = scratch + s_at, *const ds = scratch + ds_at;
+      T *const dqs = scratch + dq_at, *const lses = scratch + lse_at;
       T *const dk = sums.of(u, scratch), *const dv = dk + max_keys * dp;
-      const int64_t keys = u.keys.count(), kp = whole_vectors<T>(keys);
+      const int64_t keys = u.keys.count();
       const Map<T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
       const Map<T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
       const Map<T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
       const Map<T> dq_map(dq, u.image, n, g.q_ld, g.q_column + u.head * d);
       const Map<T> dout_map(dout, u.image, n, g.out_ld, g.out_column + u.head * d);
       const T* const lse_map = lse.data<T>() + (u.image * g.heads + u.head) * n;
-      load_tokens(v_map, u.keys, 0, keys, d, T(1), k);
-      transpose(keys, d, k, dp, vt, kp);
       load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
-      transpose(keys, d, k, dp, kt, kp);
+      load_tokens(v_map, u.keys, 0, keys, d, T(1), v);
       std::fill_n(dk, sums.size, T(0));
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
-        load_tokens(q_map, u.queries, begin, end, d, scale, qs);
-        load_tokens(dout_map, u.queries, begin, end, d, T(1), dos);
-        product<T>(rows, keys, d, {qs, dp, 1}, kt, kp, s, kp);
-        product<T>(rows, keys, d, {dos, dp, 1}, vt, kp, ds, kp);
+        load_queries(q_map, u.queries, begin, end, d, scale, qs, qt, block);
+        load_queries(dout_map, u.queries, begin, end, d, T(1), dos, dos_t, block);
+        product<T>(keys, rows, d, {k, dp, 1}, qt, block, s, block);
+        product<T>(keys, rows, d, {v, dp, 1}, dos_t, block, ds, block);
         each_token(u.queries, begin, end,
                    [&](int64_t i, int64_t token) HWY_ATTR { lses[i] = lse_map[token]; });
-        softmax_gradient(rows, keys, kp, lses, s, ds, sum);
-        product<T>(rows, d, keys, {ds, kp, 1}, k, dp, dqs, dp);
+        std::fill(lses + rows, lses + whole_vectors<T>(rows), T(0));
+        softmax_gradient(keys, rows, block, lses, s, ds);
+        product<T>(rows, d, keys, {ds, 1, block}, k, dp, dqs, dp);
         store_tokens(dqs, dq_map, u.queries, begin, end, d, scale);
-        product<T>(keys, d, rows, {s, 1, kp}, dos, dp, dv, dp, true);
-        product<T>(keys, d, rows, {ds, 1, kp}, qs, dp, dk, dp, true);
+        product<T>(keys, d, rows, {s, block, 1}, dos, dp, dv, dp, true);
+        product<T>(keys, d, rows, {ds, block, 1}, qs, dp, dk, dp, true);
       }
       if (sums.chunks == 1) store_dkv(u, dk);
     });

@@ -26,6 +26,15 @@ constexpr int64_t whole_vectors(int64_t n) {
   return (n + lanes<T>() - 1) / lanes<T>() * lanes<T>();
 }
 
+// f(d, i) over n elements of padded scratch, in whole vectors; a rest that fits in half a vector is
+// half a vector.
+template <class T, class F>
+HWY_INLINE void each_vector(int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + lanes<T>() / 2 < n; i += lanes<T>()) f(hn::ScalableTag<T>(), i);
+  if (i < n) f(hn::CappedTag<T, (lanes<T>() + 1) / 2>(), i);
+}
+
 // Element (i, j) of a matrix that may be transposed: data[i * row + j * column].
 template <class T>
 struct Strided {
@@ -107,8 +116,7 @@ HWY_INLINE void copy_scaled(int64_t n, const T* from, T factor, T* to) {
   });
 }
 
-// to (columns, ldt) = transpose of from (rows, ld); the rest of the last vector of each row is
-// zero.
+// to (columns, ldt) = transpose of from (rows, ld).
 template <class T>
 void transpose(int64_t rows, int64_t columns, const T* from, int64_t ld, T* to, int64_t ldt) {
   int64_t r = 0;
