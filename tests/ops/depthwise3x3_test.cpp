@@ -12,13 +12,16 @@ using kernels::Columns, kernels::DepthwiseForm;
 
 namespace {
 
-const std::vector<Shape> kShapes{{1, 1, 1, 7},  {2, 1, 3, 8},  {1, 2, 1, 24}, {2, 2, 2, 1},
-                                 {1, 3, 2, 65}, {3, 3, 3, 24}, {1, 5, 4, 7},  {2, 9, 7, 16}};
+const std::vector<Shape> kShapes{{1, 1, 1, 7}, {2, 1, 3, 8},  {1, 2, 1, 24},
+                                 {2, 2, 2, 1}, {1, 3, 2, 65}, {3, 3, 3, 24},
+                                 {1, 5, 4, 7}, {2, 9, 7, 16}, {1, 2, 113, 2}};
 
 std::vector<Tensor> arguments(const Shape& x, int64_t channels, bool bias) {
   return {test::random(x, 1), test::random({3, 3, channels}, 2),
           bias ? test::random({channels}, 3) : Tensor()};
 }
+
+const std::vector<Role> kRoles{Role::activation, Role::parameter, Role::parameter};
 
 // The columns [column, column + channels) of every pixel.
 Tensor columns_of(const Tensor& x, int64_t column, int64_t channels) {
@@ -33,7 +36,7 @@ Tensor add_into(const Tensor& x, Columns cols, const Tensor& w, const Tensor& b,
   Tensor y = y0.clone();
   kernels::depthwise3x3_fwd(x.stream(), x, cols, w, b, 1, DepthwiseForm::add_into, y);
   autograd::record("add_into", {&y}, {x, w, b, y0}, [=](autograd::Backward& g) {
-    const Tensor dx = full(x.shape(), 0, x.dtype());
+    const Tensor dx = full(x.shape(), 0, x.dtype(), x.device());
     kernels::depthwise3x3_bwd(x.stream(), g.dy(), x, cols, w, b, 1, DepthwiseForm::add_into,
                               Grad{dx}, g.grad(1), g.grad(2));
     g.pass(0, dx);
@@ -51,6 +54,7 @@ TEST_CASE("depthwise3x3: value and gradients against the composed form") {
         OpCase c;
         c.name = fmt::format("{} stride {} bias {}", s.str(), stride, bias);
         c.inputs = arguments(s, s[3], bias);
+        c.roles = kRoles;
         c.op = [=](auto& in) -> std::vector<Tensor> {
           return {depthwise3x3(in[0], in[1], in[2], stride)};
         };
@@ -68,6 +72,7 @@ TEST_CASE("depthwise3x3_add_gelu: value and gradients against the composed form"
       OpCase c;
       c.name = fmt::format("{} bias {}", s.str(), bias);
       c.inputs = arguments(s, s[3], bias);
+      c.roles = kRoles;
       c.op = [](auto& in) -> std::vector<Tensor> {
         return {depthwise3x3_add_gelu(in[0], in[1], in[2])};
       };
@@ -87,6 +92,8 @@ TEST_CASE("depthwise3x3: added into a map from columns of a wider one") {
       c.name = fmt::format("channels {} bias {}", channels, bias);
       c.inputs = arguments({2, 5, 3, ld}, channels, bias);
       c.inputs.push_back(test::random({2, 5, 3, channels}, 4));
+      c.roles = kRoles;
+      c.roles.push_back(Role::activation);
       c.op = [=](auto& in) -> std::vector<Tensor> {
         return {add_into(in[0], {column, ld}, in[1], in[2], in[3])};
       };

@@ -1,0 +1,363 @@
+// x and dy are read once from device memory and dx is written once. With dz the gradient before the
+// activation, dx is the transposed convolution of dz, and the gradients of weights and bias are
+// sums over pixels of x dz.
+//
+// A block has strips side by side, whole rows where it can, for some channels, and walks down the
+// rows of one or more images. add_gelu makes dz of each pixel once, from the pre-activation
+// recomputed; neighbouring strips hand each other the columns at their ends in shared memory (a
+// barrier a row). A row of dz at once gives its part to three rows of dx, and with three rows of x,
+// kept as they lie in memory, to the sums of the weights, which stay in registers. Each block
+// leaves its sums in device memory, to be added up in order.
+#include "ops/depthwise3x3/depthwise3x3_cuda.cuh"
+#include "ops/reduce_cuda.cuh"
+
+namespace sg::depthwise {
+namespace {
+
+using kernels::Columns, kernels::DepthwiseForm;
+
+// How blocks share the work. Where a row takes several blocks that exchange columns, the strips at
+// their ends (`beside`: one at each) are there for their neighbours alone.
+struct Split {
+  int lanes, strips, beside;  // of a block; lanes have the channels
+  unsigned groups, segments;  // blocks over the channels, and along a row
+  int rows, all_rows;         // of a block, and of the whole batch
+};
+
+template <int N>
+struct Sums {
+  Vec<float, N> tap[3][3], bias;
+};
+
+// What a thread works on.
+template <int N>
+struct Place {
+  int lane, strip, c, first;  // first column of the strip
+  bool active, own;           // is there such a strip with such channels; are its results wanted
+  int begin, end;             // rows of dy, counted over the batch
+  int part;                   // number of the block among those with the same channels
+  __device__ Place(const Split& s, int channels, int width) {
+    const int inner = s.strips - 2 * s.beside;
+    lane = int(threadIdx.x) % s.lanes, strip = int(threadIdx.x) / s.lanes;
+    c = (int(blockIdx.x % s.groups) * s.lanes + lane) * N;
+    part = int(blockIdx.x / s.groups);
+    first = (part % int(s.segments) * inner - s.beside + strip) * kStrip;
+    active = strip < s.strips && c < channels && first >= 0 && first < width;
+    own = active && strip >= s.beside && strip < s.strips - s.beside;
+    if (!active) c = 0;
+    begin = part / int(s.segments) * s.rows, end = std::min(begin + s.rows, s.all_rows);
+  }
+};
+
+// tap[b] += sum over the strip of s[j] row[S j + b]; `transposed`: the taps in reverse.
+template <int S, bool transposed, int N, int Count, int M>
+__device__ __forceinline__ void add_products(const Vec<float, N> (&s)[Count],
+                                             const Vec<float, N> (&row)[M],
+                                             Vec<float, N> (&tap)[3]) {
+  static_assert(Count >= kStrip && M == S * (kStrip - 1) + 3);
+#pragma unroll
+  for (int b = 0; b < 3; ++b)
+#pragma unroll
+    for (int j = 0; j < kStrip; ++j)
+#pragma unroll
+      for (int n = 0; n < N; ++n)
+        tap[b][n] = fmaf(s[j][n], row[S * j + (transposed ? 2 - b : b)][n], tap[b][n]);
+}
+
+template <int N>
+__device__ __forceinline__ void add(Vec<float, N>& sum, const Vec<float, N>& v) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) sum[n] += v[n];
+}
+
+// Writes, or adds, a row of the gradient.
+template <class T, int N, int M>
+__device__ __forceinline__ void put_row(const Vec<float, N> (&v)[M], bool accumulate, T* first,
+                                        int ld, unsigned inside) {
+  Pixels<T, N, M> to;
+  if (accumulate) {
+    to.load(first, ld, inside);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      Vec<float, N> sum = to.at[m].floats();
+      add<N>(sum, v[m]);
+      to.at[m] = Pixel<T, N>::of(sum);
+    }
+  } else {
+#pragma unroll
+    for (int m = 0; m < M; ++m) to.at[m] = Pixel<T, N>::of(v[m]);
+  }
+  to.store(first, ld, inside);
+}
+
+// What blocks leave: (parts, 9, channels) and (parts, channels). Null where nobody wants them.
+struct Partial {
+  float *taps = nullptr, *bias = nullptr;
+  __device__ explicit operator bool() const { return taps != nullptr; }
+};
+
+// Adds the sums of the strips of a block, in order.
+template <int N>
+__device__ __forceinline__ void put_sums(const Sums<N>& sums, const Split& s, int part,
+                                         int channels, Partial partial) {
+  __shared__ Vec<float, N> all[10][kThreads];
+#pragma unroll
+  for (int t = 0; t < 9; ++t) all[t][threadIdx.x] = sums.tap[t / 3][t % 3];
+  all[9][threadIdx.x] = sums.bias;
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < 10 * s.lanes; i += int(blockDim.x)) {
+    const int t = i / s.lanes, lane = i % s.lanes;
+    const int c = (int(blockIdx.x % s.groups) * s.lanes + lane) * N;
+    if (c >= channels) continue;
+    Vec<float, N> sum = {};
+    for (int k = s.beside; k < s.strips - s.beside; ++k) add<N>(sum, all[t][k * s.lanes + lane]);
+    float* const to = t < 9 ? partial.taps + (int64_t{part} * 9 + t) * channels
+                            : partial.bias + int64_t{part} * channels;
+    cuda::store<N>(to + c, sum);
+  }
+}
+
+// f(image, first row, last row + 1) for the rows begin .. end of the batch.
+template <class F>
+__device__ __forceinline__ void each_image(int begin, int end, int h, const F& f) {
+  while (begin < end) {
+    const int first = begin % h, last = std::min(h, first + end - begin);
+    f(begin / h, first, last);
+    begin += last - first;
+  }
+}
+
+template <class T, int N, bool gelu>
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
+    backward_kernel(Map<const T> x, Map<const T> dy, const float* w, const float* b, int channels,
+                    Split split, Map<T> dx, bool accumulate, Partial partial) {
+  __shared__ Vec<float, N> ends[2][2][kThreads];  // by parity of the row: columns left and right
+  __shared__ Vec<float, N> kept[2][kStrip][kThreads];  // a thread's own: rows r - 2 and r - 1 of x
+  constexpr int kX = gelu ? 1 : 0, kDy = 1 - kX;       // columns to read beside a strip
+  const Place<N> place(split, channels, x.w);
+  const Taps<N> taps(w, b, channels, place.c, gelu);
+  const int h = x.h, self = int(threadIdx.x);
+  const unsigned in_x = place.active ? inside_bits<kStrip + 2 * kX>(place.first - kX, x.w) : 0;
+  const unsigned in_dy = place.active ? inside_bits<kStrip + 2 * kDy>(place.first - kDy, x.w) : 0;
+  const unsigned in_dx = place.own ? inside_bits<kStrip>(place.first, x.w) : 0;
+  Sums<N> sums = {};
+
+  each_image(place.begin, place.end, h, [&](int image, int begin, int end) {
+    const int first_dz = std::max(begin - 1, 0), last_dz = std::min(end, h - 1);
+    const auto ours = [&](int row) { return partial && row >= begin && row < end; };
+    Sweep<N, false> z;
+    Sweep<N, true> back;
+    z.start(taps.bias), back.start({});
+    Pixels<T, N, kStrip + 2 * kX> x_next;
+    Pixels<T, N, kStrip + 2 * kDy> dy_next;
+
+    int r = std::max(begin - 2, 0);
+    const T* x_at = x.at(image, r, place.first - kX, place.c);
+    const T* dy_at = dy.at(image, first_dz, place.first - kDy, place.c);
+    T* dx_at = dx.at(image, begin, place.first, place.c);
+    x_next.load(x_at, x.ld, in_x);
+    // With row r of x, row r - 1 of dz and row r - 2 of dx are complete.
+    for (; r <= last_dz + 1; ++r) {
+      Vec<float, N> row[kStrip + 2 * kX], middle[kStrip], dz[kStrip + 2];
+      x_next.floats(row);
+#pragma unroll
+      for (int j = 0; j < kStrip; ++j) middle[j] = row[kX + j];
+      if (x_at += x.row(); r + 1 < h)
+        x_next.load(x_at, x.ld, in_x);
+      else
+        x_next = {};
+
+      const bool have_dz = r > first_dz;
+      if (have_dz) {
+        if constexpr (gelu) {
+          Strip<N> v;
+          z.finish(taps, row, v);
+#pragma unroll
+          for (int j = 0; j < kStrip; ++j) {
+            dz[1 + j] = dy_next.at[j].floats();
+#pragma unroll
+            for (int n = 0; n < N; ++n) dz[1 + j][n] *= cuda::gelu_grad(v[j][n]);
+          }
+          ends[r % 2][0][self] = dz[1], ends[r % 2][1][self] = dz[kStrip];
+        } else {
+          dy_next.floats(dz);
+        }
+      }
+      if (r >= first_dz && r <= last_dz) dy_next.load(dy_at, dy.ld, in_dy), dy_at += dy.row();
+      if constexpr (gelu) z.advance(taps, row, taps.bias);
+      if (have_dz) {
+        if constexpr (gelu) {
+          __syncthreads();
+          dz[0] = dz[kStrip + 1] = {};
+          if (place.strip > 0) dz[0] = ends[r % 2][1][self - split.lanes];
+          if (place.strip + 1 < split.strips) dz[kStrip + 1] = ends[r % 2][0][self + split.lanes];
+        }
+        if (ours(r)) add_products<1, true>(middle, dz, sums.tap[2]);
+        if (ours(r - 1)) {
+#pragma unroll
+          for (int j = 0; j < kStrip; ++j) middle[j] = kept[(r + 1) % 2][j][self];
+          add_products<1, true>(middle, dz, sums.tap[1]);
+#pragma unroll
+          for (int j = 0; j < kStrip; ++j) add<N>(sums.bias, dz[1 + j]);
+        }
+        if (ours(r - 2)) {
+#pragma unroll
+          for (int j = 0; j < kStrip; ++j) middle[j] = kept[r % 2][j][self];
+          add_products<1, true>(middle, dz, sums.tap[0]);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kStrip; ++j) kept[r % 2][j][self] = row[kX + j];
+      if (have_dz) {
+        if (r - 2 >= begin && dx.data) {
+          Strip<N> done;
+          back.finish(taps, dz, done);
+          put_row(done, accumulate, dx_at, dx.ld, in_dx);
+          dx_at += dx.row();
+        }
+        back.advance(taps, dz, {});
+      }
+    }
+    // The last row of a map has no row of dz below it.
+    if (end == h && dx.data) put_row(back.before, accumulate, dx_at, dx.ld, in_dx);
+    if constexpr (gelu) __syncthreads();  // `ends` before the next image
+  });
+  if (partial) put_sums(sums, split, place.part, channels, partial);
+}
+
+// The part that a row of dy (one column more than the strip) gives to a row of dx at stride 2.
+template <int N>
+__device__ __forceinline__ void spread_row(const Vec<float, N> (&w)[3],
+                                           const Vec<float, N> (&dy)[kStrip + 1],
+                                           Vec<float, N> (&dx)[2 * kStrip]) {
+#pragma unroll
+  for (int j = 0; j < kStrip; ++j)
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      dx[2 * j][n] = fmaf(w[1][n], dy[j][n], dx[2 * j][n]);
+      dx[2 * j + 1][n] = fmaf(w[2][n], dy[j][n], dx[2 * j + 1][n]);
+      dx[2 * j + 1][n] = fmaf(w[0][n], dy[j + 1][n], dx[2 * j + 1][n]);
+    }
+}
+
+// Stride 2, plain: rows i and i + 1 of dy give rows 2i and 2i + 1 of dx, and with those rows of x
+// their part of the sums.
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
+    backward2_kernel(Map<const T> x, Map<const T> dy, const float* w, int channels, Split split,
+                     Map<T> dx, bool accumulate, Partial partial) {
+  const Place<N> place(split, channels, dy.w);
+  const Taps<N> taps(w, nullptr, channels, place.c, false);
+  constexpr int kRow = 2 * kStrip + 1;
+  const int column = 2 * place.first;
+  const unsigned in_x = place.active ? inside_bits<kRow>(column - 1, x.w) : 0;
+  const unsigned in_dy = place.active ? inside_bits<kStrip + 1>(place.first, dy.w) : 0;
+  const unsigned in_dx = place.active ? inside_bits<2 * kStrip>(column, x.w) : 0;
+  Sums<N> sums = {};
+
+  each_image(place.begin, place.end, dy.h, [&](int image, int begin, int end) {
+    const T* x_at = x.at(image, 2 * begin, column - 1, place.c);
+    const T* dy_at = dy.at(image, begin, place.first, place.c);
+    T* dx_at = dx.at(image, 2 * begin, column, place.c);
+    Vec<float, N> here[kStrip + 1], below[kStrip + 1], row[kRow];
+    Pixels<T, N, kStrip + 1> dy_next;
+    Pixels<T, N, kRow> x_next;
+    dy_next.load(dy_at, dy.ld, in_dy);
+    x_next.load(x_at, x.ld, in_x);
+    dy_next.floats(below);
+    for (int i = begin; i < end; ++i) {
+#pragma unroll
+      for (int j = 0; j <= kStrip; ++j) here[j] = below[j];
+      if (dy_at += dy.row(); i + 1 < dy.h)
+        dy_next.load(dy_at, dy.ld, in_dy);
+      else
+        dy_next = {};
+      const bool odd_row = 2 * i + 1 < x.h;
+      x_next.floats(row);
+      if (x_at += x.row(); odd_row) x_next.load(x_at, x.ld, in_x);
+      dy_next.floats(below);
+      if (partial) {
+        add_products<2, false>(here, row, sums.tap[1]);
+#pragma unroll
+        for (int j = 0; j < kStrip; ++j) add<N>(sums.bias, here[j]);
+      }
+      if (dx.data) {
+        Vec<float, N> sum[2 * kStrip] = {};
+        spread_row(taps.at[1], here, sum);
+        put_row(sum, accumulate, dx_at, dx.ld, in_dx);
+        dx_at += dx.row();
+      }
+      if (!odd_row) break;
+      x_next.floats(row);
+      if (x_at += x.row(); i + 1 < end) x_next.load(x_at, x.ld, in_x);
+      if (partial) {
+        add_products<2, false>(here, row, sums.tap[2]);
+        add_products<2, false>(below, row, sums.tap[0]);
+      }
+      if (dx.data) {
+        Vec<float, N> sum[2 * kStrip] = {};
+        spread_row(taps.at[2], here, sum), spread_row(taps.at[0], below, sum);
+        put_row(sum, accumulate, dx_at, dx.ld, in_dx);
+        dx_at += dx.row();
+      }
+    }
+  });
+  if (partial) put_sums(sums, split, place.part, channels, partial);
+}
+
+// As many whole images as make kRows rows, so that sums are few and rows read twice are none,
+// unless that leaves a card with too few blocks.
+Split split_work(In dy, int64_t vectors, bool exchange) {
+  constexpr int64_t kMostStrips = 16, kRows = 28, kFewestRows = 7, kEnoughThreads = 1024 * kThreads;
+  const int64_t all = cuda::ceil_div(dy.dim(2), kStrip), strips = std::min(all, kMostStrips);
+  const int64_t beside = exchange && all > strips ? 1 : 0;
+  const int64_t segments = cuda::ceil_div(all, strips - 2 * beside);
+  int64_t lanes = 1;
+  while (2 * lanes * strips <= kThreads && lanes < vectors) lanes *= 2;
+  const int64_t h = dy.dim(1), threads = vectors * strips * segments;
+  int64_t rows = h * cuda::ceil_div(kRows, h);
+  while (rows > kFewestRows && cuda::ceil_div(dy.dim(0) * h, rows) * threads < kEnoughThreads)
+    rows = cuda::ceil_div(rows, 2);
+  return {
+      int(lanes),         int(strips), int(beside),       unsigned(cuda::ceil_div(vectors, lanes)),
+      unsigned(segments), int(rows),   int(dy.dim(0) * h)};
+}
+
+void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride, DepthwiseForm form,
+              Grad dx, Grad dw, Grad db) {
+  const int64_t channels = w.dim(2), all_rows = dy.dim(0) * dy.dim(1);
+  check(all_rows <= INT32_MAX, "depthwise3x3: a batch of {} rows is more than 2^31 - 1", all_rows);
+  const bool gelu = form == DepthwiseForm::add_gelu;
+  dispatch<float, bf16>(x.dtype(), "depthwise3x3", [&]<class T>() {
+    with_channels(channels, cols, [&](auto width) {
+      constexpr int N = decltype(width)::value;
+      const Split s = split_work(dy, channels / N, gelu);
+      const int64_t parts = cuda::ceil_div(all_rows, s.rows) * s.segments;
+      Tensor dw_parts, db_parts;
+      Partial partial;
+      if (dw || db) {
+        dw_parts = empty({parts, 1, 9 * channels}, Dtype::f32, x.device());
+        db_parts = empty({parts, 1, channels}, Dtype::f32, x.device());
+        partial = {dw_parts.data<float>(), db_parts.data<float>()};
+      }
+      const Map<const T> from(x, cols), grad(dy, {0, channels});
+      const Map<T> to = dx ? Map<T>(dx.tensor, cols) : Map<T>();
+      const int64_t threads = cuda::ceil_div(s.lanes * s.strips, cuda::kWarp) * cuda::kWarp;
+      const cuda::Launch launch{"depthwise3x3.bwd", unsigned(parts * s.groups), unsigned(threads)};
+      const float *taps = w.data<float>(), *bias = b ? b.data<float>() : nullptr;
+      if (stride == 2)
+        cuda::launch(stream, launch, backward2_kernel<T, N>, from, grad, taps, int(channels), s, to,
+                     dx.accumulate, partial);
+      else
+        cuda::launch(stream, launch,
+                     gelu ? backward_kernel<T, N, true> : backward_kernel<T, N, false>, from, grad,
+                     taps, bias, int(channels), s, to, dx.accumulate, partial);
+      if (dw) cuda::sum_parts(stream, "depthwise3x3.bwd.sum", dw_parts, {dw});
+      if (db) cuda::sum_parts(stream, "depthwise3x3.bwd.sum", db_parts, {db});
+    });
+  });
+}
+const Register r{kernels::depthwise3x3_bwd, DeviceType::cuda, backward};
+
+}  // namespace
+}  // namespace sg::depthwise
