@@ -55,6 +55,7 @@ TEST_CASE("bicubic_resize: value and gradient against the literal formula") {
     OpCase test;
     test.name = fmt::format("{}x{}x{} to {}x{}", h, w, c, height, width);
     test.inputs = {test::random({h, w, c}, 1)};
+    test.roles = {Role::parameter};
     test.op = [=](auto& in) -> std::vector<Tensor> {
       return {bicubic_resize(in[0], height, width)};
     };
