@@ -9,20 +9,23 @@
 
 namespace sg {
 
+std::array<uint32_t, 4> random_words(const RandomStream& s, uint32_t i) {
+  const r123::Philox4x32::ctr_type c{{i, s.counter[0], s.counter[1], s.counter[2]}};
+  const auto r = r123::Philox4x32()(c, {{s.key[0], s.key[1]}});
+  return {r[0], r[1], r[2], r[3]};
+}
+
 // Counter words: [block position, purpose and high bits of a, low bits of a, b]. b is folded to 32
 // bits, which any index of a sample, layer or parameter fits.
 Random::Random(uint64_t seed, Purpose purpose, uint64_t a, uint64_t b)
-    : key_{uint32_t(seed), uint32_t(seed >> 32)},
-      counter_{0, uint32_t(purpose) | uint32_t(a >> 32) << 8, uint32_t(a), uint32_t(b)} {
+    : stream_{{uint32_t(seed), uint32_t(seed >> 32)},
+              {uint32_t(purpose) | uint32_t(a >> 32) << 8, uint32_t(a), uint32_t(b)}} {
   check(a >> 56 == 0 && b >> 32 == 0, "random: stream ({}, {}) is out of range", a, b);
 }
 
 uint32_t Random::u32() {
   if (used_ == 4) {
-    const r123::Philox4x32::ctr_type c{{counter_[0]++, counter_[1], counter_[2], counter_[3]}};
-    const r123::Philox4x32::key_type k{{key_[0], key_[1]}};
-    const auto r = r123::Philox4x32()(c, k);
-    block_ = {r[0], r[1], r[2], r[3]};
+    block_ = random_words(stream_, position_++);
     used_ = 0;
   }
   return block_[used_++];

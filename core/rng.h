@@ -15,7 +15,15 @@ enum class Purpose : uint32_t {
   replacement,  // the sample that stands in for a broken one
   drop_path,
   test,
+  erasing,  // the noise in an erased box
 };
+
+// A stream of random numbers by name: kernels draw from it at any position.
+struct RandomStream {
+  uint32_t key[2], counter[3];
+};
+// Words 4 i to 4 i + 3 of the stream.
+std::array<uint32_t, 4> random_words(const RandomStream& stream, uint32_t i);
 
 class Random {
  public:
@@ -28,10 +36,11 @@ class Random {
   int64_t integer(int64_t low, int64_t high);  // low and high inclusive, unbiased
   bool bernoulli(double p) { return uniform() < p; }
   double normal();  // N(0, 1), Box-Muller
+  const RandomStream& stream() const { return stream_; }
 
  private:
-  std::array<uint32_t, 2> key_;
-  std::array<uint32_t, 4> counter_;
+  RandomStream stream_;
+  uint32_t position_ = 0;
   std::array<uint32_t, 4> block_{};
   int used_ = 4;
 };

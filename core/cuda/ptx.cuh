@@ -53,6 +53,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
+// A rounded product that no addition is fused with.
+__device__ __forceinline__ float multiply(float a, float b) { return __fmul_rn(a, b); }
+// Sine and cosine of pi x.
+__device__ __forceinline__ void sincos_pi(float x, float& sine, float& cosine) {
+  sincospif(x, &sine, &cosine);
+}
+
 // d (16 x 8, f32) += a (16 x 16) b (16 x 8), bf16, spread over a warp. Lane l = 4 g + t holds
 //   a[0]: row g,     columns 2t, 2t+1    a[2]: row g,     columns 2t+8, 2t+9
 //   a[1]: row g + 8, columns 2t, 2t+1    a[3]: row g + 8, columns 2t+8, 2t+9

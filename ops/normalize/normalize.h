@@ -1,9 +1,11 @@
-// Pixels to numbers: (v - 255 mean[c]) / (255 std[c]).
+// Pixels to numbers: (v - 255 mean[c]) / (255 std[c]); on the way there, pictures of a training
+// batch are mixed and erased.
 #pragma once
 #include <array>
 
 #include "autograd/tape.h"
 #include "core/slot.h"
+#include "ops/normalize/picture_change.h"
 
 namespace sg {
 
@@ -11,11 +13,16 @@ struct ChannelStats {  // ImageNet's, in units of the full range
   std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};
 };
 
-// pixels (B, H, W, 3) u8 -> (B, H, W, 3) f32 or f64. No gradient.
-Tensor normalize(const Tensor& pixels, const ChannelStats& stats, Dtype dtype = Dtype::f32);
+// pixels (B, H, W, 3) u8 -> (B, H, W, 3) f32, bf16, or on the CPU f64. No gradient.
+// changes: undefined, or what pack() returned, on the device of the pixels: pictures are mixed
+// (in f32, rounded to u8), normalised, and erased, in this order. A partner outside the batch
+// throws ExitCode::data on the CPU and makes the picture NaN on a device.
+// The same bits on all devices, but for the last ones of the noise.
+Tensor normalize(const Tensor& pixels, const ChannelStats& stats, Dtype dtype = Dtype::f32,
+                 const Tensor& changes = {});
 
 namespace kernels {
-using Normalize = void(Stream&, In pixels, const ChannelStats&, Out y);
+using Normalize = void(Stream&, In pixels, In changes, const ChannelStats&, Out y);
 constinit inline Slot<Normalize> normalize{"normalize"};
 }  // namespace kernels
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstring>
+#include <numbers>
 
 #include "core/dtype.h"
 #include "tests/emulation/emulator.h"
@@ -41,6 +42,12 @@ inline uint32_t ballot(bool v) {
 
 inline float divide(float a, float b) { return a / b; }
 inline float exp2_fast(float x) { return std::exp2(x); }
+
+inline float multiply(float a, float b) { return a * b; }
+inline void sincos_pi(float x, float& sine, float& cosine) {
+  const double angle = std::numbers::pi * double(x);
+  sine = float(std::sin(angle)), cosine = float(std::cos(angle));
+}
 
 inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   struct Fragment {
