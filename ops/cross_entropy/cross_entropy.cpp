@@ -28,16 +28,18 @@ CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
   return {loss, per_sample};
 }
 
-Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing, Dtype dtype) {
+Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing, Dtype dtype,
+                      const Tensor& changes) {
   check_dims("smooth_one_hot", "labels", labels, 1);
   check(labels.dtype() == Dtype::i32, "smooth_one_hot: labels: expected i32, found {}",
         name_of(labels.dtype()));
   check(classes >= 1, "smooth_one_hot: classes: expected at least 1, found {}", classes);
   check(smoothing >= 0 && smoothing <= 1, "smooth_one_hot: smoothing: expected 0 to 1, found {}",
         smoothing);
+  if (changes) check_changes("smooth_one_hot", changes, labels.dim(0), labels.device());
   const Tensor targets = empty({labels.dim(0), classes}, dtype, labels.device());
   const profile::Scope scope("smooth_one_hot", 0, double(targets.bytes()));
-  kernels::smooth_one_hot(labels.stream(), labels, smoothing, targets);
+  kernels::smooth_one_hot(labels.stream(), labels, changes, smoothing, targets);
   return targets;
 }
 

@@ -68,18 +68,32 @@ void backward(Stream&, In dloss, In logits, In targets, In softmax, Grad dlogits
   });
 }
 
-void one_hot(Stream&, In labels, double smoothing, Out targets) {
+void one_hot(Stream&, In labels, In changes, double smoothing, Out targets) {
+  const int64_t batch = targets.dim(0), classes = targets.dim(1);
+  const auto label_of = [&](int64_t sample) {
+    const int32_t label = labels.data<int32_t>()[sample];
+    if (label < 0 || label >= classes)
+      fail(ExitCode::data, "smooth_one_hot: label {} of sample {} is outside [0, {})", label,
+           sample, classes);
+    return label;
+  };
+  const auto* change = changes ? static_cast<const PictureChange*>(changes.raw()) : nullptr;
   dispatch<float, double>(targets.dtype(), "smooth_one_hot", [&]<class T>() {
-    const int64_t batch = targets.dim(0), classes = targets.dim(1);
-    const double off = smoothing / double(classes);
+    const double off = smoothing / double(classes), on = 1 - smoothing;
     for (int64_t r = 0; r < batch; ++r) {
-      const int32_t label = labels.data<int32_t>()[r];
-      if (label < 0 || label >= classes)
-        fail(ExitCode::data, "smooth_one_hot: label {} of sample {} is outside [0, {})", label, r,
-             classes);
       T* t = targets.data<T>() + r * classes;
       std::fill_n(t, classes, T(off));
-      t[label] = T(off + 1 - smoothing);
+      const int32_t own = label_of(r);
+      t[own] = T(off + on);
+      if (!change) continue;
+      const auto& [partner, share] = std::pair(change[r].partner, double(change[r].share));
+      if (partner < 0 || partner >= batch)
+        fail(ExitCode::data, "smooth_one_hot: partner {} of sample {} is outside the batch of {}",
+             partner, r, batch);
+      const int32_t other = label_of(partner);
+      if (other == own) continue;
+      t[own] = T(off + on * share);
+      t[other] = T(off + on * (1 - share));
     }
   });
 }

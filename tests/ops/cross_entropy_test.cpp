@@ -3,15 +3,30 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 
+#include "core/backend.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
 using namespace sg;
 using namespace sg::test;
 
+namespace {
+
+const Device kCuda{DeviceType::cuda, 0};
+
+std::vector<Device> devices() {
+  std::vector<Device> all{{}};
+  if (available(kCuda)) all.push_back(kCuda);
+  return all;
+}
+
+}  // namespace
+
 TEST_CASE("cross_entropy: value and gradient against the composed form, any sum of targets") {
-  for (const auto& [batch, k] : {std::pair{1, 1}, {1, 7}, {5, 10}, {40, 33}, {3, 1000}}) {
+  for (const auto& [batch, k] :
+       {std::pair{1, 1}, {1, 7}, {5, 10}, {40, 33}, {3, 1000}, {2, 2100}}) {
     OpCase test;
     test.name = fmt::format("batch {} classes {}", batch, k);
     test.inputs = {test::random({batch, k}, 1, -4, 4), test::random({batch, k}, 2, 0, 2)};
@@ -28,20 +43,23 @@ TEST_CASE("cross_entropy: value and gradient against the composed form, any sum 
       return {naive::scale(sum, 1.0 / batch), losses.detach()};
     };
     test.wanted = {true, false};
+    test.roles = {Role::activation, Role::parameter};
     test.terms = k;
     run(test);
   }
 }
 
 TEST_CASE("cross_entropy: huge logits overflow nothing and lose nothing") {
-  for (const Dtype dtype : {Dtype::f32, Dtype::f64})
+  std::vector<std::pair<Device, Dtype>> settings{{{}, Dtype::f64}};
+  for (const Device device : devices()) settings.emplace_back(device, Dtype::f32);
+  for (const auto& [device, dtype] : settings)
     for (const double shift : {0.0, 1e4, -1e4, 1e30, -1e30}) {
       CAPTURE(shift);
       // At 1e30 the three logits are equal to rounding; below, they are exact in both types.
       const std::vector<double> z{shift + 2, shift, shift - 500};
-      const Tensor logits = autograd::leaf(from_vector(z, {1, 3}).to(dtype));
-      const CrossEntropy r =
-          soft_cross_entropy(logits, from_vector<double>({0.25, 0.25, 0.5}, {1, 3}).to(dtype));
+      const Tensor logits = autograd::leaf(from_vector(z, {1, 3}).to(dtype).to(device));
+      const Tensor targets = from_vector<double>({0.25, 0.25, 0.5}, {1, 3}).to(dtype);
+      const CrossEntropy r = soft_cross_entropy(logits, targets.to(device));
       const bool equal = std::abs(shift) > 1e6;
       const double lse = equal ? std::log(3.0) : std::log1p(std::exp(-2.0));
       const double p0 = equal ? 1.0 / 3 : 1 / (1 + std::exp(-2.0)), p2 = equal ? 1.0 / 3 : 0;
@@ -57,17 +75,18 @@ TEST_CASE("cross_entropy: huge logits overflow nothing and lose nothing") {
 }
 
 TEST_CASE("cross_entropy: what is not finite stays so, in its own sample alone") {
-  for (const double bad : {std::nan(""), HUGE_VAL}) {
-    Tensor z = test::random({2, 20}, 1);
-    z.data<double>()[7] = bad;
-    const Tensor logits = autograd::leaf(z.to(Dtype::f32));
-    const CrossEntropy r = soft_cross_entropy(logits, full({2, 20}, 0.05));
-    CHECK_FALSE(std::isfinite(r.loss.item()));
-    CHECK(std::isfinite(to_vector<double>(r.per_sample)[1]));
-    autograd::backward(r.loss);
-    const auto g = to_vector<double>(autograd::grad_of(logits));
-    for (size_t i = 0; i < 40; ++i) CHECK(std::isfinite(g[i]) == (i >= 20));
-  }
+  for (const Device device : devices())
+    for (const double bad : {std::nan(""), HUGE_VAL}) {
+      Tensor z = test::random({2, 20}, 1);
+      z.data<double>()[7] = bad;
+      const Tensor logits = autograd::leaf(z.to(Dtype::f32).to(device));
+      const CrossEntropy r = soft_cross_entropy(logits, full({2, 20}, 0.05, Dtype::f32, device));
+      CHECK_FALSE(std::isfinite(r.loss.item()));
+      CHECK(std::isfinite(to_vector<double>(r.per_sample)[1]));
+      autograd::backward(r.loss);
+      const auto g = to_vector<double>(autograd::grad_of(logits));
+      for (size_t i = 0; i < 40; ++i) CHECK(std::isfinite(g[i]) == (i >= 20));
+    }
 }
 
 TEST_CASE("smooth_one_hot: the recipe's targets, and a loss at the start of ln 1000") {
@@ -81,6 +100,58 @@ TEST_CASE("smooth_one_hot: the recipe's targets, and a loss at the start of ln 1
         doctest::Approx(std::log(1000)).epsilon(1e-13));
   CHECK(to_vector<float>(smooth_one_hot(from_vector<int32_t>({1}, {1}), 3, 0)) ==
         std::vector<float>{0, 1, 0});
+}
+
+TEST_CASE("smooth_one_hot: mixed pictures share their targets; every row sums to 1") {
+  // Pictures 0 and 3, 1 and 2 are partners; 1 and 2 have the same label.
+  const Tensor labels = from_vector<int32_t>({3, 999, 999, 0}, {4});
+  std::vector<PictureChange> changes(4);
+  cutmix(changes, 0, 0.3, 112, 112, 224, 224);
+  const double share = 1 - 186.0 * 186 / (224 * 224);
+  const Tensor t = smooth_one_hot(labels, 1000, 0.1, Dtype::f64, pack(changes, 224, 224));
+  const auto plain = to_vector<double>(smooth_one_hot(labels, 1000, 0.1, Dtype::f64));
+  for (size_t r = 0; r < 4; ++r) {
+    double sum = 0;
+    for (size_t k = 0; k < 1000; ++k) {
+      const double own = plain[r * 1000 + k], partner = plain[(3 - r) * 1000 + k];
+      const double found = t.data<double>()[r * 1000 + k];
+      // The share is an f32: 2^-24 off.
+      CHECK(std::abs(found - (share * own + (1 - share) * partner)) <= 0x1p-24);
+      sum += found;
+    }
+    CHECK(sum == doctest::Approx(1).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("smooth_one_hot: on cuda the bits of the CPU; what is out of range makes its row NaN") {
+  if (!available(kCuda)) return;
+  const Tensor labels = from_vector<int32_t>({3, 299, 7, 0, 7, 100}, {6});
+  std::vector<PictureChange> mixed(6);
+  mixup(std::span(mixed).first(4), 0, 0.37, 2, 2);
+  mixup(std::span(mixed).last(2), 4, 0.81, 2, 2);
+  for (const double smoothing : {0.0, 0.1})
+    for (const Tensor& changes : {Tensor(), pack(mixed, 2, 2)}) {
+      const Tensor right = smooth_one_hot(labels, 300, smoothing, Dtype::f32, changes);
+      const Tensor found = smooth_one_hot(labels.to(kCuda), 300, smoothing, Dtype::f32,
+                                          changes ? changes.to(kCuda) : Tensor())
+                               .to(Device{});
+      CHECK(std::memcmp(right.raw(), found.raw(), right.bytes()) == 0);
+    }
+  const Tensor changes = pack(mixed, 2, 2);
+  changes.data<int32_t>()[4 * 16] = 6;  // a partner outside the batch
+  // Label 299 is too large for 200 classes: in row 1, and in row 2, its partner.
+  const Tensor t = smooth_one_hot(labels.to(kCuda), 200, 0.1, Dtype::f32, changes.to(kCuda));
+  const auto v = to_vector<float>(t);
+  for (size_t i = 0; i < v.size(); ++i)
+    CHECK(std::isnan(v[i]) == (i / 200 == 1 || i / 200 == 2 || i / 200 == 4));
+  // And so does the loss, of which training skips the step.
+  const Tensor logits = autograd::leaf(zeros({6, 200}, Dtype::f32, kCuda));
+  const CrossEntropy loss = soft_cross_entropy(logits, t);
+  CHECK(std::isnan(loss.loss.item()));
+  CHECK_THROWS_WITH_AS(smooth_one_hot(labels, 300, 0.1, Dtype::f32, changes),
+                       "smooth_one_hot: partner 6 of sample 4 is outside the batch of 6", Error);
+  CHECK_THROWS_WITH_AS(smooth_one_hot(labels, 300, 0.1, Dtype::f32, changes.to(kCuda)),
+                       "smooth_one_hot: changes: expected i32 on cpu, found i32 on cuda:0", Error);
 }
 
 TEST_CASE("cross_entropy: wrong arguments are named") {
