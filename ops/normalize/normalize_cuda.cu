@@ -9,7 +9,7 @@
 namespace sg {
 namespace {
 
-constexpr int kThreads = 256, kSteps = 8;
+constexpr int kThreads = 256, kSteps = 8;  // a thread a value in the table
 
 struct Pictures {
   const uint8_t* pixels;
@@ -79,8 +79,9 @@ __device__ void erase(const Pictures& p, const PictureChange& change, int first,
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads) normalize_kernel(Pictures p, T* y) {
   __shared__ float table[3 * 256];
-  for (int i = int(threadIdx.x); i < 3 * 256; i += kThreads)
-    table[i] = float((double(i % 256) - p.offset[i / 256]) / p.deviation[i / 256]);
+#pragma unroll
+  for (int c = 0; c < 3; ++c)
+    table[c * 256 + threadIdx.x] = float((double(threadIdx.x) - p.offset[c]) / p.deviation[c]);
   const int64_t picture = int64_t{blockIdx.x} / p.blocks;
   const int part = int(int64_t{blockIdx.x} % p.blocks);
   const PictureChange* const change = p.changes ? p.changes + picture : nullptr;

@@ -16,6 +16,13 @@ TEST_CASE("streams are functions of their keys alone, and differ") {
   for (Random* other : {&seed, &purpose, &epoch, &sample}) CHECK(other->u32() != first);
 }
 
+TEST_CASE("a stream's words at any position are those that are drawn one after the other") {
+  Random drawn(1, Purpose::crop, uint64_t{5} << 40, 3);
+  const RandomStream stream = drawn.stream();
+  for (uint32_t i = 0; i < 5; ++i)
+    for (const uint32_t word : random_words(stream, i)) CHECK(drawn.u32() == word);
+}
+
 TEST_CASE("moments of the uniform, integer and normal draws") {
   Random r(7, Purpose::test);
   const int n = 200000;
