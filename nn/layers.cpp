@@ -52,6 +52,13 @@ Tensor LayerNorm::operator()(const Tensor& x) const {
   return y;
 }
 
+ResidualNorm LayerNorm::of_sum(const Tensor& x, const Tensor& branch, const Tensor& keep) const {
+  check(act_ == Activation::none, "{}: the norm of a sum has no activation", name_);
+  const ResidualNorm r = residual_norm(x, branch, keep, w_->value, b_->value, eps_);
+  trace(name_, "layer_norm", r.norm, size_of(w_) + size_of(b_), 0);
+  return r;
+}
+
 ConvNorm::ConvNorm(const Scope& scope, const std::string& name, Kind kind, int64_t in, int64_t out,
                    int stride, Activation act)
     : name_(scope.name(name)), kind_(kind), stride_(stride), act_(act) {

@@ -3,6 +3,7 @@
 #include "nn/parameters.h"
 #include "ops/activation.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/residual_norm/residual_norm.h"
 
 namespace sg::nn {
 
@@ -31,6 +32,8 @@ class LayerNorm {
   LayerNorm(const Scope& scope, const std::string& name, int64_t channels, double eps,
             Activation act = Activation::none);
   Tensor operator()(const Tensor& x) const;
+  // Of x + keep * branch (ops/residual_norm); without an activation.
+  ResidualNorm of_sum(const Tensor& x, const Tensor& branch, const Tensor& keep) const;
 
  private:
   std::string name_;

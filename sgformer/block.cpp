@@ -64,8 +64,8 @@ Tensor Block::operator()(const Tensor& x, Tensor& significance, const BlockKeep&
   } else {
     branch = self_guided_ ? (*self_guided_)(n, significance) : (*full_)(n);
   }
-  const Tensor y = drop_path_add(x, branch, keep.attention);
-  return drop_path_add(y, (*mlp_)(norm2_(y)), keep.mlp);
+  const ResidualNorm r = norm2_.of_sum(x, branch, keep.attention);
+  return drop_path_add(r.sum, (*mlp_)(r.norm), keep.mlp);
 }
 
 }  // namespace sg::sgformer

@@ -1,0 +1,32 @@
+// Residual addition with stochastic depth and the layer normalisation that follows it, in one pass:
+//   y = x + keep[sample] * branch,  n = layer_norm(y).
+// Forward reads x and branch and writes y and n; backward reads the gradients of both and y, and
+// writes the gradients of x and branch.
+#pragma once
+#include "autograd/tape.h"
+#include "core/slot.h"
+
+namespace sg {
+
+struct ResidualNorm {
+  Tensor sum, norm;  // y, n
+};
+
+// x, branch (B, ..., C) of one shape, f32, f64 or bf16; keep (B) of the dtype wide(x), without
+// gradient, or undefined for a plain sum; w (C), b (C) of the dtype wide(x).
+ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const Tensor& keep,
+                           const Tensor& w, const Tensor& b, double eps);
+
+namespace kernels {
+// mean, rstd (rows), of the dtype wide(x): written, or undefined when not needed.
+using ResidualNormFwd = void(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y,
+                             Out n, Out mean, Out rstd);
+// dx = dy + the gradient through the norm, which is always written; dbranch (+)= keep * dx. dy is
+// undefined where only n has a gradient; dbranch is wanted only with a keep.
+using ResidualNormBwd = void(Stream&, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd,
+                             Out dx, Grad dbranch, Grad dw, Grad db);
+constinit inline Slot<ResidualNormFwd> residual_norm_fwd{"residual_norm.fwd"};
+constinit inline Slot<ResidualNormBwd> residual_norm_bwd{"residual_norm.bwd"};
+}  // namespace kernels
+
+}  // namespace sg

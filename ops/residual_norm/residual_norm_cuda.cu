@@ -1,0 +1,120 @@
+// One pass over memory each way, by the kernels of layer_norm (ops/layer_norm/rows_cuda.cuh): the
+// sum is made, stored and normalised in registers; so is the gradient of the sum, which goes to x
+// and, times keep, to the branch. Rows that registers do not hold take the two ops one by one.
+#include "ops/drop_path/drop_path.h"
+#include "ops/layer_norm/layer_norm.h"
+#include "ops/layer_norm/rows_cuda.cuh"
+#include "ops/residual_norm/residual_norm.h"
+
+namespace sg {
+namespace {
+
+using namespace layer_norm_rows;
+
+struct Keep {
+  const float* data;  // or null
+  int64_t rows;       // of a sample
+  __device__ float of(int64_t row) const { return data ? data[row / rows] : 1.0f; }
+};
+
+// Source: x + keep * branch, stored as `sum` and rounded as it is there.
+template <class T>
+struct FromSum {
+  static constexpr int kParts = 2;
+  const T *x, *branch;
+  Keep keep;
+  T* sum;
+  template <class R>
+  __device__ void load(R (&r)[2], int64_t row, int c, bool there) const {
+    r[0].load(x + row * c, c, there), r[1].load(branch + row * c, c, there);
+  }
+  template <class R>
+  __device__ void finish(R (&r)[2], int64_t row, int c, bool there) const {
+    if (!there) return;
+    const float k = keep.of(row);
+    R::each(c, [&](int v, int column) {
+#pragma unroll
+      for (int j = 0; j < R::N; ++j)
+        r[0].at[v][j] = cuda::from_float<T>(
+            fmaf(k, cuda::to_float(r[1].at[v][j]), cuda::to_float(r[0].at[v][j])));
+      cuda::store<R::N>(sum + row * c + column, r[0].at[v]);
+    });
+  }
+};
+
+// Sink: dx = dy + the gradient, dbranch (+)= keep * dx.
+template <class T>
+struct ToBoth {
+  const T* dy;  // or null
+  T* dx;
+  Keep keep;
+  cuda::GradPtr<T> dbranch;
+  __device__ bool wants() const { return true; }
+  __device__ float scale(int64_t row) const { return keep.of(row); }
+  template <int N>
+  __device__ void put(int64_t at, cuda::Vec<float, N>& d, float scale) const {
+    if (dy) {
+      const auto more = cuda::load_float<N>(dy + at);
+#pragma unroll
+      for (int j = 0; j < N; ++j) d[j] += more[j];
+    }
+    cuda::store_float<N>(dx + at, d);
+    if (!dbranch) return;
+#pragma unroll
+    for (int j = 0; j < N; ++j) d[j] *= scale;
+    dbranch.put(at, d);
+  }
+};
+
+Keep keep_of(In keep, int64_t rows) {
+  return {keep ? keep.data<float>() : nullptr, keep && keep.numel() ? rows / keep.numel() : rows};
+}
+
+void forward(Stream& stream, In x, In branch, In keep, In w, In b, double eps, Out y, Out n,
+             Out mean, Out rstd) {
+  const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
+  const Forward a{w.data<float>(),
+                  b.data<float>(),
+                  mean ? mean.data<float>() : nullptr,
+                  rstd ? rstd.data<float>() : nullptr,
+                  rows,
+                  int(c),
+                  float(eps),
+                  false};
+  dispatch<float, bf16>(x.dtype(), "residual_norm", [&]<class T>() {
+    const FromSum<T> source{x.data<T>(), branch.data<T>(), keep_of(keep, rows), y.data<T>()};
+    if (forward_rows(stream, "residual_norm.fwd", source, n.data<T>(), a)) return;
+    kernels::drop_path_fwd(stream, x, branch, keep, y);
+    kernels::layer_norm_fwd(stream, y, w, b, eps, Activation::none, n, mean, rstd);
+  });
+}
+
+void backward(Stream& stream, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd, Out dx,
+              Grad dbranch, Grad dw, Grad db) {
+  const int64_t c = y.dim(-1), rows = c ? y.numel() / c : 0;
+  const Backward a{w.data<float>(),
+                   b.data<float>(),
+                   mean.data<float>(),
+                   rstd.data<float>(),
+                   nullptr,
+                   rows,
+                   int(c),
+                   false};
+  dispatch<float, bf16>(y.dtype(), "residual_norm", [&]<class T>() {
+    const ToBoth<T> sink{dy ? dy.data<T>() : nullptr, dx.data<T>(), keep_of(keep, rows),
+                         cuda::grad_ptr<T>(dbranch)};
+    if (backward_rows<false>(stream, "residual_norm.bwd", dn.data<T>(), y.data<T>(), sink, a, dw,
+                             db))
+      return;
+    if (dy) dx.copy_(dy);
+    kernels::layer_norm_bwd(stream, dn, y, w, b, mean, rstd, Activation::none, {dx, dy.defined()},
+                            dw, db);
+    if (dbranch) kernels::drop_path_bwd(stream, dx, keep, dbranch);
+  });
+}
+
+const Register r0{kernels::residual_norm_fwd, DeviceType::cuda, forward};
+const Register r1{kernels::residual_norm_bwd, DeviceType::cuda, backward};
+
+}  // namespace
+}  // namespace sg
