@@ -83,8 +83,12 @@ void Loader::stop() {
 
 void Loader::allocate(Slot& slot) const {
   const int64_t b = config_.batch_size, s = config_.transform.img_size;
-  slot.images = empty({b, s, s, 3}, Dtype::u8);
-  slot.labels = empty({b}, Dtype::i32);
+  const auto make = [&](Shape shape, Dtype dtype) {
+    return config_.device.type == DeviceType::cpu ? empty(shape, dtype)
+                                                  : empty_pinned(shape, dtype, config_.device);
+  };
+  slot.images = make({b, s, s, 3}, Dtype::u8);
+  slot.labels = make({b}, Dtype::i32);
 }
 
 int64_t Loader::items_of(int64_t batch) const {

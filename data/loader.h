@@ -34,6 +34,7 @@ struct LoaderConfig {
   int rank = 0, ranks = 1;
   int workers = 4;   // threads; 0: pictures are made in the caller's thread, inside next()
   int prefetch = 2;  // batches made ahead
+  Device device;     // that batches are copied to: their memory is such that it can fetch them
   // Of the samples of the dataset that may be broken; a few (at most kFewBroken) always may.
   double max_broken_share = 0.01;
   TransformConfig transform;

@@ -9,8 +9,9 @@
 namespace sg::nn {
 namespace {
 
-Parameter* add_vector(const Scope& scope, const std::string& name, int64_t n, Init init) {
-  return scope.add({{name, {n}, Layout::same, init}}, {n});
+Parameter* add_vector(const Scope& scope, const std::string& name, int64_t n, Init init,
+                      Use use = Use::elementwise) {
+  return scope.add({{name, {n}, Layout::same, init}}, {n}, use);
 }
 
 int64_t size_of(const Parameter* p) { return p->shape.numel(); }
@@ -27,8 +28,8 @@ Linear::Linear(const Scope& scope, const std::vector<Output>& outputs, int64_t i
     name_ += (name_.empty() ? "" : "|") + o.name;
   }
   name_ = scope.name(name_);
-  w_ = scope.add(weights, {out, in});
-  b_ = scope.add(biases, {out});
+  w_ = scope.add(weights, {out, in}, Use::product);
+  b_ = scope.add(biases, {out}, Use::product);
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
@@ -65,10 +66,12 @@ ConvNorm::ConvNorm(const Scope& scope, const std::string& name, Kind kind, int64
   const std::string weight = name + ".c.weight";
   switch (kind) {
     case Kind::conv3x3:
-      c_ = scope.add({{weight, {out, in, 3, 3}, Layout::conv, Init::conv}}, {out, 3, 3, in});
+      c_ = scope.add({{weight, {out, in, 3, 3}, Layout::conv, Init::conv}}, {out, 3, 3, in},
+                     Use::product);
       break;
     case Kind::conv1x1:
-      c_ = scope.add({{weight, {out, in, 1, 1}, Layout::same, Init::conv}}, {out, in});
+      c_ =
+          scope.add({{weight, {out, in, 1, 1}, Layout::same, Init::conv}}, {out, in}, Use::product);
       break;
     case Kind::depthwise3x3:
       check(in == out, "{}: a depthwise convolution keeps its {} channels, {} were asked", name_,
@@ -108,8 +111,8 @@ MergeConv::MergeConv(const Scope& scope, const std::string& name, int64_t channe
     : name_(scope.name(name)),
       s_(s),
       w_(scope.add({{name + ".weight", {channels, channels, s, s}, Layout::conv, Init::conv}},
-                   {channels, s, s, channels})),
-      b_(add_vector(scope, name + ".bias", channels, Init::zeros)) {}
+                   {channels, s, s, channels}, Use::product)),
+      b_(add_vector(scope, name + ".bias", channels, Init::zeros, Use::product)) {}
 
 Tensor MergeConv::operator()(const Tensor& x) const {
   const auto missing = [&](int64_t n) { return int((s_ - n % s_) % s_); };

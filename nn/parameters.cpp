@@ -81,7 +81,7 @@ Tensor initial_value(const Part& part, uint64_t seed, size_t index) {
 
 bool decays(const Part& part) { return part.official.size() > 1; }
 
-Parameter* ParameterStore::add(std::vector<Part> parts, Shape shape) {
+Parameter* ParameterStore::add(std::vector<Part> parts, Shape shape, Use use) {
   check(!values_.defined(), "parameters: {} is declared after allocate()", parts.at(0).name);
   const size_t index = parameters_.size();
   int64_t offset = 0;
@@ -93,7 +93,7 @@ Parameter* ParameterStore::add(std::vector<Part> parts, Shape shape) {
   }
   check(offset == shape.numel(), "parameters: the parts of {} hold {} elements, {} was declared",
         parts[0].name, offset, shape.str());
-  parameters_.push_back({std::move(parts), shape, 0, {}});
+  parameters_.push_back({std::move(parts), shape, use, 0, {}});
   return &parameters_.back();
 }
 
@@ -103,31 +103,37 @@ void ParameterStore::allocate(Dtype dtype, Device device) {
     p->offset = total;
     total += (p->shape.numel() + kAlign - 1) / kAlign * kAlign;
   }
-  grads_ = zeros({total}, dtype, device);
-  use_values(zeros({total}, dtype, device));
+  grads_ = zeros({total}, wide(dtype), device);
+  if (dtype == Dtype::bf16) half_ = empty({total}, dtype, device);
+  use_values(zeros({total}, wide(dtype), device));
 }
 
 void ParameterStore::use_values(const Tensor& flat) {
   check_shape("parameters", "values", flat, grads_.shape());
   check_like("parameters", "values", flat, grads_);
   values_ = flat;
+  if (half_) half_.copy_(values_);
   for (Parameter& p : parameters_) {
     const auto view = [&](const Tensor& t) {
       return t.slice(p.offset, p.offset + p.shape.numel()).view(p.shape);
     };
-    p.value = autograd::leaf(view(values_), view(grads_));
+    const bool narrow = half_ && p.use == Use::product;
+    p.value = autograd::leaf(view(narrow ? half_ : values_), view(grads_));
   }
 }
 
 void ParameterStore::initialize(uint64_t seed) {
   const int64_t n = int64_t(names_.size());
   // One parameter is one stream of random numbers, so any number of threads gives the same values.
+  const Tensor host = zeros(values_.shape(), values_.dtype());
   parallel_for(n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const std::string& name = names_[size_t(i)];
-      set(values_, name, initial_value(part(name), seed, size_t(i)));
+      set(host, name, initial_value(part(name), seed, size_t(i)));
     }
   });
+  values_.copy_(host);
+  if (half_) half_.copy_(values_);
 }
 
 void ParameterStore::clear_grads() {
@@ -176,8 +182,9 @@ Tensor ParameterStore::get(const Tensor& flat, const std::string& name) const {
   const Tensor official = empty(p.official, flat.dtype());
   const auto index = place_of_official(p);
   const int64_t offset = parameters_[at.parameter].offset + at.offset;
+  const Tensor here = flat.slice(offset, offset + official.numel()).to(Device{});
   dispatch<float, double>(flat.dtype(), "parameters", [&]<class T>() {
-    const T* from = flat.data<T>() + offset;
+    const T* from = here.data<T>();
     for (int64_t i = 0; i < official.numel(); ++i) official.data<T>()[i] = from[index(i)];
   });
   return official;
@@ -188,18 +195,21 @@ void ParameterStore::set(const Tensor& flat, const std::string& name,
   const Place& at = place(name);
   const Part& p = part(name);
   check_shape(name, "value", official, p.official);
-  const Tensor source = official.to(flat.dtype());
+  const Tensor source = official.to(Device{}).to(flat.dtype());
+  const Tensor here = empty({source.numel()}, flat.dtype());
   const auto index = place_of_official(p);
-  const int64_t offset = parameters_[at.parameter].offset + at.offset;
   dispatch<float, double>(flat.dtype(), "parameters", [&]<class T>() {
-    T* to = flat.data<T>() + offset;
+    T* to = here.data<T>();
     for (int64_t i = 0; i < source.numel(); ++i) to[index(i)] = source.data<T>()[i];
   });
+  const int64_t begin = parameters_[at.parameter].offset + at.offset, end = begin + here.numel();
+  flat.slice(begin, end).copy_(here);
+  if (half_ && flat.same_memory(values_)) half_.slice(begin, end).copy_(flat.slice(begin, end));
 }
 
-Parameter* Scope::add(std::vector<Part> parts, Shape shape) const {
+Parameter* Scope::add(std::vector<Part> parts, Shape shape, Use use) const {
   for (Part& p : parts) p.name = prefix_ + p.name;
-  return store_->add(std::move(parts), shape);
+  return store_->add(std::move(parts), shape, use);
 }
 
 }  // namespace sg::nn

@@ -41,9 +41,16 @@ struct Part {
   Init init = Init::zeros;
 };
 
+// What reads a parameter; it decides the dtype where activations are bf16.
+enum class Use {
+  elementwise,  // stays f32
+  product,      // operand (or bias) of a matrix product: a bf16 copy
+};
+
 struct Parameter {
   std::vector<Part> parts;
-  Shape shape;         // here; parts are stacked along the first dimension
+  Shape shape;  // here; parts are stacked along the first dimension
+  Use use = Use::elementwise;
   int64_t offset = 0;  // elements, in the flat buffers
   Tensor value;        // a leaf whose gradient buffer is a slice of grads()
 };
@@ -56,15 +63,19 @@ class ParameterStore {
 
   // Declares a parameter of one or several parts; `shape` is that of the whole, here. The returned
   // pointer stays valid. Throws on a duplicate name.
-  Parameter* add(std::vector<Part> parts, Shape shape);
+  Parameter* add(std::vector<Part> parts, Shape shape, Use use = Use::elementwise);
 
-  // Makes the buffers (f32 or f64). Values are zero until initialize() or set().
+  // Makes the buffers. `dtype` is that of activations: for bf16, values and gradients are f32, and
+  // half() follows the values. Values are zero until initialize() or set().
   void allocate(Dtype dtype = Dtype::f32, Device device = {});
+  Dtype dtype() const { return half_ ? Dtype::bf16 : values_.dtype(); }
+  Device device() const { return values_.device(); }
   // Initial values of the published model, a function of the seed and the name order alone.
   void initialize(uint64_t seed);
 
   const Tensor& values() const { return values_; }
   const Tensor& grads() const { return grads_; }
+  const Tensor& half() const { return half_; }  // undefined unless dtype() is bf16
   // Lets the parameters use another buffer of values() shape, e.g. the EMA, until called again.
   void use_values(const Tensor& flat);
 
@@ -81,7 +92,7 @@ class ParameterStore {
   const Part& part(const std::string& name) const;
   int64_t count() const;  // elements of all parts
   // Named tensors of a flat buffer (values(), grads(), moments, EMA) in official shape and layout;
-  // get copies out, set copies in.
+  // get copies out, to the CPU; set copies in.
   Tensor get(const Tensor& flat, const std::string& name) const;
   void set(const Tensor& flat, const std::string& name, const Tensor& official) const;
 
@@ -96,7 +107,7 @@ class ParameterStore {
   std::deque<Parameter> parameters_;
   std::vector<std::string> names_;
   std::map<std::string, Place> places_;
-  Tensor values_, grads_;
+  Tensor values_, grads_, half_;
 };
 
 // Weight decay applies to the part (recipe section 4).
@@ -108,7 +119,8 @@ class Scope {
   Scope(ParameterStore& store, std::string prefix = "")
       : store_(&store), prefix_(std::move(prefix)) {}
   Scope operator/(const std::string& name) const { return {*store_, prefix_ + name + "."}; }
-  Parameter* add(std::vector<Part> parts, Shape shape) const;  // part names get the prefix
+  // Part names get the prefix.
+  Parameter* add(std::vector<Part> parts, Shape shape, Use use = Use::elementwise) const;
   std::string name(const std::string& leaf) const { return prefix_ + leaf; }
 
  private:

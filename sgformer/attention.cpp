@@ -107,7 +107,7 @@ HybridAttention::Result HybridAttention::operator()(const Tensor& x) const {
   AttentionResult r = attend(x, kv, groups);
   // Nothing measured (uniform guidance, or a map that this block lacks): all tokens are equal.
   if (!r.significance)
-    r.significance = zeros({x.dim(0), x.dim(1), x.dim(2)}, x.dtype(), x.device());
+    r.significance = zeros({x.dim(0), x.dim(1), x.dim(2)}, wide(x.dtype()), x.device());
   return {r.out, r.significance};
 }
 

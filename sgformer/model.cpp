@@ -17,6 +17,18 @@ std::vector<double> drop_path_rates(const Config& config) {
   return rates;
 }
 
+Tensor draw_drop_paths(const Config& config, int64_t batch, uint64_t seed, uint64_t step,
+                       int64_t first_sample, Dtype dtype, const Tensor& out) {
+  const std::vector<double> rates = drop_path_rates(config);
+  const Shape shape{2 * int64_t(rates.size()), batch};
+  const Tensor factors = out ? out : empty(shape, wide(dtype));
+  check_shape("draw_drop_paths", "out", factors, shape);
+  for (int64_t row = 0; row < shape[0]; ++row)
+    draw_drop_path(rates[size_t(row / 2)], seed, step, uint32_t(row + 1), first_sample,
+                   factors.slice(row, row + 1).view({batch}));
+  return factors;
+}
+
 Model::Model(Config config) : config_(std::move(config)) {
   validate(config_);
   const nn::Scope root(parameters_);
@@ -67,12 +79,14 @@ Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
         "sgformer: images: expected (B, H, W, 3) with B, H, W at least 1, found {}",
         images.shape().str());
   const std::vector<double> rates = drop_path_rates(config_);
-  uint32_t layer = 0;  // of the random numbers: two branches a block
-  const auto draw = [&](double rate) {
-    ++layer;
-    return options.training ? draw_drop_path(rate, images.dim(0), options.seed, options.step, layer,
-                                             options.first_sample, images.dtype())
-                            : Tensor();
+  const Tensor& factors = options.drop_paths;
+  if (factors)
+    check_shape("sgformer", "drop_paths", factors, {2 * int64_t(rates.size()), images.dim(0)});
+  // Of a branch; undefined where nothing is dropped.
+  const auto keep = [&](size_t block, int64_t branch) {
+    if (!factors || rates[block] == 0) return Tensor();
+    const int64_t row = 2 * int64_t(block) + branch;
+    return factors.slice(row, row + 1).view({images.dim(0)});
   };
   Tensor x = (*stem_)(images), significance;
   const Tensor table = bicubic_resize(table_->value, x.dim(1), x.dim(2));
@@ -84,8 +98,7 @@ Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
     if (stage.embed) x = (*stage.embed)(x);
     for (size_t j = 0; j < stage.blocks.size(); ++j, ++index) {
       const Block& block = *stage.blocks[j];
-      const BlockKeep keep{draw(rates[index]), draw(rates[index])};
-      x = run_block(block, x, significance, keep);
+      x = run_block(block, x, significance, {keep(index, 0), keep(index, 1)});
       if (options.significance && block.kind() == BlockKind::hybrid)
         output.significance.push_back({int(i), int(j), significance});
     }

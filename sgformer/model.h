@@ -13,10 +13,9 @@
 namespace sg::sgformer {
 
 struct ForwardOptions {
-  // Stochastic depth; off at evaluation. Factors are drawn from (seed, step, layer, sample).
-  bool training = false;
-  uint64_t seed = 0, step = 0;
-  int64_t first_sample = 0;  // place of the batch's first image among the images of all ranks
+  // Stochastic depth: what draw_drop_paths() returned, on the device of the images; undefined at
+  // evaluation.
+  Tensor drop_paths;
   // What to keep besides the logits.
   bool features = false, significance = false;
 };
@@ -65,6 +64,13 @@ class Model {
   std::vector<Stage> stages_;
   nn::Linear head_;
 };
+
+// Factors of the residual branches of all blocks in training: (2 * blocks, batch) of the dtype
+// wide(dtype), on the CPU; rows 2 i and 2 i + 1 are of attention and MLP of block i, each
+// value 0 with the block's rate, else 1 / (1 - rate). Functions of (seed, step, branch) and the
+// sample's place `first_sample + i` among those of the step. With `out`, they are written there.
+Tensor draw_drop_paths(const Config& config, int64_t batch, uint64_t seed, uint64_t step,
+                       int64_t first_sample, Dtype dtype = Dtype::f32, const Tensor& out = {});
 
 // Rates of all blocks in order: linspace(0, config.drop_path).
 std::vector<double> drop_path_rates(const Config& config);

@@ -7,6 +7,7 @@
 #include "data/benchmark.h"
 #include "tools/common/model_options.h"
 #include "train/bench.h"
+#include "train/compute.h"
 
 namespace {
 
@@ -77,7 +78,7 @@ int main(int argc, char** argv) {
     CLI::App app("Measures training or inference of a model on random images.");
     sg::tools::ModelOptions model_options;
     sg::train::BenchOptions options;
-    std::string mode = "infer", data, size, dtype = "f32", device = "cpu";
+    std::string mode = "infer", data, size, dtype = "auto", device = "cpu";
     int threads = 0;
     bool json = false;
     app.add_option("--model", model_options.model, "model name")->capture_default_str();
@@ -90,8 +91,8 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 1 << 16))
         ->capture_default_str();
     app.add_option("--img-size", size, "pixels, N or HxW; default: the model's own");
-    app.add_option("--dtype", dtype, "f32")->capture_default_str();
-    app.add_option("--device", device, "cpu")->capture_default_str();
+    app.add_option("--dtype", dtype, sg::train::kDtypeHelp)->capture_default_str();
+    app.add_option("--device", device, sg::train::kDeviceHelp)->capture_default_str();
     app.add_option("--threads", threads, "compute threads; default: all cores")
         ->check(CLI::Range(1, 4096));
     app.add_option("--warmup", options.warmup, "untimed steps")
@@ -101,13 +102,11 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 100000))
         ->capture_default_str();
     app.add_flag("--ops", options.ops, "a row an operation, from one further step");
+    app.add_flag("--eager", options.eager, "cuda: operations one by one, not one graph a step");
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, argc, argv);
 
-    if (sg::parse_dtype(dtype) != sg::Dtype::f32)
-      sg::fail(sg::ExitCode::usage, "dtype {} is not implemented on cpu; use f32", dtype);
-    if (sg::parse_device(device).type != sg::DeviceType::cpu)
-      sg::fail(sg::ExitCode::usage, "device {}: this build has no CUDA backend; use cpu", device);
+    const sg::train::Compute compute = sg::train::parse_compute(device, dtype);
     if (threads) sg::set_num_threads(threads);
     if (mode == "loader") return bench_loader(data, json);
     options.mode = mode == "train" ? sg::train::BenchMode::train : sg::train::BenchMode::infer;
@@ -117,19 +116,23 @@ int main(int argc, char** argv) {
                            ? sg::tools::ImageSize{model.config().image, model.config().image}
                            : sg::tools::parse_image_size(size);
     options.height = image.height, options.width = image.width;
-    model.parameters().allocate();
+    model.parameters().allocate(compute.dtype, compute.device);
     model.parameters().initialize(0);
     const BenchResult r = sg::train::bench(model, options);
 
     if (json) {
       nlohmann::json j = to_json(r);
       j["model"] = model.config().name, j["mode"] = mode, j["batch"] = options.batch;
+      j["device"] = sg::str(compute.device), j["dtype"] = sg::name_of(compute.dtype);
       j["threads"] = sg::num_threads(), j["version"] = SG_VERSION;
       fmt::print("{}\n", j.dump(2));
       return sg::ExitCode::ok;
     }
-    fmt::print("{} {}, batch {}, {}x{}, f32, {} threads\n", model.config().name, mode,
-               options.batch, options.height, options.width, sg::num_threads());
+    fmt::print("{} {}, batch {}, {}x{}, {}, {}\n", model.config().name, mode, options.batch,
+               options.height, options.width, sg::name_of(compute.dtype),
+               compute.device.type == sg::DeviceType::cpu
+                   ? fmt::format("{} threads", sg::num_threads())
+                   : sg::backend(compute.device.type).describe(compute.device));
     fmt::print("{:.2f} images/s ({:.1f} ms a step, spread {:.0f} %)\n", r.images_per_second,
                1e3 * r.step_seconds, 100 * r.spread);
     fmt::print(

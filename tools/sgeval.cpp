@@ -15,7 +15,7 @@ int main(int argc, char** argv) {
         "checkpoint of sgtrain knows its model and how its pictures are prepared; flags win.");
     sg::tools::ModelOptions model_options;
     sg::train::EvaluationSettings settings;
-    std::string data, checkpoint, dtype = "f32", device = "cpu";
+    std::string data, checkpoint, dtype = "auto", device = "cpu";
     std::optional<int64_t> img_size;
     std::optional<double> crop_pct;
     std::optional<bool> ema;
@@ -46,19 +46,20 @@ int main(int argc, char** argv) {
     app.add_option("--log-interval", interval, "batches from one log line to the next")
         ->check(CLI::Range(1, 1 << 30))
         ->capture_default_str();
-    app.add_option("--dtype", dtype, "f32")->capture_default_str();
-    app.add_option("--device", device, "cpu")->capture_default_str();
+    app.add_option("--dtype", dtype, sg::train::kDtypeHelp)->capture_default_str();
+    app.add_option("--device", device, sg::train::kDeviceHelp)->capture_default_str();
     app.add_flag("--json", json, "JSON on standard output");
     model_options.model.clear();
     sg::tools::parse(app, argc, argv);
-    sg::train::check_supported(dtype, device);
+    const sg::train::Compute compute = sg::train::parse_compute(device, dtype);
     if (threads) sg::set_num_threads(threads);
 
     sg::train::Console console(json);
     const auto file = sg::train::load_model(
-        checkpoint, {.ema = ema, .model = model_options.model, .change = [&](auto config) {
-                       return model_options.apply_to(config);
-                     }});
+        checkpoint, {.ema = ema,
+                     .model = model_options.model,
+                     .change = [&](auto config) { return model_options.apply_to(config); },
+                     .compute = compute});
     sg::train::Options options = file.options;
     if (img_size) options.img_size = img_size;
     if (crop_pct) options.crop_pct = crop_pct;

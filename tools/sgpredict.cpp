@@ -77,8 +77,11 @@ class Predictor {
     const sg::autograd::NoGrad no_grad;
     const sg::data::Image image = sg::data::load_eval_image(path, transform_);
     const sg::Tensor pixels = sg::from_vector(image.pixels, {1, image.height, image.width, 3});
-    const auto output =
-        file_.model->forward(sg::normalize(pixels, stats_), {.significance = !panel.empty()});
+    const sg::nn::ParameterStore& parameters = file_.model->parameters();
+    auto output = file_.model->forward(
+        sg::normalize(pixels.to(parameters.device()), stats_, parameters.dtype()),
+        {.significance = !panel.empty()});
+    for (auto& s : output.significance) s.map = s.map.to(sg::Device{});
     if (!panel.empty()) write(panel, sg::train::significance_panel(image, output.significance, 0));
     return best_of(output.logits, file_.class_names, top);
   }
@@ -115,7 +118,7 @@ int main(int argc, char** argv) {
         "first. Pictures that cannot be read are reported, the others done, and the exit code is "
         "3.");
     sg::tools::ModelOptions model_options;
-    std::string checkpoint, significance;
+    std::string checkpoint, significance, device = "cpu", dtype = "auto";
     std::vector<std::string> images;
     std::optional<int64_t> img_size;
     std::optional<bool> ema;
@@ -137,6 +140,8 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 8192));
     app.add_option("--threads", threads, "threads that compute; default: all cores")
         ->check(CLI::Range(1, 4096));
+    app.add_option("--dtype", dtype, sg::train::kDtypeHelp)->capture_default_str();
+    app.add_option("--device", device, sg::train::kDeviceHelp)->capture_default_str();
     app.add_flag("--json", json, "JSON on standard output");
     model_options.model.clear();
     sg::tools::parse(app, argc, argv);
@@ -144,9 +149,11 @@ int main(int argc, char** argv) {
 
     const auto file = sg::train::load_model(
         checkpoint,
-        {.ema = ema, .model = model_options.model, .change = [&](sg::sgformer::Config config) {
-           return model_options.apply_to(std::move(config));
-         }});
+        {.ema = ema,
+         .model = model_options.model,
+         .change =
+             [&](sg::sgformer::Config config) { return model_options.apply_to(std::move(config)); },
+         .compute = sg::train::parse_compute(device, dtype)});
     sg::train::Options options = file.options;
     if (img_size) options.img_size = img_size;
     const Predictor predict(file, options);

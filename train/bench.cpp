@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
+#include "core/graph.h"
 #include "core/rng.h"
-#include "ops/adamw/adamw.h"
+#include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
 
 namespace sg::train {
@@ -15,42 +17,65 @@ namespace {
 class Bench {
  public:
   Bench(sgformer::Model& model, const BenchOptions& o)
-      : model_(model), options_(o), images_(empty({o.batch, o.height, o.width, 3})) {
+      : model_(model),
+        options_(o),
+        device_(model.parameters().device()),
+        graph_(device_, !o.eager) {
+    const nn::ParameterStore& p = model.parameters();
     Random random(0, Purpose::test);
-    for (float& v : images_.span<float>()) v = float(random.normal());
+    Tensor images = empty({o.batch, o.height, o.width, 3});
+    for (float& v : images.span<float>()) v = float(random.normal());
+    images_ = images.to(p.dtype()).to(device_);
     std::vector<int32_t> labels;
     for (int64_t i = 0; i < o.batch; ++i)
       labels.push_back(int32_t(random.integer(0, model.config().classes - 1)));
-    labels_ = from_vector(labels, {o.batch});
+    labels_ = from_vector(labels, {o.batch}).to(device_);
     if (o.mode == BenchMode::infer) return;
-    const Shape flat = model.parameters().values().shape();
-    m_ = zeros(flat), v_ = zeros(flat), ema_ = model.parameters().values().clone();
-    segments_ = model.parameters().segments();
+    drop_paths_ = draw_drop_paths(model.config(), o.batch, 0, 0, 0, p.dtype()).to(device_);
+    optimizer_.emplace(model.parameters(), nn::OptimizerSettings{.ema_decay = 0.99992});
   }
 
   void step() {
-    ++step_;
     if (options_.mode == BenchMode::infer) {
       const autograd::NoGrad no_grad;
-      model_.forward(images_);
+      run([&] { model_.forward(images_); });
+      backend(device_.type).synchronize(current_stream(device_));
       return;
     }
-    nn::ParameterStore& p = model_.parameters();
-    const Tensor logits = model_.forward(images_, {.training = true, .step = step_}).logits;
-    const Tensor targets = smooth_one_hot(labels_, model_.config().classes, 0.1);
-    p.clear_grads();
-    autograd::backward(soft_cross_entropy(logits, targets).loss);
-    p.complete_grads();
-    adamw(p.values(), p.grads(), m_, v_, ema_, segments_,
-          {.lr = 1e-4, .ema_decay = 0.99992, .step = int64_t(step_)});
+    optimizer_->prepare(1e-4);
+    run([&] { train(); });
+    optimizer_->finish();
+  }
+
+  // Memory of tensors: of the device, and of the recorded step.
+  AllocatorStats memory() const {
+    AllocatorStats s = Allocator::of(device_).stats();
+    s.peak += graph_.reserved();
+    return s;
   }
 
  private:
+  // A recorded step has no operations to time.
+  void run(const std::function<void()>& work) {
+    profile::running() ? work() : graph_.run({}, work);
+  }
+  void train() {
+    nn::ParameterStore& p = model_.parameters();
+    const Tensor logits = model_.forward(images_, {.drop_paths = drop_paths_}).logits;
+    const Tensor targets =
+        smooth_one_hot(labels_, model_.config().classes, 0.1, wide(logits.dtype()));
+    p.clear_grads();
+    const Tensor loss = soft_cross_entropy(logits, targets).loss;
+    autograd::backward(loss);
+    optimizer_->update(loss);
+  }
+
   sgformer::Model& model_;
   BenchOptions options_;
-  Tensor images_, labels_, m_, v_, ema_;
-  std::vector<AdamWSegment> segments_;
-  uint64_t step_ = 0;
+  Device device_;
+  Graph graph_;
+  Tensor images_, labels_, drop_paths_;
+  std::optional<nn::Optimizer> optimizer_;
 };
 
 double seconds_of(Bench& b) {
@@ -71,15 +96,14 @@ BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
         options.repeats, options.warmup);
   BenchResult r;
   {
-    Allocator& memory = Allocator::of({});
     Bench b(model, options);
     for (int i = 0; i < options.warmup; ++i) b.step();
-    const size_t allocations = memory.stats().system_allocations;
-    memory.reset_peak();
+    const size_t allocations = b.memory().system_allocations;
+    Allocator::of(model.parameters().device()).reset_peak();
     std::vector<double> times;
     for (int i = 0; i < options.repeats; ++i) times.push_back(seconds_of(b));
-    r.steady_allocations = memory.stats().system_allocations - allocations;
-    r.peak_memory_bytes = memory.stats().peak;
+    r.steady_allocations = b.memory().system_allocations - allocations;
+    r.peak_memory_bytes = b.memory().peak;
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     r.peak_rss_bytes = size_t(usage.ru_maxrss) * 1024;
@@ -88,7 +112,7 @@ BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
     r.images_per_second = double(options.batch) / r.step_seconds;
     r.spread = (times.back() - times.front()) / r.step_seconds;
 
-    profile::start();
+    profile::start(model.parameters().device());
     r.profiled_seconds = seconds_of(b);
     for (auto& [name, row] : profile::stop()) {
       if (is_product(name)) r.product_flops += row.flops;

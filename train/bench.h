@@ -15,7 +15,8 @@ struct BenchOptions {
   BenchMode mode = BenchMode::infer;
   int64_t batch = 8, height = 224, width = 224;
   int warmup = 2, repeats = 10;
-  bool ops = false;  // a pass of its own, so that it does not slow the timed repeats
+  bool eager = false;  // operations one by one, not recorded
+  bool ops = false;    // a pass of its own, so that it does not slow the timed repeats
 };
 
 struct BenchOp {

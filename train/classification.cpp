@@ -1,8 +1,7 @@
 #include "train/classification.h"
 
-#include <algorithm>
-
 #include "autograd/tape.h"
+#include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
 
 namespace sg::train {
@@ -28,24 +27,40 @@ data::LoaderConfig loader_config(const Options& o) {
 
 Evaluator::Evaluator(const sgformer::Model& model, std::shared_ptr<const data::Dataset> dataset,
                      const EvaluationSettings& settings)
-    : model_(model), stats_(settings.stats), loader_(std::move(dataset), loader_config(settings)) {}
+    : model_(model),
+      stats_(settings.stats),
+      feed_(std::move(dataset), loader_config(settings), model.parameters().device()),
+      forward_(model.parameters().device()) {}
 
 std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
   const autograd::NoGrad no_grad;
   const int64_t classes = model_.config().classes;
+  const nn::ParameterStore& parameters = model_.parameters();
   Mean loss, top1, top5;
   const auto scores = [&] {
     return Scores{{{"loss", loss.value()}, {"top1", top1.value()}, {"top5", top5.value()}}};
   };
-  loader_.start_epoch(0);
-  data::Batch batch;
-  for (int64_t done = 0; loader_.next(batch);) {
-    const Tensor logits = model_.forward(normalize(batch.images, stats_)).logits;
-    const auto n = double(logits.dim(0));
-    loss.add(soft_cross_entropy(logits, smooth_one_hot(batch.labels, classes, 0)).loss.item(), n);
+  feed_.start_epoch(0);
+  for (int64_t done = 0; feed_.next();) {
+    const Shape shape{feed_.labels().dim(0), classes};
+    if (!logits_ || !(logits_.shape() == shape))
+      logits_ = empty(shape, Dtype::f32, parameters.device());
+    // A record is of one shape, and of the weights or the averaged ones.
+    forward_.run(
+        {uint64_t(shape[0]), uint64_t(uintptr_t(parameters.values().raw())),
+         uint64_t(uintptr_t(logits_.raw()))},
+        [&] {
+          logits_.copy_(
+              model_.forward(normalize(feed_.images(), stats_, parameters.dtype())).logits);
+        });
+    feed_.prefetch();
+    const Tensor logits = logits_.to(Device{});
+    const auto n = double(shape[0]);
+    loss.add(
+        soft_cross_entropy(logits, smooth_one_hot(feed_.host_labels(), classes, 0)).loss.item(), n);
     for (auto [mean, k] : {std::pair(&top1, 1), std::pair(&top5, 5)})
-      mean->sum += 100 * double(top_k_hits(logits, batch.labels, k)), mean->weight += n;
-    if (!progress(++done, loader_.batches(), scores())) return {};
+      mean->sum += 100 * double(top_k_hits(logits, feed_.host_labels(), k)), mean->weight += n;
+    if (!progress(++done, feed_.loader().batches(), scores())) return {};
   }
   return scores();
 }
@@ -62,21 +77,41 @@ Classification::Classification(sgformer::Model& model,
       smoothing_(options.smoothing),
       seed_(uint64_t(options.seed)),
       stats_(channel_stats(options)),
-      loader_(std::move(training), loader_config(options)),
+      feed_(std::move(training), loader_config(options), model.parameters().device()),
       evaluator_(model, std::move(validation),
-                 {options.batch_size, options.workers, transforms(options), stats_}) {}
-
-void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
-  loader_.start_epoch(epoch, first_batch);
+                 {options.batch_size, options.workers, transforms(options), stats_}) {
+  const Device device = model.parameters().device();
+  const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
+  const Dtype dtype = wide(model.parameters().dtype());
+  host_drop_paths_ = empty_pinned(shape, dtype, device);
+  drop_paths_copied_ = backend(device.type).event(device);
+  drop_paths_ = device.type == DeviceType::cpu ? host_drop_paths_ : empty(shape, dtype, device);
 }
 
-Task::Loss Classification::next_loss(int64_t step, int64_t first_sample) {
-  check(loader_.next(batch_), "classification: a batch is asked for after the epoch's end");
-  const Tensor targets = smooth_one_hot(batch_.labels, model_.config().classes, smoothing_);
-  const sgformer::Output out = model_.forward(
-      normalize(batch_.images, stats_),
-      {.training = true, .seed = seed_, .step = uint64_t(step), .first_sample = first_sample});
-  return {soft_cross_entropy(out.logits, targets).loss, batch_.waited};
+void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
+  feed_.start_epoch(epoch, first_batch);
+}
+
+double Classification::stage(int64_t step, int64_t first_sample) {
+  const double before = feed_.waited();
+  check(feed_.next(), "classification: a batch is asked for after the epoch's end");
+  drop_paths_copied_->synchronize();  // before the host's are overwritten
+  sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(step), first_sample,
+                            host_drop_paths_.dtype(), host_drop_paths_);
+  if (!drop_paths_.same_memory(host_drop_paths_)) {
+    drop_paths_.copy_(host_drop_paths_);
+    drop_paths_copied_->record(drop_paths_.stream());
+  }
+  return feed_.waited() - before;
+}
+
+Tensor Classification::loss() {
+  const Dtype dtype = model_.parameters().dtype();
+  const Tensor targets =
+      smooth_one_hot(feed_.labels(), model_.config().classes, smoothing_, wide(dtype));
+  const Tensor images = normalize(feed_.images(), stats_, dtype);
+  const sgformer::Output out = model_.forward(images, {.drop_paths = drop_paths_});
+  return soft_cross_entropy(out.logits, targets).loss;
 }
 
 }  // namespace sg::train

@@ -3,8 +3,9 @@
 #pragma once
 #include <memory>
 
-#include "data/loader.h"
+#include "core/graph.h"
 #include "sgformer/model.h"
+#include "train/feed.h"
 #include "train/options.h"
 #include "train/task.h"
 
@@ -18,7 +19,7 @@ struct EvaluationSettings {
   ChannelStats stats;
 };
 
-// Each image of a dataset once.
+// Each image of a dataset once, on the model's device.
 class Evaluator {
  public:
   Evaluator(const sgformer::Model& model, std::shared_ptr<const data::Dataset> dataset,
@@ -28,7 +29,9 @@ class Evaluator {
  private:
   const sgformer::Model& model_;
   ChannelStats stats_;
-  data::Loader loader_;
+  Feed feed_;
+  Graph forward_;
+  Tensor logits_;
 };
 
 // "Acc@1 83.200 Acc@5 96.500 loss 0.812"
@@ -40,10 +43,12 @@ class Classification : public Task {
                  std::shared_ptr<const data::Dataset> validation, const Options& options);
 
   nn::ParameterStore& parameters() override { return model_.parameters(); }
-  int64_t batches() const override { return loader_.batches(); }
-  int64_t batch_size() const override { return loader_.config().batch_size; }
+  int64_t batches() const override { return feed_.loader().batches(); }
+  int64_t batch_size() const override { return feed_.loader().config().batch_size; }
   void start_epoch(int64_t epoch, int64_t first_batch) override;
-  Loss next_loss(int64_t step, int64_t first_sample) override;
+  double stage(int64_t step, int64_t first_sample) override;
+  Tensor loss() override;
+  void prefetch() override { feed_.prefetch(); }
   std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
   std::string metric() const override { return "top1"; }
   std::string describe(const Scores& scores) const override { return describe_accuracy(scores); }
@@ -53,8 +58,10 @@ class Classification : public Task {
   double smoothing_;
   uint64_t seed_;
   ChannelStats stats_;
-  data::Loader loader_;
-  data::Batch batch_;
+  Feed feed_;
+  // Factors of stochastic depth of the staged batch; on a card, and where they are drawn.
+  Tensor drop_paths_, host_drop_paths_;
+  std::unique_ptr<Event> drop_paths_copied_;
   Evaluator evaluator_;
 };
 

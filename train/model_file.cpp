@@ -72,7 +72,7 @@ ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& 
     if (name == "head.weight" && tensor.dims() == 2) config->classes = tensor.dim(0);
   if (request.change) config = request.change(*config);
   result.model = std::make_unique<sgformer::Model>(*config);
-  result.model->parameters().allocate();
+  result.model->parameters().allocate(request.compute.dtype, request.compute.device);
   fill(*result.model, weights.tensors, path, false);
   result.ema = weights.ema;
   return result;

@@ -27,6 +27,7 @@ struct ModelFileRequest {
   std::string model;
   // Options that win over those of the file.
   std::function<sgformer::Config(sgformer::Config)> change;
+  Compute compute;
 };
 
 // ExitCode::checkpoint with a table where weights and model do not fit. The number of classes is

@@ -4,8 +4,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "core/device.h"
-#include "core/dtype.h"
 #include "core/error.h"
 #include "core/text.h"
 
@@ -131,18 +129,11 @@ void validate(const Options& o) {
          o.epochs, o.warmup_epochs);
   if (!o.resume.empty() && !o.initial_checkpoint.empty())
     fail(ExitCode::usage, "--initial-checkpoint begins a run, --resume goes on with one: give one");
-  check_supported(o.dtype, o.device);
+  parse_compute(o.device, o.dtype);
   Options probe = o;  // without classes of data
   probe.num_classes = o.num_classes.value_or(1);
   sgformer::validate(model_config(probe));
   transforms(probe).check();
-}
-
-void check_supported(const std::string& dtype, const std::string& device) {
-  if (parse_dtype(dtype) != Dtype::f32)
-    fail(ExitCode::usage, "--dtype: {} is not implemented on cpu; use f32", dtype);
-  if (parse_device(device).type != DeviceType::cpu)
-    fail(ExitCode::usage, "--device: {}: this build has no CUDA backend; use cpu", device);
 }
 
 sgformer::Config model_config(const Options& o) {

@@ -13,6 +13,7 @@
 #include "data/transforms.h"
 #include "ops/normalize/normalize.h"
 #include "sgformer/config.h"
+#include "train/compute.h"
 
 namespace sg::train {
 
@@ -39,7 +40,8 @@ struct Options {
   std::optional<double> crop_pct;
   Triple mean = ChannelStats().mean, std = ChannelStats().std;
 
-  std::string dtype = "f32", device = "cpu";
+  std::string dtype = "auto", device = "cpu";
+  bool eager = false;
   int64_t workers = 2;
   std::optional<int64_t> threads;
   bool grad_checkpointing = false;
@@ -139,8 +141,10 @@ void each_option(O& o, F&& f) {
   f(OptionInfo{"--mean", "of red, green, blue; the full range is 1", noted, -10, 10}, o.mean);
   f(OptionInfo{"--std", "of red, green, blue; the full range is 1", noted, 1e-6, 1e3}, o.std);
 
-  f(OptionInfo{"--dtype", "f32"}, o.dtype);
-  f(OptionInfo{"--device", "cpu"}, o.device);
+  f(OptionInfo{"--dtype", kDtypeHelp}, o.dtype);
+  f(OptionInfo{"--device", kDeviceHelp}, o.device);
+  f(OptionInfo{"--eager", "cuda: issue operations one by one, not as one graph a step", ignored},
+    o.eager);
   f(OptionInfo{"-j,--workers", "threads that load pictures; 0: between the steps", ignored, 0,
                1024},
     o.workers);
@@ -183,9 +187,6 @@ void apply_json(Options& options, const nlohmann::json& json, std::string_view f
 
 // Throws ExitCode::usage naming the flag, what is allowed and what was found.
 void validate(const Options& options);
-
-// What --dtype and --device can be in this build; throws ExitCode::usage.
-void check_supported(const std::string& dtype, const std::string& device);
 
 // The model, and the evaluation chain, that the options mean (num_classes must be known).
 sgformer::Config model_config(const Options& options);

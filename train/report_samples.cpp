@@ -58,13 +58,17 @@ std::vector<ReportSample> report_samples(const sgformer::Model& model, const dat
     std::memcpy(pixels.slice(int64_t(i), int64_t(i) + 1).raw(), images[i].pixels.data(),
                 images[i].pixels.size());
   const autograd::NoGrad no_grad;
-  const sgformer::Output out =
-      model.forward(normalize(pixels, channel_stats(options)), {.significance = true});
+  const nn::ParameterStore& parameters = model.parameters();
+  sgformer::Output out = model.forward(
+      normalize(pixels.to(parameters.device()), channel_stats(options), parameters.dtype()),
+      {.significance = true});
+  const Tensor host_logits = out.logits.to(Device{}).to(Dtype::f32);
+  for (auto& s : out.significance) s.map = s.map.to(Device{});
 
   std::vector<ReportSample> samples;
-  const int64_t classes = out.logits.dim(1);
+  const int64_t classes = host_logits.dim(1);
   for (size_t i = 0; i < images.size(); ++i) {
-    const float* logits = out.logits.data<float>() + int64_t(i) * classes;
+    const float* logits = host_logits.data<float>() + int64_t(i) * classes;
     const int64_t best = std::max_element(logits, logits + classes) - logits;
     const auto png = data::encode_png(significance_panel(images[i], out.significance, int(i)));
     samples.push_back({.panel = std::string(png.begin(), png.end()),

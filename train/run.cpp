@@ -4,6 +4,7 @@
 
 #include <ctime>
 
+#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "core/file.h"
 #include "sgformer/config_json.h"
@@ -38,6 +39,7 @@ void resolve(Options& o, const Data& d) {
          *o.num_classes);
   o.num_classes = o.num_classes.value_or(classes);
   o.drop_path = model_config(o).drop_path;
+  o.dtype = name_of(parse_compute(o.device, o.dtype).dtype);
   const data::TransformConfig t = transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;
 }
@@ -108,6 +110,9 @@ void introduce(Console& console, const Options& o, const Data& d, const sgformer
   console.line(fmt::format("data {}: {} training and {} validation pictures, seen at {} x {}",
                            o.data, d.training->size(), d.validation->size(), *o.img_size,
                            *o.img_size));
+  const Device device = parse_device(o.device);
+  console.line(fmt::format("computing on {}: {}, {}", str(device),
+                           backend(device.type).describe(device), o.dtype));
   console.line(
       fmt::format("{} epochs of {} steps of {} pictures; {} compute and {} loading threads",
                   trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
@@ -125,7 +130,8 @@ ExitCode run(Options options) {
   const Data data = open_data(options.data);
   resolve(options, data);
   sgformer::Model model(model_config(options));
-  model.parameters().allocate();
+  const Compute compute = parse_compute(options.device, options.dtype);
+  model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
   if (!options.initial_checkpoint.empty()) {
     const bool ema = load_initial_weights(model, options.initial_checkpoint, options.reset_head);

@@ -20,12 +20,14 @@ class Task {
   // The batches of an epoch and their order are a function of (seed, epoch) alone.
   virtual void start_epoch(int64_t epoch, int64_t first_batch) = 0;
 
-  struct Loss {
-    Tensor mean;        // over the samples of the next batch, on the tape
-    double waited = 0;  // seconds until the batch was there
-  };
-  // `step` and the place of the batch's first sample within it key what is drawn at random.
-  virtual Loss next_loss(int64_t step, int64_t first_sample) = 0;
+  // Fills the tensors that loss() reads with the next batch; returns the seconds until it was
+  // there. `step` and the place of the batch's first sample within it key what is drawn at random.
+  virtual double stage(int64_t step, int64_t first_sample) = 0;
+  // The mean loss (1) of the staged batch, on the tape. Where a device can, its work is recorded
+  // and started again for later batches (core/graph.h): it depends on what stage() filled alone.
+  virtual Tensor loss() = 0;
+  // Called while the device computes: begins to fetch the batch after.
+  virtual void prefetch() {}
 
   // Called with the batches done, of how many, and the scores so far; false gives up.
   using Progress = std::function<bool(int64_t done, int64_t total, const Scores& so_far)>;

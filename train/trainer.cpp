@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/add_into.h"
 #include "autograd/tape.h"
 #include "train/progress.h"
 #include "train/signals.h"
@@ -37,7 +38,9 @@ Trainer::Trainer(const Options& options, Task& task, Console& console)
       optimizer_(
           task.parameters(),
           {options.weight_decay, options.model_ema_decay.value_or(usual_ema_decay(total_steps())),
-           options.clip_grad}) {
+           options.clip_grad}),
+      graph_(task.parameters().device(), !options.eager),
+      loss_(zeros({1}, wide(task.parameters().dtype()), task.parameters().device())) {
   options_.model_ema_decay = optimizer_.settings().ema_decay;
   if (epoch_steps_ < 1)
     fail(ExitCode::usage,
@@ -96,19 +99,30 @@ bool Trainer::train_epoch(Outputs& outputs) {
 Trainer::Step Trainer::step() {
   const auto begin = Clock::now();
   Step s{.lr = schedule_.at(int(at_.epoch))};
-  nn::ParameterStore& parameters = task_.parameters();
-  parameters.clear_grads();
   const int64_t passes = options_.grad_accum;
+  optimizer_.prepare(s.lr, passes);
   for (int64_t i = 0; i < passes; ++i) {
-    const Task::Loss loss = task_.next_loss(at_.step, i * task_.batch_size());
-    autograd::backward(loss.mean);
-    s.loss += loss.mean.item() / double(passes);
-    s.waited += loss.waited;
+    s.waited += task_.stage(at_.step, i * task_.batch_size());
+    const bool first = i == 0, last = i + 1 == passes;
+    graph_.run({first, last}, [&] { pass(first, last); });
   }
-  const auto outcome = optimizer_.step(s.lr, passes, std::isfinite(s.loss));
+  task_.prefetch();
+  const auto outcome = optimizer_.finish();
+  s.loss = loss_.item() / double(passes);
   s.grad_norm = outcome.grad_norm, s.applied = outcome.applied;
   s.seconds = since(begin);
   return s;
+}
+
+void Trainer::pass(bool first, bool last) {
+  if (first) task_.parameters().clear_grads();
+  const Tensor loss = task_.loss();
+  autograd::backward(loss);
+  if (first)
+    loss_.copy_(loss);
+  else
+    kernels::add_into(loss.stream(), loss, loss_);
+  if (last) optimizer_.update(loss_);
 }
 
 void Trainer::count_skip(const Step& s) {

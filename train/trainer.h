@@ -9,6 +9,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "core/graph.h"
 #include "nn/optim/optimizer.h"
 #include "nn/optim/schedule.h"
 #include "train/checkpoint_folder.h"
@@ -71,6 +72,7 @@ class Trainer {
   struct Step;                         // what one step did
   bool train_epoch(Outputs& outputs);  // false when asked to stop
   Step step();
+  void pass(bool first, bool last);  // of a step: one batch, and after the last one the update
   void count_skip(const Step& step);
   void log_step(const Step& step, Outputs& outputs);
   bool judge(Outputs& outputs);  // false when asked to stop
@@ -83,6 +85,8 @@ class Trainer {
   CosineSchedule schedule_;
   int64_t epoch_steps_;
   nn::Optimizer optimizer_;
+  Graph graph_;  // forward, backward and update
+  Tensor loss_;  // (1): the sum over the passes of a step
   Position at_;
   int64_t saved_step_ = -1;
   // Since the last log line.

@@ -1,46 +1,49 @@
 #include "nn/optim/optimizer.h"
 
-#include <cmath>
+#include <algorithm>
 
 namespace sg::nn {
 
 Optimizer::Optimizer(ParameterStore& parameters, OptimizerSettings settings)
-    : parameters_(parameters),
-      settings_(settings),
-      segments_(parameters.segments()),
-      values_(parameters.values()),
-      m_(zeros(values_.shape(), values_.dtype(), values_.device())),
-      v_(zeros(values_.shape(), values_.dtype(), values_.device())) {
+    : parameters_(parameters), settings_(settings), values_(parameters.values()) {
+  const Device device = values_.device();
+  plan_ = plan_adamw(parameters.segments(), values_.numel(), device);
+  m_ = zeros(values_.shape(), values_.dtype(), device);
+  v_ = zeros(values_.shape(), values_.dtype(), device);
   if (settings_.ema_decay > 0) ema_ = values_.clone();
+  control_ = zeros({kAdamWControl}, Dtype::f64, device);
+  outcome_ = zeros({2}, Dtype::f64, device);
+  host_control_ = empty_pinned({kAdamWControl}, Dtype::f64, device);
+}
+
+AdamWSettings Optimizer::adamw_settings() const {
+  return {.weight_decay = settings_.weight_decay,
+          .ema_decay = settings_.ema_decay,
+          .max_norm = settings_.clip_grad};
 }
 
 void Optimizer::reset_ema() {
   if (ema_) ema_.copy_(values_);
 }
 
-Optimizer::Outcome Optimizer::step(double lr, int64_t passes, bool usable) {
+void Optimizer::prepare(double lr, int64_t passes) {
+  // finish() waited for the copy before, so the pinned memory is free again.
+  const auto control = adamw_control({.lr = lr, .t = updates + 1, .grad_scale = 1 / double(passes)},
+                                     adamw_settings());
+  std::ranges::copy(control, host_control_.data<double>());
+  control_.copy_(host_control_);
+}
+
+void Optimizer::update(const Tensor& loss) {
   parameters_.complete_grads();
-  AdamWSettings s{.lr = lr,
-                  .weight_decay = settings_.weight_decay,
-                  .ema_decay = settings_.ema_decay,
-                  .step = updates + 1,
-                  .grad_scale = 1 / double(passes)};
-  const Tensor& grads = parameters_.grads();
-  const double norm = std::sqrt(sum_of_squares(grads)) * s.grad_scale;
-  if (!usable || !std::isfinite(norm)) {
-    // A step of zero length, with other moments: the weights keep their bits.
-    if (ema_) {
-      s.lr = 0;
-      const Tensor zero = zeros(grads.shape(), grads.dtype(), grads.device());
-      adamw(values_, zero, zero.clone(), zero.clone(), ema_, segments_, s);
-    }
-    return {norm, false};
-  }
-  if (settings_.clip_grad > 0 && norm > settings_.clip_grad)
-    s.grad_scale *= settings_.clip_grad / (norm + 1e-6);  // as torch.nn.utils.clip_grad_norm_
-  adamw(values_, grads, m_, v_, ema_, segments_, s);
-  ++updates;
-  return {norm, true};
+  adamw({values_, parameters_.grads(), m_, v_, ema_, parameters_.half()}, plan_, adamw_settings(),
+        control_, loss, outcome_);
+}
+
+Optimizer::Outcome Optimizer::finish() {
+  const std::vector<double> outcome = to_vector<double>(outcome_);
+  updates += outcome[1] != 0;
+  return {outcome[0], outcome[1] != 0};
 }
 
 }  // namespace sg::nn

@@ -1,4 +1,9 @@
 // AdamW with averaged weights (EMA): flat buffers beside those of a ParameterStore.
+//
+// A step has three parts, so that the one in the middle can be recorded (core/graph.h):
+//   optimizer.prepare(lr, passes);   // on the host: this step's numbers go to the device
+//   optimizer.update(loss);          // on the device
+//   outcome = optimizer.finish();    // on the host: waits for the device
 #pragma once
 #include "nn/parameters.h"
 
@@ -14,14 +19,17 @@ class Optimizer {
  public:
   Optimizer(ParameterStore& parameters, OptimizerSettings settings);
 
+  // The gradients to come are the sum of those of `passes` passes.
+  void prepare(double lr, int64_t passes = 1);
+  // One update by the collected gradients. Where they or `loss` (1; or undefined) are not finite,
+  // the weights and moments stay, and only the EMA moves on.
+  void update(const Tensor& loss);
   struct Outcome {
     double grad_norm = 0;  // before clipping
     bool applied = true;
   };
-  // One update by the collected gradients, which are the sum of those of `passes` passes. Where
-  // they are not finite, or `usable` is false, the weights, the moments and the count of updates
-  // stay, and only the EMA moves on.
-  Outcome step(double lr, int64_t passes = 1, bool usable = true);
+  // Of the last update; counts it where it was applied.
+  Outcome finish();
 
   const OptimizerSettings& settings() const { return settings_; }
 
@@ -35,10 +43,14 @@ class Optimizer {
   int64_t updates = 0;  // Adam's t
 
  private:
+  AdamWSettings adamw_settings() const;
+
   ParameterStore& parameters_;
   OptimizerSettings settings_;
-  std::vector<AdamWSegment> segments_;
+  AdamWPlan plan_;
   Tensor values_, m_, v_, ema_;
+  Tensor control_, host_control_;  // see adamw_control()
+  Tensor outcome_;
 };
 
 }  // namespace sg::nn

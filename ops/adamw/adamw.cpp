@@ -1,47 +1,100 @@
 #include "ops/adamw/adamw.h"
 
+#include <cmath>
+
 #include "core/profile.h"
 
 namespace sg {
 namespace {
 
 void check_settings(const AdamWSettings& s) {
-  check(s.lr >= 0, "adamw: lr: expected at least 0, found {}", s.lr);
   check(s.beta1 >= 0 && s.beta1 < 1, "adamw: beta1: expected [0, 1), found {}", s.beta1);
   check(s.beta2 >= 0 && s.beta2 < 1, "adamw: beta2: expected [0, 1), found {}", s.beta2);
   check(s.eps > 0, "adamw: eps: expected above 0, found {}", s.eps);
   check(s.weight_decay >= 0, "adamw: weight_decay: expected at least 0, found {}", s.weight_decay);
   check(s.ema_decay >= 0 && s.ema_decay < 1, "adamw: ema_decay: expected [0, 1), found {}",
         s.ema_decay);
-  check(s.step >= 1, "adamw: step: expected at least 1, found {}", s.step);
+  check(s.max_norm >= 0, "adamw: max_norm: expected at least 0, found {}", s.max_norm);
+}
+
+// (n, 4): long segments cut in pieces, neighbours with the same factors joined first.
+std::vector<double> cut(const std::vector<AdamWSegment>& segments) {
+  std::vector<AdamWSegment> joined;
+  for (const AdamWSegment& s : segments) {
+    const bool joins = !joined.empty() && joined.back().end == s.begin &&
+                       joined.back().lr_scale == s.lr_scale &&
+                       joined.back().weight_decay_scale == s.weight_decay_scale;
+    if (joins)
+      joined.back().end = s.end;
+    else if (s.begin < s.end)
+      joined.push_back(s);
+  }
+  std::vector<double> pieces;
+  for (const AdamWSegment& s : joined)
+    for (int64_t at = s.begin; at < s.end; at += AdamWPlan::kPiece)
+      pieces.insert(pieces.end(), {double(at), double(std::min(at + AdamWPlan::kPiece, s.end)),
+                                   s.lr_scale, s.weight_decay_scale});
+  return pieces;
 }
 
 }  // namespace
 
-void adamw(const Tensor& p, const Tensor& g, const Tensor& m, const Tensor& v, const Tensor& ema,
-           const std::vector<AdamWSegment>& segments, const AdamWSettings& settings) {
-  check_dims("adamw", "p", p, 1);
-  const auto check_buffer = [&](const char* name, const Tensor& t) {
-    check_shape("adamw", name, t, p.shape());
-    check_like("adamw", name, t, p);
-  };
-  check_buffer("g", g), check_buffer("m", m), check_buffer("v", v);
-  const bool with_ema = settings.ema_decay > 0;
-  if (with_ema) check_buffer("ema", ema);
-  check_settings(settings);
-  int64_t elements = 0, end = 0;
+AdamWPlan plan_adamw(std::vector<AdamWSegment> segments, int64_t n, Device device) {
+  int64_t end = 0;
   for (const AdamWSegment& s : segments) {
-    check(end <= s.begin && s.begin <= s.end && s.end <= p.numel(),
+    check(end <= s.begin && s.begin <= s.end && s.end <= n,
           "adamw: segment [{}, {}) does not lie in [{}, {}), after the one before it and inside "
           "the buffers",
-          s.begin, s.end, end, p.numel());
+          s.begin, s.end, end, n);
     end = s.end;
-    elements += s.end - s.begin;
   }
-  const double n = double(elements), buffers = with_ema ? 9 : 7;
-  const profile::Scope scope("adamw", (with_ema ? 18 : 15) * n,
-                             buffers * n * double(size_of(p.dtype())));
-  kernels::adamw(p.stream(), p, g, m, v, with_ema ? ema : Tensor(), segments, settings);
+  AdamWPlan plan{std::move(segments), {}};
+  if (device.type != DeviceType::cpu) {
+    const std::vector<double> pieces = cut(plan.segments);
+    plan.pieces = from_vector(pieces, {int64_t(pieces.size()) / 4, 4}).to(device);
+  }
+  return plan;
+}
+
+std::array<double, kAdamWControl> adamw_control(const AdamWStep& step, const AdamWSettings& s) {
+  check_settings(s);
+  check(step.lr >= 0, "adamw: lr: expected at least 0, found {}", step.lr);
+  check(step.t >= 1, "adamw: t: expected at least 1, found {}", step.t);
+  return {step.lr, 1 - std::pow(s.beta1, double(step.t)),
+          std::sqrt(1 - std::pow(s.beta2, double(step.t))), step.grad_scale};
+}
+
+void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& settings,
+           const Tensor& control, const Tensor& loss, const Tensor& outcome) {
+  check_dims("adamw", "p", b.p, 1);
+  const auto check_buffer = [&](const char* name, const Tensor& t) {
+    check_shape("adamw", name, t, b.p.shape());
+    check_like("adamw", name, t, b.p);
+  };
+  check_buffer("g", b.g), check_buffer("m", b.m), check_buffer("v", b.v);
+  if (settings.ema_decay > 0) check_buffer("ema", b.ema);
+  if (b.half) {
+    check_shape("adamw", "half", b.half, b.p.shape());
+    check(b.half.dtype() == Dtype::bf16 && b.half.device() == b.p.device(),
+          "adamw: half: expected bf16 on {}, found {} on {}", str(b.p.device()),
+          name_of(b.half.dtype()), str(b.half.device()));
+  }
+  check_settings(settings);
+  check_shape("adamw", "control", control, {kAdamWControl});
+  check_shape("adamw", "outcome", outcome, {2});
+  check(!loss || loss.numel() == 1, "adamw: loss: expected one element");
+  int64_t elements = 0;
+  for (const AdamWSegment& s : plan.segments) elements += s.end - s.begin;
+
+  const Tensor sum = empty({1}, Dtype::f64, b.p.device());
+  {
+    const profile::Scope scope("sum_of_squares", 2.0 * double(b.g.numel()), double(b.g.bytes()));
+    kernels::sum_of_squares(b.g.stream(), b.g, sum);
+  }
+  const double n = double(elements), buffers = settings.ema_decay > 0 ? 9 : 7;
+  const double bytes = buffers * double(size_of(b.p.dtype())) + (b.half ? 2 : 0);
+  const profile::Scope scope("adamw", (settings.ema_decay > 0 ? 18 : 15) * n, bytes * n);
+  kernels::adamw(b.p.stream(), b, plan, settings, control, loss, sum, outcome);
 }
 
 double sum_of_squares(const Tensor& g) {

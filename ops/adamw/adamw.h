@@ -1,8 +1,14 @@
 // One AdamW step and one EMA step over flat buffers, in one pass.
 //   p *= 1 - lr * weight_decay;  m += (1 - beta1)(g - m);  v += (1 - beta2)(g^2 - v)
 //   p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps);  ema += (1 - d)(p - ema)
-// as torch.optim.AdamW and timm's ModelEma.
+// as torch.optim.AdamW and timm's ModelEma. g is the collected gradient times grad_scale, and less
+// where its norm exceeds max_norm (as torch.nn.utils.clip_grad_norm_). A step whose gradient or
+// loss is not finite changes the EMA alone.
+//
+// What changes from step to step lies in a tensor, so that a recorded step (core/graph.h) can run
+// again.
 #pragma once
+#include <array>
 #include <vector>
 
 #include "core/slot.h"
@@ -11,10 +17,9 @@
 namespace sg {
 
 struct AdamWSettings {
-  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.05;
-  double ema_decay = 0;   // 0: no EMA
-  int64_t step = 1;       // t, counted from 1
-  double grad_scale = 1;  // gradients are multiplied by it first (accumulation, clipping)
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.05;
+  double ema_decay = 0;  // 0: no EMA
+  double max_norm = 0;   // of the gradient; 0: no clipping
 };
 
 // Elements [begin, end) of the buffers that share factors on lr and weight decay.
@@ -23,18 +28,47 @@ struct AdamWSegment {
   double lr_scale = 1, weight_decay_scale = 1;  // 0: the no-decay group
 };
 
-// p, m, v, ema (or undefined): updated; g: read; all (n) of one dtype, f32 or f64. Segments are
-// ascending and disjoint; elements outside of them are left alone.
-void adamw(const Tensor& p, const Tensor& g, const Tensor& m, const Tensor& v, const Tensor& ema,
-           const std::vector<AdamWSegment>& segments, const AdamWSettings& settings);
+// Segments as the kernels want them.
+struct AdamWPlan {
+  std::vector<AdamWSegment> segments;
+  // (n, 4) f64: begin, end, lr_scale, weight_decay_scale of pieces of at most kPiece elements; on
+  // devices other than the CPU.
+  Tensor pieces;
+  static constexpr int64_t kPiece = 1 << 14;
+};
+// Segments are ascending and disjoint, in buffers of n elements; others are left alone.
+AdamWPlan plan_adamw(std::vector<AdamWSegment> segments, int64_t n, Device device);
 
-// Sum of squares of g (n) in a fixed order, in float64: for clipping, and not finite when any
-// element is not.
+struct AdamWBuffers {
+  Tensor p, g, m, v;  // (n) of one dtype, f32 or f64; g is read, the others are updated
+  Tensor ema;         // the same; used where ema_decay > 0
+  Tensor half;        // (n) bf16 that follows p, or undefined
+};
+
+// The numbers of a step as adamw() reads them: t counts applied steps from 1.
+struct AdamWStep {
+  double lr = 1e-3;
+  int64_t t = 1;
+  double grad_scale = 1;
+};
+constexpr int64_t kAdamWControl = 4;
+// (kAdamWControl) f64: lr, 1 - beta1^t, sqrt(1 - beta2^t), grad_scale.
+std::array<double, kAdamWControl> adamw_control(const AdamWStep& step,
+                                                const AdamWSettings& settings);
+
+// control: (kAdamWControl) f64, from adamw_control(). loss (1), f32 or f64: decides whether the
+// step is applied, or undefined. outcome (2) f64 receives the norm of grad_scale * g before
+// clipping, and 1 where the step was applied, else 0. All on one device.
+void adamw(const AdamWBuffers& buffers, const AdamWPlan& plan, const AdamWSettings& settings,
+           const Tensor& control, const Tensor& loss, const Tensor& outcome);
+
+// Sum of squares of g (n) in a fixed order, in float64; not finite when any element is not.
 double sum_of_squares(const Tensor& g);
 
 namespace kernels {
-using AdamW = void(Stream&, Out p, In g, Out m, Out v, Out ema, const std::vector<AdamWSegment>&,
-                   const AdamWSettings&);
+// sum (1) f64: of the squares of g.
+using AdamW = void(Stream&, const AdamWBuffers&, const AdamWPlan&, const AdamWSettings&, In control,
+                   In loss, In sum, Out outcome);
 using SumOfSquares = void(Stream&, In g, Out result);  // result (1) f64
 constinit inline Slot<AdamW> adamw{"adamw"};
 constinit inline Slot<SumOfSquares> sum_of_squares{"sum_of_squares"};

@@ -3,6 +3,7 @@
 #include <hwy/foreach_target.h>
 
 #include <array>
+#include <cmath>
 
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd-inl.h"
@@ -15,42 +16,70 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // elements a thread takes at least
 
-void adamw(Stream&, Out p, In g, Out m, Out v, Out ema, const std::vector<AdamWSegment>& segments,
-           const AdamWSettings& s) {
-  dispatch<float, double>(p.dtype(), "adamw", [&]<class T>() HWY_ATTR {
-    T *pp = p.data<T>(), *mp = m.data<T>(), *vp = v.data<T>(), *ep = ema ? ema.data<T>() : nullptr;
-    const T* gp = g.data<T>();
-    const double correction1 = 1 - std::pow(s.beta1, double(s.step));
-    const double correction2 = std::sqrt(1 - std::pow(s.beta2, double(s.step)));
-    parallel_for(p.numel(), kGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
-      for (const AdamWSegment& segment : segments) {
-        const int64_t first = std::max(begin, segment.begin), last = std::min(end, segment.end);
-        const double lr = s.lr * segment.lr_scale;
-        const double decay = lr * s.weight_decay * segment.weight_decay_scale;
-        for_lanes<T>(last - first, [&](auto d, int64_t i) HWY_ATTR {
-          i += first;
-          const auto grad = hn::Mul(hn::LoadU(d, gp + i), set(d, s.grad_scale));
-          auto mean = hn::LoadU(d, mp + i), square = hn::LoadU(d, vp + i);
-          mean = hn::MulAdd(set(d, 1 - s.beta1), hn::Sub(grad, mean), mean);
-          square = hn::MulAdd(set(d, 1 - s.beta2), hn::Sub(hn::Mul(grad, grad), square), square);
-          const auto root = hn::Div(hn::Sqrt(square), set(d, correction2));
-          const auto step = hn::Div(mean, hn::Add(root, set(d, s.eps)));
-          // Decay and step are added before they meet p, which is rounded once: 1 - decay alone
-          // would lose most of a small decay.
-          auto value = hn::LoadU(d, pp + i);
-          const auto change =
-              hn::MulAdd(set(d, lr / correction1), step, hn::Mul(set(d, decay), value));
-          value = hn::Sub(value, change);
-          hn::StoreU(mean, d, mp + i);
-          hn::StoreU(square, d, vp + i);
-          hn::StoreU(value, d, pp + i);
-          if (ep) {
-            const auto old = hn::LoadU(d, ep + i);
-            hn::StoreU(hn::MulAdd(set(d, 1 - s.ema_decay), hn::Sub(value, old), old), d, ep + i);
-          }
-        });
-      }
+template <class T>
+void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s, double step_lr,
+            double correction1, double correction2, double grad_scale) {
+  T *pp = b.p.data<T>(), *mp = b.m.data<T>(), *vp = b.v.data<T>();
+  T* const ep = s.ema_decay > 0 ? b.ema.data<T>() : nullptr;
+  const T* gp = b.g.data<T>();
+  parallel_for(b.p.numel(), kGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (const AdamWSegment& segment : plan.segments) {
+      const int64_t first = std::max(begin, segment.begin), last = std::min(end, segment.end);
+      const double lr = step_lr * segment.lr_scale;
+      const double decay = lr * s.weight_decay * segment.weight_decay_scale;
+      for_lanes<T>(last - first, [&](auto d, int64_t i) HWY_ATTR {
+        i += first;
+        const auto grad = hn::Mul(hn::LoadU(d, gp + i), set(d, grad_scale));
+        auto mean = hn::LoadU(d, mp + i), square = hn::LoadU(d, vp + i);
+        mean = hn::MulAdd(set(d, 1 - s.beta1), hn::Sub(grad, mean), mean);
+        square = hn::MulAdd(set(d, 1 - s.beta2), hn::Sub(hn::Mul(grad, grad), square), square);
+        const auto root = hn::Div(hn::Sqrt(square), set(d, correction2));
+        const auto step = hn::Div(mean, hn::Add(root, set(d, s.eps)));
+        // Decay and step are added before they meet p, which is rounded once: 1 - decay alone
+        // would lose most of a small decay.
+        auto value = hn::LoadU(d, pp + i);
+        const auto change =
+            hn::MulAdd(set(d, lr / correction1), step, hn::Mul(set(d, decay), value));
+        value = hn::Sub(value, change);
+        hn::StoreU(mean, d, mp + i);
+        hn::StoreU(square, d, vp + i);
+        hn::StoreU(value, d, pp + i);
+        if (ep) {
+          const auto old = hn::LoadU(d, ep + i);
+          hn::StoreU(hn::MulAdd(set(d, 1 - s.ema_decay), hn::Sub(value, old), old), d, ep + i);
+        }
+      });
+    }
+  });
+}
+
+template <class T>
+void update_ema(const AdamWBuffers& b, const AdamWPlan& plan, double decay) {
+  const T* const pp = b.p.data<T>();
+  T* const ep = b.ema.data<T>();
+  for (const AdamWSegment& segment : plan.segments)
+    for_lanes<T>(segment.end - segment.begin, [&](auto d, int64_t i) HWY_ATTR {
+      i += segment.begin;
+      const auto old = hn::LoadU(d, ep + i);
+      const auto step = hn::Sub(hn::LoadU(d, pp + i), old);
+      hn::StoreU(hn::MulAdd(set(d, 1 - decay), step, old), d, ep + i);
     });
+}
+
+void adamw(Stream&, const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s,
+           In control, In loss, In sum, Out outcome) {
+  check(!b.half, "adamw: a bf16 copy of the weights is not implemented on cpu");
+  dispatch<float, double>(b.p.dtype(), "adamw", [&]<class T>() HWY_ATTR {
+    const double* const c = control.data<double>();
+    double grad_scale = c[3];
+    const double norm = std::sqrt(*sum.data<double>()) * grad_scale;
+    const bool applied = std::isfinite(norm) && (!loss || std::isfinite(loss.item()));
+    if (s.max_norm > 0 && norm > s.max_norm) grad_scale *= s.max_norm / (norm + 1e-6);
+    outcome.data<double>()[0] = norm, outcome.data<double>()[1] = applied;
+    if (applied)
+      update<T>(b, plan, s, c[0], c[1], c[2], grad_scale);
+    else if (s.ema_decay > 0)
+      update_ema<T>(b, plan, s.ema_decay);
   });
 }
 

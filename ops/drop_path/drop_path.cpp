@@ -29,22 +29,19 @@ Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep) 
   return y;
 }
 
-Tensor draw_drop_path(double rate, int64_t batch, uint64_t seed, uint64_t step, uint32_t layer,
-                      int64_t first_sample, Dtype dtype) {
+void draw_drop_path(double rate, uint64_t seed, uint64_t step, uint32_t layer, int64_t first_sample,
+                    const Tensor& keep) {
   check(rate >= 0 && rate < 1, "drop_path: rate: expected [0, 1), found {}", rate);
-  if (rate == 0) return {};
   // Layers take the high bits of the step's word: a run has fewer than 2^40 steps.
   check(step >> 40 == 0 && layer < (1u << 16), "drop_path: step {}, layer {} out of range", step,
         layer);
-  const Tensor keep = empty({batch}, dtype);
-  dispatch<float, double>(dtype, "drop_path", [&]<class T>() {
-    for (int64_t i = 0; i < batch; ++i) {
+  dispatch<float, double>(keep.dtype(), "drop_path", [&]<class T>() {
+    for (int64_t i = 0; i < keep.numel(); ++i) {
       Random random(seed, Purpose::drop_path, uint64_t(layer) << 40 | step,
                     uint64_t(first_sample + i));
       keep.data<T>()[i] = random.bernoulli(rate) ? T(0) : T(1 / (1 - rate));
     }
   });
-  return keep;
 }
 
 }  // namespace sg

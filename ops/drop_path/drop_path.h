@@ -10,10 +10,10 @@ namespace sg {
 // gradient, or undefined for a plain sum. Backward hands dy on to x without a copy.
 Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep);
 
-// keep (batch): 0 with probability `rate`, else 1 / (1 - rate); drawn from (seed, step, layer) and
-// the sample's place `first_sample + i` in the global batch. Undefined when rate is 0.
-Tensor draw_drop_path(double rate, int64_t batch, uint64_t seed, uint64_t step, uint32_t layer,
-                      int64_t first_sample, Dtype dtype = Dtype::f32);
+// Fills keep (B), f32 or f64 on the CPU: 0 with probability `rate`, else 1 / (1 - rate); drawn from
+// (seed, step, layer) and the sample's place `first_sample + i` in the global batch.
+void draw_drop_path(double rate, uint64_t seed, uint64_t step, uint32_t layer, int64_t first_sample,
+                    const Tensor& keep);
 
 namespace kernels {
 using DropPathFwd = void(Stream&, In x, In branch, In keep, Out y);

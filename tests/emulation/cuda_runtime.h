@@ -14,6 +14,8 @@
 // Blocks run one after the other, so one copy serves them all.
 #define __shared__ static
 
+using std::isfinite, std::isnan;
+
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}

@@ -12,21 +12,40 @@ using namespace sg;
 
 namespace {
 
-struct Buffers {
-  Tensor p, g, m, v, ema;
+using Buffers = AdamWBuffers;
+
+// All that a step depends on.
+struct Settings {
+  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.05;
+  double ema_decay = 0;
+  int64_t step = 1;
+  double grad_scale = 1, max_norm = 0;
 };
 
 Buffers buffers(int64_t n, Dtype dtype = Dtype::f64) {
-  return {test::random({n}, 1).to(dtype), test::random({n}, 2).to(dtype), zeros({n}, dtype),
-          zeros({n}, dtype), test::random({n}, 3).to(dtype)};
+  return {test::random({n}, 1).to(dtype),
+          test::random({n}, 2).to(dtype),
+          zeros({n}, dtype),
+          zeros({n}, dtype),
+          test::random({n}, 3).to(dtype),
+          {}};
 }
 
-void step(const Buffers& b, const std::vector<AdamWSegment>& segments, const AdamWSettings& s) {
-  adamw(b.p, b.g, b.m, b.v, b.ema, segments, s);
+// Returns the norm, and whether the step was applied.
+std::vector<double> step(const Buffers& b, const std::vector<AdamWSegment>& segments,
+                         const Settings& s, const Tensor& loss = {}) {
+  const Device device = b.p.device();
+  const AdamWSettings settings{s.beta1, s.beta2, s.eps, s.weight_decay, s.ema_decay, s.max_norm};
+  const auto control = adamw_control({s.lr, s.step, s.grad_scale}, settings);
+  const Tensor outcome = zeros({2}, Dtype::f64, device);
+  adamw(b, plan_adamw(segments, b.p.numel(), device), settings,
+        from_vector<double>({control.begin(), control.end()}, {kAdamWControl}).to(device), loss,
+        outcome);
+  return to_vector<double>(outcome);
 }
 
 // The formula of the header, as torch.optim.AdamW and timm's ModelEma write it.
-void literal(const Buffers& b, const std::vector<AdamWSegment>& segments, const AdamWSettings& s) {
+void literal(const Buffers& b, const std::vector<AdamWSegment>& segments, const Settings& s) {
   const std::span<double> p = b.p.span<double>(), g = b.g.span<double>(), m = b.m.span<double>(),
                           v = b.v.span<double>(), ema = b.ema.span<double>();
   for (const AdamWSegment& segment : segments)
@@ -42,9 +61,9 @@ void literal(const Buffers& b, const std::vector<AdamWSegment>& segments, const 
 }
 
 // One element after one step.
-double one_step(double p, double g, const AdamWSettings& s, Dtype dtype = Dtype::f64) {
+double one_step(double p, double g, const Settings& s, Dtype dtype = Dtype::f64) {
   const Buffers b{
-      full({1}, p, dtype), full({1}, g, dtype), zeros({1}, dtype), zeros({1}, dtype), {}};
+      full({1}, p, dtype), full({1}, g, dtype), zeros({1}, dtype), zeros({1}, dtype), {}, {}};
   step(b, {{0, 1}}, s);
   return b.p.item();
 }
@@ -56,13 +75,11 @@ TEST_CASE("adamw: several steps against the literal loop, segments and all") {
       {3, 20}, {20, 21, 1, 0}, {21, 21}, {40, 133, 0.5, 1}, {133, 1000, 2, 0.25}};
   for (const Dtype dtype : {Dtype::f64, Dtype::f32}) {
     const Buffers b = buffers(1003, dtype), before = buffers(1003, dtype);
-    Buffers expected{b.p.to(Dtype::f64).clone(),
-                     {},
-                     zeros({1003}, Dtype::f64),
-                     zeros({1003}, Dtype::f64),
-                     b.ema.to(Dtype::f64).clone()};
+    Buffers expected{b.p.to(Dtype::f64).clone(),   {},
+                     zeros({1003}, Dtype::f64),    zeros({1003}, Dtype::f64),
+                     b.ema.to(Dtype::f64).clone(), {}};
     for (int t = 1; t <= 10; ++t) {
-      AdamWSettings s{.lr = 1e-2 / t, .ema_decay = 0.9, .step = t, .grad_scale = 0.25};
+      Settings s{.lr = 1e-2 / t, .ema_decay = 0.9, .step = t, .grad_scale = 0.25};
       b.g.copy_(test::random({1003}, uint64_t(100 + t)).to(dtype));
       expected.g = b.g.to(Dtype::f64);
       step(b, segments, s);
@@ -83,13 +100,13 @@ TEST_CASE("adamw: several steps against the literal loop, segments and all") {
 }
 
 TEST_CASE("adamw: decay is decoupled from the gradient and multiplied by the learning rate") {
-  const AdamWSettings s{.lr = 1e-3, .weight_decay = 0.05};
+  const Settings s{.lr = 1e-3, .weight_decay = 0.05};
   CHECK(std::abs(one_step(1, 0.1, s) - 0.99895) < 1e-9);
   CHECK(std::abs(one_step(1, 0.1, s, Dtype::f32) - 0.99895) < 0x1p-24);
 }
 
 TEST_CASE("adamw: eps is added after the bias correction, outside the root") {
-  const AdamWSettings s{.lr = 1e-3, .weight_decay = 0};
+  const Settings s{.lr = 1e-3, .weight_decay = 0};
   CHECK(std::abs(one_step(0, 1e-9, s) + 1e-3 / 11) < 1e-15);
   CHECK(std::abs(one_step(0, 1e-9, s, Dtype::f32) + 1e-3 / 11) < 1e-3 / 11 * 0x1p-20);
 }
@@ -99,8 +116,8 @@ TEST_CASE("adamw: the EMA follows the step, from the first one, without correcti
   //   e_t = -lr (t - d (1 - d^t) / (1 - d)).
   const double lr = 1e-3, d = 0.99;
   for (const Dtype dtype : {Dtype::f64, Dtype::f32}) {
-    const Buffers b{zeros({5}, dtype), full({5}, 3, dtype), zeros({5}, dtype), zeros({5}, dtype),
-                    zeros({5}, dtype)};
+    const Buffers b{zeros({5}, dtype), full({5}, 3, dtype), zeros({5}, dtype),
+                    zeros({5}, dtype), zeros({5}, dtype),   {}};
     for (int t = 1; t <= 200; ++t) {
       step(b, {{0, 5}}, {.lr = lr, .eps = 1e-30, .weight_decay = 0, .ema_decay = d, .step = t});
       const double expected = -lr * (t - d * (1 - std::pow(d, t)) / (1 - d));
@@ -121,7 +138,7 @@ TEST_CASE("adamw: without a decay the EMA is left alone") {
 
 TEST_CASE("adamw: small decays are not lost to rounding in float32") {
   // 1 - 1e-8 is 1 in float32; decay 1e-8 and step 1e-7 together move p = 1 by 1.1e-7 = 1.85 ulp.
-  const Buffers b{full({1}, 1), full({1}, 1), zeros({1}), zeros({1}), {}};
+  const Buffers b{full({1}, 1), full({1}, 1), zeros({1}), zeros({1}), {}, {}};
   step(b, {{0, 1}}, {.lr = 1e-7, .weight_decay = 0.1});
   CHECK(b.p.item() == 1 - 0x1p-23);
 }
@@ -162,13 +179,65 @@ TEST_CASE("sum_of_squares: value, and not finite when an element is not") {
   }
 }
 
+TEST_CASE("adamw: clips by the norm; a gradient or loss that is not finite moves the EMA alone") {
+  for (const Device device : test::devices()) {
+    CAPTURE(str(device));
+    const auto make = [&](double gradient) {
+      return Buffers{full({2}, 1, Dtype::f32, device), full({2}, gradient, Dtype::f32, device),
+                     zeros({2}, Dtype::f32, device),   zeros({2}, Dtype::f32, device),
+                     zeros({2}, Dtype::f32, device),   {}};
+    };
+    const Buffers clipped = make(3);
+    const auto outcome = step(clipped, {{0, 2}}, {.ema_decay = 0.9, .max_norm = 0.5});
+    CHECK(outcome[0] == doctest::Approx(3 * std::sqrt(2)));
+    CHECK(outcome[1] == 1);
+    CHECK(to_vector<double>(clipped.m)[0] ==
+          doctest::Approx(0.1 * 0.5 / std::sqrt(2)).epsilon(1e-5));
+    for (const bool by_loss : {false, true}) {
+      const Buffers bad = make(by_loss ? 1 : NAN);
+      const Tensor loss = full({1}, by_loss ? NAN : 1, Dtype::f32, device);
+      CHECK(step(bad, {{0, 2}}, {.ema_decay = 0.9}, loss)[1] == 0);
+      CHECK(to_vector<double>(bad.p) == std::vector<double>{1, 1});
+      CHECK(to_vector<double>(bad.m) == std::vector<double>{0, 0});
+      CHECK(to_vector<double>(bad.ema)[1] == doctest::Approx(0.1));
+    }
+  }
+}
+
+TEST_CASE("adamw on cuda: against the CPU, with the copy in bf16") {
+  for (const Device device : test::devices()) {
+    if (device.type == DeviceType::cpu) continue;
+    // Long segments of whole vectors, short ones and odd ones.
+    const int64_t n = 2 * AdamWPlan::kPiece + 77;
+    const std::vector<AdamWSegment> segments{
+        {0, AdamWPlan::kPiece + 100}, {AdamWPlan::kPiece + 100, n - 50, 0.5, 0}, {n - 37, n - 3}};
+    const Buffers host = buffers(n, Dtype::f32);
+    Buffers card;
+    for (auto member : {&Buffers::p, &Buffers::g, &Buffers::m, &Buffers::v, &Buffers::ema})
+      card.*member = (host.*member).to(device);
+    card.half = zeros({n}, Dtype::bf16, device);
+    for (int t = 1; t <= 3; ++t) {
+      const Settings s{.lr = 1e-2, .ema_decay = 0.9, .step = t, .grad_scale = 0.5};
+      CHECK(step(card, segments, s)[0] ==
+            doctest::Approx(step(host, segments, s)[0]).epsilon(1e-12));
+    }
+    // Three steps with about ten roundings each.
+    for (auto member : {&Buffers::p, &Buffers::m, &Buffers::v, &Buffers::ema})
+      CHECK(test::relative_error(card.*member, host.*member) < 30 * 0x1p-24);
+    const std::vector<float> half = to_vector<float>(card.half),
+                             expected = to_vector<float>(card.p.to(Dtype::bf16));
+    CHECK(std::equal(half.begin(), half.begin() + (n - 50), expected.begin()));
+    CHECK(half[size_t(n) - 40] == 0);  // outside of the segments
+  }
+}
+
 TEST_CASE("adamw: wrong arguments are named") {
   const Buffers b = buffers(10);
-  CHECK_THROWS_WITH_AS(step({b.p, zeros({9}, Dtype::f64), b.m, b.v, {}}, {{0, 10}}, {}),
+  CHECK_THROWS_WITH_AS(step({b.p, zeros({9}, Dtype::f64), b.m, b.v, {}, {}}, {{0, 10}}, {}),
                        "adamw: g: expected shape (10), found (9)", Error);
-  CHECK_THROWS_WITH_AS(step({b.p, b.g, zeros({10}), b.v, {}}, {{0, 10}}, {}),
+  CHECK_THROWS_WITH_AS(step({b.p, b.g, zeros({10}), b.v, {}, {}}, {{0, 10}}, {}),
                        "adamw: m: expected f64 on cpu, found f32 on cpu", Error);
-  CHECK_THROWS_WITH_AS(step({b.p, b.g, b.m, b.v, {}}, {{0, 10}}, {.ema_decay = 0.9}),
+  CHECK_THROWS_WITH_AS(step({b.p, b.g, b.m, b.v, {}, {}}, {{0, 10}}, {.ema_decay = 0.9}),
                        "adamw: ema: missing", Error);
   CHECK_THROWS_WITH_AS(
       step(b, {{0, 6}, {5, 10}}, {}),
@@ -177,8 +246,7 @@ TEST_CASE("adamw: wrong arguments are named") {
       Error);
   CHECK_THROWS_AS(step(b, {{0, 11}}, {}), Error);
   CHECK_THROWS_AS(step(b, {{4, 3}}, {}), Error);
-  CHECK_THROWS_WITH_AS(step(b, {}, {.step = 0}), "adamw: step: expected at least 1, found 0",
-                       Error);
+  CHECK_THROWS_WITH_AS(step(b, {}, {.step = 0}), "adamw: t: expected at least 1, found 0", Error);
   CHECK_THROWS_WITH_AS(step(b, {}, {.beta2 = 1}), "adamw: beta2: expected [0, 1), found 1", Error);
   CHECK_THROWS_WITH_AS(step(b, {}, {.lr = std::nan("")}),
                        "adamw: lr: expected at least 0, found nan", Error);

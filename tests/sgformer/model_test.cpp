@@ -26,11 +26,8 @@ struct Nano {
 const Tensor kImages = test::random({4, 28, 28, 3}, 1).to(Dtype::f32);
 
 std::vector<float> step(Model& model, uint64_t seed, uint64_t number, int64_t first_sample = 0) {
-  const Tensor logits =
-      model
-          .forward(kImages,
-                   {.training = true, .seed = seed, .step = number, .first_sample = first_sample})
-          .logits;
+  const Tensor drop_paths = draw_drop_paths(model.config(), 4, seed, number, first_sample);
+  const Tensor logits = model.forward(kImages, {.drop_paths = drop_paths}).logits;
   const Tensor targets = smooth_one_hot(from_vector<int32_t>({1, 2, 3, 4}, {4}), 1000, 0.1);
   model.parameters().clear_grads();
   autograd::backward(soft_cross_entropy(logits, targets).loss);

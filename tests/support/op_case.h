@@ -47,6 +47,9 @@ void run(const OpCase& c);
 // Deterministic values in [-1, 1), f64; `stream` tells tensors apart.
 Tensor random(Shape shape, uint64_t stream, double low = -1, double high = 1);
 
+// The CPU, and cuda where it is there.
+std::vector<Device> devices();
+
 // |a - b| / |b| in the Euclidean norm (b == 0: |a|).
 double relative_error(const Tensor& a, const Tensor& b);
 

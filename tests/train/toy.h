@@ -40,13 +40,15 @@ struct Toy : train::Task {
     }
     return {x, labels};
   }
-  Loss next_loss(int64_t step, int64_t) override {
+  Tensor inputs, targets;
+  double stage(int64_t step, int64_t) override {
     const auto [x, labels] = samples(batch, uint64_t(epoch) + 1, next++ * batch);
     const double factor = hook(step);
-    Tensor targets = smooth_one_hot(labels, kClasses, 0.1);
+    inputs = x, targets = smooth_one_hot(labels, kClasses, 0.1);
     for (float& t : targets.span<float>()) t *= float(factor);
-    return {soft_cross_entropy(linear(x), targets).loss, 0};
+    return 0;
   }
+  Tensor loss() override { return soft_cross_entropy(linear(inputs), targets).loss; }
   std::optional<train::Scores> evaluate(const Progress& progress) override {
     const autograd::NoGrad no_grad;
     while_judging();

@@ -1,0 +1,52 @@
+// Batches of a loader, on the device that computes.
+//
+// On a card, the copy of the next batch runs on a queue of its own beside the step that computes;
+// images() and labels() are always the same tensors while the shape is, so that a recorded step
+// (core/graph.h) finds each batch in the same place.
+#pragma once
+#include <array>
+
+#include "core/backend.h"
+#include "data/loader.h"
+
+namespace sg::train {
+
+class Feed {
+ public:
+  Feed(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig config, Device device);
+
+  const data::Loader& loader() const { return loader_; }
+  void start_epoch(int64_t epoch, int64_t first_batch = 0);
+  // Makes images() and labels() the next batch, in order of the device's stream; false at the end
+  // of the epoch.
+  bool next();
+  // Begins to bring the batch after; waits for the loader.
+  void prefetch();
+
+  // u8 (B, H, W, 3) and i32 (B), on the device; and the labels on the CPU.
+  const Tensor& images() const { return on_host() ? uploads_[0].batch.images : images_; }
+  const Tensor& labels() const { return on_host() ? host_labels() : labels_; }
+  const Tensor& host_labels() const { return uploads_[taken_].batch.labels; }
+  double waited() const { return waited_; }  // seconds that the batch kept this thread waiting
+
+ private:
+  // A batch on its way.
+  struct Upload {
+    data::Batch batch;  // holds the host's memory until it has been copied
+    Tensor images, labels;
+    std::unique_ptr<Event> arrived, used;
+    bool pending = false;
+  };
+  bool on_host() const { return device_.type == DeviceType::cpu; }
+  bool fetch();
+
+  data::Loader loader_;
+  Device device_;
+  std::array<Upload, 2> uploads_;
+  size_t next_ = 0, taken_ = 0;  // the upload to take on, and that taken last
+  bool ended_ = false;
+  Tensor images_, labels_;
+  double waited_ = 0;
+};
+
+}  // namespace sg::train
