@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "core/backend.h"
 #include "sgformer/golden.h"
 #include "tools/common/cli.h"
+#include "train/compute.h"
 
 namespace fs = std::filesystem;
 
@@ -32,20 +34,24 @@ int main(int argc, char** argv) {
     CLI::App app(
         "Compares SG-Former with files of golden numbers: a line a file, exit 1 if one is off.");
     std::vector<std::string> paths;
-    std::string dtype = "f64", device = "cpu";
+    std::string dtype, device = "cpu";
     bool verbose = false;
     app.add_option("path", paths, "golden files, or folders of them")->required();
-    app.add_option("--dtype", dtype, "f64 (bound 1e-9), or f32 (bound 1e-4, single modules)")
-        ->capture_default_str();
-    app.add_option("--device", device, "cpu")->capture_default_str();
+    app.add_option("--dtype", dtype,
+                   "f64 (cpu, bound 1e-9), f32 (bound 1e-4, single modules), or bf16 (cuda, single "
+                   "modules); default: f64 on cpu, f32 on cuda");
+    app.add_option("--device", device, sg::train::kDeviceHelp)->capture_default_str();
     app.add_flag("--verbose", verbose, "an error a tensor");
     sg::tools::parse(app, argc, argv);
+
+    const sg::Device on = sg::parse_device(device);
+    sg::backend(on.type).require(on);
+    if (dtype.empty()) dtype = on.type == sg::DeviceType::cpu ? "f64" : "f32";
 
     int failed = 0, checked = 0;
     for (const std::string& path : paths)
       for (const fs::path& file : collect(path)) {
-        const auto r =
-            sg::sgformer::check_golden(file, sg::parse_dtype(dtype), sg::parse_device(device));
+        const auto r = sg::sgformer::check_golden(file, sg::parse_dtype(dtype), on);
         ++checked;
         failed += !r.passed();
         fmt::print("{} {} ({}, bound {:.0e}):", r.passed() ? "ok  " : "FAIL", file.string(),

@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "tests/emulation/backend.h"
 #include "tests/emulation/emulator.h"
-#include "tests/support/thread_order.h"
+#include "tests/support/faults.h"
 
 namespace sg::emulation {
 namespace {
@@ -123,6 +123,8 @@ const bool hooked = [] {
   test::set_descending_threads = [](bool on) {
     set_order(on ? Order::descending : Order::ascending);
   };
+  test::fail_cuda_launch = fail_launch;
+  test::limit_cuda_memory = limit_memory;
   return true;
 }();
 

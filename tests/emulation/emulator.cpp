@@ -226,8 +226,7 @@ void exchange(const void* data, size_t bytes) {
   Warp& w = *g.warps[size_t(f.warp)];
   std::memcpy(w.slots[++f.exchanges % 2][f.lane], data, std::min(bytes, kExchange));
   wait_at(w.barrier);
-  if (w.barrier.passed < kLanes)
-    fault_here("a warp function of lanes some of which have returned");
+  if (w.barrier.passed < kLanes) fault_here("a warp function of lanes some of which have returned");
 }
 
 const void* of_lane(int lane) {

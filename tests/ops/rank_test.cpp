@@ -10,7 +10,7 @@
 #include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "tests/support/op_case.h"
-#include "tests/support/thread_order.h"
+#include "tests/support/faults.h"
 
 using namespace sg;
 

@@ -23,11 +23,11 @@ struct Nano {
   std::unique_ptr<Model> model;
 };
 
-const Tensor kImages = test::random({4, 28, 28, 3}, 1).to(Dtype::f32);
+Tensor images() { return test::random({4, 28, 28, 3}, 1).to(Dtype::f32); }
 
 std::vector<float> step(Model& model, uint64_t seed, uint64_t number, int64_t first_sample = 0) {
   const Tensor drop_paths = draw_drop_paths(model.config(), 4, seed, number, first_sample);
-  const Tensor logits = model.forward(kImages, {.drop_paths = drop_paths}).logits;
+  const Tensor logits = model.forward(images(), {.drop_paths = drop_paths}).logits;
   const Tensor targets = smooth_one_hot(from_vector<int32_t>({1, 2, 3, 4}, {4}), 1000, 0.1);
   model.parameters().clear_grads();
   autograd::backward(soft_cross_entropy(logits, targets).loss);

@@ -9,7 +9,7 @@
 #include "autograd/tape.h"
 #include "core/backend.h"
 #include "core/rng.h"
-#include "tests/support/thread_order.h"
+#include "tests/support/faults.h"
 
 namespace sg::test {
 

@@ -65,7 +65,7 @@ TEST_CASE("options: out of range names the flag, the range and what was found") 
   CHECK(contains(refused({{"img_size", 0}}), "--img-size"));
   CHECK(contains(refused({{"epochs", 5}, {"warmup_epochs", 5}}), "--warmup-epochs"));
   CHECK(contains(refused({{"dtype", "bf16"}}), "--dtype"));
-  CHECK(contains(refused({{"device", "cuda"}}), "--device"));
+  CHECK(contains(refused({{"device", "cuda:7"}}), "device cuda:7"));
   CHECK(contains(refused({{"train_interpolation", "nearest"}}), "nearest"));
   CHECK(contains(refused({{"data", ""}}), "--data"));
   CHECK(contains(refused({{"resume", "auto"}, {"initial_checkpoint", "x"}}), "--resume"));

@@ -20,8 +20,8 @@ struct Toy : train::Task {
   std::function<double(int64_t step)> hook = [](int64_t) { return 1.0; };
   std::function<void()> while_judging = [] {};
 
-  Toy() {
-    store.allocate();
+  explicit Toy(Dtype dtype = Dtype::f32, Device device = {}) {
+    store.allocate(dtype, device);
     store.initialize(7);
   }
   nn::ParameterStore& parameters() override { return store; }
@@ -53,7 +53,7 @@ struct Toy : train::Task {
     const autograd::NoGrad no_grad;
     while_judging();
     const auto [x, labels] = samples(32, 0, 0);
-    const Tensor z = linear(x);
+    const Tensor z = linear(x.to(store.dtype()).to(store.device())).to(Device{}).to(Dtype::f32);
     const train::Scores scores{
         {{"loss", soft_cross_entropy(z, smooth_one_hot(labels, kClasses, 0)).loss.item()},
          {"top1", 100.0 / 32 * double(train::top_k_hits(z, labels, 1))},

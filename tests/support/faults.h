@@ -1,11 +1,16 @@
-// Lets the threads of emulated CUDA blocks take turns in the opposite order. The emulation fills
-// the hook; on a card the order is the card's own.
+// What the emulation of CUDA can be told to do. It fills these hooks (tests/emulation/backend.cpp);
+// on a real card they stay empty.
 #pragma once
+#include <cstddef>
+#include <cstdint>
 
 namespace sg::test {
 
 inline void (*set_descending_threads)(bool) = nullptr;
+inline void (*fail_cuda_launch)(int64_t n) = nullptr;      // the n-th kernel from now on fails
+inline void (*limit_cuda_memory)(size_t bytes) = nullptr;  // of the device
 
+// Lets the threads of emulated blocks take turns in the opposite order.
 struct OtherThreadOrder {
   OtherThreadOrder() {
     if (set_descending_threads) set_descending_threads(true);
