@@ -76,16 +76,23 @@ Allocator::Block Allocator::allocate(size_t bytes) {
       release_cached_locked();
       block.data = ask(want);
     }
-    check(block.data != nullptr,
-          "{}: out of memory: {} bytes asked, {} bytes free, {} bytes in use by tensors; use a "
-          "smaller batch",
-          str(device_), want, backend(device_.type).free_memory(device_), stats_.in_use);
+    if (!block.data) out_of_memory(want);
     ++stats_.system_allocations;
     stats_.reserved += want;
   }
   stats_.in_use += block.capacity;
   stats_.peak = std::max(stats_.peak, stats_.in_use);
   return block;
+}
+
+void Allocator::out_of_memory(size_t asked) const {
+  const size_t free = backend(device_.type).free_memory(device_);
+  OutOfMemory e(ExitCode::failure,
+                fmt::format("{}: out of memory: {} bytes asked, {} bytes free, {} bytes in use by "
+                            "tensors; use a smaller batch",
+                            str(device_), asked, free, stats_.in_use));
+  e.asked = asked, e.free = free, e.in_use = stats_.in_use;
+  throw e;
 }
 
 void Allocator::release(Block block) {

@@ -9,8 +9,15 @@
 #include <mutex>
 
 #include "core/device.h"
+#include "core/error.h"
 
 namespace sg {
+
+// Thrown where a device has no memory left; ExitCode::failure.
+struct OutOfMemory : Error {
+  using Error::Error;
+  size_t asked = 0, free = 0, in_use = 0;  // bytes; in use by tensors
+};
 
 struct AllocatorStats {
   size_t in_use = 0;              // bytes handed out now
@@ -32,7 +39,7 @@ class Allocator {
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
 
-  // 64-byte aligned; throws ExitCode::failure naming the bytes asked and free.
+  // 64-byte aligned; throws OutOfMemory.
   Block allocate(size_t bytes);
   void release(Block block);
   void release_cached();  // gives every free block back to the system
@@ -49,6 +56,7 @@ class Allocator {
   void* ask(size_t bytes) const;
   void give_back(void* data, size_t bytes) const;
   void release_cached_locked();
+  [[noreturn]] void out_of_memory(size_t asked) const;
 
   Device device_;
   Kind kind_;

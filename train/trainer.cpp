@@ -101,10 +101,20 @@ Trainer::Step Trainer::step() {
   Step s{.lr = schedule_.at(int(at_.epoch))};
   const int64_t passes = options_.grad_accum;
   optimizer_.prepare(s.lr, passes);
-  for (int64_t i = 0; i < passes; ++i) {
-    s.waited += task_.stage(at_.step, i * task_.batch_size());
-    const bool first = i == 0, last = i + 1 == passes;
-    graph_.run({first, last}, [&] { pass(first, last); });
+  try {
+    for (int64_t i = 0; i < passes; ++i) {
+      s.waited += task_.stage(at_.step, i * task_.batch_size());
+      const bool first = i == 0, last = i + 1 == passes;
+      graph_.run({first, last}, [&] { pass(first, last); });
+    }
+  } catch (const OutOfMemory& e) {
+    // What the batch took until then, against what it may take.
+    const double needed = double(e.in_use + e.asked), room = double(e.in_use + e.free);
+    const auto fits = int64_t(double(task_.batch_size()) * room / needed);
+    fail(e.code(),
+         "{}: --batch-size {} needs more; at most {} can fit, and --grad-accum makes up for it",
+         e.what(), task_.batch_size(),
+         std::max<int64_t>(1, std::min(fits, task_.batch_size() - 1)));
   }
   task_.prefetch();
   const auto outcome = optimizer_.finish();

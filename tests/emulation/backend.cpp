@@ -58,7 +58,7 @@ class EmulatedBackend : public Backend {
   Stream& copy_stream(Device device) override { return stream(device); }
 
   void* allocate(Device, size_t bytes) override {
-    if (bytes > g_memory_limit - g_memory_used) return nullptr;
+    if (g_memory_used + bytes > g_memory_limit) return nullptr;
     g_memory_used += bytes;
     return add_block(std::aligned_alloc(512, (bytes + 511) / 512 * 512), bytes);
   }

@@ -110,9 +110,16 @@ TEST_CASE("training on cuda: a kernel that fails ends the run, and the last chec
   CHECK(found->checkpoint.state["step"] == 4);
 }
 
-TEST_CASE("training on cuda: memory that runs out is an error that says how much") {
+TEST_CASE("training on cuda: where memory runs out, a batch that would fit is named") {
   if (!available(kCuda) || !limit_cuda_memory) return;
-  limit_cuda_memory(1000);
-  CHECK_THROWS_WITH_AS(CudaToy(), doctest::Contains("out of memory"), Error);
+  CudaToy task;
+  task.batch = 1000;
+  task.device_inputs = empty({1000, Toy::kFeatures}, Dtype::f32, kCuda);
+  task.device_targets = empty({1000, Toy::kClasses}, Dtype::f32, kCuda);
+  train::Console console(true);
+  train::Trainer trainer(toy_options(), task, console);
+  Allocator::of(kCuda).release_cached();
+  limit_cuda_memory(Allocator::of(kCuda).stats().in_use + 20000);
+  CHECK_THROWS_WITH_AS(trainer.try_step(), doctest::Contains("--batch-size"), Error);
   limit_cuda_memory(SIZE_MAX);
 }
