@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <functional>
 #include <optional>
 
 #include "core/graph.h"
 #include "core/rng.h"
 #include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
+#include "ops/linear/linear.h"
 
 namespace sg::train {
 namespace {
@@ -84,6 +87,38 @@ double seconds_of(Bench& b) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// As measure_ceilings(), on a card: bytes by a copy of 1 GiB, operations by a product large enough to
+// keep all of it busy.
+Ceilings ceilings_of(Device device, Dtype dtype) {
+  if (device.type == DeviceType::cpu) return measure_ceilings();
+  const autograd::NoGrad no_grad;
+  Backend& b = backend(device.type);
+  Stream& stream = current_stream(device);
+  const auto fastest = [&](const std::function<void()>& work) {
+    double best = INFINITY;
+    for (int i = 0; i < 10; ++i) {
+      const auto begin = b.event(device), end = b.event(device);
+      begin->record(stream);
+      work();
+      end->record(stream), end->synchronize();
+      best = std::min(best, end->seconds_since(*begin));
+    }
+    return best;
+  };
+  Ceilings c;
+  {
+    const int64_t n = 8192;
+    const Tensor x = full({n, n}, 0.5, dtype, device), w = full({n, n}, 0.25, dtype, device);
+    c.flops = 2.0 * double(n * n * n) / fastest([&] { linear(x, w, {}); });
+  }
+  {
+    const Tensor from = zeros({int64_t{1} << 30}, Dtype::u8, device), to = empty_like(from);
+    c.bytes = 2.0 * double(from.bytes()) / fastest([&] { to.copy_(from); });
+  }
+  Allocator::of(device).release_cached();
+  return c;
+}
+
 bool is_product(const std::string& op) {
   return op.starts_with("linear.") || op.starts_with("conv2d.");
 }
@@ -119,7 +154,7 @@ BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
       if (options.ops) r.ops.push_back({name, row});
     }
   }
-  r.ceilings = measure_ceilings();
+  r.ceilings = ceilings_of(model.parameters().device(), model.parameters().dtype());
   r.limit_share = r.product_flops / r.ceilings.flops / r.step_seconds;
   for (BenchOp& op : r.ops)
     op.limit_share =
