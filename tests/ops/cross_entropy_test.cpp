@@ -15,13 +15,6 @@ using namespace sg::test;
 namespace {
 
 const Device kCuda{DeviceType::cuda, 0};
-
-std::vector<Device> devices() {
-  std::vector<Device> all{{}};
-  if (available(kCuda)) all.push_back(kCuda);
-  return all;
-}
-
 }  // namespace
 
 TEST_CASE("cross_entropy: value and gradient against the composed form, any sum of targets") {

@@ -7,8 +7,8 @@
 
 #include "core/backend.h"
 #include "core/graph.h"
+#include "tests/support/faults.h"
 #include "tests/support/op_case.h"
-#include "tests/support/thread_order.h"
 
 using namespace sg;
 

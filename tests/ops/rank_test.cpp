@@ -9,8 +9,8 @@
 
 #include "core/backend.h"
 #include "core/cpu/parallel.h"
-#include "tests/support/op_case.h"
 #include "tests/support/faults.h"
+#include "tests/support/op_case.h"
 
 using namespace sg;
 
