@@ -182,14 +182,16 @@ class CudaBackend : public Backend {
       result.count = 0;
       int driver = 0;
       cudaDriverGetVersion(&driver);
-      if (status == cudaErrorInsufficientDriver && driver > 0)
+      if (driver == 0)
+        result.reason = "no NVIDIA driver is installed; use --device cpu";
+      else if (status == cudaErrorInsufficientDriver)
         result.reason = fmt::format(
             "the driver knows CUDA {}, this build needs {}; install a newer NVIDIA driver, or use "
             "--device cpu",
             version(driver), version(CUDART_VERSION));
       else
         result.reason =
-            fmt::format("no usable NVIDIA card or driver was found ({}); use --device cpu",
+            fmt::format("no usable NVIDIA card was found ({}); use --device cpu",
                         status == cudaSuccess ? "no device" : cudaGetErrorString(status));
       return result;
     }();

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "sgformer/config_json.h"
 #include "tests/support/op_case.h"
@@ -161,4 +162,34 @@ TEST_CASE("the cut of a ranking holds every token once, whatever their number") 
       REQUIRE(ranks == n + cut.virtual_tokens);
       REQUIRE(cut.virtual_tokens < first_r);  // no chunk of virtual tokens alone
     }
+}
+
+TEST_CASE("the whole network on cuda: the CPU's numbers") {
+  const Device cuda{DeviceType::cuda, 0};
+  if (!available(cuda)) return;
+  // Equal significance, so that the ranking, which rounding can change, is the same.
+  const auto gradients = [](Device device, Dtype dtype) {
+    Config c = find_config("sgformer_nano");
+    c.guidance = Guidance::uniform;
+    c.drop_path = 0.3;
+    Model model(c);
+    model.parameters().allocate(dtype, device);
+    model.parameters().initialize(3);
+    const Tensor x = images().slice(0, 2).to(dtype).to(device);
+    const Tensor drop_paths = draw_drop_paths(c, 2, 1, 1, 0).to(device);
+    const Tensor logits = model.forward(x, {.drop_paths = drop_paths}).logits;
+    const Tensor targets = smooth_one_hot(from_vector<int32_t>({1, 2}, {2}).to(device), 1000, 0.1);
+    model.parameters().clear_grads();
+    autograd::backward(soft_cross_entropy(logits, targets).loss);
+    model.parameters().complete_grads();
+    return std::pair{logits.to(Device{}).to(Dtype::f32), model.parameters().grads().to(Device{})};
+  };
+  const auto [logits, expected] = gradients({}, Dtype::f32);
+  const auto [f32_logits, f32] = gradients(cuda, Dtype::f32);
+  CHECK(test::relative_error(f32_logits, logits) < 1e-4);
+  CHECK(test::relative_error(f32, expected) < 1e-4);
+  // A hundred roundings in a row to bf16, whose errors are as often up as down.
+  const auto [bf16_logits, bf16] = gradients(cuda, Dtype::bf16);
+  CHECK(test::relative_error(bf16_logits, logits) < 10 * 0x1p-9);
+  CHECK(test::relative_error(bf16, expected) < 20 * 0x1p-9);
 }
