@@ -1,20 +1,24 @@
 """One contestant of compare_torch.py in its own process: reads `run N` lines, answers in JSON.
 
     torch_worker.py throughput --mode train --variant compile      N steps a line
+    torch_worker.py throughput --device cuda ...                   the same in bf16 autocast
     torch_worker.py loader --data DIR                              N times 100 images a line
     torch_worker.py matmul                                         one answer, no input
 
-Answers are lines that begin with '@'; anything else on stdout is noise of the libraries.
+Answers are lines that begin with '@', {"error": ...} where it failed; anything else on stdout is
+noise of the libraries.
 """
 
 import argparse
 import io
+import itertools
 import json
 import math
 import os
 import random
 import sys
 import time
+import traceback
 from pathlib import Path
 
 
@@ -46,6 +50,29 @@ def serve(work):
         answer(wall=wall, cpu=cpu, peak=peak_rss())
 
 
+def serve_card(step):
+    """As serve(), with seconds between events of the card, which the host may run ahead of, and the
+    memory of tensors. What a turn took goes back to the card: others have theirs then."""
+    import torch
+
+    for line in sys.stdin:
+        step()  # untimed: takes the memory again
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(int(line.split()[1]) + 1)]
+        cpu = []
+        marks[0].record()
+        for mark in marks[1:]:
+            c = time.process_time()
+            step()
+            mark.record()
+            cpu.append(time.process_time() - c)
+        torch.cuda.synchronize()
+        answer(wall=[a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(marks)], cpu=cpu,
+               peak=torch.cuda.max_memory_allocated(), reserved=torch.cuda.max_memory_reserved())
+        torch.cuda.empty_cache()
+
+
 # ---- throughput
 
 
@@ -64,12 +91,22 @@ def make_step(args):
 
     from torch_sgformer import DROP_PATH, create
 
+    on_card = args.device == "cuda"
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    if on_card:
+        torch.set_float32_matmul_precision("high")  # what autocast leaves in float32
+        torch.backends.cudnn.benchmark = True
+
+    def autocast():
+        return torch.autocast(args.device, torch.bfloat16, enabled=on_card)
+
     model = create(args.model, drop_path=DROP_PATH[args.model])
-    model = model.to(memory_format=torch.channels_last)
-    x = torch.randn(args.batch, 3, 224, 224).to(memory_format=torch.channels_last)
-    y = torch.randint(0, 1000, (args.batch,))
+    model = model.to(args.device, memory_format=torch.channels_last)
+    x = torch.randn(args.batch, 3, 224, 224, device=args.device,
+                    dtype=torch.bfloat16 if on_card else torch.float32)
+    x = x.to(memory_format=torch.channels_last)
+    y = torch.randint(0, 1000, (args.batch,), device=args.device)
     compiled = args.variant.startswith("compile")
     compile_mode = "max-autotune" if args.max_autotune else None
 
@@ -85,7 +122,8 @@ def make_step(args):
 
         @no_grad()
         def infer():
-            return model(x)
+            with autocast():
+                return model(x)
 
         return infer
 
@@ -98,7 +136,8 @@ def make_step(args):
     ema = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.99992))
 
     def train():
-        value = loss(x, y)
+        with autocast():
+            value = loss(x, y)
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -111,18 +150,25 @@ def make_step(args):
 def throughput(args):
     import torch
 
-    imported = peak_rss()
+    on_card = args.device == "cuda"
+    imported = 0 if on_card else peak_rss()
     begin = time.perf_counter()
     step = make_step(args)
     for _ in range(2):
         value = step()
     if not torch.isfinite(value).all():
         raise RuntimeError("the result is not finite")
-    whole = peak_rss()
-    reset_peak_rss()
-    answer(torch=torch.__version__, warmup_seconds=time.perf_counter() - begin, imported=imported,
-           whole=whole)
-    serve(step)
+    about = dict(torch=torch.__version__, warmup_seconds=time.perf_counter() - begin)
+    del value
+    if on_card:
+        torch.cuda.empty_cache()
+        answer(cuda=torch.version.cuda, **about)
+        serve_card(step)
+    else:
+        whole = peak_rss()
+        reset_peak_rss()
+        answer(imported=imported, whole=whole, **about)
+        serve(step)
 
 
 # ---- loader: decode, RandomResizedCrop, resize to 224, flip; Pillow as timm uses it
@@ -275,6 +321,7 @@ def matmul(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=("throughput", "loader", "matmul"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--model", default="sgformer_s")
     parser.add_argument("--mode", choices=("infer", "train"), default="infer")
     parser.add_argument("--variant", default="eager",
@@ -284,9 +331,15 @@ def main():
     parser.add_argument("--max-autotune", action="store_true")
     parser.add_argument("--data")
     args = parser.parse_args()
-    {"throughput": throughput, "loader": loader, "matmul": matmul}[args.task](args)
+    if args.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        {"throughput": throughput, "loader": loader, "matmul": matmul}[args.task](args)
+    except Exception as e:
+        traceback.print_exc()
+        answer(error=f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     main()
