@@ -35,18 +35,18 @@ __device__ __forceinline__ void probabilities(const T* q, const T* dout, const T
                                               int live, float factor, const float (&shift)[2],
                                               float (&p)[N][4], float (&dp)[N][4]) {
   constexpr int S = padded<T>(D);
-  const Place at = place();
 #pragma unroll
   for (int n = 0; n < N; ++n)
 #pragma unroll
     for (int i = 0; i < 4; ++i) p[n][i] = dp[n][i] = 0;
   multiply<By::rows, By::columns>(p, q, S, k, S, D / 16, live);
   multiply<By::rows, By::columns>(dp, dout, S, v, S, D / 16, live);
+  set_columns(p, live, -INFINITY);
 #pragma unroll
   for (int n = 0; n < N; ++n)
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      p[n][i] = at.column(n, i) < live ? cuda::exp2_fast(fmaf(p[n][i], factor, shift[i / 2])) : 0;
+      p[n][i] = 8 * n < live ? cuda::exp2_fast(fmaf(p[n][i], factor, shift[i / 2])) : 0;
 }
 
 // rowsum(p dp) of a lane's two rows, over the keys of the warp.
@@ -92,18 +92,26 @@ struct BlockShape {
   static constexpr int S = padded<T>(D), P = padded<T>(kKeys);
   static constexpr size_t kShared =
       sizeof(T) * (2 * kKeys * S + 5 * kQueries * S + 2 * kQueries * P);
-  // On every card of compute capability 8.0 and later that trains networks.
+  // Compute capability 8.0 has 163 KiB a block, 9.0 has more.
   static constexpr bool kFits = kShared <= (160 << 10) && kThreads <= 1024;
 };
 
+// Blocks that share a multiprocessor, where their registers allow it.
+template <class T, int D, int Groups>
+constexpr int kTogether = sizeof(T) == 4 || D > 32 ? 1
+                          : Groups == 1            ? 4
+                                                   : 2;
+
 // Whole: the block has all keys of the window; else delta is given and dq is made elsewhere.
 template <class T, int D, int N, int Groups, bool Whole>
-__global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads)
+__global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogether<T, D, Groups>)
     backward_kernel(Backward<T> p) {
   using Is = BlockShape<T, D, N, Groups>;
   constexpr int S = Is::S, P = Is::P, kQueries = Is::kQueries;
   const Cut& c = p.cut;
-  const Unit u = unit_of(c, blockIdx.x);
+  __shared__ Unit u;  // spares registers
+  if (threadIdx.x == 0) u = unit_of(c, blockIdx.x);
+  __syncthreads();
   T* const k = cuda::dynamic_shared<T>();
   T *const v = k + Is::kKeys * S, *const q_tiles = v + Is::kKeys * S;
   T *const dout_tiles = q_tiles + 2 * kQueries * S, *const dq_tile = dout_tiles + 2 * kQueries * S;
@@ -127,26 +135,24 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads)
                v);
   if (u.begin < u.end) load_queries(u.begin);
   cuda::commit_copies();
-  float next_lse[2];
-  load_two(c, u, p.lse, u.begin + set * kRows, next_lse);
 
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
   for (int first = u.begin; first < u.end; first += kQueries) {
     const int rows = first + set * kRows, at = first / kQueries % 2 * kQueries * S;
     const T *const q = q_tiles + at, *const dout = dout_tiles + at;
+    float lse[2], delta[2] = {};
+    load_two(c, u, p.lse, rows, lse);
+    if (!Whole) load_two(c, u, p.delta, rows, delta);
     cuda::wait_copies<0>();
     __syncthreads();
     store_queries(first - kQueries);
-    const float shift[2] = {-kLog2e * next_lse[0], -kLog2e * next_lse[1]};
-    if (first + kQueries < u.end) {
-      load_queries(first + kQueries);
-      load_two(c, u, p.lse, rows + kQueries, next_lse);
-    }
+    if (first + kQueries < u.end) load_queries(first + kQueries);
     cuda::commit_copies();
 
-    float prob[N][4], ds[N][4], delta[2] = {};
-    if (!Whole) load_two(c, u, p.delta, rows, delta);
-    if (live > 0) {
+    const bool active = live > 0 && rows < u.end;
+    float prob[N][4], ds[N][4];
+    if (active) {
+      const float shift[2] = {-kLog2e * lse[0], -kLog2e * lse[1]};
       probabilities<D>(q + set * kRows * S, dout + set * kRows * S, k + group * 8 * N * S,
                        v + group * 8 * N * S, live, c.scale * kLog2e, shift, prob, ds);
       if (Whole) add_delta(prob, ds, delta);
@@ -154,7 +160,8 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads)
     if constexpr (Whole && Groups > 1) {
       __shared__ float parts[Groups][kQueries];
       const Place here = place();
-      if (here.t < 2) parts[group][set * kRows + here.row(2 * here.t)] = delta[here.t];
+      if (here.t < 2)
+        parts[group][set * kRows + here.row(2 * here.t)] = here.t == 0 ? delta[0] : delta[1];
       __syncthreads();
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
@@ -162,17 +169,18 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads)
         for (int i = 0; i < Groups; ++i) delta[r] += parts[i][set * kRows + here.row(2 * r)];
       }
     }
-    if (live > 0) {
+    if (active) {
       score_gradients(prob, ds, delta);
       const int to = set * kRows * P + group * 8 * N;
       put(prob, 1, 1, p_tile + to, P), put(ds, 1, 1, ds_tile + to, P);
     }
     __syncthreads();
     if (warp * 16 < keys) {
-      multiply<By::columns, By::rows>(dv, p_tile + warp * 16, P, dout, S, Is::kSets);
-      multiply<By::columns, By::rows>(dk, ds_tile + warp * 16, P, q, S, Is::kSets);
+      const int sets = (least(u.end - first, kQueries) + kRows - 1) / kRows;
+      multiply<By::columns, By::rows>(dv, p_tile + warp * 16, P, dout, S, sets);
+      multiply<By::columns, By::rows>(dk, ds_tile + warp * 16, P, q, S, sets);
     }
-    if constexpr (Whole) {
+    if (Whole && rows < u.end) {
       constexpr int kPart = Groups == 1 ? D : 16;  // columns of dq that a warp makes at once
       for (int column = group * kPart; column < D; column += Groups * kPart) {
         float dq[kPart / 8][4] = {};
@@ -210,7 +218,7 @@ __global__ void add_chunks_kernel(Cut one, int chunks, const float* partial, T* 
   const int64_t size = int64_t{2} * one.key_tile * D;
   const float* const from =
       partial + (int64_t{blockIdx.x} / one.heads * chunks * one.heads + u.head) * size;
-  const Map<T> dk = keys_of(one, u, dkv), dv = values_of(one, u, dkv);
+  const Map<T> dk = keys_of(one, u, dkv);
   const int keys = u.key_end - u.key_begin;
   for (int i = threadIdx.x; i < 2 * keys * D; i += blockDim.x) {
     const int column = i % D, key = i / D % keys, second = i / D / keys;
@@ -218,8 +226,9 @@ __global__ void add_chunks_kernel(Cut one, int chunks, const float* partial, T* 
     float sum = 0;
     for (int n = 0; n < chunks; ++n)
       sum += from[n * one.heads * size + (int64_t{second} * one.key_tile + key) * D + column];
-    const Map<T>& to = second ? dv : dk;
-    to.data[u.keys.token(u.key_begin + key) * to.ld + column] = cuda::from_float<T>(sum);
+    const int64_t at =
+        u.keys.token(u.key_begin + key) * dk.ld + second * one.heads * one.d + column;
+    dk.data[at] = cuda::from_float<T>(sum);
   }
 }
 
@@ -247,6 +256,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(Backward<T> p) {
       cuda::wait_copies<0>();
       __syncthreads();
       const int live = least(kTile, u.keys.count - key);
+      if (first >= u.end) continue;
       float prob[kTile / 8][4], ds[kTile / 8][4];
       probabilities<D>(q, dout, k, v, live, c.scale * kLog2e, shift, prob, ds);
       if (pass == 0) {
@@ -259,7 +269,8 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(Backward<T> p) {
   const Place at = place();
   if (at.t < 2) {
     const int row = first + at.row(2 * at.t);
-    if (row < u.end) p.delta[u.row * c.h * c.w + u.queries.token(row)] = delta[at.t];
+    if (row < u.end)
+      p.delta[u.row * c.h * c.w + u.queries.token(row)] = at.t == 0 ? delta[0] : delta[1];
   }
   put(dq, c.scale, c.scale, q, S);
   __syncwarp();

@@ -31,11 +31,18 @@ constexpr int padded(int width) {
 // Tokens of a map `stride` wide, in row-major order.
 struct Rect {
   int y, x, w, count, stride;
+  unsigned inverse;  // of w: 2^32 / w rounded up; 0 where it does not serve all tokens
   __device__ int64_t token(int i) const {
     if (w == stride) return int64_t{y} * stride + i;
-    return int64_t{y + i / w} * stride + x + i % w;
+    const int row = inverse ? int(uint64_t{unsigned(i)} * inverse >> 32) : i / w;
+    return int64_t{y + row} * stride + x + (i - row * w);
   }
 };
+__device__ __forceinline__ Rect rect_of(int y, int x, int h, int w, int stride) {
+  // i * inverse >> 32 is i / w as long as i * w < 2^32.
+  const bool serves = w > 1 && uint64_t{unsigned(w)} * w * h < (uint64_t{1} << 32);
+  return {y, x, w, h * w, stride, serves ? 0xffffffffu / unsigned(w) + 1 : 0};
+}
 
 // How a group of heads is cut into blocks: (image, window, tile of keys, chunk of queries, head),
 // the last runs fastest, so that neighbours read neighbouring memory.
@@ -132,8 +139,8 @@ __device__ __forceinline__ Unit unit_of(const Cut& c, unsigned index) {
   const int x = take(c.windows_x), y = take(c.windows_y);
   u.image = index, u.row = u.image * c.heads + u.head;
   const auto rect = [&](int side_y, int side_x, int h, int w) {
-    const int width = least(side_x, w - x * side_x);
-    return Rect{y * side_y, x * side_x, width, least(side_y, h - y * side_y) * width, w};
+    return rect_of(y * side_y, x * side_x, least(side_y, h - y * side_y),
+                   least(side_x, w - x * side_x), w);
   };
   u.queries = rect(c.query_side_y, c.query_side_x, c.h, c.w);
   u.keys = rect(c.key_side_y, c.key_side_x, c.key_h, c.key_w);
@@ -230,7 +237,7 @@ template <By A, By B, int N>
 __device__ __forceinline__ void multiply(float (&acc)[N][4], const bf16* a, int lda, const bf16* b,
                                          int ldb, int steps, int live = 8 * N) {
   const int lane = threadIdx.x % kWarp, r = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
-#pragma unroll 4
+#pragma unroll 2
   for (int s = 0; s < steps; ++s) {
     uint32_t fa[4];
     if constexpr (A == By::rows)
@@ -298,6 +305,22 @@ __device__ __forceinline__ void put(const float (&acc)[N][4], float first, float
     store_pair(to + at.row(0) * ld + at.column(n, 0), acc[n][0] * first, acc[n][1] * first);
     store_pair(to + at.row(2) * ld + at.column(n, 0), acc[n][2] * second, acc[n][3] * second);
   }
+}
+
+// Sets the columns of a sum from `live` on. Most often that is none, or some of the last 16.
+template <int N>
+__device__ __forceinline__ void set_columns(float (&acc)[N][4], int live, float value) {
+  const int own = live - 2 * place().t;
+  const auto set = [&](int n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (8 * n + i % 2 >= own) acc[n][i] = value;
+  };
+  if (live == 8 * N) return;
+  set(N - 2), set(N - 1);
+  if (live >= 8 * (N - 2)) return;
+#pragma unroll
+  for (int n = 0; n < N - 2; ++n) set(n);
 }
 
 // acc (16 x 8 N) += a b as above, with a (16 x 8 K) in registers as the sum that it was. In float

@@ -61,33 +61,32 @@ struct Softmax {
 // Takes `live` more keys in. p: their probabilities times the sum.
 template <int D, class T>
 __device__ __forceinline__ void attend(const T* q, const T* k, const T* v, T* scratch, int live,
-                                       float factor, Softmax<D>& state, float (&p)[kTile / 8][4]) {
-  constexpr int S = padded<T>(D);
-  const Place at = place();
+                                       float factor, bool first, Softmax<D>& state,
+                                       float (&p)[kTile / 8][4]) {
+  constexpr int S = padded<T>(D), N = kTile / 8;
 #pragma unroll
   for (auto& n : p)
     for (float& x : n) x = 0;
   multiply<By::rows, By::columns>(p, q, S, k, S, D / 16, live);
-  float top[2] = {state.top[0], state.top[1]};
+  set_columns(p, live, -INFINITY);
+  float top[2] = {state.top[0], state.top[1]}, shift[2];
 #pragma unroll
-  for (int n = 0; n < kTile / 8; ++n)
+  for (int n = 0; n < N; ++n)
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (at.column(n, i) >= live) p[n][i] = -INFINITY;
-      top[i / 2] = cuda::Max()(top[i / 2], p[n][i]);
-    }
-  float shift[2];
+    for (int i = 0; i < 4; ++i) top[i / 2] = fmaxf(top[i / 2], p[n][i]);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     top[r] = cuda::warp_max<4>(top[r]);
     shift[r] = -top[r] * factor;
+    if (first) continue;
     const float correction = cuda::exp2_fast(fmaf(state.top[r], factor, shift[r]));
-    state.top[r] = top[r], state.sum[r] *= correction;
+    state.sum[r] *= correction;
 #pragma unroll
     for (auto& n : state.out) n[2 * r] *= correction, n[2 * r + 1] *= correction;
   }
+  state.top[0] = top[0], state.top[1] = top[1];
 #pragma unroll
-  for (int n = 0; n < kTile / 8; ++n)
+  for (int n = 0; n < N; ++n)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       p[n][i] = 8 * n < live ? cuda::exp2_fast(fmaf(p[n][i], factor, shift[i / 2])) : 0;
@@ -164,9 +163,11 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward<T> p) {
     for (int key = 0; key < keys; key += kTile) {
       if (!resident) __syncthreads(), load_keys(key, kTile);
       const int at = resident ? key * S : 0;
-      attend<D>(q, k + at, v + at, scratch, least(kTile, keys - key), c.scale * kLog2e, state,
-                probability);
+      if (first < u.end)
+        attend<D>(q, k + at, v + at, scratch, least(kTile, keys - key), c.scale * kLog2e, key == 0,
+                  state, probability);
     }
+    if (first >= u.end) continue;
     float inverse[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {

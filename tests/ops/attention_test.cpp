@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
@@ -127,6 +128,7 @@ void check_setup(const Setup& s) {
   int64_t keys = s.h * s.w;
   for (const Shape& k : s.kv) keys = std::max(keys, k[0] * k[1]);
   test.terms = keys;
+  test.cuda = keys <= 1024;  // beyond: more tiles of the same, slow where the device is emulated
   test.roles.assign(test.inputs.size(), Role::activation);
   test.roles[1] = test.roles[2] = Role::parameter;
   run(test);
@@ -200,6 +202,7 @@ TEST_CASE("attention: hybrid groups against the composed form, at any map size")
   check_setup(hybrid(2, 3, 7, 8, 1, 2));
   check_setup(hybrid(1, 8, 10, 24, 1, 4));
   check_setup(hybrid(3, 7, 7, 8, 1, 1));
+  check_setup(hybrid(1, 9, 8, 8, 1, 1));  // significance of more keys than a tile of any kernel
   check_setup(hybrid(1, 13, 15, 33, 1, 8));
   check_setup(hybrid(1, 14, 14, 32, 1, 2));
   check_setup(hybrid(1, 15, 8, 64, 1, 2, 3));
@@ -247,21 +250,26 @@ TEST_CASE("attention: large logits neither overflow nor lose the gradient") {
 }
 
 TEST_CASE("attention: what is not a number stays so, in its rows alone") {
-  const Setup s = guided(1, 1, 40, 8, 1, 49);
-  for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
-    std::vector<Tensor> in;
-    for (const Tensor& t : s.inputs()) in.push_back(t.to(dtype).clone());
-    const int64_t row = 7, head = 1, columns = in[0].dim(3);
-    in[0]
-        .slice(0, 1)
-        .view({40, columns})
-        .slice(row, row + 1)
-        .view({columns})
-        .slice(8, 9)
-        .fill_(NAN);
-    const std::vector<double> y = to_vector<double>(op(s, in)[0]);
-    for (size_t i = 0; i < y.size(); ++i)
-      CHECK(std::isnan(y[i]) == (int64_t(i) / 16 == row && int64_t(i) / 8 % 2 == head));
+  const Device cuda{DeviceType::cuda, 0};
+  std::vector<std::pair<Device, Dtype>> settings{{{}, Dtype::f32}, {{}, Dtype::f64}};
+  if (available(cuda)) settings.insert(settings.end(), {{cuda, Dtype::f32}, {cuda, Dtype::bf16}});
+  const int64_t rows = 40, row = 7, head = 1;
+  // With few keys, and with more than a kernel keeps at once.
+  for (const int64_t keys : {49, 200}) {
+    const Setup s = guided(1, 1, rows, 8, 1, keys);
+    for (const auto& [device, dtype] : settings)
+      for (const double bad : {double(NAN), double(INFINITY)}) {
+        CAPTURE(name_of(dtype));
+        CAPTURE(keys);
+        CAPTURE(bad);
+        std::vector<Tensor> in = s.inputs();
+        in[0].span<double>()[size_t(row * in[0].dim(3) + head * 8)] = bad;
+        for (size_t i = 0; i < in.size(); ++i)
+          in[i] = in[i].to(i == 1 || i == 2 ? wide(dtype) : dtype).to(device);
+        const std::vector<double> y = to_vector<double>(op(s, in)[0].to(Device{}));
+        for (size_t i = 0; i < y.size(); ++i)
+          CHECK(std::isnan(y[i]) == (int64_t(i) / 16 == row && int64_t(i) / 8 % 2 == head));
+      }
   }
 }
 
