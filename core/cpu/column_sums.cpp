@@ -2,6 +2,8 @@
 #define HWY_TARGET_INCLUDE "core/cpu/column_sums.cpp"
 #include <hwy/foreach_target.h>
 
+#include <algorithm>
+
 #include "core/cpu/column_sums.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd-inl.h"
@@ -16,8 +18,11 @@ template <class T>
 void sums(int64_t rows, int64_t n, const T* a, T* sum, bool accumulate) {
   constexpr int64_t kGrain = 64;  // rows
   const int chunks = chunks_of(rows, kGrain);
-  const Tensor scratch = zeros({chunks, n}, dtype_of<T>());
+  // Kept by the thread, which may itself be one of a parallel loop (see core/cpu/scratch.h).
+  thread_local Tensor scratch;
+  if (!scratch || scratch.numel() < chunks * n) scratch = empty({chunks * n}, dtype_of<T>());
   T* const partial = scratch.data<T>();
+  std::fill_n(partial, chunks * n, T(0));
   parallel_chunks(rows, kGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
     T* const to = partial + chunk * n;
     int64_t r = begin;

@@ -1,7 +1,6 @@
 #include "core/cpu/convolution.h"
 
 #include "core/cpu/onednn.h"
-#include "core/tensor.h"
 
 namespace sg {
 
@@ -18,7 +17,10 @@ void convolution(const Windows& v, int64_t filters, const float* x, const float*
   const Desc y_desc = desc({v.batch, filters, v.rows, v.columns}, Tag::nhwc);
   const Desc bias_desc = bias ? desc({filters}, Tag::a) : Desc();
   const dnnl::memory::dims w_dims{filters, v.channels, v.kernel_height, v.kernel_width};
-  const auto describe = [&] {
+  onednn::Key key{'c',      v.batch,   v.height, v.width,         v.channels,
+                  v.rows,   v.columns, filters,  v.kernel_height, v.kernel_width,
+                  v.stride, v.top,     v.left,   bias != nullptr};
+  onednn::Ready& ready = onednn::cached(key, [&] {
     const auto end = [&](int64_t windows, int64_t kernel, int64_t size, int64_t begin) {
       return (windows - 1) * v.stride + kernel - size - begin;
     };
@@ -28,33 +30,16 @@ void convolution(const Windows& v, int64_t filters, const float* x, const float*
     const Convolution::desc d(dnnl::prop_kind::forward_training,
                               dnnl::algorithm::convolution_direct, x_desc, desc(w_dims, Tag::any),
                               bias_desc, y_desc, strides, begin, padding_end);
-    return Convolution::primitive_desc(d, onednn::Ready::attributes(), onednn::engine());
-  };
-  onednn::Key key{'c',      v.batch,   v.height, v.width,         v.channels,
-                  v.rows,   v.columns, filters,  v.kernel_height, v.kernel_width,
-                  v.stride, v.top,     v.left,   bias != nullptr};
-
-  // The layout of the weights is oneDNN's choice. They are few, and change at every training step.
-  onednn::Key pack_key = key;
-  pack_key[0] = 'w';
-  onednn::Ready& pack = onednn::cached(pack_key, [&] {
-    const Desc from = desc(w_dims, Tag::ohwi), to = describe().weights_desc();
-    const dnnl::reorder::primitive_desc pd(onednn::engine(), from, onednn::engine(), to,
-                                           onednn::Ready::attributes());
-    return onednn::Ready(dnnl::reorder(pd), pd.scratchpad_desc(),
-                         {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
-  });
-  const Tensor packed = empty({int64_t(pack.bytes(1))}, Dtype::u8);
-  pack.run({w, packed.raw()});
-
-  onednn::Ready& ready = onednn::cached(key, [&] {
-    const Convolution::primitive_desc pd = describe();
+    const Convolution::primitive_desc pd(d, onednn::Ready::attributes(), onednn::engine());
     return onednn::Ready(Convolution(pd), pd.scratchpad_desc(),
                          {{DNNL_ARG_SRC, x_desc},
                           {DNNL_ARG_WEIGHTS, pd.weights_desc()},
                           {DNNL_ARG_BIAS, bias_desc},
                           {DNNL_ARG_DST, y_desc}});
   });
+  // The layout of the weights is oneDNN's choice. They are few, and change at every training step.
+  key[0] = 'w';
+  const Tensor packed = onednn::reordered(key, desc(w_dims, Tag::ohwi), w, ready.layout(1));
   ready.run({x, packed.raw(), bias, y});
 }
 

@@ -3,7 +3,6 @@
 #include <map>
 
 #include "core/cpu/parallel.h"
-#include "core/tensor.h"
 
 namespace sg::onednn {
 
@@ -56,6 +55,27 @@ Ready& cached(const Key& key, const std::function<Ready()>& make) {
     }
   }
   return it->second;
+}
+
+void reorder(const Key& key, const dnnl::memory::desc& from, const void* source,
+             const dnnl::memory::desc& to, void* target) {
+  Ready& ready = cached(key, [&] {
+    const dnnl::reorder::primitive_desc pd(engine(), from, engine(), to, Ready::attributes());
+    return Ready(dnnl::reorder(pd), pd.scratchpad_desc(),
+                 {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+  });
+  ready.run({source, target});
+}
+
+Tensor reordered(const Key& key, const dnnl::memory::desc& from, const void* source,
+                 const dnnl::memory::desc& to) {
+  const Tensor target = memory_for(to);
+  reorder(key, from, source, to, target.raw());
+  return target;
+}
+
+Tensor memory_for(const dnnl::memory::desc& layout) {
+  return empty({int64_t(layout.get_size())}, Dtype::u8);
 }
 
 }  // namespace sg::onednn

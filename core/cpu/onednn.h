@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/tensor.h"
+
 namespace sg::onednn {
 
 const dnnl::engine& engine();
@@ -17,16 +19,17 @@ class Ready {
  public:
   // Asks for the primitive's scratchpad in user mode: pass attributes() with your own additions.
   static dnnl::primitive_attr attributes();
+  Ready() = default;  // oneDNN has no primitive for the task
+  explicit operator bool() const { return !arguments_.empty(); }
   Ready(const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
         std::initializer_list<std::pair<int, dnnl::memory::desc>> arguments);
   // The memory of each argument, in the order given to the constructor.
   void run(std::initializer_list<const void*> data);
-  // Size of argument i.
-  size_t bytes(size_t i) const { return memories_[i].get_desc().get_size(); }
+  dnnl::memory::desc layout(size_t i) const { return memories_[i].get_desc(); }  // of argument i
 
  private:
   dnnl::primitive primitive_;
-  size_t scratch_bytes_;
+  size_t scratch_bytes_ = 0;
   std::vector<dnnl::memory> memories_;
   std::vector<dnnl_exec_arg_t> arguments_;
 };
@@ -35,5 +38,12 @@ class Ready {
 // oneDNN builds into a primitive, is part of the key. A thread has its own primitives: no lock.
 using Key = std::array<int64_t, 20>;
 Ready& cached(const Key& key, const std::function<Ready()>& make);
+
+// Copies values from one layout to another. The key tells these two layouts from all others.
+void reorder(const Key& key, const dnnl::memory::desc& from, const void* source,
+             const dnnl::memory::desc& to, void* target);
+Tensor reordered(const Key& key, const dnnl::memory::desc& from, const void* source,
+                 const dnnl::memory::desc& to);  // in new memory
+Tensor memory_for(const dnnl::memory::desc& layout);
 
 }  // namespace sg::onednn

@@ -1,4 +1,5 @@
-// Forward in float32, where windows overlap, is oneDNN's convolution. All else copies windows into
+// In float32, 3x3 windows of many channels go by Winograd's algorithm, and forward, where windows
+// overlap, is oneDNN's convolution. All else copies windows into
 // the rows of a matrix, a slice at a time, and is a matrix product: measured twice as fast as
 // oneDNN's gradient of the weights, and as fast as its gradient of the input.
 #undef HWY_TARGET_INCLUDE
@@ -9,8 +10,10 @@
 #include "core/cpu/convolution.h"
 #include "core/cpu/gemm.h"
 #include "core/cpu/parallel.h"
+#include "core/cpu/scratch.h"
 #include "core/cpu/simd-inl.h"
 #include "core/cpu/simd_register.h"
+#include "core/cpu/winograd.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/reduce_cpu.h"
 
@@ -104,9 +107,13 @@ void forward(Stream&, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
   if (y.numel() == 0) return;
   // Where windows do not overlap, the copy is cheap and the product the faster of the two.
   const bool overlap = geometry.stride < std::max(v.kernel_height, v.kernel_width);
-  if (x.dtype() == Dtype::f32 && overlap)
-    return convolution(v, filters, x.data<float>(), w.data<float>(), b ? b.data<float>() : nullptr,
-                       y.data<float>());
+  if (x.dtype() == Dtype::f32 && overlap) {
+    const float *const xp = x.data<float>(), *const wp = w.data<float>();
+    const float* const bp = b ? b.data<float>() : nullptr;
+    if (!winograd(v, filters, xp, wp, bp, y.data<float>()))
+      convolution(v, filters, xp, wp, bp, y.data<float>());
+    return;
+  }
   dispatch<float, double>(x.dtype(), "conv2d", [&]<class T>() {
     const int64_t slice = slice_of<T>(v) * num_threads(), rows = v.batch * v.rows;
     const Tensor matrix = empty({std::min(slice, rows) * v.columns, v.size()}, x.dtype());
@@ -127,16 +134,17 @@ void backward_weights(const Windows& v, int64_t filters, const T* dy, const T* x
   const int64_t slice = slice_of<T>(v), rows = v.batch * v.rows;
   const int parts = int(std::clamp<int64_t>(rows, 1, num_threads()));
   const Parts<T> dw_parts(dw, parts), db_parts(db, parts);
+  const Scratch<T> scratch(slice * v.columns * v.size());
   parallel_for(parts, 1, [&](int64_t part, int64_t) {
     const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
-    const Tensor matrix = empty({slice * v.columns, v.size()}, dtype_of<T>());
+    T* const matrix = scratch.mine();
     int64_t begin = first;
     do {
       const int64_t end = std::min(last, begin + slice), windows = (end - begin) * v.columns;
       const T* const dy_slice = dy + begin * v.columns * filters;
       if (dw) {
-        gather(v, x, begin, end, matrix.data<T>());
-        gemm<T>(filters, v.size(), windows, {dy_slice, filters, true}, {matrix.data<T>(), v.size()},
+        gather(v, x, begin, end, matrix);
+        gemm<T>(filters, v.size(), windows, {dy_slice, filters, true}, {matrix, v.size()},
                 dw_parts[part], dw_parts.begun(part) || begin > first);
       }
       if (db)
@@ -155,8 +163,9 @@ template <class T>
 void backward_input(const Windows& v, int64_t filters, const T* dy, const T* w, const Grad& grad) {
   constexpr int64_t kGrain = 16;  // rows; windows that reach over the border are done twice
   const int64_t slice = slice_of<T>(v), row_size = v.width * v.channels;
+  const Scratch<T> scratch(slice * v.columns * v.size());
   parallel_for(v.batch * v.height, kGrain, [&](int64_t first, int64_t last) {
-    const Tensor matrix = empty({slice * v.columns, v.size()}, dtype_of<T>());
+    T* const matrix = scratch.mine();
     for (int64_t at = first; at < last;) {
       const int64_t image = at / v.height, top = at % v.height;
       const int64_t bottom = std::min(v.height, top + last - at);
@@ -176,8 +185,8 @@ void backward_input(const Windows& v, int64_t filters, const T* dy, const T* w, 
         clear_until(std::min(bottom, (next - 1) * v.stride - v.top + v.kernel_height));
         gemm<T>((next - row) * v.columns, v.size(), filters,
                 {dy + (image * v.rows + row) * v.columns * filters, filters}, {w, v.size()},
-                matrix.data<T>());
-        scatter(v, matrix.data<T>(), row, next, top, bottom, dx);
+                matrix);
+        scatter(v, matrix, row, next, top, bottom, dx);
       }
       clear_until(bottom);
       at += bottom - top;
@@ -185,11 +194,30 @@ void backward_input(const Windows& v, int64_t filters, const T* dy, const T* w, 
   });
 }
 
+// The gradient, if wanted, by f(float* to), which overwrites or, where it cannot, returns false.
+template <class F>
+bool gradient_by(const Grad& grad, const F& f) {
+  if (!grad) return false;
+  if (!grad.accumulate) return f(grad.tensor.data<float>());
+  const Tensor more = empty_like(grad.tensor);
+  if (!f(more.data<float>())) return false;
+  sum_chunks(more.data<float>(), 1, 0, grad);
+  return true;
+}
+
 void backward(Stream&, In dy, In x, In w, const Conv2dGeometry& geometry, Grad dx, Grad dw,
               Grad db) {
+  const Windows v = windows_of(x, w, dy, geometry);
+  const int64_t filters = w.dim(0);
+  if (x.dtype() == Dtype::f32 && dy.numel() > 0) {
+    const float *const dyp = dy.data<float>(), *const xp = x.data<float>();
+    const float* const wp = w.data<float>();
+    if (gradient_by(dw, [&](float* to) { return winograd_weights(v, filters, dyp, xp, to); }))
+      dw = {};
+    if (gradient_by(dx, [&](float* to) { return winograd_input(v, filters, dyp, wp, to); }))
+      dx = {};
+  }
   dispatch<float, double>(x.dtype(), "conv2d", [&]<class T>() {
-    const Windows v = windows_of(x, w, dy, geometry);
-    const int64_t filters = w.dim(0);
     if (dw || db) backward_weights(v, filters, dy.data<T>(), x.data<T>(), dw, db);
     if (dx) backward_input(v, filters, dy.data<T>(), w.data<T>(), dx);
   });

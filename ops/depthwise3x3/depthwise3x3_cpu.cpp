@@ -6,6 +6,7 @@
 #include <hwy/foreach_target.h>
 
 #include "core/cpu/parallel.h"
+#include "core/cpu/scratch.h"
 #include "core/cpu/simd-inl.h"
 #include "core/cpu/simd_register.h"
 #include "ops/depthwise3x3/depthwise3x3.h"
@@ -273,15 +274,16 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     };
 
+    const Scratch<T> rings(recompute ? 3 * row_size : 0);
     with_stride(stride, [&](auto s) {
       parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
         const int64_t begin = rows * first_chunk / chunks, end = rows * last_chunk / chunks;
         if (scratch)
           std::fill(scratch.data<T>() + first_chunk * 10 * channels,
                     scratch.data<T>() + last_chunk * 10 * channels, T(0));
-        const Tensor ring = recompute ? empty({3, row_size}, x.dtype()) : Tensor();
+        T* const ring = rings.mine();
         const auto dz_row = [&](int64_t r) {
-          return recompute ? ring.data<T>() + r % 3 * row_size : grad.data + r * row_size;
+          return recompute ? ring + r % 3 * row_size : grad.data + r * row_size;
         };
         int64_t next = begin % grad.h ? begin - 1 : begin;  // the first row not yet visited
         for (int64_t r = begin; r < end; ++r) {

@@ -47,7 +47,8 @@ TEST_CASE("conv2d: value and gradients against the naive form") {
   for (const Sizes& s : {
            Sizes{2, 9, 8, 3, 5, 3, 3, {2, 1, 1, 1, 1}},  // the stem
            Sizes{1, 6, 7, 4, 3, 3, 3, {1, 1, 1, 1, 1}},
-           Sizes{2, 8, 8, 2, 3, 4, 4, {4, 0, 0, 0, 0}},   // a merge
+           Sizes{2, 13, 18, 32, 16, 3, 3, {1, 1, 1, 1, 1}},  // Winograd's algorithm in float32
+           Sizes{2, 8, 8, 2, 3, 4, 4, {4, 0, 0, 0, 0}},      // a merge
            Sizes{1, 5, 7, 3, 2, 4, 4, {4, 0, 0, 3, 1}},   // a merge of a map that does not divide
            Sizes{1, 7, 5, 1, 1, 2, 3, {1, 1, 0, 0, 2}},   // asymmetric
            Sizes{2, 8, 9, 2, 2, 2, 1, {3, 0, 0, 0, 0}},   // elements between windows
