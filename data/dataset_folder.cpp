@@ -114,12 +114,10 @@ FolderDataset::FolderDataset(const std::string& folder, const ClassNames& expect
     if (pictures.empty()) empty.push_back(name);
   }
   if (empty.empty()) return;
-  std::string known;
-  for (const char* e : kExtensions) known += fmt::format(" {}", e);
   fail(ExitCode::data,
-       "{}: no pictures ({} ) in {} of {} classes: {}; {} other files were seen; add pictures or "
+       "{}: no pictures ({}) in {} of {} classes: {}; {} other files were seen; add pictures or "
        "remove the folders",
-       folder, known, empty.size(), class_names_.size(), some(empty), others);
+       folder, fmt::join(kExtensions, " "), empty.size(), class_names_.size(), some(empty), others);
 }
 
 int FolderDataset::label(int64_t i) const {

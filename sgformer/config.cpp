@@ -55,12 +55,45 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
+// No width, depth, stride, count or rank of a configuration is larger; products of three fit.
+constexpr int64_t kMost = 1 << 16, kMostClasses = 1 << 24;
+bool in_range(int64_t v) { return v >= 1 && v <= kMost; }
+
 int64_t positive(std::string_view text, std::string_view option) {
   int64_t v = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), v);
-  if (ec != std::errc() || end != text.data() + text.size() || v < 1)
-    fail(ExitCode::usage, "{}: '{}' is not a positive whole number", option, text);
+  if (ec != std::errc() || end != text.data() + text.size() || !in_range(v))
+    fail(ExitCode::usage, "{}: '{}' is not a whole number from 1 to {}", option, text, kMost);
   return v;
+}
+
+// The least number of tokens that every region cuts into whole chunks; 0 where it is beyond 2^31.
+int64_t ranking_unit(const std::vector<RegionShare>& regions) {
+  constexpr int64_t most = int64_t{1} << 31;
+  int64_t unit = 1;
+  for (const RegionShare& r : regions) {
+    const int64_t whole = r.r * r.denominator, own = whole / std::gcd(whole, r.numerator);
+    const int64_t factor = own / std::gcd(own, unit);
+    if (factor > most / unit) return 0;
+    unit *= factor;
+  }
+  return unit;
+}
+
+// Throws where `regions` cannot share out a ranking; `where` names the stage.
+void check_regions(const std::vector<RegionShare>& regions, const std::string& where) {
+  for (const RegionShare& r : regions)
+    if (!in_range(r.numerator) || !in_range(r.denominator) || !in_range(r.r))
+      fail(ExitCode::usage, "{}: a region's share and ranks must be from 1 to {}; found {}/{}:{}",
+           where, kMost, r.numerator, r.denominator, r.r);
+  const int64_t unit = ranking_unit(regions);
+  if (unit == 0)
+    fail(ExitCode::usage, "{}: no ranking below 2^31 tokens can be cut into these regions", where);
+  int64_t sum = 0;  // of the shares of a unit, which are whole
+  for (const RegionShare& r : regions) sum += r.numerator * unit / r.denominator;
+  if (sum != unit)
+    fail(ExitCode::usage, "{}: the shares of the regions must add to 1; found {}/{}", where,
+         sum / std::gcd(sum, unit), unit / std::gcd(sum, unit));
 }
 
 // Calls set(stage, entry) for every stage that the text does not leave as it is.
@@ -145,15 +178,24 @@ void validate(const Config& config) {
     if (!ok)
       fail(ExitCode::usage, "{}: stage {}: {}; found {}", config.name, stage + 1, what, found);
   };
-  if (config.classes < 1)
-    fail(ExitCode::usage, "{}: expected at least 1 class, found {}", config.name, config.classes);
+  if (config.classes < 1 || config.classes > kMostClasses)
+    fail(ExitCode::usage, "{}: expected from 1 to {} classes, found {}", config.name, kMostClasses,
+         config.classes);
   if (!(config.drop_path >= 0 && config.drop_path < 1))
     fail(ExitCode::usage, "{}: drop-path: expected a rate in [0, 1), found {}", config.name,
          config.drop_path);
+  for (const int64_t v : {int64_t{config.stem_strides[0]}, int64_t{config.stem_strides[1]},
+                          int64_t{config.stem_strides[2]}, config.table, config.image,
+                          int64_t{config.window}, config.mlp_ratio})
+    if (!in_range(v))
+      fail(ExitCode::usage,
+           "{}: stem strides, position table, image, window and MLP ratio must be from 1 to {}; "
+           "found {}",
+           config.name, kMost, v);
   for (size_t i = 0; i < config.stages.size(); ++i) {
     const StageConfig& s = config.stages[i];
-    require(s.dim >= 1 && s.depth >= 1 && s.heads >= 1, i,
-            "width, heads and depth must be positive",
+    require(in_range(s.dim) && in_range(s.depth) && in_range(s.heads), i,
+            fmt::format("width, heads and depth must be from 1 to {}", kMost),
             fmt::format("{}, {}, {}", s.dim, s.heads, s.depth));
     require(s.dim % s.heads == 0, i, fmt::format("width {} must be a multiple of the heads", s.dim),
             s.heads);
@@ -166,25 +208,16 @@ void validate(const Config& config) {
             fmt::format("the heads must be a multiple of the {} scales", groups), s.heads);
     require(s.heads % 2 == 0, i, "self-guided attention halves the heads, they must be even",
             s.heads);
-    int64_t numerator = 0, denominator = 1;
-    for (const RegionShare& r : s.regions) {
-      numerator = numerator * r.denominator + r.numerator * denominator;
-      denominator *= r.denominator;
-    }
-    require(!s.regions.empty() && numerator == denominator, i,
-            "the shares of the regions must add to 1",
-            fmt::format("{}/{}", numerator, denominator));
+    for (const ScaleGroup& g : s.scales)
+      require(in_range(g.scale), i, fmt::format("a scale must be from 1 to {}", kMost), g.scale);
+    check_regions(s.regions, fmt::format("{}: stage {}", config.name, i + 1));
   }
   require(config.stages[0].dim % 4 == 0, 0, "the position table needs a width divisible by 4",
           config.stages[0].dim);
 }
 
 RankingCut cut_ranking(const std::vector<RegionShare>& regions, int64_t tokens) {
-  int64_t unit = 1;  // the least number of tokens that every region cuts into whole chunks
-  for (const RegionShare& r : regions) {
-    const int64_t whole = r.r * r.denominator;
-    unit = std::lcm(unit, whole / std::gcd(whole, r.numerator));
-  }
+  const int64_t unit = ranking_unit(regions);
   const int64_t padded = (tokens + unit - 1) / unit * unit;
   RankingCut cut;
   cut.virtual_tokens = padded - tokens;

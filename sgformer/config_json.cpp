@@ -7,6 +7,15 @@ namespace {
 
 constexpr const char* kGuidance[] = {"hybrid", "local", "global", "uniform"};
 
+// Not get_to(), which cuts numbers to what fits.
+template <class T>
+void read(const nlohmann::json& j, T& value) {
+  const int64_t found = j.is_number_integer() ? j.get<int64_t>() : -1;
+  if (found < 0 || found > INT32_MAX)
+    fail(ExitCode::checkpoint, "expected a whole number below 2^31, found {}", j.dump());
+  value = T(found);
+}
+
 }  // namespace
 
 nlohmann::json config_to_json(const Config& c) {
@@ -41,31 +50,35 @@ Config config_from_json(const nlohmann::json& j) {
     j.at("name").get_to(c.name);
     const auto& stages = j.at("stages");
     if (stages.size() != c.stages.size())
-      fail(ExitCode::checkpoint, "model configuration: expected {} stages, found {}",
-           c.stages.size(), stages.size());
+      fail(ExitCode::checkpoint, "expected {} stages, found {}", c.stages.size(), stages.size());
     for (size_t i = 0; i < c.stages.size(); ++i) {
       StageConfig& s = c.stages[i];
-      stages[i].at("dim").get_to(s.dim);
-      stages[i].at("heads").get_to(s.heads);
-      stages[i].at("depth").get_to(s.depth);
-      for (const auto& g : stages[i].at("scales"))
-        s.scales.push_back({g.at(0).get<int>(), g.at(1).get<bool>()});
-      for (const auto& r : stages[i].at("regions"))
-        s.regions.push_back(
-            {r.at(0).get<int64_t>(), r.at(1).get<int64_t>(), r.at(2).get<int64_t>()});
+      read(stages[i].at("dim"), s.dim);
+      read(stages[i].at("heads"), s.heads);
+      read(stages[i].at("depth"), s.depth);
+      for (const auto& g : stages[i].at("scales")) {
+        read(g.at(0), s.scales.emplace_back().scale);
+        g.at(1).get_to(s.scales.back().global);
+      }
+      for (const auto& r : stages[i].at("regions")) {
+        RegionShare& share = s.regions.emplace_back();
+        read(r.at(0), share.numerator), read(r.at(1), share.denominator), read(r.at(2), share.r);
+      }
     }
-    j.at("classes").get_to(c.classes);
-    j.at("stem_strides").get_to(c.stem_strides);
-    j.at("table").get_to(c.table);
-    j.at("image").get_to(c.image);
-    j.at("window").get_to(c.window);
-    j.at("mlp_ratio").get_to(c.mlp_ratio);
+    read(j.at("classes"), c.classes);
+    for (size_t i = 0; i < c.stem_strides.size(); ++i)
+      read(j.at("stem_strides").at(i), c.stem_strides[i]);
+    read(j.at("table"), c.table);
+    read(j.at("image"), c.image);
+    read(j.at("window"), c.window);
+    read(j.at("mlp_ratio"), c.mlp_ratio);
     c.guidance = parse_guidance(j.at("guidance").get<std::string>());
     j.at("balance_significance").get_to(c.balance_significance);
     j.at("drop_path").get_to(c.drop_path);
     j.at("recompute").get_to(c.recompute);
+    validate(c);
     return c;
-  } catch (const nlohmann::json::exception& e) {
+  } catch (const std::exception& e) {  // what JSON lacks, or what does not fit
     fail(ExitCode::checkpoint, "model configuration: {}", e.what());
   }
 }

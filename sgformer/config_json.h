@@ -7,7 +7,8 @@
 namespace sg::sgformer {
 
 nlohmann::json config_to_json(const Config& config);
-// Throws ExitCode::checkpoint naming what is missing or of the wrong type.
+// A configuration that fits together; throws ExitCode::checkpoint naming what is missing, of the
+// wrong type, or does not fit.
 Config config_from_json(const nlohmann::json& json);
 // The fields in which two configurations differ, "name: a | b" a line; "" where none.
 std::string config_differences(const Config& a, const Config& b);

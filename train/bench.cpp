@@ -87,8 +87,8 @@ double seconds_of(Bench& b) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// As measure_ceilings(), on a card: bytes by a copy of 1 GiB, operations by a product large enough to
-// keep all of it busy.
+// As measure_ceilings(), on a card: bytes by a copy of 1 GiB, operations by a product large enough
+// to keep all of it busy.
 Ceilings ceilings_of(Device device, Dtype dtype) {
   if (device.type == DeviceType::cpu) return measure_ceilings();
   const autograd::NoGrad no_grad;

@@ -54,11 +54,16 @@ void fill(sgformer::Model& model, const std::vector<NamedTensor>& weights,
 ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& request) {
   ModelFile result;
   std::optional<sgformer::Config> config;
+  InputFile(path, ExitCode::checkpoint);  // says whether it is there before what it lacks
   if (is_safetensors(path) && is_checkpoint(Safetensors::open(path))) {
     const nlohmann::json state = checkpoint_state(path);
-    if (state.contains("args")) apply_json(result.options, state["args"], path.string());
-    if (state.contains("model")) config = sgformer::config_from_json(state["model"]);
-    result.class_names = state.value("classes", result.class_names);
+    try {
+      if (state.contains("args")) apply_json(result.options, state["args"], "args");
+      if (state.contains("model")) config = sgformer::config_from_json(state["model"]);
+      result.class_names = state.value("classes", result.class_names);
+    } catch (const std::exception& e) {
+      fail(ExitCode::checkpoint, "{}: {}; it is of another version", path.string(), e.what());
+    }
   } else if (!request.model.empty()) {
     result.options = default_options(request.model);
   }

@@ -35,9 +35,9 @@ void each_number(const V& value, F&& f) {
 
 // "at least 1", "from 0 to 1"
 std::string range_of(const OptionInfo& info) {
-  if (info.high == INFINITY) return fmt::format("at least {:g}", info.low);
-  if (info.high == std::nextafter(1, 0)) return fmt::format("from {:g} to less than 1", info.low);
-  return fmt::format("from {:g} to {:g}", info.low, info.high);
+  if (info.high == INFINITY) return fmt::format("at least {}", info.low);
+  if (info.high == std::nextafter(1, 0)) return fmt::format("from {} to less than 1", info.low);
+  return fmt::format("from {} to {}", info.low, info.high);
 }
 
 template <class V>
@@ -99,18 +99,17 @@ void apply_json(Options& options, const nlohmann::json& json, std::string_view f
   std::vector<std::string> known{"version"};  // of the program that wrote an args.json
   each_option(options,
               [&](const OptionInfo& info, auto&) { known.push_back(key_of(info.name())); });
-  for (const auto& [name, given] : json.items()) {
-    const std::string key = key_of(name);
+  for (const auto& item : json.items()) {
+    const std::string &name = item.key(), key = key_of(name);
+    const nlohmann::json& given = item.value();
     if (std::ranges::find(known, key) == known.end())
       fail(ExitCode::usage, "{}: '{}' is not an option{}", file, name, did_you_mean(key, known));
-    const auto& json_value = given;
     each_option(options, [&](const OptionInfo& info, auto& value) {
-      if (key_of(info.name()) != key || json_value.is_null()) return;
+      if (key_of(info.name()) != key || given.is_null()) return;
       try {
-        from_json(json_value, value);
+        from_json(given, value);
       } catch (const std::invalid_argument& e) {
-        fail(ExitCode::usage, "{}: {}: expected {}, found {}", file, name, e.what(),
-             json_value.dump());
+        fail(ExitCode::usage, "{}: {}: expected {}, found {}", file, name, e.what(), given.dump());
       }
     });
   }
@@ -120,7 +119,7 @@ void validate(const Options& o) {
   each_option(o, [](const OptionInfo& info, const auto& value) {
     each_number(value, [&](double v) {
       if (!(v >= info.low && v <= info.high))
-        fail(ExitCode::usage, "--{}: expected {}, found {:g}", info.name(), range_of(info), v);
+        fail(ExitCode::usage, "--{}: expected {}, found {}", info.name(), range_of(info), v);
     });
   });
   if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the pictures is missing");

@@ -45,8 +45,9 @@ void resolve(Options& o, const Data& d) {
 }
 
 fs::path run_folder(const Options& o) {
-  if (!o.output.empty()) return fs::path(o.output) / o.experiment;
-  if (!o.experiment.empty()) return fs::path("output/train") / o.experiment;
+  if (!o.experiment.empty())
+    return fs::path(o.output.empty() ? "output/train" : o.output) / o.experiment;
+  if (!o.output.empty()) return o.output;
   return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
                                                 fmt::localtime(std::time(nullptr)), o.model,
                                                 *o.img_size);

@@ -29,7 +29,7 @@ void for_chunks(const std::vector<Region>& regions, int64_t begin, int64_t end, 
   for (int64_t image = ranks ? begin / ranks : 0; image * ranks < end; ++image) {
     int64_t first = image * ranks, chunk = 0;
     for (size_t i = 0; i < regions.size(); ++i) {
-      const auto& [tokens, r] = regions[i];
+      const int64_t tokens = regions[i].tokens, r = regions[i].r;
       const auto before = [&](int64_t rank) {  // chunks of the region that begin before `rank`
         return std::clamp<int64_t>((rank - first + r - 1) / r, 0, tokens);
       };

@@ -5,10 +5,12 @@
 #include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "sgformer/config_json.h"
+#include "tests/support/files.h"
 #include "tests/support/op_case.h"
 
 using namespace sg;
 using namespace sg::sgformer;
+using sg::test::contains, sg::test::error_of;
 
 namespace {
 
@@ -122,12 +124,20 @@ TEST_CASE("what does not fit is named") {
   CHECK(message_of([](Config& c) { c.stages[2].heads = 1; }).find("at most 64 wide") !=
         std::string::npos);
   CHECK(message_of([](Config& c) { c.stages[0].regions.pop_back(); }) ==
-        "sgformer_s: stage 1: the shares of the regions must add to 1; found 6/8");
+        "sgformer_s: stage 1: the shares of the regions must add to 1; found 3/4");
+  CHECK(message_of([](Config& c) { c.stages[1].scales[0].scale = 0; }).find("a scale must be") !=
+        std::string::npos);
+  CHECK(message_of([](Config& c) { c.stages[1].regions[0].r = 0; }).find("from 1 to 65536") !=
+        std::string::npos);
+  CHECK(message_of([](Config& c) {
+          set_regions(c, "1/4:65521,1/2:65519,1/4:65497");
+        }).find("can be cut") != std::string::npos);
+  CHECK(message_of([](Config& c) { c.window = 0; }).find("window") != std::string::npos);
   CHECK(message_of([](Config& c) { c.classes = 0; }) != "");
   CHECK(message_of([](Config& c) { c.drop_path = 1; }) != "");
   CHECK(message_of([](Config& c) { set_scales(c, "4,2,1"); }).find("3 scales") !=
         std::string::npos);
-  for (const char* bad : {"8x,1", "", "8,,1", "0", "1;1;1;1;1"})
+  for (const char* bad : {"8x,1", "", "8,,1", "0", "1;1;1;1;1", "4294967297,1"})
     CHECK_THROWS_AS(message_of([&](Config& c) { set_scales(c, bad); }), Error);
   for (const char* bad : {"1/4", "1/4:0", "a:1", "1/0:2", "1:2:3"})
     CHECK_THROWS_AS(message_of([&](Config& c) { set_regions(c, bad); }), Error);
@@ -147,7 +157,19 @@ TEST_CASE("configurations survive JSON, and differences are named") {
   Config other = c;
   other.classes = 7;
   CHECK(config_differences(c, other) == "  classes: 1000 | 7\n");
-  CHECK_THROWS_AS(config_from_json(nlohmann::json::object()), Error);
+  // Whatever a file says, the outcome is a configuration that fits or an error of the checkpoint.
+  const nlohmann::json whole = config_to_json(c);
+  const auto refused = [&](const char* patch) {
+    nlohmann::json j = whole;
+    j.merge_patch(nlohmann::json::parse(patch));
+    return error_of(ExitCode::checkpoint, [&] { config_from_json(j); });
+  };
+  CHECK(contains(refused(R"({"window":null})"), "window"));
+  CHECK(contains(refused(R"({"window":7.5})"), "expected a whole number below 2^31, found 7.5"));
+  CHECK(contains(refused(R"({"table":4294967352})"), "4294967352"));
+  CHECK(contains(refused(R"({"guidance":"best"})"), "hybrid"));
+  CHECK(contains(refused(R"({"mlp_ratio":0})"), "from 1 to 65536"));
+  CHECK(contains(refused(R"({"stages":[]})"), "expected 4 stages"));
 }
 
 TEST_CASE("the cut of a ranking holds every token once, whatever their number") {

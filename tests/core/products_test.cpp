@@ -1,0 +1,103 @@
+// Products and convolutions touch nothing outside their operands, whatever a library thinks of
+// whole vectors: each operand ends, or begins, at a page that may not be touched.
+#include <doctest/doctest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "core/cpu/convolution.h"
+#include "core/cpu/gemm.h"
+
+using namespace sg;
+
+namespace {
+
+class Guarded {
+ public:
+  Guarded(int64_t count, bool at_end) : bytes_(size_t(count) * sizeof(float)) {
+    const auto page = size_t(::sysconf(_SC_PAGESIZE));
+    body_ = (bytes_ + page - 1) / page * page;
+    map_ = ::mmap(nullptr, body_ + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(map_ != MAP_FAILED);
+    begin_ = static_cast<char*>(map_) + page;
+    REQUIRE(::mprotect(begin_, body_, PROT_READ | PROT_WRITE) == 0);
+    std::fill_n(begin_, body_, kMark);
+    data_ = begin_ + (at_end ? body_ - bytes_ : 0);
+    for (int64_t i = 0; i < count; ++i) data()[i] = float(i % 7) - 3;
+    mapped_ = body_ + 2 * page;
+  }
+  ~Guarded() { ::munmap(map_, mapped_); }
+  Guarded(const Guarded&) = delete;
+  Guarded& operator=(const Guarded&) = delete;
+
+  float* data() const { return reinterpret_cast<float*>(data_); }
+  // Nothing was written between the operand and the pages that may not be touched.
+  bool intact() const {
+    const auto marked = [](char c) { return c == kMark; };
+    return std::all_of(begin_, data_, marked) &&
+           std::all_of(data_ + bytes_, begin_ + body_, marked);
+  }
+
+ private:
+  static constexpr char kMark = 0x5a;
+  void* map_ = nullptr;
+  char *begin_ = nullptr, *data_ = nullptr;
+  size_t bytes_, body_ = 0, mapped_ = 0;
+};
+
+void check_product(int64_t m, int64_t n, int64_t k, int variant) {
+  const bool a_transposed = variant & 1, b_transposed = variant & 2, bias = variant & 4,
+             at_end = variant & 8;
+  CAPTURE(m);
+  CAPTURE(n);
+  CAPTURE(k);
+  CAPTURE(variant);
+  const Guarded a(m * k, at_end), b(k * n, at_end), c(m * n, at_end), sum(n, at_end);
+  gemm<float>(m, n, k, {a.data(), a_transposed ? m : k, a_transposed},
+              {b.data(), b_transposed ? k : n, b_transposed}, c.data(), false,
+              bias ? sum.data() : nullptr);
+  for (const Guarded* g : {&a, &b, &c, &sum}) CHECK(g->intact());
+}
+
+}  // namespace
+
+TEST_CASE("products stay within their operands") {
+  std::mt19937 random(1);
+  const auto side = [&](int most) { return int64_t(1 + random() % unsigned(most)); };
+  for (int variant = 0; variant < 16; ++variant) {
+    check_product(784, 64, 256, variant), check_product(49, 64, 128, variant);
+    for (int i = 0; i < 10; ++i) check_product(side(300), side(130), side(300), variant);
+  }
+}
+
+TEST_CASE("convolutions stay within their operands") {
+  struct Case {
+    int64_t batch, height, width, channels, kernel, stride, filters;
+  };
+  for (const Case& c :
+       {Case{2, 56, 56, 3, 3, 2, 64}, Case{1, 5, 7, 3, 3, 2, 24}, Case{2, 14, 14, 24, 3, 1, 24},
+        Case{1, 13, 9, 48, 2, 2, 48}, Case{1, 16, 24, 65, 8, 8, 33}})
+    for (const bool at_end : {false, true}) {
+      const int64_t pad = c.stride < c.kernel ? c.kernel / 2 : 0;
+      const auto windows = [&](int64_t size) { return (size + 2 * pad - c.kernel) / c.stride + 1; };
+      const Windows w{.batch = c.batch,
+                      .height = c.height,
+                      .width = c.width,
+                      .channels = c.channels,
+                      .rows = windows(c.height),
+                      .columns = windows(c.width),
+                      .kernel_height = c.kernel,
+                      .kernel_width = c.kernel,
+                      .stride = c.stride,
+                      .top = pad,
+                      .left = pad};
+      const Guarded x(c.batch * c.height * c.width * c.channels, at_end),
+          weights(c.filters * w.size(), at_end), bias(c.filters, at_end),
+          y(c.batch * w.rows * w.columns * c.filters, at_end);
+      convolution(w, c.filters, x.data(), weights.data(), bias.data(), y.data());
+      for (const Guarded* g : {&x, &weights, &bias, &y}) CHECK(g->intact());
+    }
+}
