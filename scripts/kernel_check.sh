@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs the CUDA kernels of all operations on the host under AddressSanitizer and ThreadSanitizer:
+# accesses out of bounds, and races between the threads of a block. Takes a while; arguments are
+# those of the test program, e.g. --source-file='*layer_norm*'.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/build.sh --test
+cmake --build build --target test_kernels_address test_kernels_thread
+export OMP_NUM_THREADS=1 # one thread emulates; those of the CPU's kernels are not watched
+for sanitizer in address thread; do
+  echo "== $sanitizer"
+  "build/bin/test_kernels_$sanitizer" "$@"
+done
