@@ -90,10 +90,9 @@ __device__ __forceinline__ void put_row(const Vec<float, N> (&v)[M], bool accumu
   to.store(first, ld, inside);
 }
 
-// What blocks leave: (parts, 9, channels) and (parts, channels). Null where nobody wants them.
+// What blocks leave: (parts, 9, channels) and (parts, channels).
 struct Partial {
-  float *taps = nullptr, *bias = nullptr;
-  __device__ explicit operator bool() const { return taps != nullptr; }
+  float *taps, *bias;
 };
 
 // Adds the sums of the strips of a block, in order.
@@ -144,85 +143,92 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
 
   each_image(place.begin, place.end, h, [&](int image, int begin, int end) {
     const int first_dz = std::max(begin - 1, 0), last_dz = std::min(end, h - 1);
-    const auto ours = [&](int row) { return partial && row >= begin && row < end; };
+    const int last_x = std::min(last_dz + 1, h - 1);
+    const auto ours = [&](int row) { return row >= begin && row < end; };
     Sweep<N, false> z;
     Sweep<N, true> back;
     z.start(taps.bias), back.start({});
     Pixels<T, N, kStrip + 2 * kX> x_next;
     Pixels<T, N, kStrip + 2 * kDy> dy_next;
-
     int r = std::max(begin - 2, 0);
     const T* x_at = x.at(image, r, place.first - kX, place.c);
     const T* dy_at = dy.at(image, first_dz, place.first - kDy, place.c);
     T* dx_at = dx.at(image, begin, place.first, place.c);
     x_next.load(x_at, x.ld, in_x);
-    // With row r of x, row r - 1 of dz and row r - 2 of dx are complete.
-    for (; r <= last_dz + 1; ++r) {
-      Vec<float, N> row[kStrip + 2 * kX], middle[kStrip], dz[kStrip + 2];
+    dy_next.load(dy_at, dy.ld, in_dy);
+    const auto next_row = [&](Vec<float, N>(&row)[kStrip + 2 * kX]) {
       x_next.floats(row);
-#pragma unroll
-      for (int j = 0; j < kStrip; ++j) middle[j] = row[kX + j];
-      if (x_at += x.row(); r + 1 < h)
+      if (x_at += x.row(); r < last_x)
         x_next.load(x_at, x.ld, in_x);
       else
         x_next = {};
-
-      const bool have_dz = r > first_dz;
-      if (have_dz) {
-        if constexpr (gelu) {
-          Strip<N> v;
-          z.finish(taps, row, v);
-#pragma unroll
-          for (int j = 0; j < kStrip; ++j) {
-            dz[1 + j] = dy_next.at[j].floats();
-#pragma unroll
-            for (int n = 0; n < N; ++n) dz[1 + j][n] *= cuda::gelu_grad(v[j][n]);
-          }
-          ends[r % 2][0][self] = dz[1], ends[r % 2][1][self] = dz[kStrip];
-        } else {
-          dy_next.floats(dz);
-        }
-      }
-      if (r >= first_dz && r <= last_dz) dy_next.load(dy_at, dy.ld, in_dy), dy_at += dy.row();
-      if constexpr (gelu) z.advance(taps, row, taps.bias);
-      if (have_dz) {
-        if constexpr (gelu) {
-          __syncthreads();
-          dz[0] = dz[kStrip + 1] = {};
-          if (place.strip > 0) dz[0] = ends[r % 2][1][self - split.lanes];
-          if (place.strip + 1 < split.strips) dz[kStrip + 1] = ends[r % 2][0][self + split.lanes];
-        }
-        if (ours(r)) add_products<1, true>(middle, dz, sums.tap[2]);
-        if (ours(r - 1)) {
-#pragma unroll
-          for (int j = 0; j < kStrip; ++j) middle[j] = kept[(r + 1) % 2][j][self];
-          add_products<1, true>(middle, dz, sums.tap[1]);
-#pragma unroll
-          for (int j = 0; j < kStrip; ++j) add<N>(sums.bias, dz[1 + j]);
-        }
-        if (ours(r - 2)) {
-#pragma unroll
-          for (int j = 0; j < kStrip; ++j) middle[j] = kept[r % 2][j][self];
-          add_products<1, true>(middle, dz, sums.tap[0]);
-        }
-      }
+    };
+    const auto keep = [&](const Vec<float, N>(&row)[kStrip + 2 * kX]) {
 #pragma unroll
       for (int j = 0; j < kStrip; ++j) kept[r % 2][j][self] = row[kX + j];
-      if (have_dz) {
-        if (r - 2 >= begin && dx.data) {
-          Strip<N> done;
-          back.finish(taps, dz, done);
-          put_row(done, accumulate, dx_at, dx.ld, in_dx);
-          dx_at += dx.row();
+    };
+
+    for (; r <= first_dz; ++r) {
+      Vec<float, N> row[kStrip + 2 * kX];
+      next_row(row), keep(row);
+      if constexpr (gelu) z.advance(taps, row, taps.bias);
+    }
+    // With row r of x, row r - 1 of dz and row r - 2 of dx are complete.
+    for (; r <= last_dz + 1; ++r) {
+      Vec<float, N> row[kStrip + 2 * kX], middle[kStrip], dz[kStrip + 2];
+      next_row(row);
+      if constexpr (gelu) {
+        Strip<N> v;
+        z.finish(taps, row, v);
+#pragma unroll
+        for (int j = 0; j < kStrip; ++j) {
+          dz[1 + j] = dy_next.at[j].floats();
+#pragma unroll
+          for (int n = 0; n < N; ++n) dz[1 + j][n] *= cuda::gelu_grad(v[j][n]);
         }
-        back.advance(taps, dz, {});
+        ends[r % 2][0][self] = dz[1], ends[r % 2][1][self] = dz[kStrip];
+        z.advance(taps, row, taps.bias);
+      } else {
+        dy_next.floats(dz);
       }
+      if (dy_at += dy.row(); r <= last_dz) dy_next.load(dy_at, dy.ld, in_dy);
+      if constexpr (gelu) {
+        __syncthreads();
+        dz[0] = dz[kStrip + 1] = {};
+        if (place.strip > 0) dz[0] = ends[r % 2][1][self - split.lanes];
+        if (place.strip + 1 < split.strips) dz[kStrip + 1] = ends[r % 2][0][self + split.lanes];
+      }
+
+      if (ours(r - 2)) {
+#pragma unroll
+        for (int j = 0; j < kStrip; ++j) middle[j] = kept[r % 2][j][self];
+        add_products<1, true>(middle, dz, sums.tap[0]);
+      }
+      keep(row);
+      if (ours(r - 1)) {
+#pragma unroll
+        for (int j = 0; j < kStrip; ++j) {
+          middle[j] = kept[(r + 1) % 2][j][self];
+          add<N>(sums.bias, dz[1 + j]);
+        }
+        add_products<1, true>(middle, dz, sums.tap[1]);
+      }
+      if (ours(r)) {
+#pragma unroll
+        for (int j = 0; j < kStrip; ++j) middle[j] = row[kX + j];
+        add_products<1, true>(middle, dz, sums.tap[2]);
+      }
+      Strip<N> done;
+      back.finish(taps, dz, done), back.advance(taps, dz, {});
+      if (r - 2 < begin || !dx.data) continue;
+      put_row(done, accumulate, dx_at, dx.ld, in_dx);
+      dx_at += dx.row();
     }
     // The last row of a map has no row of dz below it.
     if (end == h && dx.data) put_row(back.before, accumulate, dx_at, dx.ld, in_dx);
     if constexpr (gelu) __syncthreads();  // `ends` before the next image
   });
-  if (partial) put_sums(sums, split, place.part, channels, partial);
+  put_sums(sums, split, place.part, channels, partial);
 }
 
 // The part that a row of dy (one column more than the strip) gives to a row of dx at stride 2.
@@ -276,11 +282,9 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
       x_next.floats(row);
       if (x_at += x.row(); odd_row) x_next.load(x_at, x.ld, in_x);
       dy_next.floats(below);
-      if (partial) {
-        add_products<2, false>(here, row, sums.tap[1]);
+      add_products<2, false>(here, row, sums.tap[1]);
 #pragma unroll
-        for (int j = 0; j < kStrip; ++j) add<N>(sums.bias, here[j]);
-      }
+      for (int j = 0; j < kStrip; ++j) add<N>(sums.bias, here[j]);
       if (dx.data) {
         Vec<float, N> sum[2 * kStrip] = {};
         spread_row(taps.at[1], here, sum);
@@ -290,10 +294,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
       if (!odd_row) break;
       x_next.floats(row);
       if (x_at += x.row(); i + 1 < end) x_next.load(x_at, x.ld, in_x);
-      if (partial) {
-        add_products<2, false>(here, row, sums.tap[2]);
-        add_products<2, false>(below, row, sums.tap[0]);
-      }
+      add_products<2, false>(here, row, sums.tap[2]);
+      add_products<2, false>(below, row, sums.tap[0]);
       if (dx.data) {
         Vec<float, N> sum[2 * kStrip] = {};
         spread_row(taps.at[2], here, sum), spread_row(taps.at[0], below, sum);
@@ -302,7 +304,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
       }
     }
   });
-  if (partial) put_sums(sums, split, place.part, channels, partial);
+  put_sums(sums, split, place.part, channels, partial);
 }
 
 // As many whole images as make kRows rows, so that sums are few and rows read twice are none,
@@ -333,13 +335,9 @@ void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride,
       constexpr int N = decltype(width)::value;
       const Split s = split_work(dy, channels / N, gelu);
       const int64_t parts = cuda::ceil_div(all_rows, s.rows) * s.segments;
-      Tensor dw_parts, db_parts;
-      Partial partial;
-      if (dw || db) {
-        dw_parts = empty({parts, 1, 9 * channels}, Dtype::f32, x.device());
-        db_parts = empty({parts, 1, channels}, Dtype::f32, x.device());
-        partial = {dw_parts.data<float>(), db_parts.data<float>()};
-      }
+      const Tensor dw_parts = empty({parts, 1, 9 * channels}, Dtype::f32, x.device());
+      const Tensor db_parts = empty({parts, 1, channels}, Dtype::f32, x.device());
+      const Partial partial{dw_parts.data<float>(), db_parts.data<float>()};
       const Map<const T> from(x, cols), grad(dy, {0, channels});
       const Map<T> to = dx ? Map<T>(dx.tensor, cols) : Map<T>();
       const int64_t threads = cuda::ceil_div(s.lanes * s.strips, cuda::kWarp) * cuda::kWarp;

@@ -14,12 +14,15 @@ namespace {
 
 const std::vector<Shape> kShapes{{1, 1, 1, 7}, {2, 1, 3, 8},  {1, 2, 1, 24},
                                  {2, 2, 2, 1}, {1, 3, 2, 65}, {3, 3, 3, 24},
-                                 {1, 5, 4, 7}, {2, 9, 7, 16}, {1, 2, 113, 2}};
+                                 {1, 5, 4, 7}, {2, 9, 7, 16}, {1, 1, 113, 2}};
 
 std::vector<Tensor> arguments(const Shape& x, int64_t channels, bool bias) {
   return {test::random(x, 1), test::random({3, 3, channels}, 2),
           bias ? test::random({channels}, 3) : Tensor()};
 }
+
+// The emulation is slow: there a few shapes go without bias, all with.
+bool on_cuda(const Shape& s, bool bias) { return bias || s[3] == 7; }
 
 const std::vector<Role> kRoles{Role::activation, Role::parameter, Role::parameter};
 
@@ -55,6 +58,7 @@ TEST_CASE("depthwise3x3: value and gradients against the composed form") {
         c.name = fmt::format("{} stride {} bias {}", s.str(), stride, bias);
         c.inputs = arguments(s, s[3], bias);
         c.roles = kRoles;
+        c.cuda = on_cuda(s, bias);
         c.op = [=](auto& in) -> std::vector<Tensor> {
           return {depthwise3x3(in[0], in[1], in[2], stride)};
         };
@@ -73,6 +77,7 @@ TEST_CASE("depthwise3x3_add_gelu: value and gradients against the composed form"
       c.name = fmt::format("{} bias {}", s.str(), bias);
       c.inputs = arguments(s, s[3], bias);
       c.roles = kRoles;
+      c.cuda = on_cuda(s, bias);
       c.op = [](auto& in) -> std::vector<Tensor> {
         return {depthwise3x3_add_gelu(in[0], in[1], in[2])};
       };
