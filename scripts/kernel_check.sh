@@ -5,7 +5,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/build.sh --test
-cmake --build build --target test_kernels_address test_kernels_thread
 export OMP_NUM_THREADS=1 # one thread emulates; those of the CPU's kernels are not watched
 for sanitizer in address thread; do
   echo "== $sanitizer"
