@@ -68,7 +68,7 @@ struct Block {
   std::unique_ptr<char[]> shared;
 };
 Block& g = *new Block;  // never destroyed: fibers may be asked for late
-int64_t g_launches = 0, g_fail_in = 0;
+int64_t g_fail_in = 0;
 
 // Leaves the running fiber (or the host) for another.
 void switch_to(ucontext_t& from, FiberShadow& from_shadow, ucontext_t& to, FiberShadow& to_shadow) {
@@ -191,7 +191,6 @@ void run_block() {
 void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
               const std::function<void()>& thread) {
   const int64_t threads = int64_t{block.x} * block.y * block.z;
-  ++g_launches;
   check(g_fail_in == 0 || --g_fail_in != 0, "{}: launch failed (asked for by the test)", kernel);
   check(threads >= 1 && threads <= kMostThreads && threads % kLanes == 0 && block.z <= 64,
         "{}: a block of {} x {} x {} threads", kernel, block.x, block.y, block.z);
@@ -217,7 +216,6 @@ void fault_here(const char* what) {
 }
 
 void set_order(Order order) { g.order = order; }
-int64_t launches() { return g_launches; }
 void fail_launch(int64_t n) { g_fail_in = n; }
 void* dynamic_shared_memory() { return g.shared.get(); }
 

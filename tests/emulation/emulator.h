@@ -27,9 +27,6 @@ void enqueue(std::function<void()> work);
 enum class Order { ascending, descending };
 void set_order(Order order);
 
-// Kernel launches so far.
-int64_t launches();
-
 // The n-th launch from now on fails (0: none), as a broken card would.
 void fail_launch(int64_t n);
 
