@@ -53,8 +53,10 @@ Tensor LayerNorm::operator()(const Tensor& x) const {
   return y;
 }
 
-ResidualNorm LayerNorm::of_sum(const Tensor& x, const Tensor& branch, const Tensor& keep) const {
+ResidualNorm LayerNorm::of_sum(const Residual& residual) const {
   check(act_ == Activation::none, "{}: the norm of a sum has no activation", name_);
+  const auto& [x, branch, keep] = residual;
+  if (!branch) return {x, (*this)(x)};
   const ResidualNorm r = residual_norm(x, branch, keep, w_->value, b_->value, eps_);
   trace(name_, "layer_norm", r.norm, size_of(w_) + size_of(b_), 0);
   return r;

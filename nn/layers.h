@@ -26,14 +26,20 @@ class Linear {
   Parameter *w_ = nullptr, *b_ = nullptr;
 };
 
+// x + keep * branch, not yet added, or x alone where `branch` is undefined: a map between two
+// blocks. What reads the sum also makes it, in the same pass. `keep` as in ops/drop_path.
+struct Residual {
+  Tensor x, branch, keep;
+};
+
 class LayerNorm {
  public:
   LayerNorm() = default;
   LayerNorm(const Scope& scope, const std::string& name, int64_t channels, double eps,
             Activation act = Activation::none);
   Tensor operator()(const Tensor& x) const;
-  // Of x + keep * branch (ops/residual_norm); without an activation.
-  ResidualNorm of_sum(const Tensor& x, const Tensor& branch, const Tensor& keep) const;
+  // The sum and its norm (ops/residual_norm); without an activation.
+  ResidualNorm of_sum(const Residual& residual) const;
 
  private:
   std::string name_;

@@ -2,7 +2,6 @@
 
 #include "nn/trace.h"
 #include "ops/depthwise3x3/depthwise3x3.h"
-#include "ops/drop_path/drop_path.h"
 
 namespace sg::sgformer {
 
@@ -54,8 +53,9 @@ Block::Block(const nn::Scope& scope, const Config& config, const StageConfig& st
   mlp_.emplace(scope / "mlp", stage.dim, config.mlp_ratio * stage.dim);
 }
 
-Tensor Block::operator()(const Tensor& x, Tensor& significance, const BlockKeep& keep) const {
-  const Tensor n = norm1_(x);
+nn::Residual Block::operator()(const nn::Residual& x, Tensor& significance,
+                               const BlockKeep& keep) const {
+  const auto [sum, n] = norm1_.of_sum(x);
   Tensor branch;
   if (hybrid_) {
     auto r = (*hybrid_)(n);
@@ -64,8 +64,8 @@ Tensor Block::operator()(const Tensor& x, Tensor& significance, const BlockKeep&
   } else {
     branch = self_guided_ ? (*self_guided_)(n, significance) : (*full_)(n);
   }
-  const ResidualNorm r = norm2_.of_sum(x, branch, keep.attention);
-  return drop_path_add(r.sum, (*mlp_)(r.norm), keep.mlp);
+  const ResidualNorm r = norm2_.of_sum({sum, branch, keep.attention});
+  return {r.sum, (*mlp_)(r.norm), keep.mlp};
 }
 
 }  // namespace sg::sgformer

@@ -50,8 +50,9 @@ class Block {
  public:
   Block(const nn::Scope& scope, const Config& config, const StageConfig& stage, BlockKind kind);
   BlockKind kind() const { return kind_; }
-  // A hybrid block sets `significance`, a self-guided one uses it.
-  Tensor operator()(const Tensor& x, Tensor& significance, const BlockKeep& keep) const;
+  // A hybrid block sets `significance`, a self-guided one uses it. The MLP's branch is left for the
+  // next norm to add.
+  nn::Residual operator()(const nn::Residual& x, Tensor& significance, const BlockKeep& keep) const;
 
  private:
   BlockKind kind_;

@@ -7,6 +7,7 @@
 
 #include "core/safetensors.h"
 #include "ops/cross_entropy/cross_entropy.h"
+#include "ops/drop_path/drop_path.h"
 #include "sgformer/model.h"
 
 namespace sg::sgformer {
@@ -175,11 +176,13 @@ void build(const Case& c, Module& m) {
     auto a = make<Block>(root / "0", config, stage, BlockKind::hybrid);
     auto b = make<Block>(root / "1", config, stage, BlockKind::self_guided);
     m.forward = [a, b, &c](const Tensor& x, Tensor& significance) {
-      const Tensor y = (*a)(x, significance, {});
-      if (c.dtype != Dtype::bf16) return (*b)(y, significance, {});
+      nn::Residual y = (*a)({x}, significance, {});
       // Near-ties flip under rounding: in bf16 the ranking is given.
-      Tensor given = c.file.tensor("significance").to(Dtype::f32).to(c.device);
-      return (*b)(y, given, {});
+      Tensor ranked = c.dtype == Dtype::bf16
+                          ? c.file.tensor("significance").to(Dtype::f32).to(c.device)
+                          : significance;
+      y = (*b)(y, ranked, {});
+      return drop_path_add(y.x, y.branch, y.keep);
     };
   } else if (kind == "mlp") {
     auto f = make<Mlp>(root, c.number("dim"), c.number("hidden"));

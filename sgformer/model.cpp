@@ -55,21 +55,19 @@ Model::Model(Config config) : config_(std::move(config)) {
   head_ = nn::Linear(root, "head", config_.stages[3].dim, config_.classes);
 }
 
-Tensor Model::run_block(const Block& block, const Tensor& x, Tensor& significance,
-                        const BlockKeep& keep) const {
+nn::Residual Model::run_block(const Block& block, const nn::Residual& x, Tensor& significance,
+                              const BlockKeep& keep) const {
   if (!config_.recompute) return block(x, significance, keep);
   // The significance map is detached, so it is an input or output without gradient.
-  std::vector<Tensor> inputs{x};
-  if (block.kind() == BlockKind::self_guided) inputs.push_back(significance);
   const auto out = autograd::recompute(
-      [&block, keep](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-        Tensor map = in.size() > 1 ? in[1] : Tensor();
-        const Tensor y = block(in[0], map, keep);
-        return {y, map};
+      [&block, keep, before = x.keep](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+        Tensor map = in[2];
+        const nn::Residual y = block({in[0], in[1], before}, map, keep);
+        return {y.x, y.branch, map};
       },
-      inputs);
-  significance = out[1];
-  return out[0];
+      {x.x, x.branch, block.kind() == BlockKind::self_guided ? significance : Tensor()}, 2);
+  significance = out[2];
+  return {out[0], out[1], keep.mlp};
 }
 
 Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
@@ -96,13 +94,14 @@ Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
   for (size_t i = 0; i < stages_.size(); ++i) {
     const Stage& stage = stages_[i];
     if (stage.embed) x = (*stage.embed)(x);
+    nn::Residual map{x};
     for (size_t j = 0; j < stage.blocks.size(); ++j, ++index) {
       const Block& block = *stage.blocks[j];
-      x = run_block(block, x, significance, {keep(index, 0), keep(index, 1)});
+      map = run_block(block, map, significance, {keep(index, 0), keep(index, 1)});
       if (options.significance && block.kind() == BlockKind::hybrid)
         output.significance.push_back({int(i), int(j), significance});
     }
-    x = stage.norm(x);
+    x = stage.norm.of_sum(map).norm;
     if (options.features) output.features.push_back(x);
   }
   return x;

@@ -54,8 +54,8 @@ class Model {
     nn::LayerNorm norm;
   };
   Tensor run_stages(const Tensor& images, const ForwardOptions& options, Output& output) const;
-  Tensor run_block(const Block& block, const Tensor& x, Tensor& significance,
-                   const BlockKeep& keep) const;
+  nn::Residual run_block(const Block& block, const nn::Residual& x, Tensor& significance,
+                         const BlockKeep& keep) const;
 
   Config config_;
   nn::ParameterStore parameters_;
