@@ -41,8 +41,16 @@ struct Copy {
   size_t bytes;
 };
 
+// Where a fiber, or the host, stands. Not by swapcontext() alone: that asks the system to set the
+// signals at each switch, which took as long as all else.
+struct Context {
+  void* registers[5] = {};
+  ucontext_t* start = nullptr;  // of a fiber that has not run yet
+};
+
 struct Fiber {
-  ucontext_t context{};
+  Context context;
+  ucontext_t start{};
   void* stack = nullptr;
   FiberShadow shadow;  // what sanitizers know of it
   uint3 thread;
@@ -59,7 +67,7 @@ struct Block {
   int threads = 0, living = 0, current = 0;
   int64_t stalled = 0;  // switches since something last moved
   Barrier barrier;
-  ucontext_t host{};
+  Context host;
   FiberShadow host_shadow;
   const std::function<void()>* body = nullptr;
   const char* kernel = "";
@@ -70,10 +78,15 @@ struct Block {
 Block& g = *new Block;  // never destroyed: fibers may be asked for late
 int64_t g_fail_in = 0;
 
+[[noreturn, gnu::noinline]] void resume(Context& c) {
+  if (c.start) setcontext(std::exchange(c.start, nullptr));
+  __builtin_longjmp(c.registers, 1);
+}
+
 // Leaves the running fiber (or the host) for another.
-void switch_to(ucontext_t& from, FiberShadow& from_shadow, ucontext_t& to, FiberShadow& to_shadow) {
+void switch_to(Context& from, FiberShadow& from_shadow, Context& to, FiberShadow& to_shadow) {
   from_shadow.leave(to_shadow);
-  swapcontext(&from, &to);
+  if (!__builtin_setjmp(from.registers)) resume(to);
   from_shadow.enter();
 }
 
@@ -152,10 +165,11 @@ std::unique_ptr<Fiber> make_fiber() {
   auto f = std::make_unique<Fiber>();
   f->stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   check(f->stack != MAP_FAILED, "emulation: no memory for a stack");
-  getcontext(&f->context);
-  f->context.uc_stack = {.ss_sp = f->stack, .ss_flags = 0, .ss_size = kStack};
-  f->context.uc_link = nullptr;
-  makecontext(&f->context, fiber_main, 0);
+  getcontext(&f->start);
+  f->start.uc_stack = {.ss_sp = f->stack, .ss_flags = 0, .ss_size = kStack};
+  f->start.uc_link = nullptr;
+  makecontext(&f->start, fiber_main, 0);
+  f->context.start = &f->start;
   f->shadow.make(f->stack, kStack);
   return f;
 }
