@@ -27,8 +27,9 @@ template <class... P, class... A>
 void launch(Stream& stream, const Launch& l, void (*kernel)(P...), A... args) {
   static_assert((std::is_trivially_copyable_v<P> && ...), "kernels take plain values");
   if (l.grid.x == 0 || l.grid.y == 0 || l.grid.z == 0) return;
-  // More than 48 KiB of shared memory must be asked for.
-  if (l.shared > (48u << 10))
+  // More than 48 KiB of shared memory must be asked for; arrays of set size, which are not known
+  // here, count too.
+  if (l.shared > (32u << 10))
     check_launch(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)),
                  l.name, l.grid, l.block, l.shared);

@@ -29,6 +29,8 @@ void check_launch(cudaError_t status, const char* kernel, dim3 grid, dim3 block,
 namespace {
 
 constexpr int kLeastMajor = 8;  // compute capability 8.0: bf16 matrix units, asynchronous copies
+// Of a block, for the largest tiles: A100 has so much, H100 and later more, GeForce cards less.
+constexpr size_t kLeastShared = 163 << 10;
 
 cudaStream_t raw(const Stream& s) { return static_cast<cudaStream_t>(s.handle); }
 
@@ -91,6 +93,11 @@ class CudaBackend : public Backend {
            "device {}: {} has compute capability {}.{}, at least {}.0 (Ampere) is needed; use "
            "--device cpu",
            str(device), p.name, p.major, p.minor, kLeastMajor);
+    if (p.sharedMemPerBlockOptin < kLeastShared)
+      fail(ExitCode::usage,
+           "device {}: {} has {} KiB of shared memory a block, {} KiB are needed (A100, H100 and "
+           "later data-center cards have them); use --device cpu",
+           str(device), p.name, p.sharedMemPerBlockOptin >> 10, kLeastShared >> 10);
   }
 
   std::string describe(Device device) override {
