@@ -19,7 +19,8 @@ struct Sums {
 // A block adds 32 columns: warp r parts r, r + 32, ..., then the 32 warps' sums as a tree.
 template <int K>
 __global__ void __launch_bounds__(kWarp* kWarp)
-    sum_parts_kernel(const float* parts, int64_t count, int64_t n, Sums<K> sums) {
+    sum_parts_kernel(const float* parts, int64_t count, int64_t n,
+                     const __grid_constant__ Sums<K> sums) {
   __shared__ float scratch[kWarp][kWarp + 1];
   const GradPtr<float> to = sums.to[blockIdx.y];
   if (!to) return;

@@ -118,17 +118,18 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogeth
   T *const p_tile = dq_tile + kQueries * S, *const ds_tile = p_tile + kQueries * P;
   const int warp = threadIdx.x / kWarp, set = warp % Is::kSets, group = warp / Is::kSets;
   const int keys = u.key_end - u.key_begin, live = least(keys - group * 8 * N, 8 * N);
-  const Map<const T> q_map = queries_of(c, u, p.q), dout_map = outputs_of(c, u, p.dout);
-  const Map<T> dq_map = queries_of(c, u, p.dq);
 
   const auto load_queries = [&](int first) {
     const int at = first / kQueries % 2 * kQueries * S;
-    load_rows<D>(c, block_team(), q_map, u.queries, first, u.end, kQueries, q_tiles + at);
-    load_rows<D>(c, block_team(), dout_map, u.queries, first, u.end, kQueries, dout_tiles + at);
+    load_rows<D>(c, block_team(), queries_of(c, u, p.q), u.queries, first, u.end, kQueries,
+                 q_tiles + at);
+    load_rows<D>(c, block_team(), outputs_of(c, u, p.dout), u.queries, first, u.end, kQueries,
+                 dout_tiles + at);
   };
   const auto store_queries = [&](int first) {
     if (Whole && first >= u.begin)
-      store_rows<D>(c, block_team(), dq_tile, dq_map, u.queries, first, u.end, kQueries);
+      store_rows<D>(c, block_team(), dq_tile, queries_of(c, u, p.dq), u.queries, first, u.end,
+                    kQueries);
   };
   load_rows<D>(c, block_team(), keys_of(c, u, p.kv), u.keys, u.key_begin, u.key_end, Is::kKeys, k);
   load_rows<D>(c, block_team(), values_of(c, u, p.kv), u.keys, u.key_begin, u.key_end, Is::kKeys,

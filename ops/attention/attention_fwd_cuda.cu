@@ -129,8 +129,12 @@ struct Received {
   }
 };
 
+// Blocks of a multiprocessor, at least: as many as leave registers for all that a thread holds.
 template <class T, int D>
-__global__ void __launch_bounds__(kThreads) forward_kernel(Forward<T> p) {
+constexpr int kTogether = sizeof(T) == 4 || D > 32 ? 3 : 4;
+
+template <class T, int D>
+__global__ void __launch_bounds__(kThreads, kTogether<T, D>) forward_kernel(Forward<T> p) {
   constexpr int S = padded<T>(D);
   const Cut& c = p.cut;
   const Unit u = unit_of(c, blockIdx.x);
@@ -140,7 +144,6 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward<T> p) {
   T* const own = v + p.key_rows * S + warp * (2 * kRows * S + kScratch<T>);
   T* const scratch = own + 2 * kRows * S;
   const Queries<D, T> queries(c, queries_of(c, u, p.q), u, own);
-  const Map<T> out = outputs_of(c, u, p.out);
   const auto load_keys = [&](int begin, int rows) {
     load_rows<D>(c, block_team(), keys_of(c, u, p.kv), u.keys, begin, keys, rows, k);
     load_rows<D>(c, block_team(), values_of(c, u, p.kv), u.keys, begin, keys, rows, v);
@@ -181,7 +184,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward<T> p) {
     __syncwarp();
     put(state.out, inverse[0], inverse[1], q, S);
     __syncwarp();
-    store_rows<D>(c, warp_team(), q, out, u.queries, first, u.end, kRows);
+    store_rows<D>(c, warp_team(), q, outputs_of(c, u, p.out), u.queries, first, u.end, kRows);
     __syncwarp();
   }
   if (p.received && keys <= kTile) received.store(c, u, p.received, p.partial);
