@@ -80,12 +80,12 @@ class EmulatedBackend : public Backend {
     check(!g_recording || (known(to) && known(from)),
           "emulation: a copy of {} bytes from or to pageable memory is recorded", bytes);
     enqueue([=] {
-      if (bytes) std::memmove(to, from, bytes);
+      if (bytes && !dry()) std::memmove(to, from, bytes);
     });
   }
   void zero(Stream&, void* data, size_t bytes) override {
     enqueue([=] {
-      if (bytes) std::memset(data, 0, bytes);
+      if (bytes && !dry()) std::memset(data, 0, bytes);
     });
   }
   void synchronize(Stream&) override {
@@ -125,6 +125,7 @@ const bool hooked = [] {
   };
   test::fail_cuda_launch = fail_launch;
   test::limit_cuda_memory = limit_memory;
+  test::set_dry_cuda = set_dry;
   return true;
 }();
 

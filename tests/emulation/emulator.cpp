@@ -20,12 +20,14 @@ namespace {
 
 constexpr size_t kStack = 256 << 10, kExchange = 64;
 constexpr int kLanes = 32, kMostThreads = 1024;
-constexpr size_t kMostShared = 227 << 10;
+// A block of the least card has 163 KiB (core/cuda/runtime.cpp); 2 are left to arrays of set size.
+constexpr size_t kMostShared = 161 << 10;
 
 // A barrier is passed when all living threads that belong to it have arrived.
 struct Barrier {
   int members = 0, arrived = 0;
-  int passed = 0;  // members when it was last passed
+  int passed = 0;               // members when it was last passed
+  const void* place = nullptr;  // in the code, of those that have arrived
   uint64_t generation = 0;
 };
 
@@ -77,6 +79,7 @@ struct Block {
 };
 Block& g = *new Block;  // never destroyed: fibers may be asked for late
 int64_t g_fail_in = 0;
+bool g_dry = false;
 
 [[noreturn, gnu::noinline]] void resume(Context& c) {
   if (c.start) setcontext(std::exchange(c.start, nullptr));
@@ -118,16 +121,22 @@ void pass(Barrier& b) {
   g.stalled = 0;
 }
 
-void wait_at(Barrier& b) {
+std::string thread_name() {
+  return fmt::format("(block {} {} {}, thread {})", blockIdx.x, blockIdx.y, blockIdx.z, g.current);
+}
+
+void wait_at(Barrier& b, const void* place) {
   Fiber& f = *g.fibers[size_t(g.current)];
   const uint64_t generation = b.generation;
   happens_before_release(&b);
-  ++b.arrived;
+  if (++b.arrived == 1) b.place = place;
+  if (b.place != place)
+    fault(f, fmt::format("{}: threads meet from different places of the code {}", g.kernel,
+                         thread_name()));
   pass(b);
   while (b.generation == generation) {
     if (++g.stalled > 4 * int64_t{g.threads})
-      fault(f, fmt::format("{}: threads wait at different barriers (block {} {} {}, thread {})",
-                           g.kernel, blockIdx.x, blockIdx.y, blockIdx.z, g.current));
+      fault(f, fmt::format("{}: threads wait at different barriers {}", g.kernel, thread_name()));
     next(f);
   }
   happens_before_acquire(&b);
@@ -159,6 +168,11 @@ void fiber_main() {
     else
       to_host(f);
   }
+}
+
+void happen(const Copy& c) {
+  std::memset(c.to, 0, 16);
+  if (c.bytes) std::memcpy(c.to, c.from, c.bytes);
 }
 
 std::unique_ptr<Fiber> make_fiber() {
@@ -196,7 +210,7 @@ void run_block() {
   switch_to(g.host, g.host_shadow, first.context, first.shadow);
   happens_before_acquire(&g.living);
   if (g.failure.empty()) return;
-  g.fibers.clear();  // they stand where they failed
+  g.fibers.clear(), g.living = 0;  // they stand where they failed
   fail(ExitCode::failure, "{}", std::exchange(g.failure, {}));
 }
 
@@ -212,6 +226,7 @@ void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
         kernel, grid.x, grid.y, grid.z);
   check(shared <= kMostShared, "{}: {} bytes of shared memory, a card has {}", kernel, shared,
         kMostShared);
+  if (g_dry) return;
   g.kernel = kernel, g.body = &thread, g.threads = int(threads);
   blockDim = block, gridDim = grid;
   const int64_t blocks = int64_t{grid.x} * grid.y * grid.z;
@@ -226,18 +241,21 @@ void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
 }
 
 void fault_here(const char* what) {
-  fault(*g.fibers[size_t(g.current)], fmt::format("{}: {}", g.kernel, what));
+  check(g.living > 0, "{}", what);  // on the host
+  fault(*g.fibers[size_t(g.current)], fmt::format("{}: {} {}", g.kernel, what, thread_name()));
 }
 
 void set_order(Order order) { g.order = order; }
+void set_dry(bool dry) { g_dry = dry; }
+bool dry() { return g_dry; }
 void fail_launch(int64_t n) { g_fail_in = n; }
 void* dynamic_shared_memory() { return g.shared.get(); }
 
-void exchange(const void* data, size_t bytes) {
+void exchange(const void* data, size_t bytes, const void* place) {
   Fiber& f = *g.fibers[size_t(g.current)];
   Warp& w = *g.warps[size_t(f.warp)];
   std::memcpy(w.slots[++f.exchanges % 2][f.lane], data, std::min(bytes, kExchange));
-  wait_at(w.barrier);
+  wait_at(w.barrier, place);
   if (w.barrier.passed < kLanes) fault_here("a warp function of lanes some of which have returned");
 }
 
@@ -250,7 +268,11 @@ void defer_copy(void* to, const void* from, size_t bytes) {
   Fiber& f = *g.fibers[size_t(g.current)];
   if (uintptr_t(to) % 16 || uintptr_t(from) % 16)
     fault(f, fmt::format("{}: an asynchronous copy of unaligned addresses", g.kernel));
-  f.copies.back().push_back({to, from, bytes});
+  const Copy copy{to, from, bytes};
+  if (g.order == Order::descending)
+    happen(copy);
+  else
+    f.copies.back().push_back(copy);
 }
 
 void commit_copies() { g.fibers[size_t(g.current)]->copies.emplace_back(); }
@@ -258,16 +280,16 @@ void commit_copies() { g.fibers[size_t(g.current)]->copies.emplace_back(); }
 void wait_copies(size_t pending) {
   auto& groups = g.fibers[size_t(g.current)]->copies;
   for (; groups.size() > pending + 1; groups.pop_front())
-    for (const Copy& c : groups.front()) {
-      std::memset(c.to, 0, 16);
-      if (c.bytes) std::memcpy(c.to, c.from, c.bytes);
-    }
+    for (const Copy& c : groups.front()) happen(c);
 }
 
 }  // namespace sg::emulation
 
-void __syncthreads() { sg::emulation::wait_at(sg::emulation::g.barrier); }
+void __syncthreads() {
+  sg::emulation::wait_at(sg::emulation::g.barrier, __builtin_return_address(0));
+}
 void __syncwarp() {
   auto& g = sg::emulation::g;
-  sg::emulation::wait_at(g.warps[size_t(g.fibers[size_t(g.current)]->warp)]->barrier);
+  sg::emulation::wait_at(g.warps[size_t(g.fibers[size_t(g.current)]->warp)]->barrier,
+                         __builtin_return_address(0));
 }

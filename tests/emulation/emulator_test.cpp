@@ -28,6 +28,27 @@ void racy_kernel(float* y) {
   y[threadIdx.x] = shared[63 - threadIdx.x];  // without a barrier
 }
 
+// Every thread puts a number where another reads, with a copy that it does not wait for.
+void early_copy_kernel(const float* x, float* y) {
+  __shared__ cuda::Vec<float, 4> shared[64];
+  const int i = int(threadIdx.x);
+  shared[i][0] = -1;
+  __syncthreads();
+  cuda::copy_async_16(&shared[i], x + 4 * i);
+  cuda::commit_copies();
+  y[i] = shared[63 - i][0];
+  cuda::wait_copies<0>();
+}
+
+void parted_kernel(float* y) {
+  if (threadIdx.x % 2 == 0)
+    y[threadIdx.x] = cuda::shuffle(1.0f, 0);
+  else
+    y[threadIdx.x] = float(cuda::ballot(true));
+}
+
+void unaligned_kernel(const float* x, float* y) { cuda::store<4>(y, cuda::load<4>(x)); }
+
 void divergent_kernel(float*) {
   if (threadIdx.x < 32) __syncthreads();
 }
@@ -74,6 +95,50 @@ TEST_CASE("emulation: a missing barrier shows as other bits in the other order")
   cuda::launch(s, {"racy", 1, 64}, racy_kernel, b.data<float>());
   emulation::set_order(emulation::Order::ascending);
   CHECK(to_vector<float>(a) != to_vector<float>(b));
+}
+
+TEST_CASE("emulation: memory that is copied to while others read it shows in the same way") {
+  const Tensor x = from_vector(iota(256), {256}), a = zeros({64}), b = zeros({64});
+  Stream& s = current_stream(kCuda);
+  cuda::launch(s, {"early_copy", 1, 64}, early_copy_kernel, x.data<float>(), a.data<float>());
+  emulation::set_order(emulation::Order::descending);
+  cuda::launch(s, {"early_copy", 1, 64}, early_copy_kernel, x.data<float>(), b.data<float>());
+  emulation::set_order(emulation::Order::ascending);
+  CHECK(to_vector<float>(a) != to_vector<float>(b));
+}
+
+TEST_CASE("emulation: lanes that meet from different places of the code are an error") {
+  const Tensor y = zeros({32});
+  CHECK_THROWS_WITH_AS(
+      cuda::launch(current_stream(kCuda), {"parted", 1, 32}, parted_kernel, y.data<float>()),
+      doctest::Contains("parted: threads meet from different places"), Error);
+}
+
+#ifdef SG_CHECKS_ALIGNMENT
+TEST_CASE("emulation: an access to an address that is no multiple of its size is an error") {
+  const Tensor x = zeros({8}), y = zeros({8});
+  Stream& s = current_stream(kCuda);
+  const auto run = [&](int from, int to) {
+    cuda::launch(s, {"unaligned", 1, 32}, unaligned_kernel, x.data<float>() + from,
+                 y.data<float>() + to);
+  };
+  CHECK_NOTHROW(run(4, 4));
+  CHECK_THROWS_WITH_AS(run(1, 0), doctest::Contains("no multiple of 16"), Error);
+  CHECK_THROWS_WITH_AS(run(0, 2), doctest::Contains("no multiple of 16"), Error);
+}
+#endif
+
+TEST_CASE("emulation: dry launches are checked, and touch nothing") {
+  const Tensor y = zeros({64});
+  Stream& s = current_stream(kCuda);
+  emulation::set_dry(true);
+  cuda::launch(s, {"racy", 1, 64}, racy_kernel, y.data<float>());
+  CHECK_THROWS_AS(cuda::launch(s, {"tall", dim3(1, 70000), 64}, racy_kernel, y.data<float>()),
+                  Error);
+  CHECK_THROWS_WITH_AS(cuda::launch(s, {"wide", 1, 64, 200 << 10}, racy_kernel, y.data<float>()),
+                       doctest::Contains("bytes of shared memory"), Error);
+  emulation::set_dry(false);
+  CHECK(to_vector<float>(y) == std::vector<float>(64));
 }
 
 TEST_CASE("emulation: barriers that not all threads reach, and impossible sizes, are errors") {

@@ -9,6 +9,7 @@ namespace sg::test {
 inline void (*set_descending_threads)(bool) = nullptr;
 inline void (*fail_cuda_launch)(int64_t n) = nullptr;      // the n-th kernel from now on fails
 inline void (*limit_cuda_memory)(size_t bytes) = nullptr;  // of the device
+inline void (*set_dry_cuda)(bool) = nullptr;               // launches are checked and not run
 
 // Lets the threads of emulated blocks take turns in the opposite order.
 struct OtherThreadOrder {

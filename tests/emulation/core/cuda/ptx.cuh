@@ -21,19 +21,20 @@ inline uint32_t pack_bf16(float low, float high) {
 inline float low_bf16(uint32_t v) { return std::bit_cast<float>(v << 16); }
 inline float high_bf16(uint32_t v) { return std::bit_cast<float>(v & 0xffff0000u); }
 
+// Warp functions are not inlined: where they return to says where in the code a lane is.
 template <class T>
-T shuffle(T v, int lane) {
+[[gnu::noinline]] T shuffle(T v, int lane) {
   static_assert(std::is_trivially_copyable_v<T>);
-  emulation::exchange(&v, sizeof v);
+  emulation::exchange(&v, sizeof v, __builtin_return_address(0));
   std::memcpy(&v, emulation::of_lane(lane & 31), sizeof v);
   return v;
 }
 template <class T>
-T shuffle_xor(T v, int mask) {
+[[gnu::always_inline]] inline T shuffle_xor(T v, int mask) {
   return shuffle(v, int(threadIdx.x & 31) ^ mask);
 }
-inline uint32_t ballot(bool v) {
-  emulation::exchange(&v, sizeof v);
+[[gnu::noinline]] inline uint32_t ballot(bool v) {
+  emulation::exchange(&v, sizeof v, __builtin_return_address(0));
   uint32_t bits = 0;
   for (int lane = 0; lane < 32; ++lane)
     bits |= uint32_t(*static_cast<const bool*>(emulation::of_lane(lane))) << lane;
@@ -49,12 +50,13 @@ inline void sincos_pi(float x, float& sine, float& cosine) {
   sine = float(std::sin(angle)), cosine = float(std::cos(angle));
 }
 
-inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+[[gnu::noinline]] inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4],
+                                          const uint32_t (&b)[2]) {
   struct Fragment {
     uint32_t a[4], b[2];
   } own;
   std::memcpy(own.a, a, sizeof own.a), std::memcpy(own.b, b, sizeof own.b);
-  emulation::exchange(&own, sizeof own);
+  emulation::exchange(&own, sizeof own, __builtin_return_address(0));
   const auto of = [](int lane) { return static_cast<const Fragment*>(emulation::of_lane(lane)); };
   const auto element = [](uint32_t pair, int k) {
     return k % 2 ? high_bf16(pair) : low_bf16(pair);
@@ -71,9 +73,9 @@ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
 }
 
 template <bool transposed>
-void load_matrices(uint32_t (&r)[4], const void* row) {
+[[gnu::noinline]] void load_matrices(uint32_t (&r)[4], const void* row) {
   if (uintptr_t(row) % 16) emulation::fault_here("load_matrices of a row that is not aligned");
-  emulation::exchange(&row, sizeof row);
+  emulation::exchange(&row, sizeof row, __builtin_return_address(0));
   const auto at = [](int matrix, int i, int j) {
     const void* p = nullptr;
     std::memcpy(&p, emulation::of_lane(8 * matrix + i), sizeof p);

@@ -1,0 +1,63 @@
+// The published models at sizes of real use, on the emulated card, dry: every launch of a training
+// step is checked against what a card takes, and none is run.
+#include <doctest/doctest.h>
+
+#include "core/backend.h"
+#include "nn/optim/optimizer.h"
+#include "ops/cross_entropy/cross_entropy.h"
+#include "ops/normalize/normalize.h"
+#include "sgformer/model.h"
+#include "tests/support/faults.h"
+
+using namespace sg;
+using namespace sg::sgformer;
+
+namespace {
+
+const Device kCuda{DeviceType::cuda, 0};
+
+struct Dry {
+  Dry() { test::set_dry_cuda(true); }
+  ~Dry() {
+    Allocator::of(kCuda).release_cached();  // memory that nobody has touched
+    test::set_dry_cuda(false);
+  }
+};
+
+void train(Model& model, nn::Optimizer& optimizer, int64_t batch, int64_t side) {
+  const Tensor pixels = empty({batch, side, side, 3}, Dtype::u8, kCuda);
+  const Tensor labels = empty({batch}, Dtype::i32, kCuda);
+  const Dtype dtype = model.parameters().dtype();
+  const Tensor drop_paths = draw_drop_paths(model.config(), batch, 0, 0, 0, dtype).to(kCuda);
+  optimizer.prepare(1e-3);
+  const Tensor images = normalize(pixels, {}, dtype);
+  const Tensor logits = model.forward(images, {.drop_paths = drop_paths}).logits;
+  const Tensor targets = smooth_one_hot(labels, model.config().classes, 0.1, Dtype::f32);
+  model.parameters().clear_grads();
+  const Tensor loss = soft_cross_entropy(logits, targets).loss;
+  autograd::backward(loss);
+  optimizer.update(loss);
+}
+
+}  // namespace
+
+TEST_CASE("sgformer on cuda: a card takes every launch of a step at sizes of real use") {
+  if (!available(kCuda) || !test::set_dry_cuda) return;
+  const Dry dry;
+  for (const char* name : {"sgformer_s", "sgformer_b"})
+    for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+      Model model(find_config(name));
+      model.parameters().allocate(dtype, kCuda);
+      nn::Optimizer optimizer(model.parameters(), {.ema_decay = 0.9999, .clip_grad = 1});
+      for (const auto& [batch, side] : {std::pair{256, 224}, {1024, 224}, {64, 480}, {8, 1024}}) {
+        CAPTURE(name);
+        CAPTURE(name_of(dtype));
+        CAPTURE(batch);
+        CAPTURE(side);
+        CHECK_NOTHROW(train(model, optimizer, batch, side));
+        const autograd::NoGrad no_grad;
+        const Tensor images = empty({batch, side, side, 3}, dtype, kCuda);
+        CHECK_NOTHROW(model.forward(images, {.features = true, .significance = true}));
+      }
+    }
+}
