@@ -5,7 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/build.sh --test
-export OMP_NUM_THREADS=1 # one thread emulates; those of the CPU's kernels are not watched
+# One thread emulates. Those of the CPU's kernels are not watched, and ThreadSanitizer does not know
+# what orders them: no test may start one.
+export OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=1
 for sanitizer in address thread; do
   echo "== $sanitizer"
   "build/bin/test_kernels_$sanitizer" "$@"
