@@ -7,8 +7,8 @@
 // times), by each third again, and the output is written once. Two blocks share a multiprocessor of
 // 228 KiB: one loads while the other multiplies.
 #pragma once
-#include "core/cuda/kernel.cuh"
 #include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/tiles.cuh"
 
 namespace sg::conv2d_cuda {
 
@@ -34,15 +34,6 @@ struct TapSum {
   int extra_rows, extra_columns;  // from the least to the largest
   Phase phase[4];
 };
-
-// Rows of `Parts` times 16 bytes in shared memory, an even number: where part `part` of a row lies,
-// in elements. Parts are exchanged within a row so that the same part of eight rows that follow
-// each other meets all banks.
-template <int Parts>
-__device__ __forceinline__ int in_shared(int row, int part) {
-  constexpr int kBlock = (Parts & -Parts) < 8 ? (Parts & -Parts) : 8;
-  return (row * Parts + (part ^ (row / (8 / kBlock) % kBlock))) * 8;
-}
 
 // Where a tile lies, and the halo of its input: `halo_width` pixels a row, those of each remainder
 // by S side by side, so that the pixels of a tap follow each other.
@@ -138,21 +129,12 @@ struct TapOut {
   bool accumulate;
 };
 
-__device__ __forceinline__ void add_from(cuda::Vec<float, 4>& v, const bf16* p) {
-  const auto more = cuda::load_float<4>(p);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) v[i] += more[i];
-}
-
-// Writes N channels, from `first` on, of a row of 16 positions. Lane 4 g + t holds columns 2t and
-// 2t + 1 of groups of eight channels, for positions g and g + 8; neighbours exchange halves, so
-// that four lanes write the 32 bytes of two groups.
+// Writes N channels, from `first` on, of a row of 16 positions.
 template <int C, int N>
 __device__ __forceinline__ void write_row(const float (&sum)[N / 8][4], const TapSum& p,
                                           const Phase& phase, int64_t image, int row, int column,
                                           int first, const TapOut& out) {
-  const int lane = int(threadIdx.x) % cuda::kWarp, g = lane / 4, t = lane % 4;
-  const bool odd = t % 2;
+  const int g = int(threadIdx.x) % cuda::kWarp / 4;
   const int y = row * p.out_stride + phase.row;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -161,15 +143,9 @@ __device__ __forceinline__ void write_row(const float (&sum)[N / 8][4], const Ta
     bf16* const to = out.data + ((image * p.out_height + y) * p.out_width + x) * C;
 #pragma unroll
     for (int j = 0; j < N / 8; j += 2) {
-      cuda::Vec<float, 4> v;
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float even_group = sum[j][2 * half + i], odd_group = sum[j + 1][2 * half + i];
-        const float theirs = cuda::shuffle_xor(odd ? even_group : odd_group, 1);
-        v[i] = odd ? theirs : even_group, v[2 + i] = odd ? odd_group : theirs;
-      }
+      cuda::Vec<float, 4> v = four_columns(sum[j], sum[j + 1], half);
       if (!inside) continue;
-      const int channel = first + 8 * (j + int(odd)) + t / 2 * 4;
+      const int channel = first + 8 * j + first_of_four();
       if (out.bias) add_from(v, out.bias + channel);
       if (out.accumulate) add_from(v, to + channel);
       cuda::store_float<4>(to + channel, v);
