@@ -22,10 +22,10 @@ using Conv2dBwd = void(Stream&, In dy, In x, In w, const Conv2dGeometry&, Grad d
                        Grad db);
 constinit inline Slot<Conv2dFwd> conv2d_fwd{"conv2d.fwd"};
 constinit inline Slot<Conv2dBwd> conv2d_bwd{"conv2d.bwd"};
-// On cuda windows are copied to a matrix of at most so many bytes, or one image, at a time.
+// On cuda, where windows are copied to a matrix: of at most so many bytes, or one image, at a time.
 constinit inline int64_t conv2d_matrix_bytes = int64_t{128} << 20;
-// And 3x3 convolutions of equal channels start two blocks for each of so many multiprocessors (132:
-// those of an H200), which take tile after tile.
+// And where they are not, at most two blocks start for each of so many multiprocessors (132: those
+// of an H200), which take tile after tile.
 constinit inline int conv2d_multiprocessors = 132;
 }  // namespace kernels
 

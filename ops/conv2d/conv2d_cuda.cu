@@ -1,12 +1,12 @@
-// The 3x3 convolutions of the stem between maps of equal channels, in bf16, have kernels of their
-// own (taps.cuh). For all else windows are copied to the rows of a matrix, some images at a time,
-// and are a matrix product: merges, whose windows do not overlap, so read and write the map once
-// more than the product does, and the stem's first convolution, of three channels, its output's
-// bytes less than twice.
+// Three ways. In bf16, the 3x3 convolutions of the stem between maps of equal channels (taps.cuh)
+// and the merges (merges.h) have kernels that read and write maps where they lie. For all else, the
+// stem's first convolution and float32, windows are copied to the rows of a matrix, some images at
+// a time, and are a matrix product.
 // cuDNN is not used: whether it wins could not be measured without a card.
 #include "core/cuda/column_sums.cuh"
 #include "core/cuda/gemm.h"
 #include "ops/conv2d/conv3x3.cuh"
+#include "ops/conv2d/merges.h"
 #include "ops/conv2d/patches.cuh"
 
 namespace sg {
@@ -85,6 +85,8 @@ void forward_any(Stream& stream, In x, In w, In b, const Conv2dGeometry& geometr
   if (y.numel() == 0) return;
   if (conv2d_cuda::on_taps(x, w, geometry))
     return conv2d_cuda::taps_forward(stream, x, w, b, geometry, y);
+  if (conv2d_cuda::is_merge(x, w, geometry, y))
+    return conv2d_cuda::merge_forward(stream, x, w, b, geometry, y);
   dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
     forward<T>(stream, conv2d_cuda::windows_of<T>(x, w, y, geometry), x, w, b, y);
   });
@@ -98,16 +100,17 @@ void backward_any(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geome
     return;
   }
   dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
-    const Windows v = conv2d_cuda::windows_of<T>(x, w, dy, geometry);
-    const bool taps = conv2d_cuda::on_taps(x, w, geometry);
-    if (dx && taps)
-      conv2d_cuda::taps_backward_input(stream, dy, w, geometry, dx);
-    else if (dx)
-      backward_input<T>(stream, v, dy, w, dx);
-    if (dw && taps)
-      conv2d_cuda::taps_backward_weights(stream, dy, x, geometry, dw);
-    else if (dw)
-      backward_weights<T>(stream, v, dy, x, dw);
+    if (conv2d_cuda::on_taps(x, w, geometry)) {
+      if (dx) conv2d_cuda::taps_backward_input(stream, dy, w, geometry, dx);
+      if (dw) conv2d_cuda::taps_backward_weights(stream, dy, x, geometry, dw);
+    } else if (conv2d_cuda::is_merge(x, w, geometry, dy)) {
+      if (dx) conv2d_cuda::merge_backward_input(stream, dy, w, geometry, dx);
+      if (dw) conv2d_cuda::merge_backward_weights(stream, dy, x, geometry, dw);
+    } else {
+      const Windows v = conv2d_cuda::windows_of<T>(x, w, dy, geometry);
+      if (dx) backward_input<T>(stream, v, dy, w, dx);
+      if (dw) backward_weights<T>(stream, v, dy, x, dw);
+    }
     if (db)
       cuda::column_sums(stream, dy.data<T>(), dy.numel() / dy.dim(3), dy.dim(3),
                         cuda::GradPtr<float>{db.tensor.data<float>(), db.accumulate});

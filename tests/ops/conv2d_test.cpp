@@ -62,14 +62,23 @@ TEST_CASE("conv2d: value and gradients against the naive form") {
     for (const bool bias : {false, true}) run(conv_case(s, bias));
 }
 
-TEST_CASE("conv2d: 3x3 between maps of equal channels, which has kernels of its own on cuda") {
+TEST_CASE("conv2d: what has kernels of its own on cuda") {
   const int before = kernels::conv2d_multiprocessors;
   for (const auto& [multiprocessors, s] : {
-           std::pair{1,
-                     Sizes{1, 9, 18, 64, 64, 3, 3, {1, 1, 1, 1, 1}}},  // tiles of 8 x 16, or less
-           {132, Sizes{2, 9, 8, 64, 64, 3, 3, {2, 1, 1, 1, 1}}},       // of 4 x 16
+           // 3x3 between maps of equal channels: tiles of 8 x 16 windows, or less; of 4 x 16.
+           std::pair{1, Sizes{1, 9, 18, 64, 64, 3, 3, {1, 1, 1, 1, 1}}},
+           {132, Sizes{2, 9, 8, 64, 64, 3, 3, {2, 1, 1, 1, 1}}},
            {1, Sizes{1, 5, 5, 96, 96, 3, 3, {1, 0, 2, 1, 0}}},
            {132, Sizes{1, 5, 6, 96, 96, 3, 3, {2, 2, 0, 1, 2}}},
+           // Merges: sums of eight parts; tiles of each width; 130 windows, which are two tiles.
+           {132, Sizes{1, 14, 19, 8, 24, 8, 8, {8, 0, 0, 2, 5}}},
+           {132, Sizes{2, 8, 11, 8, 96, 4, 4, {4, 0, 0, 0, 1}}},
+           {132, Sizes{1, 3, 4, 96, 96, 2, 2, {2, 0, 0, 1, 0}}},
+           {132, Sizes{1, 5, 6, 40, 128, 2, 2, {2, 0, 0, 1, 0}}},
+           {132, Sizes{1, 26, 19, 8, 16, 2, 2, {2, 0, 0, 0, 1}}},
+           {1, Sizes{1, 26, 19, 8, 72, 2, 2, {2, 0, 0, 0, 1}}},
+           // Not one: the last row is in no window.
+           {132, Sizes{1, 5, 5, 8, 8, 2, 2, {2, 0, 0, 0, 0}}},
        }) {
     kernels::conv2d_multiprocessors = multiprocessors;  // one: a block takes several tiles
     OpCase test = conv_case(s, multiprocessors > 1);
