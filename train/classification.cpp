@@ -30,7 +30,9 @@ Evaluator::Evaluator(const sgformer::Model& model, std::shared_ptr<const data::D
     : model_(model),
       stats_(settings.stats),
       feed_(std::move(dataset), loader_config(settings), model.parameters().device()),
-      forward_(model.parameters().device()) {}
+      forward_(model.parameters().device()),
+      logits_(empty({settings.batch_size, model.config().classes}, Dtype::f32,
+                    model.parameters().device())) {}
 
 std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
   const autograd::NoGrad no_grad;
@@ -42,24 +44,20 @@ std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
   };
   feed_.start_epoch(0);
   for (int64_t done = 0; feed_.next();) {
-    const Shape shape{feed_.labels().dim(0), classes};
-    if (!logits_ || !(logits_.shape() == shape))
-      logits_ = empty(shape, Dtype::f32, parameters.device());
+    const int64_t n = feed_.labels().dim(0);
+    const Tensor on_device = logits_.slice(0, n);
     // A record is of one shape, and of the weights or the averaged ones.
-    forward_.run(
-        {uint64_t(shape[0]), uint64_t(uintptr_t(parameters.values().raw())),
-         uint64_t(uintptr_t(logits_.raw()))},
-        [&] {
-          logits_.copy_(
-              model_.forward(normalize(feed_.images(), stats_, parameters.dtype())).logits);
-        });
+    forward_.run({uint64_t(n), uint64_t(uintptr_t(parameters.values().raw()))}, [&] {
+      on_device.copy_(model_.forward(normalize(feed_.images(), stats_, parameters.dtype())).logits);
+    });
     feed_.prefetch();
-    const Tensor logits = logits_.to(Device{});
-    const auto n = double(shape[0]);
+    const Tensor logits = on_device.to(Device{});
     loss.add(
-        soft_cross_entropy(logits, smooth_one_hot(feed_.host_labels(), classes, 0)).loss.item(), n);
+        soft_cross_entropy(logits, smooth_one_hot(feed_.host_labels(), classes, 0)).loss.item(),
+        double(n));
     for (auto [mean, k] : {std::pair(&top1, 1), std::pair(&top5, 5)})
-      mean->sum += 100 * double(top_k_hits(logits, feed_.host_labels(), k)), mean->weight += n;
+      mean->sum += 100 * double(top_k_hits(logits, feed_.host_labels(), k)),
+          mean->weight += double(n);
     if (!progress(++done, feed_.loader().batches(), scores())) return {};
   }
   return scores();

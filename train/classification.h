@@ -31,7 +31,7 @@ class Evaluator {
   ChannelStats stats_;
   Feed feed_;
   Graph forward_;
-  Tensor logits_;
+  Tensor logits_;  // of a whole batch
 };
 
 // "Acc@1 83.200 Acc@5 96.500 loss 0.812"

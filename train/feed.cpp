@@ -8,11 +8,6 @@ data::LoaderConfig pinned(data::LoaderConfig config, Device device) {
   return config;
 }
 
-// Makes `t` a tensor of this shape, keeping it where it is one.
-void fit(Tensor& t, const Tensor& like, Device device) {
-  if (!t || !(t.shape() == like.shape())) t = empty(like.shape(), like.dtype(), device);
-}
-
 }  // namespace
 
 Feed::Feed(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig config, Device device)
@@ -20,6 +15,16 @@ Feed::Feed(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig conf
   for (Upload& u : uploads_) {
     u.arrived = backend(device.type).event(device);
     u.used = backend(device.type).event(device);
+  }
+  if (on_host()) return;
+  const int64_t b = loader_.config().batch_size, side = loader_.config().transform.img_size;
+  const auto make = [&](Room& room) {
+    room = {empty({b, side, side, 3}, Dtype::u8, device), empty({b}, Dtype::i32, device)};
+  };
+  make(room_);
+  for (Upload& u : uploads_) {
+    make(u.room);
+    u.used->record(current_stream(device));  // by whatever had this memory before
   }
 }
 
@@ -40,12 +45,11 @@ bool Feed::fetch() {
   waited_ += u.batch.waited;
   u.pending = true;
   if (on_host()) return true;
-  fit(u.images, u.batch.images, device_), fit(u.labels, u.batch.labels, device_);
   Backend& b = backend(device_.type);
   Stream& copies = b.copy_stream(device_);
   u.used->wait_in(copies);
-  b.copy(copies, u.images.raw(), u.batch.images.raw(), u.batch.images.bytes());
-  b.copy(copies, u.labels.raw(), u.batch.labels.raw(), u.batch.labels.bytes());
+  b.copy(copies, u.room.images.raw(), u.batch.images.raw(), u.batch.images.bytes());
+  b.copy(copies, u.room.labels.raw(), u.batch.labels.raw(), u.batch.labels.bytes());
   u.arrived->record(copies);
   return true;
 }
@@ -64,8 +68,9 @@ bool Feed::next() {
   next_ = 1 - next_;
   Stream& stream = current_stream(device_);
   u.arrived->wait_in(stream);
-  fit(images_, u.images, device_), fit(labels_, u.labels, device_);
-  images_.copy_(u.images), labels_.copy_(u.labels);
+  const int64_t n = u.batch.images.dim(0);
+  images_ = room_.images.slice(0, n), labels_ = room_.labels.slice(0, n);
+  images_.copy_(u.room.images.slice(0, n)), labels_.copy_(u.room.labels.slice(0, n));
   u.used->record(stream);
   return true;
 }

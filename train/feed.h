@@ -1,8 +1,8 @@
 // Batches of a loader, on the device that computes.
 //
 // On a card, the copy of the next batch runs on a queue of its own beside the step that computes;
-// images() and labels() are always the same tensors while the shape is, so that a recorded step
-// (core/graph.h) finds each batch in the same place.
+// images() and labels() are always the first rows of the same memory, however short a batch is, so
+// that a recorded step (core/graph.h) finds each batch in the same place.
 #pragma once
 #include <array>
 
@@ -30,10 +30,13 @@ class Feed {
   double waited() const { return waited_; }  // seconds that the batch kept this thread waiting
 
  private:
+  struct Room {
+    Tensor images, labels;  // of a whole batch, on the device
+  };
   // A batch on its way.
   struct Upload {
     data::Batch batch;  // holds the host's memory until it has been copied
-    Tensor images, labels;
+    Room room;
     std::unique_ptr<Event> arrived, used;
     bool pending = false;
   };
@@ -45,7 +48,8 @@ class Feed {
   std::array<Upload, 2> uploads_;
   size_t next_ = 0, taken_ = 0;  // the upload to take on, and that taken last
   bool ended_ = false;
-  Tensor images_, labels_;
+  Room room_;
+  Tensor images_, labels_;  // views of it
   double waited_ = 0;
 };
 

@@ -46,8 +46,8 @@ struct Run {
   std::unique_ptr<train::Classification> task{};
   std::unique_ptr<train::Trainer> trainer{};
 
-  Run(train::Options o, int64_t images) : options(std::move(o)) {
-    model.parameters().allocate();
+  Run(train::Options o, int64_t images, Device device = {}) : options(std::move(o)) {
+    model.parameters().allocate(Dtype::f32, device);
     model.parameters().initialize(1);
     const auto bars = std::make_shared<Bars>(images);
     task = std::make_unique<train::Classification>(model, bars, bars, options);
@@ -141,4 +141,18 @@ TEST_CASE("classification: every picture is judged once, whatever the batch") {
     CHECK(std::fmod((*scores)["top1"], 100.0 / 16) == 0);
   }
   for (double loss : losses) CHECK(loss == doctest::Approx(losses[0]).epsilon(1e-5));
+}
+
+// Two whole batches and a short one: each epoch begins with the other of the two uploads.
+TEST_CASE("classification: on cuda, every judgement has the scores of the first") {
+  const Device cuda{DeviceType::cuda, 0};
+  if (!available(cuda)) return;
+  train::Options o = options_of(3);
+  o.num_classes = 300;  // logits of a size of their own
+  Run run(o, 7, cuda);
+  const auto scores = [&] {
+    return run.task->evaluate([](auto, auto, const auto&) { return true; })->values;
+  };
+  const auto first = scores();
+  for (int i = 0; i < 3; ++i) CHECK(scores() == first);
 }
