@@ -72,8 +72,9 @@ Allocator::Block Allocator::allocate(size_t bytes) {
     free_.erase(it);
   } else {
     block = {ask(want), want};
-    if (!block.data) {  // free what is cached and try once more
+    if (!block.data && !kept_) {  // free what is cached, here and by the device, and try once more
       release_cached_locked();
+      if (Allocator& common = shared(device_, kind_); &common != this) common.release_cached();
       block.data = ask(want);
     }
     if (!block.data) out_of_memory(want);
@@ -86,11 +87,13 @@ Allocator::Block Allocator::allocate(size_t bytes) {
 }
 
 void Allocator::out_of_memory(size_t asked) const {
-  const size_t free = backend(device_.type).free_memory(device_);
+  const bool pinned = kind_ == Kind::pinned;
+  const size_t free = backend(pinned ? DeviceType::cpu : device_.type).free_memory(device_);
   OutOfMemory e(ExitCode::failure,
-                fmt::format("{}: out of memory: {} bytes asked, {} bytes free, {} bytes in use by "
-                            "tensors; use a smaller batch",
-                            str(device_), asked, free, stats_.in_use));
+                fmt::format("{}{}: out of memory: {} bytes asked, {} bytes free, {} bytes in use "
+                            "by tensors; use a smaller batch",
+                            str(device_), pinned ? " (pinned memory of the host)" : "", asked, free,
+                            stats_.in_use));
   e.asked = asked, e.free = free, e.in_use = stats_.in_use;
   throw e;
 }
@@ -104,6 +107,11 @@ void Allocator::release(Block block) {
 void Allocator::release_cached() {
   const std::lock_guard lock(mutex_);
   release_cached_locked();
+}
+
+void Allocator::keep() {
+  const std::lock_guard lock(mutex_);
+  kept_ = true;
 }
 
 void Allocator::release_cached_locked() {

@@ -43,6 +43,9 @@ class Allocator {
   Block allocate(size_t bytes);
   void release(Block block);
   void release_cached();  // gives every free block back to the system
+  // From now on no block goes back to the system before the end, not even where memory runs out:
+  // work that is being recorded may refer to those that are free again.
+  void keep();
   AllocatorStats stats() const;
   void reset_peak();
 
@@ -60,6 +63,7 @@ class Allocator {
 
   Device device_;
   Kind kind_;
+  bool kept_ = false;
   mutable std::mutex mutex_;
   std::multimap<size_t, void*> free_;  // capacity -> data
   AllocatorStats stats_;

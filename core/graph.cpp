@@ -2,7 +2,12 @@
 
 namespace sg {
 
-Graph::~Graph() { forget(); }
+Graph::~Graph() {
+  try {
+    forget();
+  } catch (const Error&) {  // of a device that failed: reported where it was met
+  }
+}
 
 void Graph::forget() {
   if (records_.empty()) return;
@@ -25,6 +30,7 @@ void Graph::run(const std::vector<uint64_t>& key, const std::function<void()>& w
   }
   if (!record->captured) {
     const AllocatorScope scope(device_, record->memory);
+    record->memory.keep();
     record->captured = b.capture(stream, work);
   }
   record->captured->launch(stream);

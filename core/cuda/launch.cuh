@@ -16,13 +16,9 @@ __device__ __forceinline__ T* dynamic_shared() {
   return reinterpret_cast<T*>(sg_dynamic_shared);
 }
 
-struct Launch {
-  const char* name;  // of the kernel, for messages: "layer_norm.fwd"
-  dim3 grid, block;
-  size_t shared = 0;  // bytes of dynamic shared memory
-};
+inline constexpr int kBuiltFor[] = {__CUDA_ARCH_LIST__};
 
-// Throws ExitCode::failure naming the kernel and its sizes.
+// Throws what check_launch() does, naming the kernel and its sizes. An empty grid is no work.
 template <class... P, class... A>
 void launch(Stream& stream, const Launch& l, void (*kernel)(P...), A... args) {
   static_assert((std::is_trivially_copyable_v<P> && ...), "kernels take plain values");
@@ -32,11 +28,11 @@ void launch(Stream& stream, const Launch& l, void (*kernel)(P...), A... args) {
   if (l.shared > (32u << 10))
     check_launch(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)),
-                 l.name, l.grid, l.block, l.shared);
+                 l, kBuiltFor);
   cudaLaunchConfig_t config{};
   config.gridDim = l.grid, config.blockDim = l.block, config.dynamicSmemBytes = l.shared;
   config.stream = static_cast<cudaStream_t>(stream.handle);
-  check_launch(cudaLaunchKernelEx(&config, kernel, P(args)...), l.name, l.grid, l.block, l.shared);
+  check_launch(cudaLaunchKernelEx(&config, kernel, P(args)...), l, kBuiltFor);
 }
 
 }  // namespace sg::cuda

@@ -1,5 +1,6 @@
 #include "core/cuda/runtime.h"
 
+#include <cstdlib>
 #include <mutex>
 #include <vector>
 
@@ -7,30 +8,82 @@
 
 namespace sg::cuda {
 
-void check_call(cudaError_t status, const char* call) {
-  if (status == cudaSuccess) [[likely]]
-    return;
-  cudaGetLastError();  // an error that does not stick is forgotten
-  fail(ExitCode::failure, "CUDA: {} failed: {} ({})", call, cudaGetErrorString(status),
-       cudaGetErrorName(status));
-}
-
-void check_launch(cudaError_t status, const char* kernel, dim3 grid, dim3 block, size_t shared) {
-  if (status == cudaSuccess) [[likely]]
-    return;
-  cudaGetLastError();
-  fail(ExitCode::failure,
-       "CUDA: kernel {} failed to start: {} ({}); grid {} x {} x {}, block {} x {} x {}, {} bytes "
-       "of shared memory",
-       kernel, cudaGetErrorString(status), cudaGetErrorName(status), grid.x, grid.y, grid.z,
-       block.x, block.y, block.z, shared);
-}
-
 namespace {
 
 constexpr int kLeastMajor = 8;  // compute capability 8.0: bf16 matrix units, asynchronous copies
 // Of a block, for the largest tiles: A100 has so much, H100 and later more, GeForce cards less.
 constexpr size_t kLeastShared = 163 << 10;
+
+// What work on the device met, reported by a later call; the device does nothing from then on.
+bool stays(cudaError_t status) {
+  switch (status) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorAssert:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Neither machine code of the card's kind is in the program, nor PTX that the driver can compile.
+bool has_no_code(cudaError_t status) {
+  return status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
+         status == cudaErrorUnsupportedPtxVersion;
+}
+
+std::string reason(cudaError_t status) {
+  return fmt::format("{} ({}){}", cudaGetErrorString(status), cudaGetErrorName(status),
+                     stays(status) ? "; earlier work of the device did this: to have it named, run "
+                                     "again with --eager and CUDA_LAUNCH_BLOCKING=1"
+                                   : "");
+}
+
+cudaDeviceProp properties(int device) {
+  cudaDeviceProp p{};
+  SG_CUDA(cudaGetDeviceProperties(&p, device));
+  return p;
+}
+
+}  // namespace
+
+void check_call(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) [[likely]]
+    return;
+  cudaGetLastError();  // an error that does not stay is forgotten
+  fail(ExitCode::failure, "CUDA: {} failed: {}", call, reason(status));
+}
+
+void check_launch(cudaError_t status, const Launch& l, std::span<const int> built_for) {
+  if (status == cudaSuccess) [[likely]]
+    return;
+  cudaGetLastError();
+  if (has_no_code(status)) {
+    int device = 0;
+    SG_CUDA(cudaGetDevice(&device));
+    const cudaDeviceProp card = properties(device);
+    std::string kinds;
+    for (const int kind : built_for)
+      kinds += fmt::format("{}{}.{}", kinds.empty() ? "" : ", ", kind / 100, kind % 100 / 10);
+    fail(ExitCode::usage,
+         "CUDA: the program has no code for {} (compute capability {}.{}), it was built for {}: "
+         "kernel {}: {}; build it again on this machine with -DCMAKE_CUDA_ARCHITECTURES=native",
+         card.name, card.major, card.minor, kinds, l.name, reason(status));
+  }
+  fail(ExitCode::failure,
+       "CUDA: kernel {} failed to start: {}; grid {} x {} x {}, block {} x {} x {}, {} bytes of "
+       "shared memory",
+       l.name, reason(status), l.grid.x, l.grid.y, l.grid.z, l.block.x, l.block.y, l.block.z,
+       l.shared);
+}
+
+namespace {
 
 cudaStream_t raw(const Stream& s) { return static_cast<cudaStream_t>(s.handle); }
 
@@ -65,12 +118,13 @@ class CudaGraph : public CapturedWork {
   cudaGraphExec_t executable_ = nullptr;
 };
 
+thread_local int t_current = -1;  // the device of this thread's calls
+
 // Makes the device current for this thread, cheaply when it already is.
 void use(Device device) {
-  thread_local int current = -1;
-  if (current == device.index) return;
+  if (t_current == device.index) return;
   SG_CUDA(cudaSetDevice(device.index));
-  current = device.index;
+  t_current = device.index;
 }
 
 std::string version(int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); }
@@ -80,14 +134,13 @@ class CudaBackend : public Backend {
   int device_count() override { return found().count; }
 
   void require(Device device) override {
-    const Found& f = found();
+    const Found f = found();
     if (f.count == 0) fail(ExitCode::usage, "device {}: {}", str(device), f.reason);
     if (device.index >= f.count)
       fail(ExitCode::usage, "device {}: there {} {} device{}: use cuda:0{}", str(device),
            f.count == 1 ? "is" : "are", f.count, f.count == 1 ? "" : "s",
            f.count == 1 ? "" : fmt::format(" to cuda:{}", f.count - 1));
-    cudaDeviceProp p{};
-    SG_CUDA(cudaGetDeviceProperties(&p, device.index));
+    const cudaDeviceProp p = properties(device.index);
     if (p.major < kLeastMajor)
       fail(ExitCode::usage,
            "device {}: {} has compute capability {}.{}, at least {}.0 (Ampere) is needed; use "
@@ -101,8 +154,7 @@ class CudaBackend : public Backend {
   }
 
   std::string describe(Device device) override {
-    cudaDeviceProp p{};
-    SG_CUDA(cudaGetDeviceProperties(&p, device.index));
+    const cudaDeviceProp p = properties(device.index);
     return fmt::format("{}, {:.1f} GiB", p.name, double(p.totalGlobalMem) / double(1 << 30));
   }
 
@@ -127,9 +179,11 @@ class CudaBackend : public Backend {
     check_call(status, "cudaMalloc");
     return data;
   }
+  // Waits for work that uses it. A device that failed has been reported before; nothing is thrown
+  // from here, where the way leads out of that error.
   void release(Device device, void* data, size_t) override {
-    use(device);
-    cudaFree(data);  // waits for work that uses it; a failure here has been reported before
+    cudaSetDevice(device.index), t_current = device.index;
+    cudaFree(data);
   }
   void* allocate_pinned(size_t bytes) override {
     void* data = nullptr;
@@ -180,28 +234,26 @@ class CudaBackend : public Backend {
     Stream compute, copy;
   };
 
-  static const Found& found() {
-    static const Found f = [] {
-      Found result;
-      const cudaError_t status = cudaGetDeviceCount(&result.count);
-      if (status == cudaSuccess && result.count > 0) return result;
-      cudaGetLastError();
-      result.count = 0;
-      int driver = 0;
-      cudaDriverGetVersion(&driver);
-      if (driver == 0)
-        result.reason = "no NVIDIA driver is installed; use --device cpu";
-      else if (status == cudaErrorInsufficientDriver)
-        result.reason = fmt::format(
-            "the driver knows CUDA {}, this build needs {}; install a newer NVIDIA driver, or use "
-            "--device cpu",
-            version(driver), version(CUDART_VERSION));
-      else
-        result.reason =
-            fmt::format("no usable NVIDIA card was found ({}); use --device cpu",
-                        status == cudaSuccess ? "no device" : cudaGetErrorString(status));
-      return result;
-    }();
+  static Found found() {
+    Found f;
+    const cudaError_t status = cudaGetDeviceCount(&f.count);
+    if (status == cudaSuccess && f.count > 0) return f;
+    cudaGetLastError();
+    f.count = 0;
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    if (driver == 0)
+      f.reason = "no NVIDIA driver is installed; use --device cpu";
+    else if (status == cudaErrorInsufficientDriver)
+      f.reason = fmt::format(
+          "the driver knows CUDA {}, this build needs {}; install a newer NVIDIA driver, or use "
+          "--device cpu",
+          version(driver), version(CUDART_VERSION));
+    else
+      f.reason = fmt::format("no usable NVIDIA card was found ({}{}); use --device cpu",
+                             status == cudaSuccess ? "no device" : cudaGetErrorString(status),
+                             visible ? fmt::format(", CUDA_VISIBLE_DEVICES is '{}'", visible) : "");
     return f;
   }
 

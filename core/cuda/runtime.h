@@ -2,14 +2,23 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <span>
+
 #include "core/error.h"
 
 namespace sg::cuda {
 
+struct Launch {
+  const char* name;  // of the kernel, for messages: "layer_norm.fwd"
+  dim3 grid, block;
+  size_t shared = 0;  // bytes of dynamic shared memory
+};
+
 // Throws ExitCode::failure naming the call and CUDA's reason.
 void check_call(cudaError_t status, const char* call);
-// The same for the start of a kernel.
-void check_launch(cudaError_t status, const char* kernel, dim3 grid, dim3 block, size_t shared);
+// The same for the start of a kernel. Throws ExitCode::usage where the program has no code for the
+// card, naming the card and `built_for`: compute capabilities as nvcc has them, 800 and 900.
+void check_launch(cudaError_t status, const Launch& launch, std::span<const int> built_for);
 
 #define SG_CUDA(call) ::sg::cuda::check_call(call, #call)
 

@@ -1,5 +1,5 @@
-// What the emulation of CUDA can be told to do. It fills these hooks (tests/emulation/backend.cpp);
-// on a real card they stay empty.
+// What stand-ins for a card can be told to do. They fill the hooks that they have
+// (tests/emulation/backend.cpp, tests/cudart/library.cpp); on a real card all stay empty.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +10,8 @@ inline void (*set_descending_threads)(bool) = nullptr;
 inline void (*fail_cuda_launch)(int64_t n) = nullptr;      // the n-th kernel from now on fails
 inline void (*limit_cuda_memory)(size_t bytes) = nullptr;  // of the device
 inline void (*set_dry_cuda)(bool) = nullptr;               // launches are checked and not run
+// Whether work of a stream waits until somebody waits for it.
+inline void (*delay_cuda_work)(bool computing, bool copying) = nullptr;
 
 // Lets the threads of emulated blocks take turns in the opposite order.
 struct OtherThreadOrder {

@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/support/bars.h"
+#include "tests/support/bars_dataset.h"
 #include "tests/support/files.h"
 #include "train/trainer.h"
 
@@ -11,23 +11,6 @@ using namespace sg;
 using namespace sg::test;
 
 namespace {
-
-class Bars : public data::Dataset {
- public:
-  explicit Bars(int64_t size) : size_(size), pixels_(bars(size)) {
-    for (int c = 0; c < kBarClasses; ++c) class_names_.push_back(fmt::format("bar {}", c));
-  }
-  int64_t size() const override { return size_; }
-  int label(int64_t i) const override { return int(i % kBarClasses); }
-  std::string name(int64_t i) const override { return fmt::format("bar {}", i); }
-  std::unique_ptr<data::Source> open(int64_t i, std::vector<uint8_t>&) const override {
-    return data::open_pixels(pixels_.data() + i * kBarPixels, kBarSide, kBarSide, 1);
-  }
-
- private:
-  int64_t size_;
-  std::vector<uint8_t> pixels_;
-};
 
 train::Options options_of(int64_t batch, int64_t workers = 0) {
   train::Options o = train::default_options("sgformer_nano");

@@ -1,0 +1,46 @@
+// A stand-in for the CUDA runtime: cards that are told how to behave, on the memory of the host. So
+// core/cuda/runtime.cpp runs where there is no card, and with it all that stands on it: kernels are
+// those of the emulation.
+//
+// What a stream is given waits there until somebody waits for it, or is done at once; both are
+// right on a card, so results must be the same. Calls that a card forbids while work is recorded
+// fail, and end the recording as they do there.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace sg::test {
+
+struct Card {
+  std::string name = "card";
+  int major = 9, minor = 0;
+  size_t memory = SIZE_MAX;
+};
+
+struct KernelStart {
+  const void* kernel;
+  dim3 grid, block;
+  size_t shared;
+  cudaStream_t stream;
+  int value;  // of the first argument, which must be an int
+};
+
+struct Cudart {
+  std::vector<Card> cards{{}, {}};
+  int driver = CUDART_VERSION;
+  std::map<std::string, cudaError_t> failing;  // what the next call of a function ends with
+  bool computing_waits = false, copying_waits = false;  // see above
+
+  std::vector<std::string> calls;  // of functions, in order
+  std::vector<KernelStart> starts;
+  int graphs = 0, records = 0, events = 0;  // that exist
+  size_t allocations = 0;                   // of the device and pinned, so far
+
+  size_t count(const std::string& call) const;  // how often it is among the calls
+};
+Cudart& cudart();
+
+}  // namespace sg::test
