@@ -50,6 +50,15 @@ class Bench {
     optimizer_->finish();
   }
 
+  // From now on a step is its operations, which can be timed; after one that asks for their memory,
+  // in place of the record's: a card may not have room for both.
+  void unroll() {
+    if (device_.type == DeviceType::cpu || options_.eager) return;
+    graph_.forget();
+    recorded_ = false;
+    step();
+  }
+
   // Memory of tensors: of the device, and of the recorded step.
   AllocatorStats memory() const {
     AllocatorStats s = Allocator::of(device_).stats();
@@ -58,12 +67,7 @@ class Bench {
   }
 
  private:
-  // A recorded step has no operations to time, and its memory no room beside it.
-  void run(const std::function<void()>& work) {
-    if (!profile::running()) return graph_.run({}, work);
-    graph_.forget();
-    work();
-  }
+  void run(const std::function<void()>& work) { recorded_ ? graph_.run({}, work) : work(); }
   void train() {
     nn::ParameterStore& p = model_.parameters();
     const Tensor logits = model_.forward(images_, {.drop_paths = drop_paths_}).logits;
@@ -79,6 +83,7 @@ class Bench {
   BenchOptions options_;
   Device device_;
   Graph graph_;
+  bool recorded_ = true;
   Tensor images_, labels_, drop_paths_;
   std::optional<nn::Optimizer> optimizer_;
 };
@@ -149,6 +154,7 @@ BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
     r.images_per_second = double(options.batch) / r.step_seconds;
     r.spread = (times.back() - times.front()) / r.step_seconds;
 
+    b.unroll();
     profile::start(model.parameters().device());
     r.profiled_seconds = seconds_of(b);
     for (auto& [name, row] : profile::stop()) {

@@ -1,11 +1,13 @@
 #include "core/cuda/gemm.h"
 
 #include <cublasLt.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "core/cuda/gemm_layout.h"
 #include "core/library.h"
@@ -157,11 +159,19 @@ struct Plans {
   std::mutex mutex;
   std::map<int, cublasLtHandle_t> handles;
   std::map<Key, Plan> all;
+  std::set<std::pair<Dtype, cublasLtEpilogue_t>> refused;  // kinds of products that were logged
 
   cublasLtHandle_t handle(const Stream& stream, const Gemm& p) {
     cublasLtHandle_t& h = handles[stream.device.index];
     if (!h) check_status(api().create(&h), "cublasLtCreate", p);
     return h;
+  }
+  void note_refused(const Gemm& p) {
+    if (refused.insert({p.in, epilogue_of(p)}).second)
+      spdlog::info(
+          "cuBLASLt has no algorithm for the product {}; there and in others like it, "
+          "what goes with it takes a pass of its own",
+          describe(p));
   }
   const Plan& find(const Stream& stream, const Gemm& p) {
     const Key key{stream.device.index,
@@ -210,15 +220,16 @@ void gemm(Stream& stream, const Gemm& p) {
       "cublasLtMatmul", p);
 }
 
-bool fuses_bias_grad(Stream& stream, const Gemm& p) {
+bool fuses(Stream& stream, const Gemm& p) {
   Plans& all = plans();
   const std::lock_guard lock(all.mutex);
   const Plan& fused = all.find(stream, p);
+  if (!fused.possible) all.note_refused(p);
+  if (!fused.possible || !p.bias_grad) return fused.possible;
   Gemm plain = p;
   plain.bias_grad = nullptr;
   // An algorithm that cannot split the long sum would leave most of the card idle.
-  return fused.possible &&
-         fused.best.wavesCount >= std::min(1.0f, all.find(stream, plain).best.wavesCount);
+  return fused.best.wavesCount >= std::min(1.0f, all.find(stream, plain).best.wavesCount);
 }
 
 }  // namespace sg::cuda

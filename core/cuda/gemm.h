@@ -30,16 +30,19 @@ struct Gemm {
   bool accumulate = false;     // add to what c holds
   const void* bias = nullptr;  // (n), of dtype `out`, added to every row
   // (m) f32, overwritten with the sums of a's rows: the gradient of a bias, on the way to that of
-  // the weights, whose a is dy^T. Only where fuses_bias_grad(), with out f32 and without bias.
+  // the weights, whose a is dy^T. With out f32 and without bias.
   float* bias_grad = nullptr;
 };
 
 // Throws ExitCode::usage where cuBLASLt is missing, ExitCode::failure naming sizes and types where
-// it fails.
+// it fails. With `bias` or `bias_grad` only where fuses() says so: then what they ask for is to be
+// done in a pass of its own (biased_gemm.cuh, column_sums.cuh).
 void gemm(Stream& stream, const Gemm& product);
 
-// Does the library sum a's rows in the same pass, with an algorithm that fills the device as well
-// as the best without the sums does? `product` is as it would be given to gemm().
-bool fuses_bias_grad(Stream& stream, const Gemm& product);
+// Does the library do `bias` or `bias_grad` on the way? The gradient has to be worth it too: its
+// algorithm must fill the device as well as the best without it does. `product` is as it would be
+// given to gemm(). The first product of a kind (f32 or bf16, bias or gradient) that is refused is
+// logged.
+bool fuses(Stream& stream, const Gemm& product);
 
 }  // namespace sg::cuda

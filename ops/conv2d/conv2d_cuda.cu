@@ -3,8 +3,8 @@
 // stem's first convolution and float32, windows are copied to the rows of a matrix, some images at
 // a time, and are a matrix product.
 // cuDNN is not used: whether it wins could not be measured without a card.
+#include "core/cuda/biased_gemm.cuh"
 #include "core/cuda/column_sums.cuh"
-#include "core/cuda/gemm.h"
 #include "ops/conv2d/conv3x3.cuh"
 #include "ops/conv2d/merges.h"
 #include "ops/conv2d/patches.cuh"
@@ -31,16 +31,16 @@ void forward(Stream& stream, const Windows& v, In x, In w, In b, Out y) {
   const Tensor weights = conv2d_cuda::widened(stream, w, v);
   for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
     conv2d_cuda::gather(stream, v, x.data<T>() + image * map, images, matrix);
-    cuda::gemm(stream, {.m = images * v.windows(),
-                        .n = filters,
-                        .k = v.pitch,
-                        .in = x.dtype(),
-                        .a = {matrix, v.pitch},
-                        .b = {weights.raw(), v.pitch, true},
-                        .out = y.dtype(),
-                        .c = y.data<T>() + image * out,
-                        .c_stride = filters,
-                        .bias = b ? b.raw() : nullptr});
+    cuda::biased_gemm(stream, {.m = images * v.windows(),
+                               .n = filters,
+                               .k = v.pitch,
+                               .in = x.dtype(),
+                               .a = {matrix, v.pitch},
+                               .b = {weights.raw(), v.pitch, true},
+                               .out = y.dtype(),
+                               .c = y.data<T>() + image * out,
+                               .c_stride = filters,
+                               .bias = b ? b.raw() : nullptr});
   });
 }
 

@@ -1,8 +1,9 @@
-// Matrix products of cuBLASLt: forward reads x and w and writes y, with the bias added on the way.
-// Backward reads dy once for dx, and once, with x, for dw; the sums that make db are taken in the
-// same pass where the library can, else in one of their own.
+// Matrix products of cuBLASLt: forward reads x and w and writes y, with the bias added on the way
+// where the library can (else y is written and read once more). Backward reads dy once for dx, and
+// once, with x, for dw; the sums that make db are taken in the same pass where the library can,
+// else in one of their own.
+#include "core/cuda/biased_gemm.cuh"
 #include "core/cuda/column_sums.cuh"
-#include "core/cuda/gemm.h"
 #include "ops/linear/linear.h"
 
 namespace sg {
@@ -11,16 +12,16 @@ namespace {
 void forward(Stream& stream, In x, In w, In b, Out y) {
   const int64_t n = w.dim(0), k = w.dim(1), rows = x.numel() / k;
   if (rows == 0) return;
-  cuda::gemm(stream, {.m = rows,
-                      .n = n,
-                      .k = k,
-                      .in = x.dtype(),
-                      .a = {x.raw(), k},
-                      .b = {w.raw(), k, true},
-                      .out = y.dtype(),
-                      .c = y.raw(),
-                      .c_stride = n,
-                      .bias = b ? b.raw() : nullptr});
+  cuda::biased_gemm(stream, {.m = rows,
+                             .n = n,
+                             .k = k,
+                             .in = x.dtype(),
+                             .a = {x.raw(), k},
+                             .b = {w.raw(), k, true},
+                             .out = y.dtype(),
+                             .c = y.raw(),
+                             .c_stride = n,
+                             .bias = b ? b.raw() : nullptr});
 }
 
 void backward_input(Stream& stream, In dy, In w, const Grad& dx) {
@@ -59,7 +60,7 @@ void backward(Stream& stream, In dy, In x, In w, Grad dx, Grad dw, Grad db) {
                        .accumulate = dw.accumulate};
     if (db && !db.accumulate) {
       product.bias_grad = db.tensor.data<float>();
-      summed = cuda::fuses_bias_grad(stream, product);
+      summed = cuda::fuses(stream, product);
       if (!summed) product.bias_grad = nullptr;
     }
     cuda::gemm(stream, product);

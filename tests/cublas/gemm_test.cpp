@@ -3,7 +3,14 @@
 #include "core/cuda/gemm.h"
 
 #include <doctest/doctest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <sstream>
+
+#include "autograd/tape.h"
+#include "ops/linear/linear.h"
 #include "tests/cublas/library.h"
 #include "tests/support/op_case.h"
 
@@ -59,11 +66,38 @@ TEST_CASE("gemm: the gradient of a bias on the way, where that fills the device 
     const Tensor dw = empty({3, 4}, Dtype::f32, kCuda), db = zeros({3}, Dtype::f32, kCuda);
     cuda::Gemm product = weights_of(dy, x, dw);
     product.bias_grad = db.data<float>();
-    CHECK(cuda::fuses_bias_grad(stream, product) == (waves >= 1));
+    CHECK(cuda::fuses(stream, product) == (waves >= 1));
     cuda::gemm(stream, product);
     CHECK(to_vector<float>(db) == std::vector<float>(3, 2.0f * float(rows)));
   }
   cublaslt().bias_grad_waves = 1;
+}
+
+TEST_CASE("gemm: a bias and its gradient where the library has no algorithm with them") {
+  std::ostringstream log;
+  const auto logger_before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::ostream_sink_st>(log)));
+  cublaslt().none_fused = true;
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+    for (const int rows : {11, 12}) {  // sizes of this test alone: plans are kept
+      const auto leaf = [&](Shape shape, double value) {
+        return autograd::leaf(full(shape, value, dtype, kCuda), zeros(shape, Dtype::f32, kCuda));
+      };
+      const Tensor x = full({rows, 5}, 1, dtype, kCuda), w = leaf({3, 5}, 2), b = leaf({3}, 0.5);
+      const Tensor y = linear(x, w, b);
+      CHECK(to_vector<float>(y) == std::vector<float>(size_t(rows) * 3, 10.5));
+      autograd::backward({y}, {full(y.shape(), 1, dtype, kCuda)});
+      CHECK(to_vector<float>(autograd::grad_of(w)) == std::vector<float>(15, float(rows)));
+      CHECK(to_vector<float>(autograd::grad_of(b)) == std::vector<float>(3, float(rows)));
+    }
+  cublaslt().none_fused = false;
+  spdlog::set_default_logger(logger_before);
+  // Once a kind: a bias, and its gradient, in f32 and in bf16.
+  const std::string said = log.str();
+  CHECK(std::count(said.begin(), said.end(), '\n') == 4);
+  CHECK(said.find("cuBLASLt has no algorithm for the product bf16 (11, 3) = bf16 (11, 5) rows 5 "
+                  "apart times (5, 3) transposed, rows 5 apart, with bias") != std::string::npos);
 }
 
 TEST_CASE("gemm: failures name the product") {

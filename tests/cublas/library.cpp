@@ -138,13 +138,14 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   state.alignment_a = get(wishes, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t{256});
   state.alignment_b = get(wishes, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t{256});
   *count = 0;
-  if (state.none) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const cublasLtEpilogue_t epilogue = epilogue_of(attributes(operation));
+  if (state.none || (state.none_fused && epilogue != CUBLASLT_EPILOGUE_DEFAULT))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
   *count = 2;
   found[0].state = CUBLAS_STATUS_NOT_SUPPORTED, found[0].algo.data[0] = 0;
   found[1].state = CUBLAS_STATUS_SUCCESS, found[1].algo.data[0] = 1;
   found[1].workspaceSize = kNeeded;
-  const bool sums = epilogue_of(attributes(operation)) == CUBLASLT_EPILOGUE_BGRADB;
-  found[1].wavesCount = sums ? state.bias_grad_waves : 2;
+  found[1].wavesCount = epilogue == CUBLASLT_EPILOGUE_BGRADB ? state.bias_grad_waves : 2;
   return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -11,6 +11,7 @@ struct CublasLt {
   uint32_t reductions = 0;         // the schemes that it allowed
   uint32_t alignment_a = 0, alignment_b = 0;
   bool none = false;          // a search finds nothing
+  bool none_fused = false;    // nor where a bias or its gradient goes with the product
   float bias_grad_waves = 1;  // of algorithms that sum b's columns on the way
 };
 CublasLt& cublaslt();

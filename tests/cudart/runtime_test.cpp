@@ -152,7 +152,8 @@ TEST_CASE("runtime: memory that runs out names what was asked and what is free")
   cudart().failing["cudaHostAlloc"] = cudaErrorMemoryAllocation;
   CHECK(the_backend().allocate_pinned(100) == nullptr);
   cudart().failing["cudaMalloc"] = cudaErrorIllegalAddress;  // of earlier work: not a full card
-  CHECK_THROWS_WITH_AS(the_backend().allocate(kCuda, 100), doctest::Contains("cudaMalloc failed"), Error);
+  CHECK_THROWS_WITH_AS(the_backend().allocate(kCuda, 100), doctest::Contains("cudaMalloc failed"),
+                       Error);
 }
 
 TEST_CASE("runtime: what earlier work did is said where it is met, with how to find it") {

@@ -52,15 +52,17 @@ void compute(const Gemm& p) {
 
 }  // namespace
 
-void gemm(Stream&, const Gemm& product) {
+void gemm(Stream& stream, const Gemm& product) {
   check(!product.bias_grad || (product.out == Dtype::f32 && !product.bias),
         "gemm: the gradient of a bias goes with a product in f32 that has none");
+  check(!(product.bias || product.bias_grad) || fuses(stream, product),
+        "gemm: asked for what fuses() refuses");
   emulation::enqueue([product] {
     if (!emulation::dry()) compute(product);
   });
 }
 
 // As if the library could for some sizes only, so that tests go both ways.
-bool fuses_bias_grad(Stream&, const Gemm& product) { return product.n % 2 == 0; }
+bool fuses(Stream&, const Gemm& product) { return product.n % 2 == 0; }
 
 }  // namespace sg::cuda

@@ -1,0 +1,34 @@
+// Matrix products with a bias, on the way where the library does that. For *_cuda.cu files.
+#pragma once
+#include <utility>
+
+#include "core/cuda/gemm.h"
+#include "core/cuda/kernel.cuh"
+
+namespace sg::cuda {
+
+// Every row of c (rows, n) becomes the bias.
+template <class T>
+__global__ void fill_rows_kernel(const T* bias, int64_t rows, int64_t n, int64_t stride, T* c) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < rows * n) c[i / n * stride + i % n] = bias[i % n];
+}
+
+// gemm(), with or without a bias. Where the library cannot add it on the way, the product is added
+// to rows of it: c is written once and read once more, the sum is rounded as often.
+inline void biased_gemm(Stream& stream, Gemm product) {
+  if (product.bias && !fuses(stream, product)) {
+    const void* const bias = std::exchange(product.bias, nullptr);
+    product.accumulate = true;
+    constexpr int kThreads = 256;
+    const int64_t blocks = ceil_div(product.m * product.n, kThreads);
+    dispatch<float, bf16>(product.out, "gemm", [&]<class T>() {
+      launch(stream, {"gemm.bias", unsigned(blocks), kThreads}, fill_rows_kernel<T>,
+             static_cast<const T*>(bias), product.m, product.n, product.c_stride,
+             static_cast<T*>(product.c));
+    });
+  }
+  gemm(stream, product);
+}
+
+}  // namespace sg::cuda
