@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Checks and measures the CUDA backend on a machine with a card; 9 minutes at most, no network:
 #   scripts/gpu_check.sh [DIR [STEP...]]
-# DIR (default gpu_check/) gets gpu_check.log, gpu_check.json and the files of the steps. The steps
-# are those of all_steps below, each with a time limit of its own; one that fails does not stop the
-# others. Ends with a table of them. BUILD and PYTHON name the build folder and the Python that may
-# have torch. Exit codes: 0 all passed or were skipped, 1 one failed, 2 no card, no CUDA compiler,
+# DIR (default gpu_check/) gets gpu_check.log, gpu_check.json (written anew after every step) and the
+# files of the steps. The steps are those of all_steps below, each with a time limit of its own; one
+# that fails does not stop the others. Ends with a table of them. BUILD and PYTHON name the build
+# folder and the Python that may have torch. Exit codes: 0 all passed or were skipped, 1 one failed, 2 no card, no CUDA compiler,
 # or a wrong argument. docs/gpu.md says what each step shows.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -32,7 +32,8 @@ if wanted build; then
     refuse "no CUDA compiler: nvcc is neither on PATH nor in /usr/local/cuda/bin"
 fi
 fields=name,driver_version,memory.total,power.limit,clocks.max.sm,clocks.max.mem
-card=$(nvidia-smi --query-gpu=$fields --format=csv,noheader 2>/dev/null | head -1)
+query() { timeout 30 nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -1; }
+card=$(query $fields)
 [ -n "$card" ] || refuse "no NVIDIA card: nvidia-smi is missing or finds none; nothing was checked"
 
 mkdir -p "$out" || exit 1
@@ -40,9 +41,10 @@ out=$(cd "$out" && pwd)
 work=$out/steps
 rm -rf "$work"
 mkdir -p "$work"
-exec > >(tee "$out/gpu_check.log") 2>&1
+exec > >(trap '' INT TERM && exec tee "$out/gpu_check.log") 2>&1
 logger=$!
 
+child=
 names=() results=() reasons=() took=() # a row of the table each
 left() { echo $((total - SECONDS)); }
 add_row() { names+=("$1") results+=("$2") reasons+=("$3") took+=("$4"); }
@@ -58,7 +60,9 @@ attempt() {
   rest=$(left)
   [ "$rest" -lt "$limit" ] && limit=$rest
   [ "$limit" -gt 0 ] || return 124
-  timeout --kill-after=5 "$limit" "$@"
+  timeout --kill-after=5 "$limit" "$@" &
+  child=$!
+  wait $child # which a signal interrupts
 }
 
 # step NAME LIMIT COMMAND...: a row of the table.
@@ -70,13 +74,16 @@ step() {
     return
   fi
   echo "== $name: $*"
-  attempt "$limit" "$@"
+  mkdir -p "$(dirname "$work/$name.log")"
+  attempt "$limit" "$@" >"$work/$name.log" 2>&1
   status=$?
+  tail -n 100 "$work/$name.log"
   case $status in
     0) add_row "$name" passed "" $((SECONDS - begin)) ;;
-    124 | 137) add_row "$name" failed "out of time" $((SECONDS - begin)) ;;
-    *) add_row "$name" failed "exit code $status" $((SECONDS - begin)) ;;
+    124 | 137) add_row "$name" failed "out of time; see steps/$name.log" $((SECONDS - begin)) ;;
+    *) add_row "$name" failed "exit code $status; see steps/$name.log" $((SECONDS - begin)) ;;
   esac
+  write_json
   return $status
 }
 
@@ -88,23 +95,40 @@ built() { # NAME PROGRAM: or a row that says what is missing
   return 1
 }
 
-# Only what is used here, and only for this card.
-run_build() {
-  local targets=() source
-  step configure 60 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSG_CUDA=ON \
-    -DCMAKE_CUDA_ARCHITECTURES=native || return
-  for source in tools/*.cpp; do targets+=("$(basename "$source" .cpp)"); done
-  mapfile -t -O "${#targets[@]}" targets < <(
-    ninja -C "$build" -t targets all | sed -n 's/^\(test_[a-z]*_gpu\): .*/\1/p')
-  step build 240 cmake --build "$build" --target "${targets[@]}"
+# Tests that reach the card: those of operations, and others that name it.
+gpu_tests() {
+  ls tests/ops/*_test.cpp
+  grep -il cuda tests/{core,sgformer,train,tools}/*_test.cpp
 }
 
+# Only what is used here, and only for this card where the compiler knows it; else for all, with code
+# that the driver compiles. What fails to compile takes nothing else with it.
+run_build() {
+  local kind targets=() source arch=()
+  kind=$(query compute_cap | tr -d .)
+  if nvcc --list-gpu-code 2>/dev/null | grep -qx "sm_$kind"; then
+    arch=("-DCMAKE_CUDA_ARCHITECTURES=$kind-real")
+  fi
+  step configure 60 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSG_CUDA=ON \
+    "${arch[@]}" || return
+  for source in tools/*.cpp; do targets+=("$(basename "$source" .cpp)"); done
+  for source in $(gpu_tests | xargs -n 1 dirname | sort -u); do
+    targets+=("test_$(basename "$source")_gpu")
+  done
+  step build 240 cmake --build "$build" --target "${targets[@]}" -- -k 0
+}
+
+# A process a file: after a fault nothing works in the process that met it.
 run_tests() {
-  local test found=0
-  for test in "$build"/bin/test_*_gpu; do
-    [ -x "$test" ] || continue
+  local source folder found=0 limit end=$((SECONDS + 180))
+  for source in $(gpu_tests); do
+    folder=$(basename "$(dirname "$source")")
+    [ -x "$build/bin/test_${folder}_gpu" ] || continue
     found=1
-    step "$(basename "$test")" 90 "$test"
+    limit=$((end - SECONDS))
+    [ $limit -gt 60 ] && limit=60
+    step "tests/$folder/$(basename "$source" .cpp)" $limit "$build/bin/test_${folder}_gpu" \
+      "--source-file=*$folder/$(basename "$source")"
   done
   [ $found = 1 ] || skip tests "$build/bin/test_*_gpu are not built"
 }
@@ -128,7 +152,8 @@ run_sanitizer() { # TOOL
     return
   }
   step "$1" 90 "$sanitizer" --tool "$1" --error-exitcode 9 "$build/bin/sgbench" --device cuda \
-    --dtype bf16 --model sgformer_nano --mode train --batch 2 --warmup 0 --repeats 1 --eager
+    --dtype bf16 --model sgformer_nano --mode train --batch 2 --warmup 0 --repeats 1 --eager \
+    --no-limits
 }
 
 # Being out of memory or of time is a result and goes into the table; other failures fail.
@@ -141,7 +166,7 @@ throughput_row() { # LIMIT MODEL MODE BATCH
       shown=$(number "$file" images_per_second)
       memory=$(awk "BEGIN { printf \"%.2f\", $(number "$file" peak_memory_bytes) / 2^30 }")
       ;;
-    124 | 137) shown="no time left" ;;
+    124 | 137) shown="out of time" ;;
     *)
       shown=$(tail -1 "$file.log")
       grep -qi "out of memory" "$file.log" && shown="out of memory"
@@ -150,13 +175,13 @@ throughput_row() { # LIMIT MODEL MODE BATCH
   echo "| $2 | $3 | $4 | $shown | $memory |"
   [ -n "$memory" ] && return
   rm "$file"
-  [[ $shown == "no time left" || $shown == "out of memory" ]]
+  [[ $shown == "out of time" || $shown == "out of memory" ]]
 }
 
 # Fails too where no run succeeds.
 run_throughput() {
   built throughput sgbench || return
-  local model mode batch begin=$SECONDS failures=0 status=passed
+  local model mode batch limit begin=$SECONDS failures=0 status=passed
   echo "== throughput: bf16, 224x224, random images"
   echo "| model | mode | batch | images/s | peak memory, GiB |"
   echo "|---|---|---:|---:|---:|"
@@ -164,7 +189,9 @@ run_throughput() {
     for model in sgformer_s sgformer_m sgformer_b; do
       for batch in 256 64 1; do
         [ $mode = train ] && [ $batch = 1 ] && continue
-        throughput_row $((90 - SECONDS + begin)) $model $mode $batch || failures=$((failures + 1))
+        limit=$((90 - SECONDS + begin))
+        [ $limit -gt 25 ] && limit=25 # one that hangs leaves time for the others
+        throughput_row $limit $model $mode $batch || failures=$((failures + 1))
       done
     done
   done
@@ -212,7 +239,7 @@ files_json() {
 }
 
 write_json() {
-  local i comma=""
+  local i comma="" file=$out/gpu_check.json
   {
     printf '{"date": "%s", "commit": "%s", "card": "%s", "cuda": "%s",\n' "$date" \
       "$(escaped "$commit")" "$(escaped "$card")" "$(escaped "$cuda")"
@@ -229,8 +256,12 @@ write_json() {
     printf ',\n "compare": '
     if [ -s "$work/compare.json" ]; then cat "$work/compare.json"; else echo null; fi
     printf '}\n'
-  } >"$out/gpu_check.json"
+  } >"$file.new"
+  mv "$file.new" "$file"
 }
+
+# Who ends it gets what there is: no step has time left.
+trap 'total=0; kill "$child" 2>/dev/null' INT TERM
 
 date=$(date -u '+%Y-%m-%d %H:%M UTC')
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
@@ -249,17 +280,19 @@ for name in "${all_steps[@]}"; do
     ops) run_ops ;;
     compare) run_compare ;;
   esac
+  write_json
 done
-
-write_json
+failed=0
 echo
 echo "| step | result | seconds |"
 echo "|---|---|---:|"
-failed=0
 for i in "${!names[@]}"; do
   echo "| ${names[i]} | ${results[i]}${reasons[i]:+: ${reasons[i]}} | ${took[i]} |"
   [ "${results[i]}" = failed ] && failed=1
 done
+[ $failed = 0 ] || echo "
+What a step printed is in $work. To have a kernel that faults named, run its command again with
+CUDA_LAUNCH_BLOCKING=1; sgbench and sgtrain then need --eager too."
 exec >&- 2>&-
 wait "$logger"
 exit $failed

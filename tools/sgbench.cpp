@@ -102,6 +102,8 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 100000))
         ->capture_default_str();
     app.add_flag("--ops", options.ops, "a row an operation, from one further step");
+    app.add_flag("!--no-limits", options.limits,
+                 "does not measure the machine's limits, which takes large copies and products");
     app.add_flag("--eager", options.eager, "cuda: operations one by one, not one graph a step");
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, argc, argv);
@@ -140,10 +142,11 @@ int main(int argc, char** argv) {
         "after warm-up\n",
         double(r.peak_memory_bytes) / (1 << 20), double(r.peak_rss_bytes) / (1 << 20),
         r.steady_allocations);
-    fmt::print(
-        "limits measured now: {:.0f} GFLOP/s, {:.1f} GB/s; the matrix products alone would take "
-        "{:.0f} % of the step\n",
-        1e-9 * r.ceilings.flops, 1e-9 * r.ceilings.bytes, 100 * r.limit_share);
+    if (options.limits)
+      fmt::print(
+          "limits measured now: {:.0f} GFLOP/s, {:.1f} GB/s; the matrix products alone would take "
+          "{:.0f} % of the step\n",
+          1e-9 * r.ceilings.flops, 1e-9 * r.ceilings.bytes, 100 * r.limit_share);
     if (options.ops) print_ops(r);
     return sg::ExitCode::ok;
   });

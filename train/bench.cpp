@@ -162,13 +162,14 @@ BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
       if (options.ops) r.ops.push_back({name, row});
     }
   }
+  std::sort(r.ops.begin(), r.ops.end(),
+            [](const BenchOp& a, const BenchOp& b) { return a.row.seconds > b.row.seconds; });
+  if (!options.limits) return r;
   r.ceilings = ceilings_of(model.parameters().device(), model.parameters().dtype());
   r.limit_share = r.product_flops / r.ceilings.flops / r.step_seconds;
   for (BenchOp& op : r.ops)
     op.limit_share =
         std::max(op.row.flops / r.ceilings.flops, op.row.bytes / r.ceilings.bytes) / op.row.seconds;
-  std::sort(r.ops.begin(), r.ops.end(),
-            [](const BenchOp& a, const BenchOp& b) { return a.row.seconds > b.row.seconds; });
   return r;
 }
 

@@ -17,6 +17,7 @@ struct BenchOptions {
   int warmup = 2, repeats = 10;
   bool eager = false;  // operations one by one, not recorded
   bool ops = false;    // a pass of its own, so that it does not slow the timed repeats
+  bool limits = true;  // measure the machine's, by large copies and products
 };
 
 struct BenchOp {

@@ -163,6 +163,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   const auto& card = cudart().cards.at(size_t(device));
   std::strcpy(p->name, card.name.c_str());
   p->major = card.major, p->minor = card.minor, p->totalGlobalMem = card.memory;
+  p->sharedMemPerBlockOptin = card.shared;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
@@ -320,7 +321,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t record, cudaStream_t stream) {
 
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int bytes) {
   ENTER("cudaFuncSetAttribute");
-  const bool fits = bytes <= 227 << 10;  // of a block, at compute capability 9.0
+  const bool fits = size_t(bytes) <= cudart().cards.at(size_t(t_device)).shared;
   return attribute == cudaFuncAttributeMaxDynamicSharedMemorySize && fits ? cudaSuccess
                                                                           : cudaErrorInvalidValue;
 }

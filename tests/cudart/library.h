@@ -18,6 +18,7 @@ struct Card {
   std::string name = "card";
   int major = 9, minor = 0;
   size_t memory = SIZE_MAX;
+  size_t shared = 227 << 10;  // of a block
 };
 
 struct KernelStart {

@@ -86,6 +86,11 @@ TEST_CASE("runtime: cards that are not there, or not for us, are refused with th
           "device cuda:0: Tesla T4 has compute capability 7.5, at least 8.0 (Ampere) is needed; "
           "use --device cpu");
   }
+  {
+    const Machine geforce({Card{"NVIDIA GeForce RTX 4090", 8, 9, SIZE_MAX, 99 << 10}});
+    CHECK(refusal(kCuda).find("99 KiB of shared memory a block, 163 KiB are needed") !=
+          std::string::npos);
+  }
 }
 
 TEST_CASE("runtime: a card without code for it is told from a kernel that cannot start") {
@@ -109,18 +114,18 @@ TEST_CASE("runtime: a card without code for it is told from a kernel that cannot
       Error);
 }
 
-TEST_CASE("launch: shared memory beyond 48 KiB is asked for; an empty grid starts nothing") {
+TEST_CASE("launch: much shared memory is asked for; an empty grid starts nothing") {
   auto& c = cudart();
   c.calls.clear(), c.starts.clear();
-  start({"small", 7, 32, 48 << 10}, 5);
+  start({"small", 7, 32, 32 << 10}, 5);
   CHECK(c.count("cudaFuncSetAttribute") == 0);
-  start({"large", 7, 32, (48 << 10) + 1}, 6);
+  start({"large", 7, 32, (32 << 10) + 1}, 6);
   CHECK(c.count("cudaFuncSetAttribute") == 1);
   for (const dim3& grid : {dim3(0), dim3(1, 0), dim3(1, 1, 0)}) start({"empty", grid, 32});
   REQUIRE(c.starts.size() == 2);
   CHECK(c.starts[0].value == 5);
   CHECK(c.starts[1].value == 6);
-  CHECK(c.starts[1].shared == (48 << 10) + 1);
+  CHECK(c.starts[1].shared == (32 << 10) + 1);
   CHECK(c.starts[1].grid.x == 7);
   CHECK(c.starts[1].block.x == 32);
   CHECK(c.starts[1].stream == static_cast<cudaStream_t>(current_stream(kCuda).handle));

@@ -74,11 +74,12 @@ def collect(args, budget):
             print(f"{name}, run {i + 1} of {args.seeds}", file=sys.stderr, flush=True)
             try:
                 losses = train(args, args.first_seed + i, budget.left())
-            except subprocess.TimeoutExpired:
-                note(f"the budget ends within {name}'s run {i + 1} of {args.seeds}")
+                if len(losses) != args.steps or not all(map(math.isfinite, losses)):
+                    raise RuntimeError(f"expected {args.steps} finite losses, found {losses}")
+            except (subprocess.TimeoutExpired, RuntimeError) as e:
+                why = e if isinstance(e, RuntimeError) else "the budget ends within it"
+                note(f"{name}, run {i + 1} of {args.seeds}: {why}")
                 return {k: v[:i] for k, v in runs.items()}
-            if len(losses) != args.steps or not all(map(math.isfinite, losses)):
-                raise RuntimeError(f"{name}: expected {args.steps} finite losses, found {losses}")
             runs[name].append(losses)
     return runs
 
@@ -169,7 +170,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs end with us
     runs = collect(args, Budget(args.budget))
     if not runs["PyTorch"]:
-        sys.exit("compare_training: the budget ended before one run of each")
+        sys.exit("compare_training: not one run of each succeeded; the note above says why")
     curves = {name: [parts_of(r, args.parts) for r in of] for name, of in runs.items()}
     agree, share = judge(curves, args.steps)
     if args.json:
