@@ -41,12 +41,14 @@ __device__ __forceinline__ T shuffle(T v, int lane) {
 // Bit i: what lane i says.
 __device__ __forceinline__ uint32_t ballot(bool v) { return __ballot_sync(0xffffffffu, v); }
 
-// a / b and 2^x within 2 units in the last place; b is between 2^-126 and 2^126.
-__device__ __forceinline__ float divide(float a, float b) {
+// 1 / b, a / b and 2^x within 2 units in the last place; b is between 2^-126 and 2^126, or
+// infinite.
+__device__ __forceinline__ float reciprocal(float b) {
   float r;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(b));
-  return a * r;
+  return r;
 }
+__device__ __forceinline__ float divide(float a, float b) { return a * reciprocal(b); }
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

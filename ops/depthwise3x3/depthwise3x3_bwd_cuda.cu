@@ -6,8 +6,8 @@
 // rows of one or more images. add_gelu makes dz of each pixel once, from the pre-activation
 // recomputed; neighbouring strips hand each other the columns at their ends in shared memory (a
 // barrier a row). A row of dz at once gives its part to three rows of dx, and with three rows of x,
-// kept as they lie in memory, to the sums of the weights, which stay in registers. Each block
-// leaves its sums in device memory, to be added up in order.
+// of which two are kept in shared memory, to the sums of the weights, which stay in registers. Each
+// block leaves its sums in device memory, to be added up in order.
 #include "ops/depthwise3x3/depthwise3x3_cuda.cuh"
 #include "ops/reduce_cuda.cuh"
 
@@ -22,6 +22,7 @@ struct Split {
   int lanes, strips, beside;  // of a block; lanes have the channels
   unsigned groups, segments;  // blocks over the channels, and along a row
   int rows, all_rows;         // of a block, and of the whole batch
+  bool whole;                 // every thread has channels and a strip that lies inside the map
 };
 
 template <int N>
@@ -70,24 +71,21 @@ __device__ __forceinline__ void add(Vec<float, N>& sum, const Vec<float, N>& v) 
   for (int n = 0; n < N; ++n) sum[n] += v[n];
 }
 
-// Writes, or adds, a row of the gradient.
-template <class T, int N, int M>
+// Writes, or adds, a row of the gradient; `usual`: writes, and all of it.
+template <bool usual, class T, int N, int M>
 __device__ __forceinline__ void put_row(const Vec<float, N> (&v)[M], bool accumulate, T* first,
                                         int ld, unsigned inside) {
-  Pixels<T, N, M> to;
-  if (accumulate) {
-    to.load(first, ld, inside);
 #pragma unroll
-    for (int m = 0; m < M; ++m) {
-      Vec<float, N> sum = to.at[m].floats();
-      add<N>(sum, v[m]);
-      to.at[m] = Pixel<T, N>::of(sum);
+  for (int m = 0; m < M; ++m) {
+    T* const at = first + m * int64_t{ld};
+    if (!usual && !(inside >> m & 1)) continue;
+    Vec<float, N> sum = v[m];
+    if (!usual && accumulate) {
+      Pixel<T, N> before;
+      before.load(at), add<N>(sum, before.floats());
     }
-  } else {
-#pragma unroll
-    for (int m = 0; m < M; ++m) to.at[m] = Pixel<T, N>::of(v[m]);
+    Pixel<T, N>::of(sum).store(at);
   }
-  to.store(first, ld, inside);
 }
 
 // What blocks leave: (parts, 9, channels) and (parts, channels).
@@ -97,7 +95,7 @@ struct Partial {
 
 // Adds the sums of the strips of a block, in order.
 template <int N>
-__device__ __forceinline__ void put_sums(const Sums<N>& sums, const Split& s, int part,
+__device__ __forceinline__ void put_sums(const Sums<N>& sums, float scale, const Split& s, int part,
                                          int channels, Partial partial) {
   __shared__ Vec<float, N> all[10][kThreads];
 #pragma unroll
@@ -110,6 +108,8 @@ __device__ __forceinline__ void put_sums(const Sums<N>& sums, const Split& s, in
     if (c >= channels) continue;
     Vec<float, N> sum = {};
     for (int k = s.beside; k < s.strips - s.beside; ++k) add<N>(sum, all[t][k * s.lanes + lane]);
+#pragma unroll
+    for (int n = 0; n < N; ++n) sum[n] *= scale;
     float* const to = t < 9 ? partial.taps + (int64_t{part} * 9 + t) * channels
                             : partial.bias + int64_t{part} * channels;
     cuda::store<N>(to + c, sum);
@@ -126,25 +126,33 @@ __device__ __forceinline__ void each_image(int begin, int end, int h, const F& f
   }
 }
 
-template <class T, int N, bool gelu>
+// `usual`: blocks are full (Split), dx is written and not added to.
+template <class T, int N, bool gelu, bool usual>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
     backward_kernel(Map<const T> x, Map<const T> dy, const float* w, const float* b, int channels,
                     Split split, Map<T> dx, bool accumulate, Partial partial) {
-  __shared__ Vec<float, N> ends[2][2][kThreads];  // by parity of the row: columns left and right
-  __shared__ Vec<float, N> kept[2][kStrip][kThreads];  // a thread's own: rows r - 2 and r - 1 of x
-  constexpr int kX = gelu ? 1 : 0, kDy = 1 - kX;       // columns to read beside a strip
+  // By parity of the row: a thread's own row of x; the columns of dz at the ends of all strips for
+  // their neighbours, with zeros before the first strip and behind the last.
+  constexpr int kLeft = kStrip * kThreads, kRight = kLeft + 2 * kThreads;
+  constexpr int kParity = gelu ? kRight + 2 * kThreads : kLeft;
+  __shared__ Vec<float, N> shared[2 * kParity];
+  constexpr float kScale = gelu ? cuda::kGeluScale<T> : 1;
+  constexpr int kX = gelu ? 1 : 0, kDy = 1 - kX;  // columns to read beside a strip
   const Place<N> place(split, channels, x.w);
-  const Taps<N> taps(w, b, channels, place.c, gelu);
-  const int h = x.h, self = int(threadIdx.x);
-  const unsigned in_x = place.active ? inside_bits<kStrip + 2 * kX>(place.first - kX, x.w) : 0;
-  const unsigned in_dy = place.active ? inside_bits<kStrip + 2 * kDy>(place.first - kDy, x.w) : 0;
-  const unsigned in_dx = place.own ? inside_bits<kStrip>(place.first, x.w) : 0;
+  const Taps<N> taps(w, b, channels, place.c, gelu, kScale);
+  const int h = x.h, self = int(threadIdx.x), lanes = split.lanes;
+  const unsigned inside = place.active ? inside_bits<kStrip + 2>(place.first - 1, x.w) : 0;
+  const unsigned in_x = gelu ? inside : inside >> 1, in_dy = gelu ? inside >> 1 : inside;
+  const unsigned in_dx = inside >> 1;
+  const bool wanted = usual || (place.own && dx.data);
   Sums<N> sums = {};
+  if constexpr (gelu)
+    for (int i = self; i < lanes; i += int(blockDim.x))
+      for (int at = 0; at < 2 * kParity; at += kParity)
+        shared[at + kRight + i] = shared[at + kLeft + split.strips * lanes + i] = {};
 
   each_image(place.begin, place.end, h, [&](int image, int begin, int end) {
     const int first_dz = std::max(begin - 1, 0), last_dz = std::min(end, h - 1);
-    const int last_x = std::min(last_dz + 1, h - 1);
-    const auto ours = [&](int row) { return row >= begin && row < end; };
     Sweep<N, false> z;
     Sweep<N, true> back;
     z.start(taps.bias), back.start({});
@@ -154,29 +162,30 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
     const T* x_at = x.at(image, r, place.first - kX, place.c);
     const T* dy_at = dy.at(image, first_dz, place.first - kDy, place.c);
     T* dx_at = dx.at(image, begin, place.first, place.c);
-    x_next.load(x_at, x.ld, in_x);
-    dy_next.load(dy_at, dy.ld, in_dy);
-    const auto next_row = [&](Vec<float, N>(&row)[kStrip + 2 * kX]) {
-      x_next.floats(row);
-      if (x_at += x.row(); r < last_x)
-        x_next.load(x_at, x.ld, in_x);
-      else
-        x_next = {};
-    };
+    int own = self;  // place of row r - 2 of x, and then of row r
+    const auto other = [&] { return kParity + 2 * self - own; };  // of row r - 1
     const auto keep = [&](const Vec<float, N>(&row)[kStrip + 2 * kX]) {
 #pragma unroll
-      for (int j = 0; j < kStrip; ++j) kept[r % 2][j][self] = row[kX + j];
+      for (int j = 0; j < kStrip; ++j) shared[own + j * kThreads] = row[kX + j];
+      own = other();
     };
 
+    keep({});  // row -1, where the map begins
+    x_next.template load<usual>(x_at, x.ld, in_x);
     for (; r <= first_dz; ++r) {
       Vec<float, N> row[kStrip + 2 * kX];
-      next_row(row), keep(row);
+      x_next.floats(row), keep(row);
       if constexpr (gelu) z.advance(taps, row, taps.bias);
+      if (x_at += x.row; r < h - 1)
+        x_next.template load<usual>(x_at, x.ld, in_x);
+      else
+        x_next = {};
     }
+    dy_next.template load<usual>(dy_at, dy.ld, in_dy);
     // With row r of x, row r - 1 of dz and row r - 2 of dx are complete.
     for (; r <= last_dz + 1; ++r) {
       Vec<float, N> row[kStrip + 2 * kX], middle[kStrip], dz[kStrip + 2];
-      next_row(row);
+      x_next.floats(row);
       if constexpr (gelu) {
         Strip<N> v;
         z.finish(taps, row, v);
@@ -184,51 +193,52 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
         for (int j = 0; j < kStrip; ++j) {
           dz[1 + j] = dy_next.at[j].floats();
 #pragma unroll
-          for (int n = 0; n < N; ++n) dz[1 + j][n] *= cuda::gelu_grad(v[j][n]);
+          for (int n = 0; n < N; ++n) dz[1 + j][n] *= cuda::scaled_gelu_grad<T>(v[j][n]);
         }
-        ends[r % 2][0][self] = dz[1], ends[r % 2][1][self] = dz[kStrip];
+        if (usual || place.strip < split.strips)  // the zeros behind are not theirs who have none
+          shared[own + kLeft] = dz[1], shared[own + kRight + lanes] = dz[kStrip];
         z.advance(taps, row, taps.bias);
       } else {
         dy_next.floats(dz);
       }
-      if (dy_at += dy.row(); r <= last_dz) dy_next.load(dy_at, dy.ld, in_dy);
+      // The rows after, as far as the map has them; a block that ends inside reads one too many.
+      if (x_at += x.row, dy_at += dy.row; r < h - 1) {
+        x_next.template load<usual>(x_at, x.ld, in_x);
+        dy_next.template load<usual>(dy_at, dy.ld, in_dy);
+      } else {
+        x_next = {};
+        if (r < h) dy_next.template load<usual>(dy_at, dy.ld, in_dy);
+      }
       if constexpr (gelu) {
         __syncthreads();
-        dz[0] = dz[kStrip + 1] = {};
-        if (place.strip > 0) dz[0] = ends[r % 2][1][self - split.lanes];
-        if (place.strip + 1 < split.strips) dz[kStrip + 1] = ends[r % 2][0][self + split.lanes];
+        dz[0] = shared[own + kRight], dz[kStrip + 1] = shared[own + kLeft + lanes];
       }
 
-      if (ours(r - 2)) {
+      if (r > begin && r <= end) {  // else row r - 1 of dz counts for another block
 #pragma unroll
-        for (int j = 0; j < kStrip; ++j) middle[j] = kept[r % 2][j][self];
+        for (int j = 0; j < kStrip; ++j) add<N>(sums.bias, dz[1 + j]);
+#pragma unroll
+        for (int j = 0; j < kStrip; ++j) middle[j] = shared[own + j * kThreads];
         add_products<1, true>(middle, dz, sums.tap[0]);
-      }
-      keep(row);
-      if (ours(r - 1)) {
 #pragma unroll
-        for (int j = 0; j < kStrip; ++j) {
-          middle[j] = kept[(r + 1) % 2][j][self];
-          add<N>(sums.bias, dz[1 + j]);
-        }
+        for (int j = 0; j < kStrip; ++j) middle[j] = shared[other() + j * kThreads];
         add_products<1, true>(middle, dz, sums.tap[1]);
-      }
-      if (ours(r)) {
 #pragma unroll
         for (int j = 0; j < kStrip; ++j) middle[j] = row[kX + j];
         add_products<1, true>(middle, dz, sums.tap[2]);
       }
+      keep(row);
       Strip<N> done;
       back.finish(taps, dz, done), back.advance(taps, dz, {});
-      if (r - 2 < begin || !dx.data) continue;
-      put_row(done, accumulate, dx_at, dx.ld, in_dx);
-      dx_at += dx.row();
+      if (r - 2 < begin) continue;
+      if (wanted) put_row<usual>(done, accumulate, dx_at, dx.ld, in_dx);
+      dx_at += dx.row;
     }
     // The last row of a map has no row of dz below it.
-    if (end == h && dx.data) put_row(back.before, accumulate, dx_at, dx.ld, in_dx);
-    if constexpr (gelu) __syncthreads();  // `ends` before the next image
+    if (end == h && wanted) put_row<usual>(back.before, accumulate, dx_at, dx.ld, in_dx);
+    if constexpr (gelu) __syncthreads();  // what strips hand over, before the next image
   });
-  put_sums(sums, split, place.part, channels, partial);
+  put_sums(sums, kScale, split, place.part, channels, partial);
 }
 
 // The part that a row of dy (one column more than the strip) gives to a row of dx at stride 2.
@@ -274,37 +284,37 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
     for (int i = begin; i < end; ++i) {
 #pragma unroll
       for (int j = 0; j <= kStrip; ++j) here[j] = below[j];
-      if (dy_at += dy.row(); i + 1 < dy.h)
+      if (dy_at += dy.row; i + 1 < dy.h)
         dy_next.load(dy_at, dy.ld, in_dy);
       else
         dy_next = {};
       const bool odd_row = 2 * i + 1 < x.h;
       x_next.floats(row);
-      if (x_at += x.row(); odd_row) x_next.load(x_at, x.ld, in_x);
       dy_next.floats(below);
       add_products<2, false>(here, row, sums.tap[1]);
+      if (x_at += x.row; odd_row) x_next.load(x_at, x.ld, in_x);
 #pragma unroll
       for (int j = 0; j < kStrip; ++j) add<N>(sums.bias, here[j]);
       if (dx.data) {
         Vec<float, N> sum[2 * kStrip] = {};
         spread_row(taps.at[1], here, sum);
-        put_row(sum, accumulate, dx_at, dx.ld, in_dx);
-        dx_at += dx.row();
+        put_row<false>(sum, accumulate, dx_at, dx.ld, in_dx);
+        dx_at += dx.row;
       }
       if (!odd_row) break;
       x_next.floats(row);
-      if (x_at += x.row(); i + 1 < end) x_next.load(x_at, x.ld, in_x);
       add_products<2, false>(here, row, sums.tap[2]);
       add_products<2, false>(below, row, sums.tap[0]);
+      if (x_at += x.row; i + 1 < end) x_next.load(x_at, x.ld, in_x);
       if (dx.data) {
         Vec<float, N> sum[2 * kStrip] = {};
         spread_row(taps.at[2], here, sum), spread_row(taps.at[0], below, sum);
-        put_row(sum, accumulate, dx_at, dx.ld, in_dx);
-        dx_at += dx.row();
+        put_row<false>(sum, accumulate, dx_at, dx.ld, in_dx);
+        dx_at += dx.row;
       }
     }
   });
-  put_sums(sums, split, place.part, channels, partial);
+  put_sums(sums, 1, split, place.part, channels, partial);
 }
 
 // As many whole images as make kRows rows, so that sums are few and rows read twice are none,
@@ -320,9 +330,15 @@ Split split_work(In dy, int64_t vectors, bool exchange) {
   int64_t rows = h * cuda::ceil_div(kRows, h);
   while (rows > kFewestRows && cuda::ceil_div(dy.dim(0) * h, rows) * threads < kEnoughThreads)
     rows = cuda::ceil_div(rows, 2);
-  return {
-      int(lanes),         int(strips), int(beside),       unsigned(cuda::ceil_div(vectors, lanes)),
-      unsigned(segments), int(rows),   int(dy.dim(0) * h)};
+  return {int(lanes),
+          int(strips),
+          int(beside),
+          unsigned(cuda::ceil_div(vectors, lanes)),
+          unsigned(segments),
+          int(rows),
+          int(dy.dim(0) * h),
+          dy.dim(2) % kStrip == 0 && all == strips && vectors % lanes == 0 &&
+              lanes * strips % cuda::kWarp == 0};
 }
 
 void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride, DepthwiseForm form,
@@ -343,13 +359,17 @@ void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride,
       const int64_t threads = cuda::ceil_div(s.lanes * s.strips, cuda::kWarp) * cuda::kWarp;
       const cuda::Launch launch{"depthwise3x3.bwd", unsigned(parts * s.groups), unsigned(threads)};
       const float *taps = w.data<float>(), *bias = b ? b.data<float>() : nullptr;
+      const bool usual = s.whole && dx && !dx.accumulate;
+      const auto kernel =
+          gelu    ? usual ? backward_kernel<T, N, true, true> : backward_kernel<T, N, true, false>
+             : usual ? backward_kernel<T, N, false, true>
+                  : backward_kernel<T, N, false, false>;
       if (stride == 2)
         cuda::launch(stream, launch, backward2_kernel<T, N>, from, grad, taps, int(channels), s, to,
                      dx.accumulate, partial);
       else
-        cuda::launch(stream, launch,
-                     gelu ? backward_kernel<T, N, true> : backward_kernel<T, N, false>, from, grad,
-                     taps, bias, int(channels), s, to, dx.accumulate, partial);
+        cuda::launch(stream, launch, kernel, from, grad, taps, bias, int(channels), s, to,
+                     dx.accumulate, partial);
       if (dw) cuda::sum_parts(stream, "depthwise3x3.bwd.sum", dw_parts, {dw});
       if (db) cuda::sum_parts(stream, "depthwise3x3.bwd.sum", db_parts, {db});
     });

@@ -49,19 +49,22 @@ struct Pixel<bf16, 2> {
 };
 
 // M pixels of a row, side by side; bit m of `inside` says that pixel m is in the map. Those outside
-// are zero from the start and stay so. Whole strips, the rule, need no test but at their ends.
+// are zero from the start and stay so. Whole strips, the rule, need no test but at their ends;
+// `whole`: it is known when the kernel is compiled.
 template <class T, int N, int M>
 struct Pixels {
   static constexpr unsigned kAll = (1u << M) - 1, kEnds = M == kStrip ? 0 : 1u << (M - 1) | 1u;
   Pixel<T, N> at[M] = {};
+  template <bool whole = false>
   __device__ void load(const T* first, int ld, unsigned inside) {
-    if ((inside | kEnds) == kAll)
+    if (whole || (inside | kEnds) == kAll)
       load_if<kEnds>(first, ld, inside);
     else
       load_if<kAll>(first, ld, inside);
   }
+  template <bool whole = false>
   __device__ void store(T* first, int ld, unsigned inside) const {
-    if (inside == kAll)
+    if (whole || inside == kAll)
       store_if<0>(first, ld, inside);
     else
       store_if<kAll>(first, ld, inside);
@@ -102,28 +105,35 @@ template <class T>
 struct Map {
   T* data = nullptr;
   int h = 0, w = 0, ld = 0;
+  int64_t row = 0;  // elements from a row to the next
   Map() = default;
   Map(In t, kernels::Columns cols)
       : data(t.data<std::remove_const_t<T>>() + cols.column),
         h(int(t.dim(1))),
         w(int(t.dim(2))),
-        ld(int(cols.ld)) {}
-  __device__ int64_t row() const { return int64_t{w} * ld; }  // from a row to the next
+        ld(int(cols.ld)),
+        row(t.dim(2) * cols.ld) {}
   // Channel c of a pixel; it need not be in the map.
   __device__ T* at(int64_t image, int row, int column, int c) const {
-    return data + ((image * h + row) * w + column) * ld + c;
+    return data + (image * h + row) * this->row + int64_t{column} * ld + c;
   }
 };
 
-// Weights of N channels; a residual connection is 1 on the centre tap.
+// Weights of N channels, times `scale`; a residual connection is 1 on the centre tap.
 template <int N>
 struct Taps {
   Vec<float, N> at[3][3], bias;
-  __device__ Taps(const float* w, const float* b, int channels, int c, bool residual) {
+  __device__ Taps(const float* w, const float* b, int channels, int c, bool residual,
+                  float scale = 1) {
 #pragma unroll
     for (int t = 0; t < 9; ++t) at[t / 3][t % 3] = cuda::load<N>(w + t * channels + c);
 #pragma unroll
-    for (int n = 0; n < N; ++n) at[1][1][n] += residual ? 1.0f : 0.0f, bias[n] = b ? b[c + n] : 0;
+    for (int n = 0; n < N; ++n) {
+      at[1][1][n] += residual ? 1.0f : 0.0f;
+      bias[n] = scale * (b ? b[c + n] : 0);
+#pragma unroll
+      for (int t = 0; t < 9; ++t) at[t / 3][t % 3][n] *= scale;
+    }
   }
 };
 

@@ -25,7 +25,7 @@ __device__ __forceinline__ void put(const Strip<N>& sums, const Pixels<T, N, kSt
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       if (form == DepthwiseForm::add_into) v[n] += before[n];
-      if (form == DepthwiseForm::add_gelu) v[n] = cuda::gelu(v[n]);
+      if (form == DepthwiseForm::add_gelu) v[n] = cuda::gelu<T>(v[n]);
     }
     to.at[j] = Pixel<T, N>::of(v);
   }
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 4 : 3)
     if (form == DepthwiseForm::add_into && completes) old.load(out, y.ld, to);
     Vec<float, N> row[kRow];
     next.floats(row);
-    if (in += x.row(); r < last && r + 1 < x.h) next.load(in, x.ld, from);
+    if (in += x.row; r < last && r + 1 < x.h) next.load(in, x.ld, from);
     Strip<N> done;
     if constexpr (S == 1) {
       sweep.finish(taps, row, done), sweep.advance(taps, row, taps.bias);
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 4 : 3)
     }
     if (!completes) continue;
     put<form>(done, old, out, y.ld, to);
-    out += y.row();
+    out += y.row;
   }
   if (last < x.h) return;  // else a row of the result has no row below it
   if (form == DepthwiseForm::add_into) old.load(out, y.ld, to);

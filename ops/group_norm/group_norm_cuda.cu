@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
                       for (int j = 0; j < N; ++j) {
                         z[j] = fmaf((cuda::to_float(held[k][j]) - mean) * rstd, w[j], b[j]);
-                        if constexpr (Gelu) z[j] = cuda::gelu(z[j]);
+                        if constexpr (Gelu) z[j] = cuda::gelu<T>(z[j]);
                       }
                       cuda::store_float<N>(y + at * N, z);
                     });
@@ -149,7 +149,7 @@ __device__ __forceinline__ void each_gradient(const T* dy, const T* x, const Aff
         for (int j = 0; j < N; ++j) {
           xhat[j] = (cuda::to_float(xs[k][j]) - mean) * rstd;
           dz[j] = cuda::to_float(dys[k][j]);
-          if constexpr (Gelu) dz[j] *= cuda::gelu_grad(fmaf(xhat[j], w[j], b[j]));
+          if constexpr (Gelu) dz[j] *= cuda::gelu_grad<T>(fmaf(xhat[j], w[j], b[j]));
         }
         f(at, xhat, dz);
       });

@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) forward_any_kernel(const T* x, T* y,
     const float rstd = 1.0f / sqrtf(cuda::warp_sum(square) / float(a.c) + a.eps);
     for (int i = lane; i < a.c; i += cuda::kWarp) {
       const float z = fmaf((cuda::to_float(from[i]) - mean) * rstd, a.w[i], a.b[i]);
-      y[row * a.c + i] = cuda::from_float<T>(a.gelu ? cuda::gelu(z) : z);
+      y[row * a.c + i] = cuda::from_float<T>(a.gelu ? cuda::gelu<T>(z) : z);
     }
     if (a.mean && lane == 0) a.mean[row] = mean, a.rstd[row] = rstd;
   }
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(cuda::kWarp)
       for (int i = lane; i < a.c; i += cuda::kWarp) {
         const float xhat = (cuda::to_float(x[row * a.c + i]) - mean) * rstd;
         float dz = cuda::to_float(dy[row * a.c + i]);
-        if (a.gelu) dz *= cuda::gelu_grad(fmaf(xhat, a.w[i], a.b[i]));
+        if (a.gelu) dz *= cuda::gelu_grad<T>(fmaf(xhat, a.w[i], a.b[i]));
         f(i, xhat, dz);
       }
     };

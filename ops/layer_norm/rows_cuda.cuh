@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Source source, T* y, 
 #pragma unroll
         for (int j = 0; j < N; ++j) {
           z[j] = fmaf((cuda::to_float(r.at[v][j]) - mean) * rstd, w[j], b[j]);
-          if (a.gelu) z[j] = cuda::gelu(z[j]);
+          if (a.gelu) z[j] = cuda::gelu<T>(z[j]);
         }
         cuda::store_float<N>(y + row * a.c + column, z);
       });
@@ -187,7 +187,7 @@ __device__ __forceinline__ Elements<N> elements(const cuda::Vec<T, N>& x, const 
   for (int j = 0; j < N; ++j) {
     e.xhat[j] = (cuda::to_float(x[j]) - mean) * rstd;
     e.dz[j] = cuda::to_float(dy[j]);
-    if constexpr (Gelu) e.dz[j] *= cuda::gelu_grad(fmaf(e.xhat[j], w[j], a.b[column + j]));
+    if constexpr (Gelu) e.dz[j] *= cuda::gelu_grad<T>(fmaf(e.xhat[j], w[j], a.b[column + j]));
     e.g[j] = e.dz[j] * w[j];
   }
   return e;

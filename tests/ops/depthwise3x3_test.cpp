@@ -12,9 +12,10 @@ using kernels::Columns, kernels::DepthwiseForm;
 
 namespace {
 
-const std::vector<Shape> kShapes{{1, 1, 1, 7}, {2, 1, 3, 8},  {1, 2, 1, 24},
-                                 {2, 2, 2, 1}, {1, 3, 2, 65}, {3, 3, 3, 24},
-                                 {1, 5, 4, 7}, {2, 9, 7, 16}, {1, 1, 113, 2}};
+const std::vector<Shape>
+    kShapes{{1, 1, 1, 7},   {2, 1, 3, 8},  {1, 2, 1, 24}, {2, 2, 2, 1},
+            {1, 3, 2, 65},  {3, 3, 3, 24}, {1, 5, 4, 7},  {2, 9, 7, 16},
+            {1, 1, 113, 2}, {2, 4, 14, 32}};  // the last fills the blocks of backward
 
 std::vector<Tensor> arguments(const Shape& x, int64_t channels, bool bias) {
   return {test::random(x, 1), test::random({3, 3, channels}, 2),

@@ -41,6 +41,7 @@ template <class T>
   return bits;
 }
 
+inline float reciprocal(float b) { return 1 / b; }
 inline float divide(float a, float b) { return a / b; }
 inline float exp2_fast(float x) { return std::exp2(x); }
 
