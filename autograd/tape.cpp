@@ -11,6 +11,8 @@ namespace sg::autograd {
 struct Collected {
   Tensor grad;            // a leaf with a buffer: the buffer
   bool has_grad = false;  // is `grad` to be added to?
+  bool wants_sums = false;
+  Tensor sums;  // of the columns of `grad`, while one operation alone has given it
 };
 
 struct Node {
@@ -56,6 +58,7 @@ void collect(Meta& meta, const Tensor& g) {
   } else {
     if (meta.producer && !c.grad.unshared()) c.grad = c.grad.clone();
     kernels::add_into(g.stream(), g, c.grad);
+    c.sums = {};
   }
   c.has_grad = true;
 }
@@ -74,6 +77,7 @@ Grad Backward::grad(int input) {
     c.grad = empty(edge.shape, edge.dtype, edge.device);
   else if (edge.meta->producer && !c.grad.unshared())  // a leaf's buffer is shared by design
     c.grad = c.grad.clone();
+  if (c.has_grad) c.sums = {};
   return {c.grad, std::exchange(c.has_grad, true)};
 }
 
@@ -88,6 +92,19 @@ Tensor Backward::fresh_grad(int input) {
 
 void Backward::pass(int input, const Tensor& gradient) {
   if (wants(input)) collect(*node_.inputs[size_t(input)].meta, gradient);
+}
+
+const Tensor& Backward::dy_column_sums(int output) const {
+  return node_.outputs[size_t(output)].sums;
+}
+
+Tensor Backward::column_sums(int input) {
+  const Node::Edge& edge = node_.inputs[size_t(input)];
+  if (!edge.meta) return {};
+  Collected& c = edge.meta->collected();
+  if (!c.wants_sums || c.has_grad) return {};
+  c.sums = empty({edge.shape[edge.shape.size() - 1]}, wide(edge.dtype), edge.device);
+  return c.sums;
 }
 
 bool enabled() { return g_enabled; }
@@ -117,6 +134,10 @@ void record(const char* name, const std::vector<Tensor*>& outputs,
     t->set_meta(std::move(meta));
   }
   node->rule = std::move(rule);
+}
+
+void ask_for_column_sums(const Tensor& output) {
+  if (requires_grad(output)) output.meta()->collected().wants_sums = true;
 }
 
 void refuse_grad(const char* name, const std::vector<Tensor>& inputs) {
@@ -162,6 +183,7 @@ void run_node(Node& node) {
   node.rule(g);
   node.rule = nullptr;
   node.dy.clear();
+  for (Collected& c : node.outputs) c.sums = {};
   for (const auto& [input, t] : g.fresh_) collect(*node.inputs[size_t(input)].meta, t);
 }
 

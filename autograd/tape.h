@@ -50,6 +50,13 @@ class Backward {
   // Hands an existing tensor on as (or adds it to) the gradient of input i, without a copy.
   void pass(int input, const Tensor& gradient);
 
+  // Sums of dy over all but its last dimension, of the dtype wide(dy): defined where
+  // ask_for_column_sums() asked and whoever wrote dy had them at hand.
+  const Tensor& dy_column_sums(int output = 0) const;
+  // The place for those of the gradient of input i, where they are wanted and no other gradient has
+  // come; undefined else. To be asked for before the gradient's own place, and written with it.
+  Tensor column_sums(int input);
+
  private:
   friend void run_node(Node&);
   Node& node_;
@@ -81,6 +88,10 @@ bool recording(const std::vector<Tensor>& inputs);
 // Puts the outputs on the tape, when recording(inputs).
 void record(const char* name, const std::vector<Tensor*>& outputs,
             const std::vector<Tensor>& inputs, Rule rule);
+
+// The rule that made `output` can use the column sums of its gradient: they are the gradient of a
+// bias, and who writes a gradient has it in registers, so that no pass over memory is needed.
+void ask_for_column_sums(const Tensor& output);
 
 // For an operation without a gradient: throws when one would be asked of it.
 void refuse_grad(const char* name, const std::vector<Tensor>& inputs);

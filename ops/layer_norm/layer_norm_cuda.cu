@@ -100,7 +100,7 @@ void backward(Stream& stream, In dy, In x, In w, In b, In mean, In rstd, Activat
   dispatch<float, bf16>(x.dtype(), "layer_norm", [&]<class T>() {
     const auto held = [&]<bool Gelu>(std::bool_constant<Gelu>) {
       return backward_rows<Gelu>(stream, "layer_norm.bwd", dy.data<T>(), x.data<T>(),
-                                 ToGrad<T>{cuda::grad_ptr<T>(dx)}, a, dw, db);
+                                 ToGrad<T>{cuda::grad_ptr<T>(dx)}, a, {dw, db});
     };
     if (a.gelu ? held(std::true_type()) : held(std::false_type())) return;
     const unsigned blocks = blocks_for(rows, 1, 8);

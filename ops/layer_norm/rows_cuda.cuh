@@ -132,42 +132,44 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Source source, T* y, 
 
 struct Backward {
   const float *w, *b, *mean, *rstd;
-  float* parts;  // (blocks, 2, c): dw, db
+  float* parts;  // (blocks, 2 or 3, c): dw, db, and column sums of what the sink makes
   int64_t rows;
   int c;
   bool gelu;
 };
 
-// Sums of dw and db in the columns of a lane.
-template <int N, int V>
+// K sums in the columns of a lane.
+template <int K, int N, int V>
 struct Sums {
-  float w[V][N], b[V][N];
+  float of[K][V][N];
 };
 
 // Adds the sums of the groups of a warp, then of the warps, and writes the block's part.
-template <class T, int L, int V>
-__device__ void write_part(const Sums<kVector<T>, V>& sums, const Backward& a) {
-  float* const shared = cuda::dynamic_shared<float>();  // (warps, 2, c)
+template <class T, int L, int V, int K>
+__device__ void write_part(const Sums<K, kVector<T>, V>& sums, const Backward& a) {
+  float* const shared = cuda::dynamic_shared<float>();  // (warps, K, c)
   const auto over_groups = [](float v) {
 #pragma unroll
     for (int offset = L; offset < cuda::kWarp; offset *= 2) v += cuda::shuffle_xor(v, offset);
     return v;
   };
-  float* const mine = shared + int(threadIdx.x) / cuda::kWarp * 2 * a.c;
+  float* const mine = shared + int(threadIdx.x) / cuda::kWarp * K * a.c;
 #pragma unroll
-  for (int v = 0; v < V; ++v)
+  for (int k = 0; k < K; ++k)
 #pragma unroll
-    for (int j = 0; j < kVector<T>; ++j) {
-      const float w = over_groups(sums.w[v][j]), b = over_groups(sums.b[v][j]);
-      const int i = (v * L + Row<T, L, V>::lane()) * kVector<T> + j;
-      if (threadIdx.x % cuda::kWarp < L && i < a.c) mine[i] = w, mine[a.c + i] = b;
-    }
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int j = 0; j < kVector<T>; ++j) {
+        const float sum = over_groups(sums.of[k][v][j]);
+        const int i = (v * L + Row<T, L, V>::lane()) * kVector<T> + j;
+        if (threadIdx.x % cuda::kWarp < L && i < a.c) mine[k * a.c + i] = sum;
+      }
   __syncthreads();
-  for (int i = int(threadIdx.x); i < 2 * a.c; i += kThreads) {
+  for (int i = int(threadIdx.x); i < K * a.c; i += kThreads) {
     float sum = 0;
 #pragma unroll
-    for (int k = 0; k < kWarps; ++k) sum += shared[k * 2 * a.c + i];
-    a.parts[int64_t{blockIdx.x} * 2 * a.c + i] = sum;
+    for (int warp = 0; warp < kWarps; ++warp) sum += shared[warp * K * a.c + i];
+    a.parts[int64_t{blockIdx.x} * K * a.c + i] = sum;
   }
 }
 
@@ -199,10 +201,11 @@ constexpr int kBackwardBlocks = kVector<T>* V <= 8 ? 5
                                 : Gelu             ? 3
                                                    : 4;
 
-// A sink takes the gradient of the rows, scaled by what scale() says of the row. This one: as the
-// gradient of x.
+// A sink takes the gradient of the rows, and what scale() says of the row. put() may leave
+// something else in d, whose column sums are wanted where kSums. This one: as the gradient of x.
 template <class T>
 struct ToGrad {
+  static constexpr bool kSums = false;
   cuda::GradPtr<T> dx;
   __device__ bool wants() const { return bool(dx); }
   __device__ float scale(int64_t) const { return 1; }
@@ -211,6 +214,8 @@ struct ToGrad {
     dx.put(at, d);
   }
 };
+template <class Sink>
+constexpr int kSumsOf = Sink::kSums ? 3 : 2;
 
 // With means over the row:
 //   dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  dw = sum dz * xhat,  db = sum dz.
@@ -219,7 +224,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks<T, V, Gelu>)
     backward_kernel(const T* dy, const T* x, Sink sink, Backward a) {
   constexpr int kSets = V == 1 ? 2 : 1, N = kVector<T>;
   using R = Row<T, L, V>;
-  Sums<N, V> sums{};
+  Sums<kSumsOf<Sink>, N, V> sums{};
   for (int64_t first = Rows<L>::first(kSets); first < a.rows; first += Rows<L>::stride(kSets)) {
     R xs[kSets], dys[kSets];
     float means[kSets], rstds[kSets];
@@ -240,8 +245,8 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks<T, V, Gelu>)
         const auto e = of(v, column);
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-          sums.w[v][j] = fmaf(e.dz[j], e.xhat[j], sums.w[v][j]);
-          sums.b[v][j] += e.dz[j];
+          sums.of[0][v][j] = fmaf(e.dz[j], e.xhat[j], sums.of[0][v][j]);
+          sums.of[1][v][j] += e.dz[j];
           g_mean += e.g[j], gx_mean = fmaf(e.g[j], e.xhat[j], gx_mean);
         }
       });
@@ -257,6 +262,10 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks<T, V, Gelu>)
 #pragma unroll
         for (int j = 0; j < N; ++j) d[j] = rstds[s] * fmaf(-e.xhat[j], gx_mean, e.g[j] - g_mean);
         sink.put(row * a.c + column, d, scale);
+        if constexpr (Sink::kSums) {
+#pragma unroll
+          for (int j = 0; j < N; ++j) sums.of[2][v][j] += d[j];
+        }
       });
     }
   }
@@ -289,7 +298,8 @@ inline unsigned blocks_for(int64_t rows, int64_t at_once, int64_t most) {
   return unsigned(std::min(cuda::ceil_div(rows, at_once), most * kProcessors));
 }
 
-// False, and nothing done, where registers do not hold a row; so backward_rows.
+// False, and nothing done, where registers do not hold a row; so backward_rows, whose `sums` are
+// dw, db, and column sums of what the sink makes.
 template <class T, class Source>
 bool forward_rows(Stream& stream, const char* name, const Source& source, T* y, const Forward& a) {
   return with_row<T>(a.c, [&]<int L, int V>() {
@@ -300,15 +310,17 @@ bool forward_rows(Stream& stream, const char* name, const Source& source, T* y, 
 
 template <bool Gelu, class T, class Sink>
 bool backward_rows(Stream& stream, const char* name, const T* dy, const T* x, const Sink& sink,
-                   Backward a, const Grad& dw, const Grad& db) {
+                   Backward a, const Grad (&sums)[kSumsOf<Sink>]) {
+  constexpr int K = kSumsOf<Sink>;
   return with_row<T>(a.c, [&]<int L, int V>() {
     const unsigned blocks = blocks_for(a.rows, kThreads / L, kBackwardBlocks<T, V, Gelu>);
     Tensor parts;
-    if (dw || db) parts = empty({int64_t{blocks}, 2, a.c}, Dtype::f32, stream.device);
+    if (std::any_of(sums, sums + K, [](const Grad& g) { return bool(g); }))
+      parts = empty({int64_t{blocks}, K, a.c}, Dtype::f32, stream.device);
     a.parts = parts ? parts.data<float>() : nullptr;
-    cuda::launch(stream, {name, blocks, kThreads, size_t(kWarps * 2 * a.c) * sizeof(float)},
+    cuda::launch(stream, {name, blocks, kThreads, size_t(kWarps * K * a.c) * sizeof(float)},
                  backward_kernel<T, L, V, Gelu, Sink>, dy, x, sink, a);
-    if (parts) cuda::sum_parts(stream, name, parts, {dw, db});
+    if (parts) cuda::sum_parts(stream, name, parts, sums);
   });
 }
 

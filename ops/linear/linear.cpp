@@ -26,8 +26,11 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b) {
   autograd::record("linear", {&y}, {x, w, b}, [=](autograd::Backward& g) {
     const int products = int(g.wants(0)) + int(g.wants(1));
     const profile::Scope scope("linear.bwd", products * flops, products * bytes);
-    kernels::linear_bwd(x.stream(), g.dy(), x, w, g.grad(0), g.grad(1), g.grad(2));
+    const Tensor& sums = g.dy_column_sums();
+    if (sums) g.pass(2, sums);
+    kernels::linear_bwd(x.stream(), g.dy(), x, w, g.grad(0), g.grad(1), sums ? Grad() : g.grad(2));
   });
+  if (autograd::requires_grad(b)) autograd::ask_for_column_sums(y);
   return y;
 }
 

@@ -39,11 +39,11 @@ ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const Tensor& 
       if (g.wants(1)) kernels::drop_path_bwd(y.stream(), g.dy(0), keep, g.grad(1));
       return;
     }
-    const Tensor dx = empty_like(y);
+    const Tensor dx = empty_like(y), branch_sums = g.column_sums(1);
     {
       const profile::Scope scope("residual_norm.bwd", 16 * numel, (keep ? 5 : 4) * bytes);
       kernels::residual_norm_bwd(y.stream(), g.dy(0), g.dy(1), y, keep, w, b, mean, rstd, dx,
-                                 keep ? g.grad(1) : Grad(), g.grad(2), g.grad(3));
+                                 keep ? g.grad(1) : Grad(), branch_sums, g.grad(2), g.grad(3));
     }
     g.pass(0, dx);
     if (!keep) g.pass(1, dx);

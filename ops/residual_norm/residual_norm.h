@@ -22,9 +22,10 @@ namespace kernels {
 using ResidualNormFwd = void(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y,
                              Out n, Out mean, Out rstd);
 // dx = dy + the gradient through the norm, which is always written; dbranch (+)= keep * dx. dy is
-// undefined where only n has a gradient; dbranch is wanted only with a keep.
+// undefined where only n has a gradient; dbranch is wanted only with a keep. branch_sums (C): the
+// column sums of keep * dx, or undefined.
 using ResidualNormBwd = void(Stream&, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd,
-                             Out dx, Grad dbranch, Grad dw, Grad db);
+                             Out dx, Grad dbranch, Out branch_sums, Grad dw, Grad db);
 constinit inline Slot<ResidualNormFwd> residual_norm_fwd{"residual_norm.fwd"};
 constinit inline Slot<ResidualNormBwd> residual_norm_bwd{"residual_norm.bwd"};
 }  // namespace kernels

@@ -41,13 +41,14 @@ void forward(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y, O
 }
 
 void backward(Stream&, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd, Out dx,
-              Grad dbranch, Grad dw, Grad db) {
+              Grad dbranch, Out branch_sums, Grad dw, Grad db) {
   dispatch<float, double>(y.dtype(), "residual_norm", [&]<class T>() HWY_ATTR {
     const int64_t c = y.dim(-1), rows = c ? y.numel() / c : 0;
     const int chunks = chunks_of(rows, kRowGrain);
-    const Tensor scratch = zeros({chunks, 3, c}, y.dtype());
+    const Tensor scratch = zeros({chunks, 4, c}, y.dtype());
     parallel_chunks(rows, kRowGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
-      T* const dwp = scratch.data<T>() + chunk * 3 * c;  // then db, and dz of one row
+      T* const dwp = scratch.data<T>() + chunk * 4 * c;  // then db, sums, and dz of one row
+      T* const sums = branch_sums ? dwp + 2 * c : nullptr;
       for (int64_t r = begin; r < end; ++r) {
         const T* const dyp = dy ? dy.data<T>() + r * c : nullptr;
         T* const dxp = dx.data<T>() + r * c;
@@ -55,18 +56,21 @@ void backward(Stream&, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd
         const T k = keep_of<T>(keep, y, r, rows);
         row_gradient(dn.data<T>() + r * c, y.data<T>() + r * c, c, w.data<T>(), b.data<T>(),
                      RowMoments<T>{mean.data<T>()[r], rstd.data<T>()[r]}, Activation::none,
-                     dwp + 2 * c, dwp, dwp + c, true, [&](auto d, int64_t i, auto v) HWY_ATTR {
+                     dwp + 3 * c, dwp, dwp + c, true, [&](auto d, int64_t i, auto v) HWY_ATTR {
                        if (dyp) v = hn::Add(v, hn::LoadU(d, dyp + i));
                        hn::StoreU(v, d, dxp + i);
-                       if (!to) return;
+                       if (!to && !sums) return;
                        v = hn::Mul(hn::Set(d, k), v);
+                       if (sums) hn::StoreU(hn::Add(v, hn::LoadU(d, sums + i)), d, sums + i);
+                       if (!to) return;
                        if (dbranch.accumulate) v = hn::Add(v, hn::LoadU(d, to + i));
                        hn::StoreU(v, d, to + i);
                      });
       }
     });
-    sum_chunks(scratch.data<T>(), chunks, 3 * c, dw);
-    sum_chunks(scratch.data<T>() + c, chunks, 3 * c, db);
+    sum_chunks(scratch.data<T>(), chunks, 4 * c, dw);
+    sum_chunks(scratch.data<T>() + c, chunks, 4 * c, db);
+    sum_chunks(scratch.data<T>() + 2 * c, chunks, 4 * c, Grad{branch_sums});
   });
 }
 

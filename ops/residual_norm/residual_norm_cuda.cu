@@ -1,6 +1,7 @@
 // One pass over memory each way, by the kernels of layer_norm (ops/layer_norm/rows_cuda.cuh): the
 // sum is made, stored and normalised in registers; so is the gradient of the sum, which goes to x
 // and, times keep, to the branch. Rows that registers do not hold take the two ops one by one.
+#include "core/cuda/column_sums.cuh"
 #include "ops/drop_path/drop_path.h"
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/layer_norm/rows_cuda.cuh"
@@ -42,9 +43,11 @@ struct FromSum {
   }
 };
 
-// Sink: dx = dy + the gradient, dbranch (+)= keep * dx.
+// Sink: dx = dy + the gradient, dbranch (+)= keep * dx, whose column sums are the gradient of the
+// bias with which the branch ends.
 template <class T>
 struct ToBoth {
+  static constexpr bool kSums = true;
   const T* dy;  // or null
   T* dx;
   Keep keep;
@@ -59,10 +62,9 @@ struct ToBoth {
       for (int j = 0; j < N; ++j) d[j] += more[j];
     }
     cuda::store_float<N>(dx + at, d);
-    if (!dbranch) return;
 #pragma unroll
     for (int j = 0; j < N; ++j) d[j] *= scale;
-    dbranch.put(at, d);
+    if (dbranch) dbranch.put(at, d);
   }
 };
 
@@ -90,7 +92,7 @@ void forward(Stream& stream, In x, In branch, In keep, In w, In b, double eps, O
 }
 
 void backward(Stream& stream, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd, Out dx,
-              Grad dbranch, Grad dw, Grad db) {
+              Grad dbranch, Out branch_sums, Grad dw, Grad db) {
   const int64_t c = y.dim(-1), rows = c ? y.numel() / c : 0;
   const Backward a{w.data<float>(),
                    b.data<float>(),
@@ -103,13 +105,16 @@ void backward(Stream& stream, In dy, In dn, In y, In keep, In w, In b, In mean, 
   dispatch<float, bf16>(y.dtype(), "residual_norm", [&]<class T>() {
     const ToBoth<T> sink{dy ? dy.data<T>() : nullptr, dx.data<T>(), keep_of(keep, rows),
                          cuda::grad_ptr<T>(dbranch)};
-    if (backward_rows<false>(stream, "residual_norm.bwd", dn.data<T>(), y.data<T>(), sink, a, dw,
-                             db))
+    if (backward_rows<false>(stream, "residual_norm.bwd", dn.data<T>(), y.data<T>(), sink, a,
+                             {dw, db, {branch_sums}}))
       return;
     if (dy) dx.copy_(dy);
     kernels::layer_norm_bwd(stream, dn, y, w, b, mean, rstd, Activation::none, {dx, dy.defined()},
                             dw, db);
     if (dbranch) kernels::drop_path_bwd(stream, dx, keep, dbranch);
+    if (branch_sums)
+      cuda::column_sums(stream, (dbranch ? dbranch.tensor : dx).template data<T>(), rows, c,
+                        cuda::GradPtr<float>{branch_sums.data<float>(), false});
   });
 }
 

@@ -48,6 +48,30 @@ TEST_CASE("a gradient that is passed on is not written through another name") {
   CHECK(grad_of(b).item() == 2);
 }
 
+TEST_CASE("column sums come with a gradient that one operation alone makes") {
+  for (const int users : {1, 2}) {
+    const Tensor x = leaf(scalar(2));
+    Tensor y = x.clone(), sums;
+    record("producer", {&y}, {x}, [&](Backward& g) {
+      sums = g.dy_column_sums();
+      g.pass(0, g.dy());
+    });
+    ask_for_column_sums(y);
+    std::vector<Tensor> z;
+    for (int i = 0; i < users; ++i) {
+      z.push_back(y.clone());
+      record("user", {&z.back()}, {y}, [](Backward& g) {
+        if (const Tensor to = g.column_sums(0)) to.copy_(g.dy());
+        g.pass(0, g.dy());
+      });
+    }
+    backward(z, std::vector<Tensor>(z.size(), scalar(3)));
+    CHECK(grad_of(x).item() == 3 * users);
+    CHECK(sums.defined() == (users == 1));
+    if (sums) CHECK(sums.item() == 3);
+  }
+}
+
 TEST_CASE("NoGrad records nothing; a second backward is an error") {
   const Tensor x = leaf(scalar(2));
   {

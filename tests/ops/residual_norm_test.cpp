@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "ops/linear/linear.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -49,6 +50,37 @@ TEST_CASE("residual_norm: value and gradients against the composed form") {
         c.terms = std::max(s.numel() / n, n);
         run(c);
       }
+}
+
+TEST_CASE("residual_norm: the bias with which a branch ends gets its gradient") {
+  for (const bool with_keep : {false, true})
+    for (const Shape& s : {Shape{3, 5, 24}, Shape{2, 13, 96}, Shape{2, 3, 2, 7}}) {
+      OpCase c;
+      c.name = fmt::format("{} keep {} after linear", s.str(), with_keep);
+      const int64_t n = s[s.size() - 1], k = 8;
+      c.inputs = {
+          test::random(s, 1),   test::random(s.with_last(k), 2), test::random({n, k}, 3, -0.5, 0.5),
+          test::random({n}, 4), test::random({n}, 5, 0.5, 1.5),  test::random({n}, 6)};
+      const Tensor keep = test::random({s[0]}, 7, 0, 2);
+      c.op = [=](auto& in) -> std::vector<Tensor> {
+        const auto r =
+            residual_norm(in[0], linear(in[1], in[2], in[3]),
+                          with_keep ? on_device_of(keep, in[0]) : Tensor(), in[4], in[5], 1e-6f);
+        return {r.sum, r.norm};
+      };
+      c.reference = [=](auto& in) -> std::vector<Tensor> {
+        Tensor factor = full(s, 1, Dtype::f64);
+        for (int64_t i = 0; with_keep && i < s.numel(); ++i)
+          factor.data<double>()[i] = keep.data<double>()[i / (s.numel() / s[0])];
+        const Tensor sum =
+            naive::add(in[0], naive::multiply(naive::linear(in[1], in[2], in[3]), factor));
+        return {sum, naive::affine(naive::standardize(sum, 1e-6f), in[4], in[5])};
+      };
+      c.roles = {Role::activation, Role::activation, Role::weight,
+                 Role::weight,     Role::parameter,  Role::parameter};
+      c.terms = std::max(s.numel() / n, n);
+      run(c);
+    }
 }
 
 TEST_CASE("residual_norm: wrong arguments are named") {
