@@ -190,7 +190,8 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
     }
     const profile::Scope scope("lepe.bwd", 2 * lepe_flops, 3 * out_bytes);
     kernels::depthwise3x3_bwd(stream, g.dy(), proj, lepe, lepe_w, lepe_b, 1,
-                              kernels::DepthwiseForm::add_into, Grad{dproj}, g.grad(1), g.grad(2));
+                              kernels::DepthwiseForm::add_into, Grad{dproj}, {}, g.grad(1),
+                              g.grad(2));
   });
   return result;
 }

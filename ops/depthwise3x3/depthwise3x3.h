@@ -30,9 +30,10 @@ enum class DepthwiseForm {
 using DepthwiseFwd = void(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm,
                           Out y);
 // dx is written to (or added to) the columns `cols` of dx.tensor, which has x's shape; its other
-// columns are left alone. add_into has the gradients of plain.
+// columns are left alone. dx_sums (C), with a dx: its column sums without what was there before, or
+// undefined. add_into has the gradients of plain.
 using DepthwiseBwd = void(Stream&, In dy, In x, Columns cols, In w, In b, int stride, DepthwiseForm,
-                          Grad dx, Grad dw, Grad db);
+                          Grad dx, Out dx_sums, Grad dw, Grad db);
 constinit inline Slot<DepthwiseFwd> depthwise3x3_fwd{"depthwise3x3.fwd"};
 constinit inline Slot<DepthwiseBwd> depthwise3x3_bwd{"depthwise3x3.bwd"};
 }  // namespace kernels

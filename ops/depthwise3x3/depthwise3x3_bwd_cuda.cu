@@ -27,7 +27,7 @@ struct Split {
 
 template <int N>
 struct Sums {
-  Vec<float, N> tap[3][3], bias;
+  Vec<float, N> tap[3][3], bias, dx;
 };
 
 // What a thread works on.
@@ -71,47 +71,51 @@ __device__ __forceinline__ void add(Vec<float, N>& sum, const Vec<float, N>& v) 
   for (int n = 0; n < N; ++n) sum[n] += v[n];
 }
 
-// Writes, or adds, a row of the gradient; `usual`: writes, and all of it.
+// Writes, or adds, a row of the gradient, and adds it to `sum`; `usual`: writes, and all of it.
 template <bool usual, class T, int N, int M>
 __device__ __forceinline__ void put_row(const Vec<float, N> (&v)[M], bool accumulate, T* first,
-                                        int ld, unsigned inside) {
+                                        int ld, unsigned inside, Vec<float, N>& sum) {
+  Vec<float, N> row = {};
 #pragma unroll
   for (int m = 0; m < M; ++m) {
     T* const at = first + m * int64_t{ld};
     if (!usual && !(inside >> m & 1)) continue;
-    Vec<float, N> sum = v[m];
+    Vec<float, N> to = v[m];
+    add<N>(row, to);
     if (!usual && accumulate) {
       Pixel<T, N> before;
-      before.load(at), add<N>(sum, before.floats());
+      before.load(at), add<N>(to, before.floats());
     }
-    Pixel<T, N>::of(sum).store(at);
+    Pixel<T, N>::of(to).store(at);
   }
+  add<N>(sum, row);
 }
 
-// What blocks leave: (parts, 9, channels) and (parts, channels).
+// What blocks leave: (parts, 9, channels), and twice (parts, channels).
 struct Partial {
-  float *taps, *bias;
+  float *taps, *bias, *dx;
 };
 
 // Adds the sums of the strips of a block, in order.
 template <int N>
 __device__ __forceinline__ void put_sums(const Sums<N>& sums, float scale, const Split& s, int part,
                                          int channels, Partial partial) {
-  __shared__ Vec<float, N> all[10][kThreads];
+  constexpr int kAll = 11;
+  __shared__ Vec<float, N> all[kAll][kThreads];
 #pragma unroll
   for (int t = 0; t < 9; ++t) all[t][threadIdx.x] = sums.tap[t / 3][t % 3];
-  all[9][threadIdx.x] = sums.bias;
+  all[9][threadIdx.x] = sums.bias, all[10][threadIdx.x] = sums.dx;
   __syncthreads();
-  for (int i = int(threadIdx.x); i < 10 * s.lanes; i += int(blockDim.x)) {
+  for (int i = int(threadIdx.x); i < kAll * s.lanes; i += int(blockDim.x)) {
     const int t = i / s.lanes, lane = i % s.lanes;
     const int c = (int(blockIdx.x % s.groups) * s.lanes + lane) * N;
     if (c >= channels) continue;
     Vec<float, N> sum = {};
     for (int k = s.beside; k < s.strips - s.beside; ++k) add<N>(sum, all[t][k * s.lanes + lane]);
 #pragma unroll
-    for (int n = 0; n < N; ++n) sum[n] *= scale;
+    for (int n = 0; n < N; ++n) sum[n] *= t < 10 ? scale : 1;
     float* const to = t < 9 ? partial.taps + (int64_t{part} * 9 + t) * channels
-                            : partial.bias + int64_t{part} * channels;
+                            : (t == 9 ? partial.bias : partial.dx) + int64_t{part} * channels;
     cuda::store<N>(to + c, sum);
   }
 }
@@ -128,7 +132,7 @@ __device__ __forceinline__ void each_image(int begin, int end, int h, const F& f
 
 // `usual`: blocks are full (Split), dx is written and not added to.
 template <class T, int N, bool gelu, bool usual>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 2 && (usual || !gelu) ? 3 : 2)
     backward_kernel(Map<const T> x, Map<const T> dy, const float* w, const float* b, int channels,
                     Split split, Map<T> dx, bool accumulate, Partial partial) {
   // By parity of the row: a thread's own row of x; the columns of dz at the ends of all strips for
@@ -145,6 +149,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
   const unsigned in_x = gelu ? inside : inside >> 1, in_dy = gelu ? inside >> 1 : inside;
   const unsigned in_dx = inside >> 1;
   const bool wanted = usual || (place.own && dx.data);
+  __shared__ Vec<float, N> dx_sum[kThreads];  // a register too many
+  dx_sum[self] = {};
   Sums<N> sums = {};
   if constexpr (gelu)
     for (int i = self; i < lanes; i += int(blockDim.x))
@@ -231,13 +237,15 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
       Strip<N> done;
       back.finish(taps, dz, done), back.advance(taps, dz, {});
       if (r - 2 < begin) continue;
-      if (wanted) put_row<usual>(done, accumulate, dx_at, dx.ld, in_dx);
+      if (wanted) put_row<usual>(done, accumulate, dx_at, dx.ld, in_dx, dx_sum[self]);
       dx_at += dx.row;
     }
     // The last row of a map has no row of dz below it.
-    if (end == h && wanted) put_row<usual>(back.before, accumulate, dx_at, dx.ld, in_dx);
+    if (end == h && wanted)
+      put_row<usual>(back.before, accumulate, dx_at, dx.ld, in_dx, dx_sum[self]);
     if constexpr (gelu) __syncthreads();  // what strips hand over, before the next image
   });
+  sums.dx = dx_sum[self];
   put_sums(sums, kScale, split, place.part, channels, partial);
 }
 
@@ -259,7 +267,7 @@ __device__ __forceinline__ void spread_row(const Vec<float, N> (&w)[3],
 // Stride 2, plain: rows i and i + 1 of dy give rows 2i and 2i + 1 of dx, and with those rows of x
 // their part of the sums.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
+__global__ void __launch_bounds__(kThreads, 2)
     backward2_kernel(Map<const T> x, Map<const T> dy, const float* w, int channels, Split split,
                      Map<T> dx, bool accumulate, Partial partial) {
   const Place<N> place(split, channels, dy.w);
@@ -269,6 +277,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
   const unsigned in_x = place.active ? inside_bits<kRow>(column - 1, x.w) : 0;
   const unsigned in_dy = place.active ? inside_bits<kStrip + 1>(place.first, dy.w) : 0;
   const unsigned in_dx = place.active ? inside_bits<2 * kStrip>(column, x.w) : 0;
+  __shared__ Vec<float, N> dx_sum[kThreads];
+  dx_sum[threadIdx.x] = {};
   Sums<N> sums = {};
 
   each_image(place.begin, place.end, dy.h, [&](int image, int begin, int end) {
@@ -298,7 +308,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
       if (dx.data) {
         Vec<float, N> sum[2 * kStrip] = {};
         spread_row(taps.at[1], here, sum);
-        put_row<false>(sum, accumulate, dx_at, dx.ld, in_dx);
+        put_row<false>(sum, accumulate, dx_at, dx.ld, in_dx, dx_sum[threadIdx.x]);
         dx_at += dx.row;
       }
       if (!odd_row) break;
@@ -309,11 +319,12 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 3 : 2)
       if (dx.data) {
         Vec<float, N> sum[2 * kStrip] = {};
         spread_row(taps.at[2], here, sum), spread_row(taps.at[0], below, sum);
-        put_row<false>(sum, accumulate, dx_at, dx.ld, in_dx);
+        put_row<false>(sum, accumulate, dx_at, dx.ld, in_dx, dx_sum[threadIdx.x]);
         dx_at += dx.row;
       }
     }
   });
+  sums.dx = dx_sum[threadIdx.x];
   put_sums(sums, 1, split, place.part, channels, partial);
 }
 
@@ -342,7 +353,7 @@ Split split_work(In dy, int64_t vectors, bool exchange) {
 }
 
 void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride, DepthwiseForm form,
-              Grad dx, Grad dw, Grad db) {
+              Grad dx, Out dx_sums, Grad dw, Grad db) {
   const int64_t channels = w.dim(2), all_rows = dy.dim(0) * dy.dim(1);
   check(all_rows <= INT32_MAX, "depthwise3x3: a batch of {} rows is more than 2^31 - 1", all_rows);
   const bool gelu = form == DepthwiseForm::add_gelu;
@@ -353,7 +364,8 @@ void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride,
       const int64_t parts = cuda::ceil_div(all_rows, s.rows) * s.segments;
       const Tensor dw_parts = empty({parts, 1, 9 * channels}, Dtype::f32, x.device());
       const Tensor db_parts = empty({parts, 1, channels}, Dtype::f32, x.device());
-      const Partial partial{dw_parts.data<float>(), db_parts.data<float>()};
+      const Tensor dx_parts = empty_like(db_parts);
+      const Partial partial{dw_parts.data<float>(), db_parts.data<float>(), dx_parts.data<float>()};
       const Map<const T> from(x, cols), grad(dy, {0, channels});
       const Map<T> to = dx ? Map<T>(dx.tensor, cols) : Map<T>();
       const int64_t threads = cuda::ceil_div(s.lanes * s.strips, cuda::kWarp) * cuda::kWarp;
@@ -372,6 +384,7 @@ void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride,
                      dx.accumulate, partial);
       if (dw) cuda::sum_parts(stream, "depthwise3x3.bwd.sum", dw_parts, {dw});
       if (db) cuda::sum_parts(stream, "depthwise3x3.bwd.sum", db_parts, {db});
+      if (dx_sums) cuda::sum_parts(stream, "depthwise3x3.bwd.sum", dx_parts, {Grad{dx_sums}});
     });
   });
 }

@@ -202,7 +202,7 @@ void forward(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm 
 // sums over pixels. Row by row: dz of the next row is made from x and adds to dw while x is near,
 // then dx is made from the three rows of dz in the cache.
 void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, DepthwiseForm form,
-              Grad dx, Grad dw, Grad db) {
+              Grad dx, Out dx_sums, Grad dw, Grad db) {
   dispatch<float, double>(x.dtype(), "depthwise3x3", [&]<class T>() HWY_ATTR {
     const int64_t channels = w.dim(2);
     const bool recompute = form == DepthwiseForm::add_gelu;
@@ -210,7 +210,10 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
     const T *wp = w.data<T>(), *bp = b ? b.data<T>() : nullptr;
     const int64_t rows = x.dim(0) * grad.h, row_size = grad.w * channels;
     const int chunks = chunks_of(rows, kChunkRows);
-    const Tensor scratch = dw || db ? empty({chunks, 10, channels}, x.dtype()) : Tensor();
+    // Sums of a chunk: of each tap, of dz, of dx.
+    constexpr int64_t kSums = 11;
+    const Tensor scratch =
+        dw || db || dx_sums ? empty({chunks, kSums, channels}, x.dtype()) : Tensor();
 
     // Row r of dz into `dz` (where it is not dy itself); its part of dw and db into `sums`.
     const auto visit = [&](auto s, int64_t r, T* dz, T* sums) HWY_ATTR {
@@ -243,8 +246,8 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     };
 
-    // Row i of dx of an image from three rows of dz.
-    const auto write_dx = [&](int64_t n, int64_t i, const T* const(&dz)[3]) HWY_ATTR {
+    // Row i of dx of an image from three rows of dz; its part of dx_sums into `sums`.
+    const auto write_dx = [&](int64_t n, int64_t i, const T* const(&dz)[3], T* sums) HWY_ATTR {
       T* const out = Map<T>(dx.tensor, cols).row(n, i);
       const auto store = [&](auto d, auto v, T* p) HWY_ATTR {
         hn::StoreU(dx.accumulate ? hn::Add(v, hn::LoadU(d, p)) : v, d, p);
@@ -252,7 +255,9 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       if (stride == 2) {
         for (int64_t q = 0; q < from.w; ++q)
           for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
-            store(d, transpose_stride2(d, c, wp, channels, dz, grad.w, q), out + q * from.ld + c);
+            const auto v = transpose_stride2(d, c, wp, channels, dz, grad.w, q);
+            store(d, v, out + q * from.ld + c);
+            if (sums) hn::StoreU(hn::Add(v, hn::LoadU(d, sums + c)), d, sums + c);
           });
         return;
       }
@@ -270,6 +275,11 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           convolve<N, 1>(d, c, taps, tile, v);
           HWY_UNROLL(16)
           for (int j = 0; j < N; ++j) store(d, v[j], pixel + j * from.ld + c);
+          if (!sums) return;
+          auto sum = hn::LoadU(d, sums + c);
+          HWY_UNROLL(16)
+          for (int j = 0; j < N; ++j) sum = hn::Add(sum, v[j]);
+          hn::StoreU(sum, d, sums + c);
         });
       });
     };
@@ -279,8 +289,11 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
         const int64_t begin = rows * first_chunk / chunks, end = rows * last_chunk / chunks;
         if (scratch)
-          std::fill(scratch.data<T>() + first_chunk * 10 * channels,
-                    scratch.data<T>() + last_chunk * 10 * channels, T(0));
+          std::fill(scratch.data<T>() + first_chunk * kSums * channels,
+                    scratch.data<T>() + last_chunk * kSums * channels, T(0));
+        const auto sums_of = [&](int64_t r) {  // those of the chunk that has row r
+          return scratch.data<T>() + ((r + 1) * chunks - 1) / rows * kSums * channels;
+        };
         T* const ring = rings.mine();
         const auto dz_row = [&](int64_t r) {
           return recompute ? ring + r % 3 * row_size : grad.data + r * row_size;
@@ -290,27 +303,27 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           const int64_t n = r / grad.h, o = r % grad.h;
           const bool last = o + 1 == grad.h;
           for (; next <= (last ? r : r + 1); ++next) {
-            const int64_t chunk = ((next + 1) * chunks - 1) / rows;
             const bool ours = scratch && next >= begin && next < end;
-            visit(s, next, dz_row(next),
-                  ours ? scratch.data<T>() + chunk * 10 * channels : nullptr);
+            visit(s, next, dz_row(next), ours ? sums_of(next) : nullptr);
           }
           if (!dx) continue;
           const T* const before = o ? dz_row(r - 1) : nullptr;
           const T* const here = dz_row(r);
           const T* const after = last ? nullptr : dz_row(r + 1);
+          T* const sums = dx_sums ? sums_of(r) + 10 * channels : nullptr;
           if (s == 1) {
-            write_dx(n, o, {before, here, after});
+            write_dx(n, o, {before, here, after}, sums);
           } else {
-            write_dx(n, 2 * o, {nullptr, here, nullptr});
-            if (2 * o + 1 < from.h) write_dx(n, 2 * o + 1, {after, nullptr, here});
+            write_dx(n, 2 * o, {nullptr, here, nullptr}, sums);
+            if (2 * o + 1 < from.h) write_dx(n, 2 * o + 1, {after, nullptr, here}, sums);
           }
         }
       });
     });
     if (!scratch) return;
-    sum_chunks(scratch.data<T>(), chunks, 10 * channels, dw);
-    sum_chunks(scratch.data<T>() + 9 * channels, chunks, 10 * channels, db);
+    sum_chunks(scratch.data<T>(), chunks, kSums * channels, dw);
+    sum_chunks(scratch.data<T>() + 9 * channels, chunks, kSums * channels, db);
+    sum_chunks(scratch.data<T>() + 10 * channels, chunks, kSums * channels, Grad{dx_sums});
   });
 }
 

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "core/cpu/parallel.h"
+#include "ops/linear/linear.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -42,7 +43,7 @@ Tensor add_into(const Tensor& x, Columns cols, const Tensor& w, const Tensor& b,
   autograd::record("add_into", {&y}, {x, w, b, y0}, [=](autograd::Backward& g) {
     const Tensor dx = full(x.shape(), 0, x.dtype(), x.device());
     kernels::depthwise3x3_bwd(x.stream(), g.dy(), x, cols, w, b, 1, DepthwiseForm::add_into,
-                              Grad{dx}, g.grad(1), g.grad(2));
+                              Grad{dx}, {}, g.grad(1), g.grad(2));
     g.pass(0, dx);
     g.pass(3, g.dy());
   });
@@ -90,6 +91,30 @@ TEST_CASE("depthwise3x3_add_gelu: value and gradients against the composed form"
     }
 }
 
+TEST_CASE("depthwise3x3: the bias of the projection before gets its gradient") {
+  for (const Shape& s : {Shape{2, 9, 15, 16}, Shape{1, 3, 2, 65}})
+    for (const int stride : {0, 1, 2}) {  // 0: add_gelu
+      OpCase c;
+      c.name = fmt::format("{} stride {} after linear", s.str(), stride);
+      const int64_t n = s[3], k = 8;
+      c.inputs = {test::random(s.with_last(k), 1), test::random({n, k}, 2, -0.5, 0.5),
+                  test::random({n}, 3), test::random({3, 3, n}, 4), test::random({n}, 5)};
+      c.roles = {Role::activation, Role::weight, Role::weight, Role::parameter, Role::parameter};
+      c.op = [=](auto& in) -> std::vector<Tensor> {
+        const Tensor x = linear(in[0], in[1], in[2]);
+        return {stride ? depthwise3x3(x, in[3], in[4], stride)
+                       : depthwise3x3_add_gelu(x, in[3], in[4])};
+      };
+      c.reference = [=](auto& in) -> std::vector<Tensor> {
+        const Tensor x = naive::linear(in[0], in[1], in[2]);
+        const Tensor y = naive::depthwise3x3(x, in[3], in[4], std::max(stride, 1));
+        return {stride ? y : naive::gelu(naive::add(x, y))};
+      };
+      c.terms = std::max<int64_t>(9, s[0] * s[1] * s[2]);
+      run(c);
+    }
+}
+
 TEST_CASE("depthwise3x3: added into a map from columns of a wider one") {
   for (const int64_t channels : {1, 8, 24})
     for (const bool bias : {true, false}) {
@@ -119,7 +144,7 @@ TEST_CASE("depthwise3x3: gradients of columns leave the others alone, and add wh
   const auto gradient = [&](DepthwiseForm form, double start, bool accumulate) {
     const Tensor dx = full(in[0].shape(), start, Dtype::f64);
     kernels::depthwise3x3_bwd(dy.stream(), dy, in[0], {column, ld}, in[1], in[2], 1, form,
-                              Grad{dx, accumulate}, {}, {});
+                              Grad{dx, accumulate}, {}, {}, {});
     return dx;
   };
   for (const DepthwiseForm form :
@@ -143,12 +168,12 @@ TEST_CASE("depthwise3x3: the number of threads changes nothing") {
     set_num_threads(threads);
     const auto in = arguments(s, s[3], true);
     const Tensor y = empty_like(in[0]), dx = empty_like(in[0]), dw = empty_like(in[1]),
-                 db = empty_like(in[2]), dy = test::random(s, 4);
+                 db = empty_like(in[2]), sums = empty_like(in[2]), dy = test::random(s, 4);
     kernels::depthwise3x3_fwd(dy.stream(), in[0], {0, s[3]}, in[1], in[2], 1, form, y);
     kernels::depthwise3x3_bwd(dy.stream(), dy, in[0], {0, s[3]}, in[1], in[2], 1, form, Grad{dx},
-                              Grad{dw}, Grad{db});
+                              sums, Grad{dw}, Grad{db});
     std::vector<double> all;
-    for (const Tensor& t : {y, dx, dw, db})
+    for (const Tensor& t : {y, dx, sums, dw, db})
       for (double v : to_vector<double>(t)) all.push_back(v);
     return all;
   };
