@@ -15,20 +15,29 @@ std::vector<Tensor> recompute(const Segment& f, const std::vector<Tensor>& input
   std::vector<Tensor*> recorded;
   for (int i = 0; i < differentiable; ++i) recorded.push_back(&outputs[size_t(i)]);
   record("recompute", recorded, inputs, [=](Backward& g) {
-    std::vector<Tensor> leaves, again, dy;
-    for (size_t i = 0; i < inputs.size(); ++i)
-      leaves.push_back(g.wants(int(i)) ? leaf(inputs[i]) : inputs[i].detach());
-    {
-      const GradMode on(true);
-      const std::vector<Tensor> all = f(leaves);
-      for (int i = 0; i < differentiable; ++i)
-        if (g.dy(i)) again.push_back(all[size_t(i)]), dy.push_back(g.dy(i));
+    std::vector<Tensor> in, again, dy, sums;
+    const GradMode on(true);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      in.push_back(inputs[i].detach());
+      if (!g.wants(int(i))) continue;
+      // Its gradient, and the column sums that may come with it, are those of the input.
+      record("recompute.input", {&in[i]}, {leaf(inputs[i])}, [&g, i](Backward& inner) {
+        if (const Tensor& from = inner.dy_column_sums())
+          if (const Tensor to = g.column_sums(int(i))) to.copy_(from);
+        g.pass(int(i), inner.dy());
+      });
+      ask_for_column_sums(in[i]);
     }
-    backward(again, dy);
-    for (size_t i = 0; i < inputs.size(); ++i)
-      if (g.wants(int(i)))
-        if (const Tensor d = grad_of(leaves[i])) g.pass(int(i), d);
+    const std::vector<Tensor> all = f(in);
+    for (int i = 0; i < differentiable; ++i)
+      if (g.dy(i)) {
+        again.push_back(all[size_t(i)]), dy.push_back(g.dy(i));
+        sums.push_back(g.dy_column_sums(i));
+      }
+    backward(again, dy, sums);
   });
+  // f may end with something that uses them.
+  for (const Tensor* t : recorded) ask_for_column_sums(*t);
   return outputs;
 }
 

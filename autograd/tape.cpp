@@ -187,7 +187,8 @@ void run_node(Node& node) {
   for (const auto& [input, t] : g.fresh_) collect(*node.inputs[size_t(input)].meta, t);
 }
 
-void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients) {
+void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients,
+              const std::vector<Tensor>& column_sums) {
   check(outputs.size() == gradients.size(), "backward: {} outputs but {} gradients", outputs.size(),
         gradients.size());
   // Consumers were recorded after producers, so the latest node has all of its gradients.
@@ -205,8 +206,11 @@ void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gra
     const auto& producer = outputs[i].meta()->producer;
     check(!producer || !producer->done,
           "backward: {} was already differentiated; its saved tensors are gone", producer->name);
-    collect(*outputs[i].meta(), gradients[i]);
-    enqueue(*outputs[i].meta());
+    Meta& meta = *outputs[i].meta();
+    Collected& c = meta.collected();
+    if (!column_sums.empty() && c.wants_sums && !c.has_grad) c.sums = column_sums[i];
+    collect(meta, gradients[i]);
+    enqueue(meta);
   }
   while (!queue.empty()) {
     const std::shared_ptr<Node> node = queue.top();

@@ -105,8 +105,10 @@ Tensor grad_of(const Tensor& leaf);
 void clear_grad(const Tensor& leaf);
 
 // Adds the gradients of `outputs`, given theirs, to the leaves. The tape is consumed as it runs:
-// memory is freed early, and a second pass over the same outputs is an error.
-void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients);
+// memory is freed early, and a second pass over the same outputs is an error. column_sums: those of
+// the gradients, each undefined where it is not at hand; or none.
+void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients,
+              const std::vector<Tensor>& column_sums = {});
 // The same for a scalar, with gradient 1.
 void backward(const Tensor& loss);
 

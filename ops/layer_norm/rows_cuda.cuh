@@ -195,12 +195,6 @@ __device__ __forceinline__ Elements<N> elements(const cuda::Vec<T, N>& x, const 
   return e;
 }
 
-// That a processor has registers for.
-template <class T, int V, bool Gelu>
-constexpr int kBackwardBlocks = kVector<T>* V <= 8 ? 5
-                                : Gelu             ? 3
-                                                   : 4;
-
 // A sink takes the gradient of the rows, and what scale() says of the row. put() may leave
 // something else in d, whose column sums are wanted where kSums. This one: as the gradient of x.
 template <class T>
@@ -217,10 +211,16 @@ struct ToGrad {
 template <class Sink>
 constexpr int kSumsOf = Sink::kSums ? 3 : 2;
 
+// That a processor has registers for.
+template <class T, int V, bool Gelu, class Sink>
+constexpr int kBackwardBlocks = kVector<T>* V <= 8                             ? 5
+                                : Gelu || (Sink::kSums && kVector<T> * V > 16) ? 3
+                                                                               : 4;
+
 // With means over the row:
 //   dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  dw = sum dz * xhat,  db = sum dz.
 template <class T, int L, int V, bool Gelu, class Sink>
-__global__ void __launch_bounds__(kThreads, kBackwardBlocks<T, V, Gelu>)
+__global__ void __launch_bounds__(kThreads, kBackwardBlocks<T, V, Gelu, Sink>)
     backward_kernel(const T* dy, const T* x, Sink sink, Backward a) {
   constexpr int kSets = V == 1 ? 2 : 1, N = kVector<T>;
   using R = Row<T, L, V>;
@@ -313,7 +313,7 @@ bool backward_rows(Stream& stream, const char* name, const T* dy, const T* x, co
                    Backward a, const Grad (&sums)[kSumsOf<Sink>]) {
   constexpr int K = kSumsOf<Sink>;
   return with_row<T>(a.c, [&]<int L, int V>() {
-    const unsigned blocks = blocks_for(a.rows, kThreads / L, kBackwardBlocks<T, V, Gelu>);
+    const unsigned blocks = blocks_for(a.rows, kThreads / L, kBackwardBlocks<T, V, Gelu, Sink>);
     Tensor parts;
     if (std::any_of(sums, sums + K, [](const Grad& g) { return bool(g); }))
       parts = empty({int64_t{blocks}, K, a.c}, Dtype::f32, stream.device);
