@@ -2,6 +2,10 @@
 
 #include <doctest/doctest.h>
 #include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <thread>
 
 #include "tests/train/toy.h"
 #include "train/signals.h"
@@ -13,6 +17,12 @@ namespace {
 
 constexpr int64_t kSteps = 18;  // three epochs of six
 
+// Asks this process to stop, as another would.
+void ask_to_stop(int signal) {
+  ::kill(::getpid(), signal);
+  while (!train::stop_signal()) std::this_thread::yield();
+}
+
 // A run that is asked to stop in each of `stops` (counted over the run) and resumed each time.
 void stopped_and_resumed(ToyRun& whole, train::Options options, std::vector<int64_t> stops) {
   const TemporaryFolder folder;
@@ -21,7 +31,7 @@ void stopped_and_resumed(ToyRun& whole, train::Options options, std::vector<int6
     const train::StopSignals signals;
     ToyRun part{.folder = folder.path(), .options = options};
     part.task.hook = [stop](int64_t step) {
-      if (step == stop && !train::stop_signal()) ::raise(SIGTERM);
+      if (step == stop && !train::stop_signal()) ask_to_stop(SIGTERM);
       return 1.0;
     };
     const ExitCode code = part.go();
@@ -114,15 +124,31 @@ TEST_CASE("trainer: a signal during evaluation, and one before the first step") 
   for (int stop : {0, 1, 3, -1}) {  // before the first step, and in the first and third evaluation
     const train::StopSignals signals;
     ToyRun part{.folder = other.path()};
-    if (stop == 0) ::raise(SIGUSR1);
+    if (stop == 0) ask_to_stop(SIGUSR1);
     part.task.while_judging = [&] {
-      if (++judged == stop) ::raise(SIGINT);
+      if (++judged == stop) ask_to_stop(SIGINT);
     };
     const ExitCode code = part.go();
     CHECK(code == (stop < 0 ? ExitCode::ok : ExitCode::interrupted));
     if (stop < 0) CHECK(part.bits() == whole.bits());
     if (stop < 0) CHECK(part.log() == whole.log());
   }
+}
+
+TEST_CASE("trainer: signals do not interrupt threads that compute") {
+  const auto blocked = [] {
+    sigset_t set;
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &set);
+    return std::array{::sigismember(&set, SIGTERM), ::sigismember(&set, SIGINT),
+                      ::sigismember(&set, SIGUSR1)};
+  };
+  const auto before = blocked();
+  {
+    const train::StopSignals signals;
+    CHECK(blocked() == std::array{1, 1, 1});
+    std::thread([&] { CHECK(blocked() == std::array{1, 1, 1}); }).join();
+  }
+  CHECK(blocked() == before);
 }
 
 TEST_CASE("trainer: what is not finite is skipped and counted; only the EMA moves on") {
