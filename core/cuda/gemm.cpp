@@ -10,6 +10,7 @@
 #include <set>
 
 #include "core/cuda/gemm_layout.h"
+#include "core/cuda/libraries.h"
 #include "core/library.h"
 
 namespace sg::cuda {
@@ -20,10 +21,11 @@ constexpr int kAskFor = 8;                           // algorithms; the first us
 
 // What is used of cuBLASLt.
 struct Api {
+  static std::string file() { return fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR); }
   Library library{
-      {.file = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR),
+      {.file = file(),
        .purpose = "matrix products on cuda",
-       .folders = {SG_CUDA_LIBRARY_DIR},
+       .folders = library_folders(file()),
        .advice = fmt::format(
            "install it (apt: libcublas-{0}-{1}; pip: {2}) and see that its folder is in "
            "LD_LIBRARY_PATH, or use --device cpu",

@@ -206,13 +206,21 @@ def output_of(*command):
         return ""
 
 
+def commit():
+    """Of this tree, or what scripts/gpu_pack.sh wrote down where it took the tree along."""
+    packed = ROOT / "COMMIT"
+    if packed.exists():
+        return packed.read_text().strip()
+    changed = " with changes" if output_of("git", "status", "--porcelain", "-uno") else ""
+    return output_of("git", "rev-parse", "--short=12", "HEAD") + changed
+
+
 def machine():
     """What the figures depend on."""
     model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text()
                   .splitlines() if line.startswith("model name")), platform.processor())
-    changed = " with changes" if output_of("git", "status", "--porcelain", "-uno") else ""
     return dict(date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
                 cpu=model, cores=len(os.sched_getaffinity(0)), load=os.getloadavg()[0],
                 torch=output_of(sys.executable, "-c", "import torch; print(torch.__version__)"),
                 python=platform.python_version(),
-                commit=output_of("git", "rev-parse", "--short=12", "HEAD") + changed)
+                commit=commit())
