@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/file.h"
 #include "data/decoders.h"
+#include "io/file.h"
 
 namespace sg::data {
 namespace {

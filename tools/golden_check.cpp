@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "core/backend.h"
-#include "sgformer/golden.h"
 #include "tools/common/cli.h"
+#include "tools/golden/golden.h"
 #include "train/compute.h"
 
 namespace fs = std::filesystem;

@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/cpu/parallel.h"
-#include "data/benchmark.h"
+#include "tools/bench/bench.h"
+#include "tools/bench/loader_speed.h"
 #include "tools/common/model_options.h"
-#include "train/bench.h"
 #include "train/compute.h"
 
 namespace {

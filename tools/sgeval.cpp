@@ -2,10 +2,10 @@
 #include <fmt/core.h>
 
 #include "core/cpu/parallel.h"
+#include "infer/model_file.h"
+#include "report/console.h"
+#include "tasks/classification.h"
 #include "tools/common/model_options.h"
-#include "train/classification.h"
-#include "train/console.h"
-#include "train/model_file.h"
 #include "train/progress.h"
 
 int main(int argc, char** argv) {

@@ -3,11 +3,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "io/checkpoint.h"
 #include "nn/trace.h"
 #include "sgformer/config_json.h"
 #include "sgformer/model.h"
 #include "tools/common/model_options.h"
-#include "train/checkpoint.h"
 
 namespace {
 

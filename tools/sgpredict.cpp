@@ -7,11 +7,11 @@
 #include <set>
 
 #include "core/cpu/parallel.h"
-#include "core/file.h"
 #include "data/png_write.h"
+#include "infer/model_file.h"
+#include "io/file.h"
+#include "report/significance_image.h"
 #include "tools/common/model_options.h"
-#include "train/model_file.h"
-#include "train/significance_picture.h"
 
 namespace {
 

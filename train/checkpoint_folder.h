@@ -9,8 +9,8 @@
 #include <filesystem>
 #include <optional>
 
-#include "core/file.h"
-#include "train/checkpoint.h"
+#include "io/checkpoint.h"
+#include "io/file.h"
 
 namespace sg::train {
 

@@ -4,8 +4,8 @@
 #include <optional>
 #include <string>
 
-#include "train/console.h"
-#include "train/task.h"
+#include "report/console.h"
+#include "tasks/task.h"
 
 namespace sg::train {
 

@@ -6,11 +6,11 @@
 
 #include "core/backend.h"
 #include "core/cpu/parallel.h"
-#include "core/file.h"
+#include "infer/model_file.h"
+#include "infer/report_samples.h"
+#include "io/file.h"
 #include "sgformer/config_json.h"
-#include "train/classification.h"
-#include "train/model_file.h"
-#include "train/report_samples.h"
+#include "tasks/classification.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 

@@ -12,11 +12,11 @@
 #include "core/graph.h"
 #include "nn/optim/optimizer.h"
 #include "nn/optim/schedule.h"
+#include "report/console.h"
+#include "report/run_log.h"
+#include "tasks/task.h"
 #include "train/checkpoint_folder.h"
-#include "train/console.h"
 #include "train/options.h"
-#include "train/run_log.h"
-#include "train/task.h"
 
 namespace sg::train {
 

@@ -1,6 +1,6 @@
 // What a checkpoint holds of a trainer, and back.
+#include "sgformer/weights.h"
 #include "train/trainer.h"
-#include "train/weights.h"
 
 namespace sg::train {
 namespace {

@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "core/backend.h"
+#include "tasks/classification.h"
 #include "tests/cudart/library.h"
 #include "tests/support/bars_dataset.h"
-#include "train/classification.h"
 #include "train/trainer.h"
 
 using namespace sg;

@@ -10,9 +10,9 @@
 #include <set>
 #include <sstream>
 
-#include "data/benchmark.h"
 #include "tests/data/pictures.h"
 #include "tests/support/files.h"
+#include "tools/bench/loader_speed.h"
 
 using namespace sg;
 using namespace sg::data;

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/rng.h"
-#include "core/safetensors.h"
+#include "io/safetensors.h"
 #include "tests/support/files.h"
 
 using namespace sg;

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <map>
 
-#include "core/safetensors.h"
+#include "io/safetensors.h"
 #include "tests/data/pictures.h"
 #include "tests/support/files.h"
 

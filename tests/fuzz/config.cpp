@@ -1,6 +1,6 @@
 // Configurations: options of a run (--config, args.json), the model of a checkpoint, and the texts
 // of --scales and --regions.
-#include "core/json.h"
+#include "io/json.h"
 #include "sgformer/config_json.h"
 #include "tests/fuzz/fuzz.h"
 #include "train/options.h"

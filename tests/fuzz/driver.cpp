@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/file.h"
+#include "io/file.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // Files of torch.save: zip archive or stream, pickles, and every tensor.
-#include "core/pth.h"
+#include "io/pth.h"
 
 #include "tests/fuzz/fuzz.h"
 

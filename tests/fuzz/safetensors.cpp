@@ -1,8 +1,8 @@
 // safetensors: the header and every tensor, as weights and as a checkpoint.
-#include "core/safetensors.h"
+#include "io/safetensors.h"
 
+#include "io/checkpoint.h"
 #include "tests/fuzz/fuzz.h"
-#include "train/checkpoint.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const sg::test::MemoryFile file({data, size});

@@ -1,9 +1,9 @@
 // The network against the literal reference, at any image size and with every option.
 #include <doctest/doctest.h>
 
-#include "sgformer/golden.h"
 #include "tests/sgformer/literal.h"
 #include "tests/support/op_case.h"
+#include "tools/golden/golden.h"
 
 using namespace sg;
 using namespace sg::sgformer;

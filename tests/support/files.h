@@ -7,7 +7,7 @@
 #include <fstream>
 #include <string>
 
-#include "core/file.h"
+#include "io/file.h"
 
 namespace sg::test {
 

@@ -2,9 +2,9 @@
 // message and the exit code of its kind.
 #include <sys/mount.h>
 
+#include "io/checkpoint.h"
 #include "tests/support/process.h"
 #include "tests/tools/runs.h"
-#include "train/checkpoint.h"
 
 namespace sg {
 using namespace sg::test;

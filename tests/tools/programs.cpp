@@ -3,10 +3,10 @@
 #include <sys/wait.h>
 
 #include "data/png_write.h"
+#include "io/checkpoint.h"
 #include "sgformer/config_json.h"
-#include "train/checkpoint.h"
+#include "sgformer/weights.h"
 #include "train/options.h"
-#include "train/weights.h"
 
 namespace sg::test {
 namespace {

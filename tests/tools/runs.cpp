@@ -8,8 +8,8 @@
 #include <sstream>
 #include <thread>
 
+#include "io/checkpoint.h"
 #include "tests/support/bars.h"
-#include "train/checkpoint.h"
 
 namespace sg::test {
 namespace fs = std::filesystem;

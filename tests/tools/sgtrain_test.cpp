@@ -2,8 +2,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "io/checkpoint.h"
 #include "tests/tools/runs.h"
-#include "train/checkpoint.h"
 
 namespace sg {
 

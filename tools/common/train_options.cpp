@@ -1,7 +1,7 @@
 #include "tools/common/train_options.h"
 
-#include "core/file.h"
-#include "core/json.h"
+#include "io/file.h"
+#include "io/json.h"
 
 namespace sg::tools {
 namespace {

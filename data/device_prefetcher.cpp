@@ -1,0 +1,78 @@
+#include "data/device_prefetcher.h"
+
+namespace sg::train {
+namespace {
+
+data::LoaderConfig pinned(data::LoaderConfig config, Device device) {
+  config.device = device;
+  return config;
+}
+
+}  // namespace
+
+Feed::Feed(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig config, Device device)
+    : loader_(std::move(dataset), pinned(std::move(config), device)), device_(device) {
+  for (Upload& u : uploads_) {
+    u.arrived = backend(device.type).event(device);
+    u.used = backend(device.type).event(device);
+  }
+  if (on_host()) return;
+  const int64_t b = loader_.config().batch_size, side = loader_.config().transform.img_size;
+  const auto make = [&](Room& room) {
+    room = {empty({b, side, side, 3}, Dtype::u8, device), empty({b}, Dtype::i32, device)};
+  };
+  make(room_);
+  for (Upload& u : uploads_) {
+    make(u.room);
+    u.used->record(current_stream(device));  // by whatever had this memory before
+  }
+}
+
+void Feed::start_epoch(int64_t epoch, int64_t first_batch) {
+  for (Upload& u : uploads_) u.pending = false;
+  ended_ = false;
+  loader_.start_epoch(epoch, first_batch);
+}
+
+bool Feed::fetch() {
+  Upload& u = uploads_[next_];
+  if (u.pending) return true;
+  if (ended_) return false;
+  // The host's memory of two batches ago is free when its copy has been made.
+  if (u.batch.images) u.arrived->synchronize();
+  ended_ = !loader_.next(u.batch);
+  if (ended_) return false;
+  waited_ += u.batch.waited;
+  u.pending = true;
+  if (on_host()) return true;
+  Backend& b = backend(device_.type);
+  Stream& copies = b.copy_stream(device_);
+  u.used->wait_in(copies);
+  b.copy(copies, u.room.images.raw(), u.batch.images.raw(), u.batch.images.bytes());
+  b.copy(copies, u.room.labels.raw(), u.batch.labels.raw(), u.batch.labels.bytes());
+  u.arrived->record(copies);
+  return true;
+}
+
+void Feed::prefetch() {
+  // On the CPU the loader's own threads do all that can be done ahead.
+  if (!on_host()) fetch();
+}
+
+bool Feed::next() {
+  if (!fetch()) return false;
+  taken_ = next_;
+  Upload& u = uploads_[taken_];
+  u.pending = false;
+  if (on_host()) return true;
+  next_ = 1 - next_;
+  Stream& stream = current_stream(device_);
+  u.arrived->wait_in(stream);
+  const int64_t n = u.batch.images.dim(0);
+  images_ = room_.images.slice(0, n), labels_ = room_.labels.slice(0, n);
+  images_.copy_(u.room.images.slice(0, n)), labels_.copy_(u.room.labels.slice(0, n));
+  u.used->record(stream);
+  return true;
+}
+
+}  // namespace sg::train

@@ -1,0 +1,41 @@
+// Checkpoints: one safetensors file with all that is needed to go on as if never stopped.
+//
+// The weights carry the official names without a prefix, so that any reader of safetensors finds
+// them; what belongs to training alone is prefixed. The state is JSON in the file's metadata. Each
+// tensor and the metadata carry an XXH3 checksum.
+#pragma once
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <vector>
+
+#include "io/safetensors.h"
+
+namespace sg::train {
+
+constexpr std::string_view kEma = "ema.", kMoment1 = "adam.m.", kMoment2 = "adam.v.";
+
+// The tensors under `prefix`, their names without it; "" gives the weights.
+std::vector<NamedTensor> part(const std::vector<NamedTensor>& tensors, std::string_view prefix);
+// The same tensors, their names prefixed.
+std::vector<NamedTensor> prefixed(std::string_view prefix, std::vector<NamedTensor> tensors);
+
+struct Checkpoint {
+  std::vector<NamedTensor> tensors;  // on the CPU
+  // An object with at least the integer "step"; the trainer adds epoch, cursor, seed, config,
+  // ranks, metrics. "metric" is the CheckpointFolder's.
+  nlohmann::json state;
+};
+
+// The file has been synced and read back before it takes its name.
+void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
+// Verifies every checksum; an error names the damaged tensor (ExitCode::checkpoint).
+Checkpoint load_checkpoint(const std::filesystem::path& path);
+// The tensors under one prefix, "" for the weights; only those are read and verified.
+std::vector<NamedTensor> load_part(const std::filesystem::path& path, std::string_view prefix);
+// The state alone: the header is verified, the tensors are not read.
+nlohmann::json checkpoint_state(const std::filesystem::path& path);
+// True where the file claims to be one of ours; its tensors are then more than weights.
+bool is_checkpoint(const Safetensors& file);
+
+}  // namespace sg::train

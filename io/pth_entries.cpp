@@ -1,0 +1,164 @@
+#include "io/pth_entries.h"
+
+#include "core/error.h"
+
+namespace sg {
+namespace {
+
+using Node = Pickle::Node;
+using Kind = Node::Kind;
+
+constexpr int kMaxDepth = 64;
+constexpr size_t kMaxVisits = 2'000'000;  // a list of lists of one list grows without end
+constexpr size_t kMaxName = 1000;
+
+struct StorageType {
+  std::string_view name;
+  StoredType type;
+};
+constexpr StorageType kStorageTypes[] = {
+    {"torch.FloatStorage", StoredType::f32}, {"torch.DoubleStorage", StoredType::f64},
+    {"torch.HalfStorage", StoredType::f16},  {"torch.BFloat16Storage", StoredType::bf16},
+    {"torch.LongStorage", StoredType::i64},  {"torch.IntStorage", StoredType::i32},
+    {"torch.ShortStorage", StoredType::i16}, {"torch.CharStorage", StoredType::i8},
+    {"torch.ByteStorage", StoredType::u8},   {"torch.BoolStorage", StoredType::boolean}};
+
+bool is_call(const Node& node, std::string_view name) {
+  return node.kind == Kind::call && node.items[0]->text.starts_with(name);
+}
+
+// A tuple of integers, or torch.Size of one.
+bool read_integers(const Node& node, std::vector<int64_t>& out) {
+  if (is_call(node, "torch.Size"))
+    return node.items[1]->items.size() == 1 && node.items[1]->items[0]->kind == Kind::tuple &&
+           read_integers(*node.items[1]->items[0], out);
+  if (node.kind != Kind::tuple) return false;
+  for (const Node* item : node.items) {
+    if (item->kind != Kind::integer) return false;
+    out.push_back(item->integer);
+  }
+  return true;
+}
+
+// The last element that the tensor reaches lies in its storage. False too where a size overflows.
+bool fits(const PthEntry& e) {
+  int64_t last = e.offset;
+  if (e.offset < 0) return false;
+  for (size_t i = 0; i < e.strides.size(); ++i) {
+    int64_t reach;
+    if (e.strides[i] < 0 || e.shape[int(i)] == 0) return e.strides[i] >= 0;
+    if (__builtin_mul_overflow(e.shape[int(i)] - 1, e.strides[i], &reach) ||
+        __builtin_add_overflow(last, reach, &last))
+      return false;
+  }
+  return last < e.storage_numel;
+}
+
+// The arguments of torch._utils._rebuild_tensor_v2; the result is a problem or "".
+std::string read_tensor(const Node& call, PthEntry& e) {
+  const std::vector<const Node*>& arguments = call.items[1]->items;
+  if (call.items[0]->text != "torch._utils._rebuild_tensor_v2")
+    return fmt::format("it is made by {}, which is not supported", call.items[0]->text);
+  if (arguments.size() < 4 || arguments[1]->kind != Kind::integer ||
+      !read_storage(*arguments[0], e))
+    return "its storage is of no supported type";
+  e.offset = arguments[1]->integer;
+  std::vector<int64_t> sizes;
+  if (!read_integers(*arguments[2], sizes) || !read_integers(*arguments[3], e.strides) ||
+      sizes.size() != e.strides.size())
+    return "its shape or strides are not integers";
+  if (sizes.size() > Shape::kMaxDims)
+    return fmt::format("it has more than {} dimensions", Shape::kMaxDims);
+  int64_t numel = int64_t(size_of(e.type));
+  for (int64_t size : sizes)
+    if (size < 0 || __builtin_mul_overflow(numel, size, &numel))
+      return fmt::format("shape ({}) is negative or too large", fmt::join(sizes, ", "));
+  for (int64_t size : sizes) e.shape.push_back(size);
+  if (!fits(e))
+    return fmt::format("shape {}, strides ({}), offset {} leave its storage of {} elements",
+                       e.shape.str(), fmt::join(e.strides, ", "), e.offset, e.storage_numel);
+  return "";
+}
+
+class Walk {
+ public:
+  explicit Walk(const std::string& file) : file_(file) {}
+  std::vector<std::pair<std::string, PthEntry>> found;
+
+  void visit(const Node& node, const std::string& name, int depth) {
+    if (++visits_ > kMaxVisits || depth > kMaxDepth || name.size() > kMaxName)
+      fail(ExitCode::checkpoint, "{}: '{}': nests too deeply or has too many values", file_,
+           name.substr(0, 100));
+    const auto inside = [&](const std::string& key) {
+      return name.empty() ? key : name + "." + key;
+    };
+    switch (node.kind) {
+      case Kind::dict:
+        for (size_t i = 0; i < node.items.size(); i += 2) {
+          const Node &key = *node.items[i], &value = *node.items[i + 1];
+          if (key.kind == Kind::text || key.kind == Kind::integer)
+            visit(value, inside(key.kind == Kind::text ? key.text : std::to_string(key.integer)),
+                  depth + 1);
+        }
+        break;
+      case Kind::list:
+      case Kind::tuple:
+        for (size_t i = 0; i < node.items.size(); ++i)
+          visit(*node.items[i], inside(std::to_string(i)), depth + 1);
+        break;
+      case Kind::call:
+        visit_call(node, name);
+        break;
+      default:
+        break;
+    }
+  }
+
+ private:
+  void visit_call(const Node& node, const std::string& name) {
+    const Node* call = &node;
+    const std::vector<const Node*>& arguments = node.items[1]->items;
+    if (node.items[0]->text == "torch._utils._rebuild_parameter" && !arguments.empty() &&
+        arguments[0]->kind == Kind::call)
+      call = arguments[0];
+    if (!is_call(*call, "torch._utils._rebuild") && !is_call(*call, "torch._tensor._rebuild"))
+      return;  // an object of another class, inert
+    PthEntry entry;
+    if (const std::string problem = read_tensor(*call, entry); !problem.empty())
+      entry = {.problem = problem};
+    found.emplace_back(name, std::move(entry));
+  }
+
+  const std::string& file_;
+  size_t visits_ = 0;
+};
+
+}  // namespace
+
+bool read_storage(const Node& persistent, PthEntry& entry) {
+  if (persistent.kind != Kind::persistent) return false;
+  // ("storage", type, key, device, elements[, None]); anything in place of None is a view of
+  // another storage, last written in 2017.
+  const std::vector<const Node*>& id = persistent.items[0]->items;
+  if (id.size() < 5 || id[0]->text != "storage" || id[2]->kind != Kind::text ||
+      id[4]->kind != Kind::integer || id[4]->integer < 0)
+    return false;
+  if (id.size() > 5 && id[5]->kind != Kind::none) return false;
+  for (const StorageType& t : kStorageTypes)
+    if (id[1]->kind == Kind::global && id[1]->text == t.name) {
+      entry.type = t.type;
+      entry.storage = id[2]->text;
+      entry.storage_numel = id[4]->integer;
+      return true;
+    }
+  return false;
+}
+
+std::vector<std::pair<std::string, PthEntry>> pth_entries(const Node& root,
+                                                          const std::string& file) {
+  Walk walk(file);
+  walk.visit(root, "", 0);
+  return std::move(walk.found);
+}
+
+}  // namespace sg

@@ -1,0 +1,204 @@
+#include "report/report.h"
+
+#include <fmt/chrono.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "report/chart.h"
+#include "report/console.h"
+#include "report/report_style.h"
+#include "report/run_log.h"
+
+namespace sg::train {
+namespace {
+
+double number(const nlohmann::json& row, const std::string& key) {
+  const auto found = row.find(key);
+  return found != row.end() && found->is_number() ? found->get<double>() : NAN;
+}
+
+std::vector<const nlohmann::json*> epoch_rows(const Report& r) {
+  std::vector<const nlohmann::json*> rows;
+  for (const auto& row : r.rows)
+    if (is_epoch_row(row)) rows.push_back(&row);
+  return rows;
+}
+
+// 1,281,167
+std::string grouped(int64_t n) {
+  std::string text = std::to_string(n);
+  for (int64_t i = int64_t(text.size()) - 3; i > 0; i -= 3) text.insert(size_t(i), ",");
+  return text;
+}
+
+// x of an epoch's result is the number of epochs done by then.
+Series of_epochs(const Report& r, const std::string& name, const std::string& key) {
+  Series s{name, {}};
+  for (const auto* row : epoch_rows(r))
+    s.points.emplace_back(number(*row, "step") / double(r.epoch_steps), number(*row, key));
+  return s;
+}
+
+Series of_steps(const Report& r, const std::string& name, const std::string& key) {
+  Series s{name, {}};
+  for (const auto& row : r.rows)
+    if (!is_epoch_row(row))
+      s.points.emplace_back(number(row, "step") / double(r.epoch_steps), number(row, key));
+  return s;
+}
+
+std::string chart(const std::string& title, const std::string& format, std::vector<Series> series) {
+  std::erase_if(series, [](const Series& s) {
+    return std::ranges::none_of(s.points, [](const auto& p) { return std::isfinite(p.second); });
+  });
+  std::string keys;
+  if (series.size() > 1)
+    for (size_t i = 0; i < series.size(); ++i)
+      keys += fmt::format("<span><i style=\"background:var(--s{})\"></i>{}</span>", i + 1,
+                          escaped(series[i].name));
+  return fmt::format(
+      "<figure class=\"card\" style=\"margin:0\"><h3>{}</h3><div "
+      "class=\"keys\">{}</div>{}</figure>\n",
+      escaped(title), keys, svg({title, "epoch", format, std::move(series)}));
+}
+
+std::string tile(const std::string& value, const std::string& name) {
+  return fmt::format("<div class=\"card\"><b>{}</b><span>{}</span></div>\n", escaped(value),
+                     escaped(name));
+}
+
+std::string tiles(const Report& r) {
+  const auto rows = epoch_rows(r);
+  std::vector<double> speeds;
+  for (const auto& row : r.rows)
+    if (const double v = number(row, "images_per_second"); std::isfinite(v)) speeds.push_back(v);
+  std::string out;
+  if (!rows.empty()) {
+    const auto& best = **std::ranges::max_element(rows, {}, [](const auto* row) {
+      return std::pair(number(*row, "eval_top1"), number(*row, "epoch"));
+    });
+    out += tile(fmt::format("{:.2f} %", number(best, "eval_top1")),
+                fmt::format("top-1, best of all (epoch {:g})", number(best, "epoch") + 1));
+    out += tile(fmt::format("{:.2f} %", number(best, "eval_top5")), "top-5 of that epoch");
+    out += tile(fmt::format("{:.3f}", number(best, "eval_loss")), "validation loss of that epoch");
+    out += tile(duration(number(*rows.back(), "seconds")), "training and evaluating");
+  }
+  if (!speeds.empty()) {
+    std::ranges::nth_element(speeds, speeds.begin() + int64_t(speeds.size() / 2));
+    out += tile(fmt::format("{:.0f}", speeds[speeds.size() / 2]), "images a second, training");
+  }
+  out += tile(fmt::format("{:.2f} M", 1e-6 * double(r.parameters)), "parameters");
+  return "<div class=\"tiles\">\n" + out + "</div>\n";
+}
+
+std::string samples(const Report& r) {
+  if (r.samples.empty()) return "";
+  std::string out =
+      "<h2>Where it looks</h2>\n<p class=\"above\">Validation pictures, each followed by the "
+      "significance that guides attention at the stages of the network: what is bright keeps its "
+      "detail, what is dark is summarised.</p>\n<div class=\"samples\">\n";
+  for (const ReportSample& s : r.samples)
+    out += fmt::format(
+        "<div class=\"card sample\"><img alt=\"{0} and its significance\" "
+        "src=\"data:image/png;base64,{1}\"><p class=\"{2}\"><strong>{3}</strong> {4:.0f} %{5}</p>"
+        "</div>\n",
+        escaped(s.truth), base64(s.panel), s.correct ? "right" : "wrong", escaped(s.prediction),
+        100 * s.probability, s.correct ? "" : ", but it is " + escaped(s.truth));
+  return out + "</div>\n";
+}
+
+std::string history(const Report& r) {
+  std::string out =
+      "<h2>Epochs</h2><div class=\"card scroll\"><table><tr><th>epoch</th>"
+      "<th class=\"number\">learning rate</th><th class=\"number\">training loss</th>"
+      "<th class=\"number\">validation loss</th><th class=\"number\">top-1</th>"
+      "<th class=\"number\">top-5</th><th class=\"number\">time</th></tr>\n";
+  const auto rows = epoch_rows(r);
+  for (auto row = rows.rbegin(); row != rows.rend(); ++row)
+    out += fmt::format(
+        "<tr><td>{:g}</td><td class=\"number\">{:.2e}</td><td class=\"number\">{:.4f}</td>"
+        "<td class=\"number\">{:.4f}</td><td class=\"number\">{:.2f}</td><td "
+        "class=\"number\">{:.2f}</td>"
+        "<td class=\"number\">{}</td></tr>\n",
+        number(**row, "epoch") + 1, number(**row, "lr"), number(**row, "train_loss"),
+        number(**row, "eval_loss"), number(**row, "eval_top1"), number(**row, "eval_top5"),
+        duration(number(**row, "seconds")));
+  return out + "</table></div>\n";
+}
+
+std::string configuration(const Report& r) {
+  const nlohmann::json values = to_json(r.options),
+                       usual = to_json(default_options(r.options.model));
+  std::string out =
+      "<h2>Configuration</h2><p class=\"above\">Coloured: not the default of this model.</p>"
+      "<div class=\"card options\">\n";
+  each_option(r.options, [&](const OptionInfo& info, const auto&) {
+    std::string key(info.name());
+    std::ranges::replace(key, '-', '_');
+    const nlohmann::json value = values.value(key, nlohmann::json());
+    if (value.is_null() || value == "") return;
+    const bool changed =
+        info.on_resume != OnResume::ignored && usual.contains(key) && usual[key] != value;
+    out +=
+        fmt::format("<div title=\"{}\"><span>{}</span><code{}>{}</code></div>\n",
+                    escaped(info.help), escaped(info.name()), changed ? " class=\"changed\"" : "",
+                    escaped(value.is_string() ? value.template get<std::string>() : value.dump()));
+  });
+  return out + "</div>\n";
+}
+
+std::string machine_table() {
+  std::string out = "<h2>Machine</h2><div class=\"card options\">\n";
+  for (const auto& [name, value] : machine())
+    out +=
+        fmt::format("<div><span>{}</span><code>{}</code></div>\n", escaped(name), escaped(value));
+  return out + "</div>\n";
+}
+
+}  // namespace
+
+std::string base64(std::string_view bytes) {
+  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t word = 0;
+    for (size_t j = 0; j < 3; ++j)
+      word = word << 8 | (i + j < bytes.size() ? uint8_t(bytes[i + j]) : 0);
+    for (size_t j = 0; j < 4; ++j)
+      out += i + j <= bytes.size() ? kDigits[word >> (18 - 6 * j) & 63] : '=';
+  }
+  return out;
+}
+
+std::string report_html(const Report& r) {
+  const auto data = std::filesystem::path(r.options.data).lexically_normal();
+  const std::string set = (data.has_filename() ? data : data.parent_path()).filename().string();
+  const auto rows = epoch_rows(r);
+  const std::string title = fmt::format("{} on {}", r.options.model, set);
+  const bool ema = !rows.empty() && rows.back()->contains("eval_model_top1");
+  const std::string judged = ema ? "validation, averaged weights" : "validation";
+  std::string out = fmt::format(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<title>{0}</title>\n<style>{1}</style></head>\n<body><main>\n<h1>{0}</h1>\n"
+      "<p>{2} training and {3} validation pictures of {4} x {4} pixels, {5} classes. "
+      "Epoch {6} of {7}{8}, {9:%Y-%m-%d %H:%M}.</p>\n",
+      escaped(title), kReportStyle, grouped(r.train_images), grouped(r.eval_images),
+      r.options.img_size.value_or(0), r.options.num_classes.value_or(0),
+      rows.empty() ? 0 : number(*rows.back(), "epoch") + 1, r.epochs,
+      r.finished ? ", finished" : "", fmt::localtime(std::time(nullptr)));
+  out += tiles(r) + "<h2>Curves</h2>\n<div class=\"charts\">\n";
+  out += chart("Top-1 accuracy, %", "{:.1f}",
+               {of_epochs(r, judged, "eval_top1"),
+                of_epochs(r, "validation, last weights", "eval_model_top1")});
+  out += chart("Loss", "{:.3f}",
+               {of_epochs(r, judged, "eval_loss"), of_epochs(r, "training", "train_loss"),
+                of_epochs(r, "validation, last weights", "eval_model_loss")});
+  out += chart("Training loss by step", "{:.2f}", {of_steps(r, "loss", "loss")});
+  out += chart("Learning rate", "{:.1e}", {of_steps(r, "rate", "lr")});
+  out += "</div>\n" + samples(r) + history(r) + configuration(r) + machine_table();
+  return out + "</main></body></html>\n";
+}
+
+}  // namespace sg::train

@@ -1,0 +1,115 @@
+#include "tasks/classification.h"
+
+#include "autograd/tape.h"
+#include "core/backend.h"
+#include "ops/cross_entropy/cross_entropy.h"
+
+namespace sg::train {
+namespace {
+
+data::LoaderConfig loader_config(const EvaluationSettings& s) {
+  data::LoaderConfig c;
+  c.training = false;
+  c.batch_size = int(s.batch_size), c.workers = int(s.workers);
+  c.transform = s.transform;
+  return c;
+}
+
+data::LoaderConfig loader_config(const Options& o) {
+  data::LoaderConfig c;
+  c.batch_size = int(o.batch_size), c.workers = int(o.workers);
+  c.seed = uint64_t(o.seed);
+  c.transform = transforms(o);
+  return c;
+}
+
+}  // namespace
+
+Evaluator::Evaluator(const sgformer::Model& model, std::shared_ptr<const data::Dataset> dataset,
+                     const EvaluationSettings& settings)
+    : model_(model),
+      stats_(settings.stats),
+      feed_(std::move(dataset), loader_config(settings), model.parameters().device()),
+      forward_(model.parameters().device()),
+      logits_(empty({settings.batch_size, model.config().classes}, Dtype::f32,
+                    model.parameters().device())) {}
+
+std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
+  const autograd::NoGrad no_grad;
+  const int64_t classes = model_.config().classes;
+  const nn::ParameterStore& parameters = model_.parameters();
+  Mean loss, top1, top5;
+  const auto scores = [&] {
+    return Scores{{{"loss", loss.value()}, {"top1", top1.value()}, {"top5", top5.value()}}};
+  };
+  feed_.start_epoch(0);
+  for (int64_t done = 0; feed_.next();) {
+    const int64_t n = feed_.labels().dim(0);
+    const Tensor on_device = logits_.slice(0, n);
+    // A record is of one shape, and of the weights or the averaged ones.
+    forward_.run({uint64_t(n), uint64_t(uintptr_t(parameters.values().raw()))}, [&] {
+      on_device.copy_(model_.forward(normalize(feed_.images(), stats_, parameters.dtype())).logits);
+    });
+    feed_.prefetch();
+    const Tensor logits = on_device.to(Device{});
+    loss.add(
+        soft_cross_entropy(logits, smooth_one_hot(feed_.host_labels(), classes, 0)).loss.item(),
+        double(n));
+    for (auto [mean, k] : {std::pair(&top1, 1), std::pair(&top5, 5)})
+      mean->sum += 100 * double(top_k_hits(logits, feed_.host_labels(), k)),
+          mean->weight += double(n);
+    if (!progress(++done, feed_.loader().batches(), scores())) return {};
+  }
+  return scores();
+}
+
+std::string describe_accuracy(const Scores& s) {
+  return fmt::format("Acc@1 {:.3f} Acc@5 {:.3f} loss {:.3f}", s["top1"], s["top5"], s["loss"]);
+}
+
+Classification::Classification(sgformer::Model& model,
+                               std::shared_ptr<const data::Dataset> training,
+                               std::shared_ptr<const data::Dataset> validation,
+                               const Options& options)
+    : model_(model),
+      smoothing_(options.smoothing),
+      seed_(uint64_t(options.seed)),
+      stats_(channel_stats(options)),
+      feed_(std::move(training), loader_config(options), model.parameters().device()),
+      evaluator_(model, std::move(validation),
+                 {options.batch_size, options.workers, transforms(options), stats_}) {
+  const Device device = model.parameters().device();
+  const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
+  const Dtype dtype = wide(model.parameters().dtype());
+  host_drop_paths_ = empty_pinned(shape, dtype, device);
+  drop_paths_copied_ = backend(device.type).event(device);
+  drop_paths_ = device.type == DeviceType::cpu ? host_drop_paths_ : empty(shape, dtype, device);
+}
+
+void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
+  feed_.start_epoch(epoch, first_batch);
+}
+
+double Classification::stage(int64_t step, int64_t first_sample) {
+  const double before = feed_.waited();
+  check(feed_.next(), "classification: a batch is asked for after the epoch's end");
+  drop_paths_copied_->synchronize();  // before the host's are overwritten
+  sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(step), first_sample,
+                            host_drop_paths_.dtype(), host_drop_paths_);
+  if (!drop_paths_.same_memory(host_drop_paths_)) {
+    drop_paths_.copy_(host_drop_paths_);
+    drop_paths_copied_->record(drop_paths_.stream());
+  }
+  return feed_.waited() - before;
+}
+
+Tensor Classification::loss() {
+  const Dtype dtype = model_.parameters().dtype();
+  const Tensor targets =
+      smooth_one_hot(feed_.labels(), model_.config().classes, smoothing_, wide(dtype));
+  const Tensor images = normalize(feed_.images(), stats_, dtype);
+  const sgformer::Output out = model_.forward(images, {.drop_paths = drop_paths_});
+  return soft_cross_entropy(out.logits, targets).loss;
+}
+
+}  // namespace sg::train

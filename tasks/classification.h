@@ -1,0 +1,68 @@
+// Images to classes: cross entropy against smoothed labels, judged by top-1, top-5 and the plain
+// cross entropy.
+#pragma once
+#include <memory>
+
+#include "core/graph.h"
+#include "data/device_prefetcher.h"
+#include "sgformer/model.h"
+#include "tasks/task.h"
+#include "train/options.h"
+
+namespace sg::train {
+
+// What judging needs.
+struct EvaluationSettings {
+  int64_t batch_size = 128;
+  int64_t workers = 2;
+  data::TransformConfig transform;
+  ChannelStats stats;
+};
+
+// Each image of a dataset once, on the model's device.
+class Evaluator {
+ public:
+  Evaluator(const sgformer::Model& model, std::shared_ptr<const data::Dataset> dataset,
+            const EvaluationSettings& settings);
+  std::optional<Scores> operator()(const Task::Progress& progress);
+
+ private:
+  const sgformer::Model& model_;
+  ChannelStats stats_;
+  Feed feed_;
+  Graph forward_;
+  Tensor logits_;  // of a whole batch
+};
+
+// "Acc@1 83.200 Acc@5 96.500 loss 0.812"
+std::string describe_accuracy(const Scores& scores);
+
+class Classification : public Task {
+ public:
+  Classification(sgformer::Model& model, std::shared_ptr<const data::Dataset> training,
+                 std::shared_ptr<const data::Dataset> validation, const Options& options);
+
+  nn::ParameterStore& parameters() override { return model_.parameters(); }
+  int64_t batches() const override { return feed_.loader().batches(); }
+  int64_t batch_size() const override { return feed_.loader().config().batch_size; }
+  void start_epoch(int64_t epoch, int64_t first_batch) override;
+  double stage(int64_t step, int64_t first_sample) override;
+  Tensor loss() override;
+  void prefetch() override { feed_.prefetch(); }
+  std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
+  std::string metric() const override { return "top1"; }
+  std::string describe(const Scores& scores) const override { return describe_accuracy(scores); }
+
+ private:
+  sgformer::Model& model_;
+  double smoothing_;
+  uint64_t seed_;
+  ChannelStats stats_;
+  Feed feed_;
+  // Factors of stochastic depth of the staged batch; on a card, and where they are drawn.
+  Tensor drop_paths_, host_drop_paths_;
+  std::unique_ptr<Event> drop_paths_copied_;
+  Evaluator evaluator_;
+};
+
+}  // namespace sg::train

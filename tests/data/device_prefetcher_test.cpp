@@ -1,0 +1,58 @@
+#include "data/device_prefetcher.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/bars_dataset.h"
+#include "tests/support/faults.h"
+
+using namespace sg;
+using namespace sg::test;
+
+namespace {
+
+const Device kCuda{DeviceType::cuda, 0};
+
+data::LoaderConfig config_of(int batch) {
+  data::LoaderConfig c;
+  c.batch_size = batch, c.workers = 1, c.training = false;
+  c.transform.img_size = kBarSide;
+  return c;
+}
+
+// Two whole batches and a short one, so that each epoch begins with the other upload.
+void compare_with_cpu() {
+  const auto bars = std::make_shared<Bars>(7);
+  train::Feed feed(bars, config_of(3), kCuda), expected(bars, config_of(3), {});
+  const void *images = nullptr, *labels = nullptr;
+  for (int epoch = 0; epoch < 4; ++epoch) {
+    feed.start_epoch(epoch), expected.start_epoch(epoch);
+    std::vector<Tensor> seen;  // as a step would use them: later, on the device
+    while (expected.next()) {
+      REQUIRE(feed.next());
+      feed.prefetch();
+      if (!images) images = feed.images().raw(), labels = feed.labels().raw();
+      CHECK(feed.images().raw() == images);
+      CHECK(feed.labels().raw() == labels);
+      CHECK(to_vector<int32_t>(feed.host_labels()) == to_vector<int32_t>(expected.labels()));
+      seen.push_back(feed.images().clone()), seen.push_back(expected.images().clone());
+      seen.push_back(feed.labels().clone()), seen.push_back(expected.labels().clone());
+    }
+    CHECK_FALSE(feed.next());
+    for (size_t i = 0; i < seen.size(); i += 2)
+      CHECK(to_vector<int32_t>(seen[i]) == to_vector<int32_t>(seen[i + 1]));
+    feed.start_epoch(epoch, 1), feed.next(), feed.prefetch();  // an epoch that is given up
+  }
+}
+
+}  // namespace
+
+TEST_CASE("feed: on cuda, the batches of the CPU, always in the same memory") {
+  if (!available(kCuda)) return;
+  compare_with_cpu();
+  if (!delay_cuda_work) return;
+  for (const auto& [computing, copying] : {std::pair{true, false}, {false, true}, {true, true}}) {
+    delay_cuda_work(computing, copying);
+    compare_with_cpu();
+  }
+  delay_cuda_work(false, false);
+}

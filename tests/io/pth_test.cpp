@@ -1,0 +1,221 @@
+#include "io/pth.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "io/safetensors.h"
+#include "tests/support/files.h"
+
+using namespace sg;
+using namespace sg::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path kGolden = fs::path(SG_SHARED_DIR) / "golden/pth";
+
+void check_equal(const Tensor& found, const Tensor& expected) {
+  REQUIRE(found.numel() == expected.numel());
+  const auto a = to_vector<double>(found), b = to_vector<double>(expected);
+  CHECK(a == b);
+}
+
+// u of golden/README.md, "Weights and inputs by formula".
+double uniform(const std::string& key, uint64_t i) {
+  uint64_t h = 0xcbf29ce484222325;
+  for (unsigned char c : key) h = (h ^ c) * 0x100000001b3;
+  uint64_t z = h + (i + 1) * 0x9E3779B97F4A7C15;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+  z = z ^ (z >> 31);
+  return double(z >> 40) / (1 << 23) - 1;
+}
+
+float weight(const std::string& name, const Shape& shape, uint64_t i) {
+  const float u = float(uniform("pth/" + name, i));
+  if (name == "pos_embed") return 0.5f * u;
+  if (shape.size() == 1) return name.ends_with("weight") ? 1 + 0.2f * u : 0.1f * u;
+  const double fan_in = double(shape.numel()) / double(shape[0]);
+  return u * float(std::sqrt(3 / fan_in));
+}
+
+// The stream form around one pickle of an object and no storages.
+std::string stream_of(const std::string& pickle) {
+  return std::string("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15) +
+         std::string("\x80\x02M\xe9\x03.", 6) + "\x80\x02}." + "\x80\x02" + pickle + "." +
+         "\x80\x02].";
+}
+
+std::string text(const std::string& s) {
+  std::string out = "X" + std::string(4, '\0') + s;
+  const uint32_t n = uint32_t(s.size());
+  std::memcpy(out.data() + 1, &n, 4);
+  return out;
+}
+
+std::string error_for(const std::string& content) {
+  const TemporaryFolder folder;
+  put(folder / "bad.pth", content);
+  const std::string message = error_of(ExitCode::checkpoint, [&] {
+    const Pth file = Pth::open(folder / "bad.pth");
+    for (const std::string& name : file.names()) file.tensor(name);
+  });
+  CHECK(contains(message, "bad.pth"));
+  return message;
+}
+
+}  // namespace
+
+TEST_CASE("other dtypes, strides, views and containers of both forms are read") {
+  if (!have_shared("golden/pth")) return;
+  const Safetensors expected = Safetensors::open(kGolden / "odd_tensors.expected.safetensors");
+  for (const char* form : {"odd_tensors.pth", "odd_tensors_legacy.pth"}) {
+    CAPTURE(form);
+    CHECK(Pth::recognises(kGolden / form));
+    const Pth file = Pth::open(kGolden / form);
+    for (const std::string& name : expected.names()) {
+      CAPTURE(name);
+      REQUIRE(file.contains(name));
+      CHECK(file.shape(name).numel() == expected.shape(name).numel());
+      check_equal(file.tensor(name), expected.tensor(name));
+    }
+    CHECK(file.names().size() == expected.names().size() + 1);
+    CHECK(file.contains("nested.a.0"));
+    CHECK(file.shape("scalar") == Shape{});
+    CHECK(file.shape("transposed") == Shape{6, 4});
+    CHECK(file.dtype("half") == Dtype::f32);
+    CHECK(file.dtype("bf16") == Dtype::bf16);
+    CHECK(contains(error_of(ExitCode::checkpoint, [&] { file.tensor("x"); }), "no tensor 'x'"));
+  }
+  CHECK_FALSE(Pth::recognises(kGolden / "odd_tensors.expected.safetensors"));
+}
+
+TEST_CASE("every weight of a timm checkpoint has the value of the formula") {
+  if (!have_shared("golden/pth")) return;
+  const std::pair<const char*, const char*> files[] = {{"timm_zip.pth", "state_dict."},
+                                                       {"timm_zip.pth", "state_dict_ema."},
+                                                       {"timm_legacy.pth.tar", "state_dict."},
+                                                       {"timm_legacy.pth.tar", "state_dict_ema."},
+                                                       {"ddp_bare.pth", "module."}};
+  for (const auto& [name, prefix] : files) {
+    const Pth file = Pth::open(kGolden / name);
+    const float scale = std::string_view(prefix) == "state_dict_ema." ? 0.5f : 1;
+    size_t tensors = 0, wrong = 0;
+    for (const std::string& stored : file.names()) {
+      if (!stored.starts_with(prefix)) continue;
+      const std::string official = stored.substr(std::strlen(prefix));
+      const Tensor t = file.tensor(stored);
+      for (int64_t i = 0; i < t.numel(); ++i)
+        wrong += t.data<float>()[i] != scale * weight(official, t.shape(), uint64_t(i));
+      ++tensors;
+    }
+    CAPTURE(name);
+    CHECK(tensors > 200);
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("nothing is executed, and tricks with pickles are refused") {
+  const std::string tensor_call = "ctorch._utils\n_rebuild_tensor_v2\n";
+  // os.system("...") stays a node that nobody looks at.
+  CHECK(contains(error_for(stream_of("cos\nsystem\n" + text("true") + "\x85R")), "no tensors"));
+  CHECK(contains(error_for(stream_of("}" + text("a") + "cos\nsystem\n" + text("x") + "\x85Rs")),
+                 "no tensors"));
+  CHECK(contains(error_for(stream_of("h\x07")), "memo 7 is empty"));
+  CHECK(contains(error_for(stream_of("q\x07")), "stack is empty"));
+  CHECK(contains(error_for(stream_of("R")), "stack is empty"));
+  CHECK(contains(error_for(stream_of("}(R")), "stack is empty"));
+  CHECK(contains(error_for(stream_of("t")), "mark is missing"));
+  CHECK(contains(error_for(stream_of("]NNs")), "wrong container"));
+  CHECK(contains(error_for(stream_of("}(Nu")), "wrong container"));
+  CHECK(contains(error_for(stream_of("NN")), "one value"));
+  CHECK(contains(error_for(stream_of("(N")), "one value"));
+  CHECK(contains(error_for(stream_of("\x93")), "opcode 0x93"));
+  CHECK(contains(error_for(stream_of("X\xff\xff\xff\xff")), "cut"));
+  CHECK(contains(error_for(stream_of("cnever")), "does not end"));
+  CHECK(contains(error_for(stream_of(std::string(100'000, '('))), "too deeply"));
+  // A list that holds itself, and one that doubles 40 times.
+  CHECK(contains(error_for(stream_of("]q\1h\1a")), "too deeply"));
+  std::string doubling = "]q" + std::string(1, '\0');
+  for (char i = 0; i < 40; ++i) doubling += std::string("](h") + i + "h" + i + "eq" + char(i + 1);
+  CHECK(contains(error_for(stream_of("(" + doubling + "t")), "too many values"));
+  CHECK(contains(error_for(stream_of(std::string(1, ')') + std::string(100'000, '\x85'))),
+                 "too deeply"));
+  CHECK(contains(error_for(stream_of("}" + text("a") + tensor_call + ")Rs")),
+                 "tensor 'a' cannot be read: its storage"));
+  CHECK(contains(error_for(stream_of("}" + text("a") + tensor_call + "NRs")), "tensor 'a'"));
+  CHECK(contains(error_for(stream_of("}" + text("a") + "ctorch._utils\n_rebuild_qtensor\n)Rs")),
+                 "tensor 'a' cannot be read: it is made by torch._utils._rebuild_qtensor"));
+}
+
+TEST_CASE("a tensor stays within its storage") {
+  // One storage of 4 floats; the tensor's offset, sizes and strides vary.
+  const auto file = [](const std::string& geometry) {
+    const std::string id =
+        "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\x04tQ";
+    std::string s = stream_of("}" + text("a") + "ctorch._utils\n_rebuild_tensor_v2\n(" + id +
+                              geometry + "\x89}tRs");
+    s.replace(s.size() - 4, 4, "\x80\x02]" + text("0") + "a.");
+    s += std::string("\4\0\0\0\0\0\0\0", 8);
+    const float values[] = {1, 2, 3, 4};
+    return s + std::string(reinterpret_cast<const char*>(values), sizeof values);
+  };
+  const TemporaryFolder folder;
+  const auto read = [&](const std::string& geometry) {
+    put(folder / "a.pth", file(geometry));
+    return to_vector<float>(Pth::open(folder / "a.pth").tensor("a"));
+  };
+  const std::string zero(1, '\0');
+  CHECK(read("K" + zero + "K\4\x85K\1\x85") == std::vector<float>{1, 2, 3, 4});
+  CHECK(read("K\1K\2\x85K\2\x85") == std::vector<float>{2, 4});
+  CHECK(read("K\3))") == std::vector<float>{4});
+  CHECK(read("K\1K\3\x85K" + zero + "\x85") == std::vector<float>{2, 2, 2});  // expanded
+  CHECK(read("K" + zero + "K\2K\2\x86K\1K\2\x86") == std::vector<float>{1, 3, 2, 4});
+  CHECK(read("K" + zero + "ctorch\nSize\nK\2\x85\x85RK\1\x85") == std::vector<float>{1, 2});
+  const std::string minus = "J\xff\xff\xff\xff", most = "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f";
+  for (const std::string& bad : std::vector<std::string>{
+           "K" + zero + "K\5\x85K\1\x85", std::string("K\4))"), "K\1K\4\x85K\1\x85",
+           minus + "K\1\x85K\1\x85", "K" + zero + minus + "\x85K\1\x85",
+           "K\3K\2\x85" + minus + "\x85", "K" + zero + "K\2\x85" + most + "\x85",
+           "K" + zero + most + "K\2\x86K\1K\1\x86", most + "K\2\x85K\1\x85",
+           "K" + zero + "K\2\x85)", "K" + zero + "NN",
+           "K" + zero + "(K\1K\1K\1K\1K\1K\1K\1t(K\1K\1K\1K\1K\1K\1K\1t"})
+    CHECK(contains(error_for(file(bad)), "tensor 'a' cannot be read"));
+  CHECK(contains(error_for(file("K" + zero + "J\xff\xff\xff\x7f\x85K" + zero + "\x85")),
+                 "far more bytes than the file has"));
+}
+
+TEST_CASE("damaged files give a value or an error, never more") {
+  if (!have_shared("golden/pth")) return;
+  const TemporaryFolder folder;
+  std::mt19937 random(1);
+  for (const char* form : {"odd_tensors.pth", "odd_tensors_legacy.pth"}) {
+    const std::string whole = read_file(kGolden / form);
+    const auto read_all = [&](const std::string& content) {
+      put(folder / "a", content);
+      try {
+        const Pth file = Pth::open(folder / "a");
+        for (const std::string& name : file.names()) file.tensor(name);
+      } catch (const Error& e) {
+        CHECK(e.code() == ExitCode::checkpoint);
+        return false;
+      }
+      return true;
+    };
+    CHECK(read_all(whole));
+    for (size_t i = 0; i < whole.size(); ++i)
+      for (int mask : {1, 0xff}) {
+        std::string damaged = whole;
+        damaged[i] = char(damaged[i] ^ mask);
+        read_all(damaged);
+      }
+    for (size_t length = 0; length < whole.size(); ++length)
+      CHECK_FALSE(read_all(whole.substr(0, length)));
+    for (int round = 0; round < 3000; ++round) {
+      std::string damaged = whole;
+      for (int n = 0; n < 8; ++n) damaged[random() % damaged.size()] = char(random());
+      read_all(damaged);
+    }
+  }
+}

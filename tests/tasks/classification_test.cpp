@@ -1,0 +1,141 @@
+// The real model on a handful of pictures in memory.
+#include "tasks/classification.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/bars_dataset.h"
+#include "tests/support/files.h"
+#include "train/trainer.h"
+
+using namespace sg;
+using namespace sg::test;
+
+namespace {
+
+train::Options options_of(int64_t batch, int64_t workers = 0) {
+  train::Options o = train::default_options("sgformer_nano");
+  o.data = "bars", o.num_classes = 4, o.img_size = 28;
+  o.batch_size = batch, o.workers = workers;
+  o.epochs = 40, o.warmup_epochs = 0, o.cooldown_epochs = 0;
+  o.lr = 1e-3, o.smoothing = 0, o.drop_path = 0, o.log_interval = 1000000;
+  return o;
+}
+
+struct Run {
+  train::Options options;
+  TemporaryFolder folder{};
+  train::Console console{true};
+  sgformer::Model model{train::model_config(options)};
+  std::unique_ptr<train::Classification> task{};
+  std::unique_ptr<train::Trainer> trainer{};
+
+  Run(train::Options o, int64_t images, Device device = {}) : options(std::move(o)) {
+    model.parameters().allocate(Dtype::f32, device);
+    model.parameters().initialize(1);
+    const auto bars = std::make_shared<Bars>(images);
+    task = std::make_unique<train::Classification>(model, bars, bars, options);
+    trainer = std::make_unique<train::Trainer>(options, *task, console);
+  }
+  ExitCode go() {
+    train::Outputs outputs{.log = train::RunLog(folder.path(), 0, 0),
+                           .checkpoints = train::CheckpointFolder(folder / "checkpoints", 1),
+                           .identity = nlohmann::json::object()};
+    return trainer->run(outputs);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("classification: overfits one batch") {
+  train::Options o = options_of(8);
+  o.epochs = 30, o.scale = o.ratio = {1, 1}, o.hflip = 0, o.model_ema_decay = 0;
+  Run run(o, 8);
+  // Without the trainer: its checkpoints would take longer than the thirty steps.
+  double first = 0, last = 0;
+  nn::Optimizer optimizer(run.model.parameters(), {.weight_decay = 0.05});
+  for (int step = 0; step < 30; ++step) {
+    run.task->start_epoch(step, 0);
+    run.model.parameters().clear_grads();
+    run.task->stage(step, 0);
+    const Tensor loss = run.task->loss();
+    autograd::backward(loss);
+    last = loss.item();
+    if (step == 0) first = last;
+    optimizer.prepare(1e-3), optimizer.update(loss), optimizer.finish();
+  }
+  CHECK(first == doctest::Approx(std::log(4)).epsilon(0.1));  // at first all classes are as likely
+  CHECK(last < 0.05);
+  const auto scores = run.task->evaluate([](auto, auto, const auto&) { return true; });
+  REQUIRE(scores);
+  CHECK((*scores)["top1"] == 100);
+  CHECK((*scores)["top5"] == 100);
+  CHECK((*scores)["loss"] < 0.05);
+}
+
+TEST_CASE("classification: the same bits for any number of loading threads") {
+  std::vector<float> expected;
+  for (int64_t workers : {0, 1, 3}) {
+    train::Options o = options_of(6, workers);
+    o.max_steps = 3, o.drop_path = 0.3, o.smoothing = 0.1, o.scale = {0.3, 1};
+    Run run(o, 20);
+    CHECK(run.go() == ExitCode::ok);
+    const auto values = to_vector<float>(run.model.parameters().values());
+    if (workers == 0) expected = values;
+    CHECK(values == expected);
+  }
+}
+
+TEST_CASE("classification: a step in the steady state asks the system for no memory") {
+  for (bool recompute : {false, true}) {
+    train::Options o = options_of(4);
+    o.drop_path = 0.3, o.clip_grad = 1, o.grad_accum = 2, o.grad_checkpointing = recompute;
+    Run run(o, 64);
+    size_t before = 0;
+    for (int step = 0; step < 6; ++step) {
+      if (step == 3) before = Allocator::of({}).stats().system_allocations;
+      run.trainer->try_step();
+    }
+    CHECK(Allocator::of({}).stats().system_allocations == before);
+  }
+}
+
+TEST_CASE("classification: recomputed activations give the same bits") {
+  std::vector<float> expected;
+  for (bool recompute : {false, true}) {
+    train::Options o = options_of(4);
+    o.drop_path = 0.3, o.grad_checkpointing = recompute;
+    Run run(o, 8);
+    run.trainer->try_step(), run.trainer->try_step();
+    const auto values = to_vector<float>(run.model.parameters().values());
+    if (!recompute) expected = values;
+    CHECK(values == expected);
+  }
+}
+
+TEST_CASE("classification: every picture is judged once, whatever the batch") {
+  std::vector<double> losses;
+  for (int64_t batch : {1, 4, 10, 16}) {
+    Run run(options_of(batch), 10 + 6);
+    const auto scores = run.task->evaluate([](auto, auto, const auto&) { return true; });
+    REQUIRE(scores);
+    losses.push_back((*scores)["loss"]);
+    CHECK((*scores)["top5"] == 100);
+    // A sixteenth each.
+    CHECK(std::fmod((*scores)["top1"], 100.0 / 16) == 0);
+  }
+  for (double loss : losses) CHECK(loss == doctest::Approx(losses[0]).epsilon(1e-5));
+}
+
+// Two whole batches and a short one: each epoch begins with the other of the two uploads.
+TEST_CASE("classification: on cuda, every judgement has the scores of the first") {
+  const Device cuda{DeviceType::cuda, 0};
+  if (!available(cuda)) return;
+  train::Options o = options_of(3);
+  o.num_classes = 300;  // logits of a size of their own
+  Run run(o, 7, cuda);
+  const auto scores = [&] {
+    return run.task->evaluate([](auto, auto, const auto&) { return true; })->values;
+  };
+  const auto first = scores();
+  for (int i = 0; i < 3; ++i) CHECK(scores() == first);
+}

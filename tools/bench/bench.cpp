@@ -1,0 +1,176 @@
+#include "tools/bench/bench.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <optional>
+
+#include "core/graph.h"
+#include "core/rng.h"
+#include "nn/optim/optimizer.h"
+#include "ops/cross_entropy/cross_entropy.h"
+#include "ops/linear/linear.h"
+
+namespace sg::train {
+namespace {
+
+class Bench {
+ public:
+  Bench(sgformer::Model& model, const BenchOptions& o)
+      : model_(model),
+        options_(o),
+        device_(model.parameters().device()),
+        graph_(device_, !o.eager) {
+    const nn::ParameterStore& p = model.parameters();
+    Random random(0, Purpose::test);
+    Tensor images = empty({o.batch, o.height, o.width, 3});
+    for (float& v : images.span<float>()) v = float(random.normal());
+    images_ = images.to(p.dtype()).to(device_);
+    std::vector<int32_t> labels;
+    for (int64_t i = 0; i < o.batch; ++i)
+      labels.push_back(int32_t(random.integer(0, model.config().classes - 1)));
+    labels_ = from_vector(labels, {o.batch}).to(device_);
+    if (o.mode == BenchMode::infer) return;
+    drop_paths_ = draw_drop_paths(model.config(), o.batch, 0, 0, 0, p.dtype()).to(device_);
+    optimizer_.emplace(model.parameters(), nn::OptimizerSettings{.ema_decay = 0.99992});
+  }
+
+  void step() {
+    if (options_.mode == BenchMode::infer) {
+      const autograd::NoGrad no_grad;
+      run([&] { model_.forward(images_); });
+      backend(device_.type).synchronize(current_stream(device_));
+      return;
+    }
+    optimizer_->prepare(1e-4);
+    run([&] { train(); });
+    optimizer_->finish();
+  }
+
+  // From now on a step is its operations, which can be timed; after one that asks for their memory,
+  // in place of the record's: a card may not have room for both.
+  void unroll() {
+    if (device_.type == DeviceType::cpu || options_.eager) return;
+    graph_.forget();
+    recorded_ = false;
+    step();
+  }
+
+  // Memory of tensors: of the device, and of the recorded step.
+  AllocatorStats memory() const {
+    AllocatorStats s = Allocator::of(device_).stats();
+    s.peak += graph_.reserved();
+    return s;
+  }
+
+ private:
+  void run(const std::function<void()>& work) { recorded_ ? graph_.run({}, work) : work(); }
+  void train() {
+    nn::ParameterStore& p = model_.parameters();
+    const Tensor logits = model_.forward(images_, {.drop_paths = drop_paths_}).logits;
+    const Tensor targets =
+        smooth_one_hot(labels_, model_.config().classes, 0.1, wide(logits.dtype()));
+    p.clear_grads();
+    const Tensor loss = soft_cross_entropy(logits, targets).loss;
+    autograd::backward(loss);
+    optimizer_->update(loss);
+  }
+
+  sgformer::Model& model_;
+  BenchOptions options_;
+  Device device_;
+  Graph graph_;
+  bool recorded_ = true;
+  Tensor images_, labels_, drop_paths_;
+  std::optional<nn::Optimizer> optimizer_;
+};
+
+double seconds_of(Bench& b) {
+  const auto begin = std::chrono::steady_clock::now();
+  b.step();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// As measure_ceilings(), on a card: bytes by a copy of 1 GiB, operations by a product large enough
+// to keep all of it busy.
+Ceilings ceilings_of(Device device, Dtype dtype) {
+  if (device.type == DeviceType::cpu) return measure_ceilings();
+  const autograd::NoGrad no_grad;
+  Backend& b = backend(device.type);
+  Stream& stream = current_stream(device);
+  const auto fastest = [&](const std::function<void()>& work) {
+    double best = INFINITY;
+    for (int i = 0; i < 10; ++i) {
+      const auto begin = b.event(device), end = b.event(device);
+      begin->record(stream);
+      work();
+      end->record(stream), end->synchronize();
+      best = std::min(best, end->seconds_since(*begin));
+    }
+    return best;
+  };
+  Ceilings c;
+  {
+    const int64_t n = 8192;
+    const Tensor x = full({n, n}, 0.5, dtype, device), w = full({n, n}, 0.25, dtype, device);
+    c.flops = 2.0 * double(n * n * n) / fastest([&] { linear(x, w, {}); });
+  }
+  {
+    const Tensor from = zeros({int64_t{1} << 30}, Dtype::u8, device), to = empty_like(from);
+    c.bytes = 2.0 * double(from.bytes()) / fastest([&] { to.copy_(from); });
+  }
+  Allocator::of(device).release_cached();
+  return c;
+}
+
+bool is_product(const std::string& op) {
+  return op.starts_with("linear.") || op.starts_with("conv2d.");
+}
+
+}  // namespace
+
+BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
+  check(options.batch >= 1 && options.repeats >= 1 && options.warmup >= 0,
+        "bench: batch {}, repeats {}, warm-up {}: expected at least 1, 1, 0", options.batch,
+        options.repeats, options.warmup);
+  BenchResult r;
+  {
+    Bench b(model, options);
+    for (int i = 0; i < options.warmup; ++i) b.step();
+    const size_t allocations = b.memory().system_allocations;
+    Allocator::of(model.parameters().device()).reset_peak();
+    std::vector<double> times;
+    for (int i = 0; i < options.repeats; ++i) times.push_back(seconds_of(b));
+    r.steady_allocations = b.memory().system_allocations - allocations;
+    r.peak_memory_bytes = b.memory().peak;
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    r.peak_rss_bytes = size_t(usage.ru_maxrss) * 1024;
+    std::sort(times.begin(), times.end());
+    r.step_seconds = times[times.size() / 2];
+    r.images_per_second = double(options.batch) / r.step_seconds;
+    r.spread = (times.back() - times.front()) / r.step_seconds;
+
+    b.unroll();
+    profile::start(model.parameters().device());
+    r.profiled_seconds = seconds_of(b);
+    for (auto& [name, row] : profile::stop()) {
+      if (is_product(name)) r.product_flops += row.flops;
+      if (options.ops) r.ops.push_back({name, row});
+    }
+  }
+  std::sort(r.ops.begin(), r.ops.end(),
+            [](const BenchOp& a, const BenchOp& b) { return a.row.seconds > b.row.seconds; });
+  if (!options.limits) return r;
+  r.ceilings = ceilings_of(model.parameters().device(), model.parameters().dtype());
+  r.limit_share = r.product_flops / r.ceilings.flops / r.step_seconds;
+  for (BenchOp& op : r.ops)
+    op.limit_share =
+        std::max(op.row.flops / r.ceilings.flops, op.row.bytes / r.ceilings.bytes) / op.row.seconds;
+  return r;
+}
+
+}  // namespace sg::train

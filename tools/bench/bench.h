@@ -1,0 +1,47 @@
+// Measures a model's speed and memory, whole and by operation.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/profile.h"
+#include "sgformer/model.h"
+#include "tools/bench/roofline.h"
+
+namespace sg::train {
+
+enum class BenchMode { train, infer };
+
+struct BenchOptions {
+  BenchMode mode = BenchMode::infer;
+  int64_t batch = 8, height = 224, width = 224;
+  int warmup = 2, repeats = 10;
+  bool eager = false;  // operations one by one, not recorded
+  bool ops = false;    // a pass of its own, so that it does not slow the timed repeats
+  bool limits = true;  // measure the machine's, by large copies and products
+};
+
+struct BenchOp {
+  std::string name;
+  profile::Row row;        // of one step
+  double limit_share = 0;  // time at the ceiling that binds (arithmetic or bytes) over time taken
+};
+
+struct BenchResult {
+  double step_seconds = 0;  // median of the repeats
+  double images_per_second = 0;
+  double spread = 0;              // (slowest - fastest) / median
+  size_t peak_memory_bytes = 0;   // tensors
+  size_t peak_rss_bytes = 0;      // process
+  size_t steady_allocations = 0;  // blocks asked of the system after warm-up: 0 is the promise
+  Ceilings ceilings;
+  double product_flops = 0;     // of linear layers and convolutions, a step
+  double limit_share = 0;       // time of those alone at the ceiling over time taken
+  std::vector<BenchOp> ops;     // slowest first
+  double profiled_seconds = 0;  // of the step that `ops` divides
+};
+
+// A step is what training does: forward with stochastic depth, smoothed cross entropy, backward,
+// AdamW and EMA; or forward alone. Images are random.
+BenchResult bench(sgformer::Model& model, const BenchOptions& options);
+
+}  // namespace sg::train

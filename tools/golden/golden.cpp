@@ -1,0 +1,334 @@
+#include "tools/golden/golden.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <functional>
+
+#include "io/safetensors.h"
+#include "ops/cross_entropy/cross_entropy.h"
+#include "ops/drop_path/drop_path.h"
+#include "sgformer/model.h"
+
+namespace sg::sgformer {
+namespace {
+
+// What a golden file asks for, and what was computed for it.
+struct Case {
+  const Safetensors& file;
+  std::string key;
+  Dtype dtype;
+  Device device;
+
+  const std::string& text(const std::string& name) const {
+    const auto it = file.metadata().find(name);
+    check(it != file.metadata().end(), "{}: metadata '{}' is missing", file.path().string(), name);
+    return it->second;
+  }
+  std::vector<int64_t> numbers(const std::string& name) const {
+    std::vector<int64_t> values;
+    const std::string& s = text(name);
+    for (const char* p = s.data(); p < s.data() + s.size();) {
+      int64_t v = 0;
+      const auto [end, ec] = std::from_chars(p, s.data() + s.size(), v);
+      check(ec == std::errc() && (end == s.data() + s.size() || *end == ','),
+            "{}: metadata '{}': '{}' is not a list of whole numbers", file.path().string(), name,
+            s);
+      values.push_back(v);
+      p = end + 1;
+    }
+    return values;
+  }
+  int64_t number(const std::string& name) const {
+    const auto values = numbers(name);
+    check(values.size() == 1, "{}: metadata '{}': expected one number", file.path().string(), name);
+    return values[0];
+  }
+  double real(const std::string& name) const { return std::stod(text(name)); }
+
+  // On the CPU, in the dtype of parameters.
+  Tensor uniform(const std::string& name, Shape shape) const {
+    return from_vector(formula(key + "/" + name, shape.numel()), shape).to(wide(dtype));
+  }
+  Tensor place(const Tensor& t) const { return t.to(dtype).to(device); }
+};
+
+// (B, C, H, W) to (B, H, W, C), or back.
+Tensor transpose_map(const Tensor& t, bool to_channels_last) {
+  const int64_t b = t.dim(0), rows = to_channels_last ? t.dim(1) : t.dim(1) * t.dim(2);
+  const int64_t columns = to_channels_last ? t.dim(2) * t.dim(3) : t.dim(3);
+  const Tensor y = to_channels_last ? empty({b, t.dim(2), t.dim(3), t.dim(1)}, t.dtype())
+                                    : empty({b, t.dim(3), t.dim(1), t.dim(2)}, t.dtype());
+  dispatch<float, double>(t.dtype(), "golden", [&]<class T>() {
+    for (int64_t n = 0; n < b; ++n)
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j)
+          y.data<T>()[(n * columns + j) * rows + i] = t.data<T>()[(n * rows + i) * columns + j];
+  });
+  return y;
+}
+
+// On the CPU, in f64.
+Tensor fetch(const Tensor& t) { return t.to(Device{}).to(Dtype::f64); }
+
+double norm(const Tensor& t) {
+  double sum = 0;
+  for (const double v : to_vector<double>(t)) sum += v * v;
+  return std::sqrt(sum);
+}
+
+// Collects rows; a tensor of the file that nobody compared is an error.
+class Comparison {
+ public:
+  explicit Comparison(const Safetensors& file) : file_(file) {}
+
+  void add(const std::string& name, const Tensor& found) {
+    if (!file_.contains(name)) return;
+    const Tensor expected = file_.tensor(name).to(Dtype::f64);
+    check(expected.numel() == found.numel(), "{}: {}: expected {}, computed {}",
+          file_.path().string(), name, expected.shape().str(), found.shape().str());
+    const Tensor difference = fetch(found).clone();
+    for (int64_t i = 0; i < expected.numel(); ++i)
+      difference.data<double>()[i] -= expected.data<double>()[i];
+    const double scale = norm(expected);
+    rows_.push_back({name, scale > 0 ? norm(difference) / scale : norm(difference)});
+  }
+
+  void add_gradients(const nn::ParameterStore& store) {
+    for (const std::string& name : store.names()) {
+      const Tensor g = store.get(store.grads(), name);
+      add("grad." + name, g);
+      add("grad_norm." + name, full({1}, norm(g), Dtype::f64));
+    }
+  }
+
+  std::vector<GoldenRow> finish() {
+    for (const std::string& name : file_.names())
+      check(std::any_of(rows_.begin(), rows_.end(), [&](auto& r) { return r.tensor == name; }),
+            "{}: tensor '{}' was not computed; is it part of the golden form?",
+            file_.path().string(), name);
+    // NaN counts as the largest error.
+    std::stable_sort(rows_.begin(), rows_.end(), [](const GoldenRow& a, const GoldenRow& b) {
+      return std::isnan(a.error) ? !std::isnan(b.error) : a.error > b.error;
+    });
+    if (!rows_.empty() && std::isnan(rows_[0].error)) rows_[0].error = INFINITY;
+    return std::move(rows_);
+  }
+
+ private:
+  const Safetensors& file_;
+  std::vector<GoldenRow> rows_;
+};
+
+void fill_parameters(const Case& c, nn::ParameterStore& store) {
+  store.allocate(c.dtype, c.device);
+  for (const std::string& name : store.names())
+    store.set(store.values(), name, formula_parameter(c.key, name, store.part(name).official));
+}
+
+// A single module: tokens or a map in, tokens out.
+struct Module {
+  nn::ParameterStore store;
+  std::function<Tensor(const Tensor& x, Tensor& significance)> forward;
+  bool takes_map = false;  // official input (B, C, H, W) instead of (B, N, C)
+};
+
+StageConfig stage_of(const Case& c) {
+  const int s = int(c.number("sr_ratio"));
+  return {c.number("dim"), int(c.number("heads")), 2, published_scales(s), published_regions(s)};
+}
+
+// The significance that the golden form gives to a self-guided module: in f64 on the CPU. In f32,
+// as cards have it, what its last term tells apart are ties, which the ranking breaks the same way.
+Tensor given_significance(const Case& c, const Tensor& x) {
+  const int64_t n = x.dim(1) * x.dim(2);
+  const auto u = formula(c.key + "/mask", x.dim(0) * n);
+  Tensor map = empty({x.dim(0), x.dim(1), x.dim(2)}, Dtype::f64);
+  for (int64_t i = 0; i < map.numel(); ++i)
+    map.data<double>()[i] = double(u[size_t(i)]) + 1e-9 * double(i % n);
+  return c.device.type == DeviceType::cpu ? map : map.to(Dtype::f32).to(c.device);
+}
+
+template <class T, class... A>
+std::shared_ptr<T> make(A&&... args) {
+  return std::make_shared<T>(std::forward<A>(args)...);
+}
+
+void build(const Case& c, Module& m) {
+  const std::string& kind = c.text("module");
+  const nn::Scope root(m.store);
+  const Config config;
+  if (kind == "hybrid_attention") {
+    auto f = make<HybridAttention>(root, config, stage_of(c));
+    m.forward = [f](const Tensor& x, Tensor& significance) {
+      const auto r = (*f)(x);
+      significance = r.significance;
+      return r.out;
+    };
+  } else if (kind == "self_guided_attention") {
+    auto f = make<SelfGuidedAttention>(root, stage_of(c));
+    m.forward = [f, &c](const Tensor& x, Tensor&) { return (*f)(x, given_significance(c, x)); };
+  } else if (kind == "full_attention") {
+    auto f = make<FullAttention>(root, c.number("dim"), int(c.number("heads")));
+    m.forward = [f](const Tensor& x, Tensor&) { return (*f)(x); };
+  } else if (kind == "block_pair") {
+    const StageConfig stage = stage_of(c);
+    auto a = make<Block>(root / "0", config, stage, BlockKind::hybrid);
+    auto b = make<Block>(root / "1", config, stage, BlockKind::self_guided);
+    m.forward = [a, b, &c](const Tensor& x, Tensor& significance) {
+      nn::Residual y = (*a)({x}, significance, {});
+      // Near-ties flip under rounding: in bf16 the ranking is given.
+      Tensor ranked = c.dtype == Dtype::bf16
+                          ? c.file.tensor("significance").to(Dtype::f32).to(c.device)
+                          : significance;
+      y = (*b)(y, ranked, {});
+      return drop_path_add(y.x, y.branch, y.keep);
+    };
+  } else if (kind == "mlp") {
+    auto f = make<Mlp>(root, c.number("dim"), c.number("hidden"));
+    m.forward = [f](const Tensor& x, Tensor&) { return (*f)(x); };
+  } else if (kind == "stem") {
+    auto f = make<Stem>(root, c.number("dim"), config.stem_strides);
+    m.forward = [f](const Tensor& x, Tensor&) { return (*f)(x); };
+    m.takes_map = true;
+  } else if (kind == "patch_merging") {
+    auto f = make<PatchMerging>(root, c.number("dim"), c.number("out_dim"));
+    m.forward = [f](const Tensor& x, Tensor&) { return (*f)(x); };
+    m.takes_map = true;
+  } else {
+    fail(ExitCode::failure, "{}: module '{}' is unknown", c.file.path().string(), kind);
+  }
+}
+
+std::vector<GoldenRow> check_module(const Case& c) {
+  Module m;
+  build(c, m);
+  fill_parameters(c, m.store);
+  Shape official;
+  for (const int64_t d : c.numbers("input_shape")) official.push_back(d);
+  check(official.size() == (m.takes_map ? 4 : 3), "{}: input_shape {} does not fit the module",
+        c.file.path().string(), official.str());
+  const Tensor input = c.uniform("input", official);
+  const Tensor x = autograd::leaf(c.place(
+      m.takes_map ? transpose_map(input, true)
+                  : input.view({official[0], c.number("height"), c.number("width"), official[2]})));
+  Tensor significance;
+  const Tensor y = m.forward(x, significance);
+  autograd::backward({y}, {c.place(c.uniform("grad", y.shape()))});
+
+  Comparison comparison(c.file);
+  comparison.add("output", y);
+  if (significance) comparison.add("significance", significance);
+  const Tensor dx = fetch(autograd::grad_of(x));
+  comparison.add("grad_input", m.takes_map ? transpose_map(dx, false) : dx);
+  comparison.add_gradients(m.store);
+  return comparison.finish();
+}
+
+std::vector<GoldenRow> check_model(const Case& c) {
+  Config config;
+  config.name = c.key;
+  config.classes = c.number("classes");
+  const auto dims = c.numbers("dims"), depths = c.numbers("depths"), heads = c.numbers("heads"),
+             merges = c.numbers("sr_ratios");
+  for (size_t i = 0; i < 4; ++i) {
+    check(dims.size() == 4 && depths.size() == 4 && heads.size() == 4 && merges.size() == 4,
+          "{}: expected four stages", c.file.path().string());
+    config.stages[i] = {dims[i], int(heads[i]), int(depths[i]), {}, {}};
+    if (merges[i] == 1) continue;
+    config.stages[i].scales = published_scales(int(merges[i]));
+    config.stages[i].regions = published_regions(int(merges[i]));
+  }
+  Model model(config);
+  fill_parameters(c, model.parameters());
+  Shape official;
+  for (const int64_t d : c.numbers("input_shape")) official.push_back(d);
+  const Tensor images = c.place(transpose_map(c.uniform("input", official), true));
+  const Output out = model.forward(images, {.features = true, .significance = true});
+
+  std::vector<int32_t> labels;
+  for (const int64_t l : c.numbers("labels")) labels.push_back(int32_t(l));
+  const Tensor targets = smooth_one_hot(from_vector(labels, {int64_t(labels.size())}).to(c.device),
+                                        config.classes, c.real("smoothing"), wide(c.dtype));
+  const CrossEntropy loss = soft_cross_entropy(out.logits, targets);
+  autograd::backward(loss.loss);
+
+  Comparison comparison(c.file);
+  comparison.add("logits", out.logits);
+  comparison.add("loss", loss.loss);
+  for (const SignificanceMap& s : out.significance)
+    comparison.add(fmt::format("significance.{}.{}", s.stage, s.block), s.map);
+  for (size_t i = 0; i < out.features.size(); ++i)
+    comparison.add(fmt::format("features.{}", i), out.features[i]);
+  comparison.add_gradients(model.parameters());
+  return comparison.finish();
+}
+
+}  // namespace
+
+std::vector<float> formula(const std::string& key, int64_t n) {
+  uint64_t h = 0xcbf29ce484222325;
+  for (const char ch : key) h = (h ^ uint8_t(ch)) * 0x100000001b3;
+  std::vector<float> u(static_cast<size_t>(n));
+  for (size_t i = 0; i < u.size(); ++i) {
+    uint64_t z = h + (i + 1) * 0x9E3779B97F4A7C15;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+    z ^= z >> 31;
+    u[i] = float(z >> 40) / 0x1p23f - 1;
+  }
+  return u;
+}
+
+Tensor formula_parameter(const std::string& key, const std::string& name, const Shape& official) {
+  std::vector<float> u = formula(key + "/" + name, official.numel());
+  const bool vector = official.size() == 1;
+  const double fan_in = double(official.numel()) / double(official[0]);
+  const float factor = name.ends_with("pos_embed") ? 0.5f
+                       : vector                    ? (name.ends_with("weight") ? 0.2f : 0.1f)
+                                                   : float(std::sqrt(3.0 / fan_in));
+  const float shift = vector && name.ends_with("weight") ? 1.0f : 0.0f;
+  for (float& v : u) v = shift + v * factor;
+  return from_vector(u, official);
+}
+
+bool is_golden(const std::filesystem::path& file) {
+  return file.extension() == ".safetensors" &&
+         Safetensors::open(file).metadata().contains("module");
+}
+
+namespace {
+
+// Largest relative error. In bf16 every result and operand is rounded by at most 2^-9, and the
+// errors of a chain of roundings add up at worst: about 6 in each direction through an attention
+// module, an MLP, the stem or a transition, and 4 times as many through two blocks.
+double bound_of(const std::string& module, Dtype dtype) {
+  if (dtype == Dtype::bf16) return (module == "block_pair" ? 48 : 12) * 0x1p-9;
+  return dtype == Dtype::f64 ? 1e-9 : 1e-4;
+}
+
+}  // namespace
+
+GoldenResult check_golden(const std::filesystem::path& path, Dtype dtype, Device device) {
+  const bool cuda = device.type == DeviceType::cuda;
+  if (dtype != Dtype::f32 && dtype != (cuda ? Dtype::bf16 : Dtype::f64))
+    fail(ExitCode::usage, "--dtype: {} is not implemented on {}; use f32 or {}", name_of(dtype),
+         str(device), cuda ? "bf16" : "f64");
+  const Safetensors file = Safetensors::open(path);
+  Case c{file, "", dtype, device};
+  c.key = c.text("key");
+  GoldenResult result;
+  result.module = c.text("module");
+  result.bound = bound_of(result.module, dtype);
+  if (result.module == "sgformer") {
+    check(dtype == Dtype::f64,
+          "{}: whole models are compared in f64 alone: in f32 near-ties of the ranking flip",
+          path.string());
+    result.rows = check_model(c);
+  } else {
+    result.rows = check_module(c);
+  }
+  return result;
+}
+
+}  // namespace sg::sgformer
