@@ -1,6 +1,6 @@
 #include "data/device_prefetcher.h"
 
-namespace sg::train {
+namespace sg::data {
 namespace {
 
 data::LoaderConfig pinned(data::LoaderConfig config, Device device) {
@@ -10,7 +10,8 @@ data::LoaderConfig pinned(data::LoaderConfig config, Device device) {
 
 }  // namespace
 
-Feed::Feed(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig config, Device device)
+DevicePrefetcher::DevicePrefetcher(std::shared_ptr<const data::Dataset> dataset,
+                                   data::LoaderConfig config, Device device)
     : loader_(std::move(dataset), pinned(std::move(config), device)), device_(device) {
   for (Upload& u : uploads_) {
     u.arrived = backend(device.type).event(device);
@@ -28,13 +29,13 @@ Feed::Feed(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig conf
   }
 }
 
-void Feed::start_epoch(int64_t epoch, int64_t first_batch) {
+void DevicePrefetcher::start_epoch(int64_t epoch, int64_t first_batch) {
   for (Upload& u : uploads_) u.pending = false;
   ended_ = false;
   loader_.start_epoch(epoch, first_batch);
 }
 
-bool Feed::fetch() {
+bool DevicePrefetcher::fetch() {
   Upload& u = uploads_[next_];
   if (u.pending) return true;
   if (ended_) return false;
@@ -54,12 +55,12 @@ bool Feed::fetch() {
   return true;
 }
 
-void Feed::prefetch() {
+void DevicePrefetcher::prefetch() {
   // On the CPU the loader's own threads do all that can be done ahead.
   if (!on_host()) fetch();
 }
 
-bool Feed::next() {
+bool DevicePrefetcher::next() {
   if (!fetch()) return false;
   taken_ = next_;
   Upload& u = uploads_[taken_];
@@ -75,4 +76,4 @@ bool Feed::next() {
   return true;
 }
 
-}  // namespace sg::train
+}  // namespace sg::data

@@ -9,11 +9,12 @@
 #include "core/backend.h"
 #include "data/loader.h"
 
-namespace sg::train {
+namespace sg::data {
 
-class Feed {
+class DevicePrefetcher {
  public:
-  Feed(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig config, Device device);
+  DevicePrefetcher(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig config,
+                   Device device);
 
   const data::Loader& loader() const { return loader_; }
   void start_epoch(int64_t epoch, int64_t first_batch = 0);
@@ -53,4 +54,4 @@ class Feed {
   double waited_ = 0;
 };
 
-}  // namespace sg::train
+}  // namespace sg::data

@@ -6,7 +6,7 @@
 #include "sgformer/config_json.h"
 #include "sgformer/weights.h"
 
-namespace sg::train {
+namespace sg::infer {
 namespace {
 
 struct Weights {
@@ -19,8 +19,8 @@ bool is_safetensors(const std::filesystem::path& path) {
 }
 
 Weights read_weights(const std::filesystem::path& path, std::optional<bool> ema) {
-  const bool averaged = ema.value_or(has_ema(path));
-  return {load_weights(path, averaged), averaged};
+  const bool averaged = ema.value_or(sgformer::has_ema(path));
+  return {sgformer::load_weights(path, averaged), averaged};
 }
 
 bool is_head(const std::string& name) { return name == "head.weight" || name == "head.bias"; }
@@ -35,7 +35,7 @@ void fill(sgformer::Model& model, const std::vector<NamedTensor>& weights,
   for (const NamedTensor& w : weights)
     if (!reset_head || !is_head(w.first)) found.push_back(w);
 
-  const Differences d = differences(found, expected);
+  const sgformer::Differences d = sgformer::differences(found, expected);
   const bool only_head =
       d.missing.empty() && d.unexpected.empty() &&
       std::ranges::all_of(d.shapes, [](const auto& m) { return is_head(m.name); });
@@ -49,6 +49,22 @@ void fill(sgformer::Model& model, const std::vector<NamedTensor>& weights,
   for (const auto& [name, tensor] : found) parameters.set(parameters.values(), name, tensor);
 }
 
+Preprocessing default_preprocessing(const sgformer::Config& config) {
+  Preprocessing p;
+  p.transform.img_size = int(config.image);
+  p.transform.crop_pct = sgformer::default_crop_pct(config.name);
+  return p;
+}
+
+// From the options of the run that wrote the checkpoint.
+void apply_args(Preprocessing& p, const nlohmann::json& args) {
+  p.transform.img_size = args.value("img_size", p.transform.img_size);
+  p.transform.crop_pct = args.value("crop_pct", p.transform.crop_pct);
+  p.stats.mean = args.value("mean", p.stats.mean);
+  p.stats.std = args.value("std", p.stats.std);
+  p.transform.check();
+}
+
 }  // namespace
 
 ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& request) {
@@ -58,14 +74,15 @@ ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& 
   if (is_safetensors(path) && is_checkpoint(Safetensors::open(path))) {
     const nlohmann::json state = checkpoint_state(path);
     try {
-      if (state.contains("args")) apply_json(result.options, state["args"], "args");
       if (state.contains("model")) config = sgformer::config_from_json(state["model"]);
+      if (config) result.preprocessing = default_preprocessing(*config);
+      if (state.contains("args")) apply_args(result.preprocessing, state["args"]);
       result.class_names = state.value("classes", result.class_names);
     } catch (const std::exception& e) {
       fail(ExitCode::checkpoint, "{}: {}; it is of another version", path.string(), e.what());
     }
   } else if (!request.model.empty()) {
-    result.options = default_options(request.model);
+    result.preprocessing = default_preprocessing(sgformer::find_config(request.model));
   }
   if (!request.model.empty() && !(config && config->name == request.model))
     config = sgformer::find_config(request.model);
@@ -90,4 +107,4 @@ bool load_initial_weights(sgformer::Model& model, const std::filesystem::path& p
   return weights.ema;
 }
 
-}  // namespace sg::train
+}  // namespace sg::infer

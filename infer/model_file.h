@@ -8,15 +8,15 @@
 #include <string>
 #include <vector>
 
-#include "sgformer/model.h"
-#include "train/options.h"
+#include "core/compute.h"
+#include "infer/predictor.h"
 
-namespace sg::train {
+namespace sg::infer {
 
 struct ModelFile {
   std::unique_ptr<sgformer::Model> model;
-  // Those of the run, where the file is a checkpoint of ours; else those of the model's recipe.
-  Options options;
+  // That of the run, where the file is a checkpoint of ours; else that of the model's recipe.
+  Preprocessing preprocessing;
   std::vector<std::string> class_names;  // of the data it was trained on, where known
   bool ema = false;                      // the weights are the averaged ones
 };
@@ -39,4 +39,4 @@ ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& 
 bool load_initial_weights(sgformer::Model& model, const std::filesystem::path& path,
                           bool reset_head);
 
-}  // namespace sg::train
+}  // namespace sg::infer

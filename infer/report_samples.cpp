@@ -1,15 +1,12 @@
 #include "infer/report_samples.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 
-#include "autograd/tape.h"
 #include "core/rng.h"
 #include "data/png_write.h"
 #include "report/significance_image.h"
 
-namespace sg::train {
+namespace sg::infer {
 namespace {
 
 // Indices in order of the dataset, the same every time.
@@ -21,22 +18,15 @@ std::vector<int64_t> choose(int64_t size, int count) {
   return chosen;
 }
 
-double probability(const float* logits, int64_t classes, int64_t c) {
-  const float most = *std::max_element(logits, logits + classes);
-  double sum = 0;
-  for (int64_t i = 0; i < classes; ++i) sum += std::exp(double(logits[i] - most));
-  return std::exp(double(logits[c] - most)) / sum;
-}
-
 std::string class_name(const data::Dataset& dataset, int64_t c) {
   return c < dataset.num_classes() ? dataset.class_names()[size_t(c)] : fmt::format("class {}", c);
 }
 
 }  // namespace
 
-std::vector<ReportSample> report_samples(const sgformer::Model& model, const data::Dataset& dataset,
-                                         const Options& options, int count) {
-  data::Transform transform(transforms(options));
+std::vector<report::ReportSample> report_samples(const Predictor& predict,
+                                                 const data::Dataset& dataset, int count) {
+  data::Transform transform(predict.preprocessing().transform);
   const int side = transform.config().img_size;
   std::vector<int64_t> indices;
   std::vector<data::Image> images;
@@ -51,33 +41,20 @@ std::vector<ReportSample> report_samples(const sgformer::Model& model, const dat
     }
     indices.push_back(i), images.push_back(std::move(image));
   }
-  if (images.empty()) return {};
-
-  const Tensor pixels = empty({int64_t(images.size()), side, side, 3}, Dtype::u8);
-  for (size_t i = 0; i < images.size(); ++i)
-    std::memcpy(pixels.slice(int64_t(i), int64_t(i) + 1).raw(), images[i].pixels.data(),
-                images[i].pixels.size());
-  const autograd::NoGrad no_grad;
-  const nn::ParameterStore& parameters = model.parameters();
-  sgformer::Output out = model.forward(
-      normalize(pixels.to(parameters.device()), channel_stats(options), parameters.dtype()),
-      {.significance = true});
-  const Tensor host_logits = out.logits.to(Device{}).to(Dtype::f32);
-  for (auto& s : out.significance) s.map = s.map.to(Device{});
-
-  std::vector<ReportSample> samples;
-  const int64_t classes = host_logits.dim(1);
+  std::vector<report::ReportSample> samples;
+  const std::vector<Prediction> predictions = predict(images, true);
   for (size_t i = 0; i < images.size(); ++i) {
-    const float* logits = host_logits.data<float>() + int64_t(i) * classes;
-    const int64_t best = std::max_element(logits, logits + classes) - logits;
-    const auto png = data::encode_png(significance_panel(images[i], out.significance, int(i)));
+    const ClassProbability best = top_classes(predictions[i], 1)[0];
+    const int64_t truth = dataset.label(indices[i]);
+    const auto png =
+        data::encode_png(report::significance_panel(images[i], predictions[i].significance));
     samples.push_back({.panel = std::string(png.begin(), png.end()),
-                       .truth = class_name(dataset, dataset.label(indices[i])),
-                       .prediction = class_name(dataset, best),
-                       .probability = probability(logits, classes, best),
-                       .correct = best == dataset.label(indices[i])});
+                       .truth = class_name(dataset, truth),
+                       .prediction = class_name(dataset, best.index),
+                       .probability = best.probability,
+                       .correct = best.index == truth});
   }
   return samples;
 }
 
-}  // namespace sg::train
+}  // namespace sg::infer

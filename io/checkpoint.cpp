@@ -6,7 +6,7 @@
 
 #include "io/json.h"
 
-namespace sg::train {
+namespace sg {
 namespace {
 
 constexpr const char* kVersionKey = "sgformer.checkpoint";
@@ -144,4 +144,4 @@ bool is_checkpoint(const Safetensors& file) {
   return value(file.metadata(), kVersionKey) == kVersion;
 }
 
-}  // namespace sg::train
+}  // namespace sg

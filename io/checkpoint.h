@@ -11,7 +11,7 @@
 
 #include "io/safetensors.h"
 
-namespace sg::train {
+namespace sg {
 
 constexpr std::string_view kEma = "ema.", kMoment1 = "adam.m.", kMoment2 = "adam.v.";
 
@@ -38,4 +38,4 @@ nlohmann::json checkpoint_state(const std::filesystem::path& path);
 // True where the file claims to be one of ours; its tensors are then more than weights.
 bool is_checkpoint(const Safetensors& file);
 
-}  // namespace sg::train
+}  // namespace sg

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace sg::train {
+namespace sg::report {
 namespace {
 
 constexpr double kWidth = 560, kHeight = 300, kLeft = 52, kRight = 62, kTop = 14, kBottom = 34;
@@ -135,4 +135,4 @@ std::string svg(const Chart& chart) {
   return out + "</svg>\n";
 }
 
-}  // namespace sg::train
+}  // namespace sg::report

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-namespace sg::train {
+namespace sg::report {
 
 struct Series {
   std::string name;
@@ -26,4 +26,4 @@ std::vector<double> ticks(double low, double high, int count);
 // Text for HTML.
 std::string escaped(std::string_view text);
 
-}  // namespace sg::train
+}  // namespace sg::report

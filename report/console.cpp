@@ -11,7 +11,7 @@
 
 #include "core/error.h"
 
-namespace sg::train {
+namespace sg::report {
 namespace {
 
 class ToConsole : public spdlog::sinks::base_sink<std::mutex> {
@@ -99,4 +99,4 @@ std::string duration(double seconds) {
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
-}  // namespace sg::train
+}  // namespace sg::report

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace sg::train {
+namespace sg::report {
 
 // While it lives it is also where spdlog's messages go: information to standard output, warnings to
 // standard error, and all of them with the time to the log. One at a time.
@@ -47,4 +47,4 @@ class Console {
 // "1:02:03", "2:03"
 std::string duration(double seconds);
 
-}  // namespace sg::train
+}  // namespace sg::report

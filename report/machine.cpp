@@ -5,9 +5,10 @@
 #include <thread>
 
 #include "core/cpu/parallel.h"
+#include "core/error.h"
 #include "report/report.h"
 
-namespace sg::train {
+namespace sg::report {
 namespace {
 
 // The first line "key : value" of a file under /proc.
@@ -38,4 +39,4 @@ std::vector<std::pair<std::string, std::string>> machine() {
           {"Program", fmt::format("sgtrain {}", SG_VERSION)}};
 }
 
-}  // namespace sg::train
+}  // namespace sg::report

@@ -10,7 +10,7 @@
 #include "report/report_style.h"
 #include "report/run_log.h"
 
-namespace sg::train {
+namespace sg::report {
 namespace {
 
 double number(const nlohmann::json& row, const std::string& key) {
@@ -23,13 +23,6 @@ std::vector<const nlohmann::json*> epoch_rows(const Report& r) {
   for (const auto& row : r.rows)
     if (is_epoch_row(row)) rows.push_back(&row);
   return rows;
-}
-
-// 1,281,167
-std::string grouped(int64_t n) {
-  std::string text = std::to_string(n);
-  for (int64_t i = int64_t(text.size()) - 3; i > 0; i -= 3) text.insert(size_t(i), ",");
-  return text;
 }
 
 // x of an epoch's result is the number of epochs done by then.
@@ -128,23 +121,13 @@ std::string history(const Report& r) {
 }
 
 std::string configuration(const Report& r) {
-  const nlohmann::json values = to_json(r.options),
-                       usual = to_json(default_options(r.options.model));
   std::string out =
       "<h2>Configuration</h2><p class=\"above\">Coloured: not the default of this model.</p>"
       "<div class=\"card options\">\n";
-  each_option(r.options, [&](const OptionInfo& info, const auto&) {
-    std::string key(info.name());
-    std::ranges::replace(key, '-', '_');
-    const nlohmann::json value = values.value(key, nlohmann::json());
-    if (value.is_null() || value == "") return;
-    const bool changed =
-        info.on_resume != OnResume::ignored && usual.contains(key) && usual[key] != value;
+  for (const Setting& o : r.configuration)
     out +=
-        fmt::format("<div title=\"{}\"><span>{}</span><code{}>{}</code></div>\n",
-                    escaped(info.help), escaped(info.name()), changed ? " class=\"changed\"" : "",
-                    escaped(value.is_string() ? value.template get<std::string>() : value.dump()));
-  });
+        fmt::format("<div title=\"{}\"><span>{}</span><code{}>{}</code></div>\n", escaped(o.help),
+                    escaped(o.name), o.changed ? " class=\"changed\"" : "", escaped(o.value));
   return out + "</div>\n";
 }
 
@@ -157,6 +140,12 @@ std::string machine_table() {
 }
 
 }  // namespace
+
+std::string grouped(int64_t n) {
+  std::string text = std::to_string(n);
+  for (int64_t i = int64_t(text.size()) - 3; i > 0; i -= 3) text.insert(size_t(i), ",");
+  return text;
+}
 
 std::string base64(std::string_view bytes) {
   constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -172,20 +161,15 @@ std::string base64(std::string_view bytes) {
 }
 
 std::string report_html(const Report& r) {
-  const auto data = std::filesystem::path(r.options.data).lexically_normal();
-  const std::string set = (data.has_filename() ? data : data.parent_path()).filename().string();
   const auto rows = epoch_rows(r);
-  const std::string title = fmt::format("{} on {}", r.options.model, set);
   const bool ema = !rows.empty() && rows.back()->contains("eval_model_top1");
   const std::string judged = ema ? "validation, averaged weights" : "validation";
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<title>{0}</title>\n<style>{1}</style></head>\n<body><main>\n<h1>{0}</h1>\n"
-      "<p>{2} training and {3} validation pictures of {4} x {4} pixels, {5} classes. "
-      "Epoch {6} of {7}{8}, {9:%Y-%m-%d %H:%M}.</p>\n",
-      escaped(title), kReportStyle, grouped(r.train_images), grouped(r.eval_images),
-      r.options.img_size.value_or(0), r.options.num_classes.value_or(0),
+      "<p>{2} Epoch {3} of {4}{5}, {6:%Y-%m-%d %H:%M}.</p>\n",
+      escaped(r.title), kReportStyle, escaped(r.data),
       rows.empty() ? 0 : number(*rows.back(), "epoch") + 1, r.epochs,
       r.finished ? ", finished" : "", fmt::localtime(std::time(nullptr)));
   out += tiles(r) + "<h2>Curves</h2>\n<div class=\"charts\">\n";
@@ -201,4 +185,4 @@ std::string report_html(const Report& r) {
   return out + "</main></body></html>\n";
 }
 
-}  // namespace sg::train
+}  // namespace sg::report

@@ -6,9 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "train/options.h"
-
-namespace sg::train {
+namespace sg::report {
 
 // A validation picture and what the model makes of it.
 struct ReportSample {
@@ -18,10 +16,18 @@ struct ReportSample {
   bool correct = false;
 };
 
+// A row of the configuration.
+struct Setting {
+  std::string name, value, help;
+  bool changed = false;  // not the default of this model
+};
+
 struct Report {
-  Options options;
+  std::string title;  // "sgformer_s on imagenet"
+  std::string data;   // what was learnt from, in a sentence
+  std::vector<Setting> configuration;
   std::vector<nlohmann::json> rows;  // of metrics.jsonl
-  int64_t epoch_steps = 1, epochs = 1, parameters = 0, train_images = 0, eval_images = 0;
+  int64_t epoch_steps = 1, epochs = 1, parameters = 0;
   bool finished = false;
   std::vector<ReportSample> samples;
 };
@@ -31,6 +37,8 @@ std::string report_html(const Report& report);
 // Names and values of what this process runs on.
 std::vector<std::pair<std::string, std::string>> machine();
 
+std::string grouped(int64_t n);  // 1,281,167
+
 std::string base64(std::string_view bytes);
 
-}  // namespace sg::train
+}  // namespace sg::report

@@ -1,7 +1,7 @@
 // The look of report.html.
 #pragma once
 
-namespace sg::train {
+namespace sg::report {
 
 inline constexpr const char* kReportStyle = R"css(
 :root { color-scheme: light dark;
@@ -60,4 +60,4 @@ td.number, th.number { text-align: right; }
 .options .changed { color: var(--s1); font-weight: 600; }
 )css";
 
-}  // namespace sg::train
+}  // namespace sg::report

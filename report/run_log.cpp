@@ -11,7 +11,7 @@
 #include "io/file.h"
 #include "report/tensorboard.h"
 
-namespace sg::train {
+namespace sg::report {
 namespace fs = std::filesystem;
 namespace {
 
@@ -126,4 +126,4 @@ void RunLog::write_summary() const {
   write_file(folder_ / "summary.csv", text);
 }
 
-}  // namespace sg::train
+}  // namespace sg::report

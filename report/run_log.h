@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace sg::train {
+namespace sg::report {
 
 class RunLog {
  public:
@@ -41,4 +41,4 @@ class RunLog {
 
 bool is_epoch_row(const nlohmann::json& row);
 
-}  // namespace sg::train
+}  // namespace sg::report

@@ -3,23 +3,22 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <numbers>
 
 #include "data/resize.h"
 
-namespace sg::train {
+namespace sg::report {
 namespace {
 
 constexpr int kLeastSide = 224, kGap = 6;
 constexpr float kOpacity = 0.6f;
 
-// A map of one picture, its values from 0 to 1.
+// A map of one image, its values from 0 to 1.
 struct Field {
   int64_t height, width;
   std::vector<float> values;
 
-  // Bilinear between the centres of the tokens; y and x are shares of the picture.
+  // Bilinear between the centres of the tokens; y and x are shares of the image.
   float at(float y, float x) const {
     const auto place = [](float share, int64_t n) {
       return std::clamp(share * float(n) - 0.5f, 0.0f, float(n - 1));
@@ -34,11 +33,9 @@ struct Field {
 };
 
 // The 1st and 99th percentile become 0 and 1, so that a few extreme tokens do not hide the rest.
-Field field_of(const Tensor& maps, int64_t sample) {
-  check_dims("significance_panel", "map", maps, 3);
-  check(sample >= 0 && sample < maps.dim(0), "significance_panel: sample {} of a batch of {}",
-        sample, maps.dim(0));
-  Field f{maps.dim(1), maps.dim(2), to_vector<float>(maps.slice(sample, sample + 1))};
+Field field_of(const Tensor& map) {
+  check_dims("significance_panel", "map", map, 2);
+  Field f{map.dim(0), map.dim(1), to_vector<float>(map)};
   std::vector<float> sorted;
   std::ranges::copy_if(f.values, std::back_inserter(sorted),
                        [](float v) { return std::isfinite(v); });
@@ -113,22 +110,19 @@ std::array<uint8_t, 3> significance_color(double t) {
           encode(-0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s)};
 }
 
-data::Image significance_panel(const data::Image& image,
-                               const std::vector<sgformer::SignificanceMap>& maps, int sample) {
-  check(image.height > 0 && image.width > 0, "significance_panel: the picture is empty");
-  std::map<int, const Tensor*> last;  // by stage
-  for (const sgformer::SignificanceMap& m : maps) last[m.stage] = &m.map;
-  const data::Image picture = enlarged(image);
+data::Image significance_panel(const data::Image& image, const std::vector<Tensor>& maps) {
+  check(image.height > 0 && image.width > 0, "significance_panel: the image is empty");
+  const data::Image large = enlarged(image);
   data::Image panel;
-  panel.reset(picture.height, picture.width + int(last.size()) * (picture.width + kGap));
+  panel.reset(large.height, large.width + int(maps.size()) * (large.width + kGap));
   std::ranges::fill(panel.pixels, uint8_t{255});
-  copy_to(panel, 0, picture);
-  int left = picture.width + kGap;
-  for (const auto& [stage, map] : last) {
-    copy_to(panel, left, overlay(picture, field_of(*map, sample)));
-    left += picture.width + kGap;
+  copy_to(panel, 0, large);
+  int left = large.width + kGap;
+  for (const Tensor& map : maps) {
+    copy_to(panel, left, overlay(large, field_of(map)));
+    left += large.width + kGap;
   }
   return panel;
 }
 
-}  // namespace sg::train
+}  // namespace sg::report

@@ -3,7 +3,7 @@
 #include <array>
 #include <bit>
 
-namespace sg::train {
+namespace sg::report {
 namespace {
 
 static_assert(std::endian::native == std::endian::little);
@@ -66,4 +66,4 @@ std::string tensorboard_record(double wall_time, int64_t step, const Scalars& va
   return record(real64(1, wall_time) + integer(2, step) + text(5, summary));
 }
 
-}  // namespace sg::train
+}  // namespace sg::report

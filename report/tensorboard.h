@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace sg::train {
+namespace sg::report {
 
 using Scalars = std::vector<std::pair<std::string, double>>;  // tag -> value
 
@@ -18,4 +18,4 @@ std::string tensorboard_record(double wall_time, int64_t step, const Scalars& va
 
 uint32_t crc32c(std::string_view bytes);
 
-}  // namespace sg::train
+}  // namespace sg::report

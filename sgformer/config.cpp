@@ -130,6 +130,8 @@ Config find_config(std::string_view name) {
        did_you_mean(name, config_names()), fmt::join(config_names(), ", "));
 }
 
+double default_crop_pct(std::string_view name) { return name == "sgformer_nano" ? 1.0 : 0.9; }
+
 std::vector<std::string> config_names() {
   std::vector<std::string> names;
   for (const Config& c : all()) names.push_back(c.name);

@@ -56,6 +56,9 @@ struct Config {
 // sgformer_nano for pictures of 28 to 64 pixels. Throws ExitCode::usage naming the nearest.
 Config find_config(std::string_view name);
 std::vector<std::string> config_names();
+// The share of an image's shorter side that evaluation sees: 0.9, as published. For sgformer_nano
+// 1: small images are about as large as the network wants them.
+double default_crop_pct(std::string_view name);
 
 // The published scales {s, global} + {1} and regions of a stage that merges s x s tokens.
 std::vector<ScaleGroup> published_scales(int s);

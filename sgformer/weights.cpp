@@ -7,7 +7,7 @@
 #include "io/checkpoint.h"
 #include "io/pth.h"
 
-namespace sg::train {
+namespace sg::sgformer {
 namespace fs = std::filesystem;
 namespace {
 
@@ -118,4 +118,4 @@ std::string Differences::table(size_t rows_of_a_kind) const {
   return text;
 }
 
-}  // namespace sg::train
+}  // namespace sg::sgformer

@@ -7,7 +7,7 @@
 
 #include "io/safetensors.h"
 
-namespace sg::train {
+namespace sg::sgformer {
 
 // Weights under their official names, from a checkpoint of ours, a plain safetensors file or one of
 // torch.save. The wrappings of other programs are taken off: `state_dict`, `model`, `module`; with
@@ -35,4 +35,4 @@ struct Differences {
 Differences differences(const std::vector<NamedTensor>& found,
                         const std::vector<std::pair<std::string, Shape>>& expected);
 
-}  // namespace sg::train
+}  // namespace sg::sgformer

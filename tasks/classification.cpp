@@ -4,7 +4,7 @@
 #include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
 
-namespace sg::train {
+namespace sg::tasks {
 namespace {
 
 data::LoaderConfig loader_config(const EvaluationSettings& s) {
@@ -15,11 +15,10 @@ data::LoaderConfig loader_config(const EvaluationSettings& s) {
   return c;
 }
 
-data::LoaderConfig loader_config(const Options& o) {
-  data::LoaderConfig c;
-  c.batch_size = int(o.batch_size), c.workers = int(o.workers);
-  c.seed = uint64_t(o.seed);
-  c.transform = transforms(o);
+data::LoaderConfig loader_config(const ClassificationSettings& s) {
+  data::LoaderConfig c = loader_config(static_cast<const EvaluationSettings&>(s));
+  c.training = true;
+  c.seed = s.seed;
   return c;
 }
 
@@ -70,14 +69,13 @@ std::string describe_accuracy(const Scores& s) {
 Classification::Classification(sgformer::Model& model,
                                std::shared_ptr<const data::Dataset> training,
                                std::shared_ptr<const data::Dataset> validation,
-                               const Options& options)
+                               const ClassificationSettings& settings)
     : model_(model),
-      smoothing_(options.smoothing),
-      seed_(uint64_t(options.seed)),
-      stats_(channel_stats(options)),
-      feed_(std::move(training), loader_config(options), model.parameters().device()),
-      evaluator_(model, std::move(validation),
-                 {options.batch_size, options.workers, transforms(options), stats_}) {
+      smoothing_(settings.smoothing),
+      seed_(settings.seed),
+      stats_(settings.stats),
+      feed_(std::move(training), loader_config(settings), model.parameters().device()),
+      evaluator_(model, std::move(validation), settings) {
   const Device device = model.parameters().device();
   const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
   const Dtype dtype = wide(model.parameters().dtype());
@@ -112,4 +110,4 @@ Tensor Classification::loss() {
   return soft_cross_entropy(out.logits, targets).loss;
 }
 
-}  // namespace sg::train
+}  // namespace sg::tasks

@@ -5,18 +5,22 @@
 
 #include "core/graph.h"
 #include "data/device_prefetcher.h"
+#include "ops/normalize/normalize.h"
 #include "sgformer/model.h"
 #include "tasks/task.h"
-#include "train/options.h"
 
-namespace sg::train {
+namespace sg::tasks {
 
-// What judging needs.
 struct EvaluationSettings {
   int64_t batch_size = 128;
-  int64_t workers = 2;
+  int64_t workers = 2;  // threads that load images
   data::TransformConfig transform;
   ChannelStats stats;
+};
+
+struct ClassificationSettings : EvaluationSettings {
+  uint64_t seed = 42;
+  double smoothing = 0.1;  // of the labels
 };
 
 // Each image of a dataset once, on the model's device.
@@ -29,7 +33,7 @@ class Evaluator {
  private:
   const sgformer::Model& model_;
   ChannelStats stats_;
-  Feed feed_;
+  data::DevicePrefetcher feed_;
   Graph forward_;
   Tensor logits_;  // of a whole batch
 };
@@ -40,7 +44,8 @@ std::string describe_accuracy(const Scores& scores);
 class Classification : public Task {
  public:
   Classification(sgformer::Model& model, std::shared_ptr<const data::Dataset> training,
-                 std::shared_ptr<const data::Dataset> validation, const Options& options);
+                 std::shared_ptr<const data::Dataset> validation,
+                 const ClassificationSettings& settings);
 
   nn::ParameterStore& parameters() override { return model_.parameters(); }
   int64_t batches() const override { return feed_.loader().batches(); }
@@ -58,11 +63,11 @@ class Classification : public Task {
   double smoothing_;
   uint64_t seed_;
   ChannelStats stats_;
-  Feed feed_;
+  data::DevicePrefetcher feed_;
   // Factors of stochastic depth of the staged batch; on a card, and where they are drawn.
   Tensor drop_paths_, host_drop_paths_;
   std::unique_ptr<Event> drop_paths_copied_;
   Evaluator evaluator_;
 };
 
-}  // namespace sg::train
+}  // namespace sg::tasks

@@ -1,6 +1,6 @@
 #include "tasks/metrics.h"
 
-namespace sg::train {
+namespace sg::tasks {
 
 int64_t top_k_hits(const Tensor& logits, const Tensor& labels, int k) {
   check_dims("top_k_hits", "logits", logits, 2);
@@ -26,4 +26,4 @@ double Scores::operator[](const std::string& name) const {
   fail(ExitCode::failure, "scores: no '{}'", name);
 }
 
-}  // namespace sg::train
+}  // namespace sg::tasks

@@ -7,7 +7,7 @@
 
 #include "core/tensor.h"
 
-namespace sg::train {
+namespace sg::tasks {
 
 // A weighted mean that grows.
 struct Mean {
@@ -26,4 +26,4 @@ struct Scores {
   double operator[](const std::string& name) const;
 };
 
-}  // namespace sg::train
+}  // namespace sg::tasks

@@ -7,7 +7,7 @@
 #include "nn/parameters.h"
 #include "tasks/metrics.h"
 
-namespace sg::train {
+namespace sg::tasks {
 
 class Task {
  public:
@@ -39,4 +39,4 @@ class Task {
   virtual std::string describe(const Scores& scores) const = 0;
 };
 
-}  // namespace sg::train
+}  // namespace sg::tasks

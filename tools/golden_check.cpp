@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "core/backend.h"
+#include "core/compute.h"
 #include "tools/common/cli.h"
 #include "tools/golden/golden.h"
-#include "train/compute.h"
 
 namespace fs = std::filesystem;
 
@@ -40,7 +40,7 @@ int main(int argc, char** argv) {
     app.add_option("--dtype", dtype,
                    "f64 (cpu, bound 1e-9), f32 (bound 1e-4, single modules), or bf16 (cuda, single "
                    "modules); default: f64 on cpu, f32 on cuda");
-    app.add_option("--device", device, sg::train::kDeviceHelp)->capture_default_str();
+    app.add_option("--device", device, sg::kDeviceHelp)->capture_default_str();
     app.add_flag("--verbose", verbose, "an error a tensor");
     sg::tools::parse(app, argc, argv);
 

@@ -3,15 +3,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/compute.h"
 #include "core/cpu/parallel.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/loader_speed.h"
 #include "tools/common/model_options.h"
-#include "train/compute.h"
 
 namespace {
 
-using sg::train::BenchResult;
+using sg::benchmark::BenchResult;
 
 nlohmann::json to_json(const BenchResult& r) {
   nlohmann::json j{{"images_per_second", r.images_per_second},
@@ -20,8 +20,8 @@ nlohmann::json to_json(const BenchResult& r) {
                    {"peak_memory_bytes", r.peak_memory_bytes},
                    {"peak_rss_bytes", r.peak_rss_bytes},
                    {"steady_allocations", r.steady_allocations},
-                   {"ceiling_flops", r.ceilings.flops},
-                   {"ceiling_bytes_per_second", r.ceilings.bytes},
+                   {"ceiling_flops", r.roofline.flops},
+                   {"ceiling_bytes_per_second", r.roofline.bytes},
                    {"product_flops", r.product_flops},
                    {"limit_share", r.limit_share}};
   for (const auto& op : r.ops)
@@ -55,7 +55,7 @@ void print_ops(const BenchResult& r) {
 // Images a second that one core decodes, crops, resizes and mirrors.
 sg::ExitCode bench_loader(const std::string& data, bool json) {
   if (data.empty()) sg::fail(sg::ExitCode::usage, "--mode loader needs --data DIR");
-  const auto r = sg::data::benchmark_loader(*sg::data::open_dataset(data, sg::data::Split::train));
+  const auto r = sg::benchmark::benchmark_loader(*sg::data::open_dataset(data, sg::data::Split::train));
   if (json)
     fmt::print("{}\n", nlohmann::json{{"mode", "loader"},
                                       {"images_per_second", r.images_per_second},
@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app("Measures training or inference of a model on random images.");
     sg::tools::ModelOptions model_options;
-    sg::train::BenchOptions options;
+    sg::benchmark::BenchOptions options;
     std::string mode = "infer", data, size, dtype = "auto", device = "cpu";
     int threads = 0;
     bool json = false;
@@ -91,8 +91,8 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 1 << 16))
         ->capture_default_str();
     app.add_option("--img-size", size, "pixels, N or HxW; default: the model's own");
-    app.add_option("--dtype", dtype, sg::train::kDtypeHelp)->capture_default_str();
-    app.add_option("--device", device, sg::train::kDeviceHelp)->capture_default_str();
+    app.add_option("--dtype", dtype, sg::kDtypeHelp)->capture_default_str();
+    app.add_option("--device", device, sg::kDeviceHelp)->capture_default_str();
     app.add_option("--threads", threads, "compute threads; default: all cores")
         ->check(CLI::Range(1, 4096));
     app.add_option("--warmup", options.warmup, "untimed steps")
@@ -108,10 +108,11 @@ int main(int argc, char** argv) {
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, argc, argv);
 
-    const sg::train::Compute compute = sg::train::parse_compute(device, dtype);
+    const sg::Compute compute = sg::parse_compute(device, dtype);
     if (threads) sg::set_num_threads(threads);
     if (mode == "loader") return bench_loader(data, json);
-    options.mode = mode == "train" ? sg::train::BenchMode::train : sg::train::BenchMode::infer;
+    options.mode =
+        mode == "train" ? sg::benchmark::BenchMode::train : sg::benchmark::BenchMode::infer;
 
     sg::sgformer::Model model(model_options.config());
     const auto image = size.empty()
@@ -120,7 +121,7 @@ int main(int argc, char** argv) {
     options.height = image.height, options.width = image.width;
     model.parameters().allocate(compute.dtype, compute.device);
     model.parameters().initialize(0);
-    const BenchResult r = sg::train::bench(model, options);
+    const BenchResult r = sg::benchmark::bench(model, options);
 
     if (json) {
       nlohmann::json j = to_json(r);
@@ -146,7 +147,7 @@ int main(int argc, char** argv) {
       fmt::print(
           "limits measured now: {:.0f} GFLOP/s, {:.1f} GB/s; the matrix products alone would take "
           "{:.0f} % of the step\n",
-          1e-9 * r.ceilings.flops, 1e-9 * r.ceilings.bytes, 100 * r.limit_share);
+          1e-9 * r.roofline.flops, 1e-9 * r.roofline.bytes, 100 * r.limit_share);
     if (options.ops) print_ops(r);
     return sg::ExitCode::ok;
   });

@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
         "Evaluates a checkpoint: top-1 and top-5 accuracy in percent, and the cross entropy. A "
         "checkpoint of sgtrain knows its model and how its pictures are prepared; flags win.");
     sg::tools::ModelOptions model_options;
-    sg::train::EvaluationSettings settings;
+    sg::tasks::EvaluationSettings settings;
     std::string data, checkpoint, dtype = "auto", device = "cpu";
     std::optional<int64_t> img_size;
     std::optional<double> crop_pct;
@@ -46,27 +46,26 @@ int main(int argc, char** argv) {
     app.add_option("--log-interval", interval, "batches from one log line to the next")
         ->check(CLI::Range(1, 1 << 30))
         ->capture_default_str();
-    app.add_option("--dtype", dtype, sg::train::kDtypeHelp)->capture_default_str();
-    app.add_option("--device", device, sg::train::kDeviceHelp)->capture_default_str();
+    app.add_option("--dtype", dtype, sg::kDtypeHelp)->capture_default_str();
+    app.add_option("--device", device, sg::kDeviceHelp)->capture_default_str();
     app.add_flag("--json", json, "JSON on standard output");
     model_options.model.clear();
     sg::tools::parse(app, argc, argv);
-    const sg::train::Compute compute = sg::train::parse_compute(device, dtype);
+    const sg::Compute compute = sg::parse_compute(device, dtype);
     if (threads) sg::set_num_threads(threads);
 
-    sg::train::Console console(json);
-    const auto file = sg::train::load_model(
+    sg::report::Console console(json);
+    const auto file = sg::infer::load_model(
         checkpoint, {.ema = ema,
                      .model = model_options.model,
                      .change = [&](auto config) { return model_options.apply_to(config); },
                      .compute = compute});
-    sg::train::Options options = file.options;
-    if (img_size) options.img_size = img_size;
-    if (crop_pct) options.crop_pct = crop_pct;
-    if (!mean.empty()) std::copy(mean.begin(), mean.end(), options.mean.begin());
-    if (!std.empty()) std::copy(std.begin(), std.end(), options.std.begin());
-    settings.transform = sg::train::transforms(options);
-    settings.stats = sg::train::channel_stats(options);
+    auto [transform, stats] = file.preprocessing;
+    if (img_size) transform.img_size = int(*img_size);
+    if (crop_pct) transform.crop_pct = *crop_pct;
+    if (!mean.empty()) std::copy(mean.begin(), mean.end(), stats.mean.begin());
+    if (!std.empty()) std::copy(std.begin(), std.end(), stats.std.begin());
+    settings.transform = transform, settings.stats = stats;
 
     const std::shared_ptr<const sg::data::Dataset> dataset =
         sg::data::open_dataset(data, sg::data::Split::val, file.class_names);
@@ -78,10 +77,10 @@ int main(int argc, char** argv) {
                              file.model->config().name, file.ema ? " (averaged weights)" : "",
                              dataset->size(), settings.transform.img_size,
                              settings.transform.img_size));
-    sg::train::Evaluator evaluate(*file.model, dataset, settings);
+    sg::tasks::Evaluator evaluate(*file.model, dataset, settings);
     const auto scores = *sg::train::evaluate_aloud(
-        "Test", {std::ref(evaluate), sg::train::describe_accuracy}, interval, console);
-    console.line(" * " + sg::train::describe_accuracy(scores));
+        "Test", {std::ref(evaluate), sg::tasks::describe_accuracy}, interval, console);
+    console.line(" * " + sg::tasks::describe_accuracy(scores));
     if (json)
       fmt::print("{}\n", nlohmann::json{{"top1", scores["top1"]},
                                         {"top5", scores["top5"]},

@@ -93,8 +93,8 @@ nlohmann::json to_json(const LayerRow& r) {
 
 nlohmann::json state_of(const std::string& checkpoint) {
   const auto file = sg::Safetensors::open(checkpoint);
-  if (sg::train::is_checkpoint(file)) {
-    nlohmann::json state = sg::train::checkpoint_state(checkpoint);
+  if (sg::is_checkpoint(file)) {
+    nlohmann::json state = sg::checkpoint_state(checkpoint);
     if (state.contains("model")) return state;
   }
   sg::fail(sg::ExitCode::checkpoint,

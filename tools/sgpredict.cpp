@@ -1,9 +1,6 @@
 // sgpredict: what a model sees in pictures.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
-#include <numeric>
 #include <set>
 
 #include "core/cpu/parallel.h"
@@ -23,25 +20,12 @@ struct Guess {
   double probability;
 };
 
-// Softmax in double; the `top` most probable, of equal ones the first.
-std::vector<Guess> best_of(const sg::Tensor& logits, const std::vector<std::string>& names,
-                           int64_t top) {
-  const std::vector<float> x = sg::to_vector<float>(logits);
-  const double most = *std::ranges::max_element(x);
-  double sum = 0;
-  for (const float v : x) sum += std::exp(double(v) - most);
-  if (!std::isfinite(sum))
-    sg::fail(sg::ExitCode::nonfinite, "the model's output is not finite; its weights are damaged");
-  std::vector<int64_t> order(x.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order,
-                           [&](int64_t a, int64_t b) { return x[size_t(a)] > x[size_t(b)]; });
-  order.resize(size_t(std::min(top, int64_t(order.size()))));
+std::vector<Guess> best_of(const sg::infer::Prediction& prediction,
+                           const std::vector<std::string>& names, int64_t top) {
   std::vector<Guess> best;
-  for (const int64_t i : order) {
+  for (const auto& [i, probability] : sg::infer::top_classes(prediction, top)) {
     const bool named = size_t(i) < names.size();
-    best.push_back({i, named ? names[size_t(i)] : fmt::format("class {}", i),
-                    std::exp(double(x[size_t(i)]) - most) / sum});
+    best.push_back({i, named ? names[size_t(i)] : fmt::format("class {}", i), probability});
   }
   return best;
 }
@@ -65,37 +49,10 @@ class PanelPaths {
   std::set<std::string> taken_;
 };
 
-class Predictor {
- public:
-  Predictor(const sg::train::ModelFile& file, const sg::train::Options& options)
-      : file_(file),
-        transform_(sg::train::transforms(options)),
-        stats_(sg::train::channel_stats(options)) {}
-
-  // The picture is cut as evaluation cuts it.
-  std::vector<Guess> operator()(const std::string& path, int64_t top, const fs::path& panel) const {
-    const sg::autograd::NoGrad no_grad;
-    const sg::data::Image image = sg::data::load_eval_image(path, transform_);
-    const sg::Tensor pixels = sg::from_vector(image.pixels, {1, image.height, image.width, 3});
-    const sg::nn::ParameterStore& parameters = file_.model->parameters();
-    auto output = file_.model->forward(
-        sg::normalize(pixels.to(parameters.device()), stats_, parameters.dtype()),
-        {.significance = !panel.empty()});
-    for (auto& s : output.significance) s.map = s.map.to(sg::Device{});
-    if (!panel.empty()) write(panel, sg::train::significance_panel(image, output.significance, 0));
-    return best_of(output.logits, file_.class_names, top);
-  }
-
- private:
-  static void write(const fs::path& path, const sg::data::Image& image) {
-    const std::vector<uint8_t> png = sg::data::encode_png(image);
-    sg::write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
-  }
-
-  const sg::train::ModelFile& file_;
-  sg::data::TransformConfig transform_;
-  sg::ChannelStats stats_;
-};
+void write_png(const fs::path& path, const sg::data::Image& image) {
+  const std::vector<uint8_t> png = sg::data::encode_png(image);
+  sg::write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
+}
 
 void print(const std::string& image, const std::vector<Guess>& best) {
   fmt::print("{}\n", image);
@@ -140,29 +97,33 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 8192));
     app.add_option("--threads", threads, "threads that compute; default: all cores")
         ->check(CLI::Range(1, 4096));
-    app.add_option("--dtype", dtype, sg::train::kDtypeHelp)->capture_default_str();
-    app.add_option("--device", device, sg::train::kDeviceHelp)->capture_default_str();
+    app.add_option("--dtype", dtype, sg::kDtypeHelp)->capture_default_str();
+    app.add_option("--device", device, sg::kDeviceHelp)->capture_default_str();
     app.add_flag("--json", json, "JSON on standard output");
     model_options.model.clear();
     sg::tools::parse(app, argc, argv);
     if (threads) sg::set_num_threads(threads);
 
-    const auto file = sg::train::load_model(
+    const auto file = sg::infer::load_model(
         checkpoint,
         {.ema = ema,
          .model = model_options.model,
          .change =
              [&](sg::sgformer::Config config) { return model_options.apply_to(std::move(config)); },
-         .compute = sg::train::parse_compute(device, dtype)});
-    sg::train::Options options = file.options;
-    if (img_size) options.img_size = img_size;
-    const Predictor predict(file, options);
+         .compute = sg::parse_compute(device, dtype)});
+    sg::infer::Preprocessing preprocessing = file.preprocessing;
+    if (img_size) preprocessing.transform.img_size = int(*img_size);
+    const sg::infer::Predictor predict(*file.model, preprocessing);
 
     PanelPaths panels(significance, images.size() > 1);
     nlohmann::json results = nlohmann::json::array();
     auto code = sg::ExitCode::ok;
     for (const std::string& image : images) try {
-        const auto best = predict(image, top, significance.empty() ? fs::path() : panels(image));
+        const sg::data::Image pixels = predict.load(image);
+        const auto prediction = predict({&pixels, 1}, !significance.empty())[0];
+        if (!significance.empty())
+          write_png(panels(image), sg::report::significance_panel(pixels, prediction.significance));
+        const auto best = best_of(prediction, file.class_names, top);
         if (json)
           results.push_back(to_json(image, best));
         else

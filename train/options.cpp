@@ -94,6 +94,22 @@ nlohmann::json to_json(const Options& options) {
   return json;
 }
 
+std::vector<report::Setting> settings(const Options& options) {
+  const nlohmann::json values = to_json(options), usual = to_json(default_options(options.model));
+  std::vector<report::Setting> rows;
+  each_option(options, [&](const OptionInfo& info, const auto&) {
+    const std::string key = key_of(info.name());
+    const nlohmann::json value = values.value(key, nlohmann::json());
+    if (value.is_null() || value == "") return;
+    rows.push_back({.name = std::string(info.name()),
+                    .value = value.is_string() ? value.template get<std::string>() : value.dump(),
+                    .help = info.help,
+                    .changed = info.on_resume != OnResume::ignored && usual.contains(key) &&
+                               usual[key] != value});
+  });
+  return rows;
+}
+
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file) {
   if (!json.is_object()) fail(ExitCode::usage, "{}: expected an object of options", file);
   std::vector<std::string> known{"version"};  // of the program that wrote an args.json
@@ -152,12 +168,16 @@ data::TransformConfig transforms(const Options& o) {
   t.img_size = int(o.img_size.value_or(sgformer::find_config(o.model).image));
   t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip;
   t.interpolation = data::parse_interpolation(o.train_interpolation);
-  // Small pictures are about as large as the network wants them: nothing to cut off.
-  t.crop_pct = o.crop_pct.value_or(o.model == "sgformer_nano" ? 1.0 : 0.9);
+  t.crop_pct = o.crop_pct.value_or(sgformer::default_crop_pct(o.model));
   return t;
 }
 
 ChannelStats channel_stats(const Options& o) { return {o.mean, o.std}; }
+
+tasks::ClassificationSettings classification(const Options& o) {
+  return {
+      {o.batch_size, o.workers, transforms(o), channel_stats(o)}, uint64_t(o.seed), o.smoothing};
+}
 
 OptionChanges changes(const nlohmann::json& before, const nlohmann::json& now) {
   OptionChanges result;

@@ -10,10 +10,12 @@
 #include <string>
 #include <string_view>
 
+#include "core/compute.h"
 #include "data/transforms.h"
 #include "ops/normalize/normalize.h"
+#include "report/report.h"
 #include "sgformer/config.h"
-#include "train/compute.h"
+#include "tasks/classification.h"
 
 namespace sg::train {
 
@@ -181,6 +183,8 @@ Options default_options(std::string_view model);
 
 // {"batch_size": 128, ...}; what is empty is left out.
 nlohmann::json to_json(const Options& options);
+// For the report: what is set, and whether the model's own recipe has it so.
+std::vector<report::Setting> settings(const Options& options);
 // Takes on what an args.json says; '-' and '_' are the same in names. Throws ExitCode::usage on an
 // unknown name (with the nearest) or a value of the wrong type.
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file);
@@ -192,6 +196,7 @@ void validate(const Options& options);
 sgformer::Config model_config(const Options& options);
 data::TransformConfig transforms(const Options& options);
 ChannelStats channel_stats(const Options& options);
+tasks::ClassificationSettings classification(const Options& options);
 
 // How two runs differ: "  batch_size                 128 -> 64" a line.
 struct OptionChanges {

@@ -20,11 +20,11 @@ std::string place_of(int64_t i, int64_t n) {
                      100.0 * double(i) / double(std::max<int64_t>(n - 1, 1)));
 }
 
-std::optional<Scores> evaluate_aloud(const std::string& title, const Judge& judge, int64_t interval,
-                                     Console& console) {
+std::optional<tasks::Scores> evaluate_aloud(const std::string& title, const Judge& judge,
+                                            int64_t interval, report::Console& console) {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
-  return judge.evaluate([&](int64_t done, int64_t total, const Scores& so_far) {
+  return judge.evaluate([&](int64_t done, int64_t total, const tasks::Scores& so_far) {
     const double share = double(done) / double(total);
     console.bar(fmt::format(" {} {} {:3.0f}%  {}", title, gauge(share), 100 * share,
                             judge.describe(so_far)));

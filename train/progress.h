@@ -15,10 +15,10 @@ std::string place_of(int64_t i, int64_t n);  // "[ 450/1251 ( 36%)]", counted fr
 // Evaluates with a bar on a terminal, or a line every `interval` batches. Nothing where a signal
 // asked to stop.
 struct Judge {
-  std::function<std::optional<Scores>(const Task::Progress&)> evaluate;
-  std::function<std::string(const Scores&)> describe;
+  std::function<std::optional<tasks::Scores>(const tasks::Task::Progress&)> evaluate;
+  std::function<std::string(const tasks::Scores&)> describe;
 };
-std::optional<Scores> evaluate_aloud(const std::string& title, const Judge& judge, int64_t interval,
-                                     Console& console);
+std::optional<tasks::Scores> evaluate_aloud(const std::string& title, const Judge& judge,
+                                            int64_t interval, report::Console& console);
 
 }  // namespace sg::train

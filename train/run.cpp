@@ -53,6 +53,13 @@ fs::path run_folder(const Options& o) {
                                                 *o.img_size);
 }
 
+// "sgformer_s on imagenet"
+std::string title_of(const Options& o) {
+  const fs::path data = fs::path(o.data).lexically_normal();
+  return fmt::format("{} on {}", o.model,
+                     (data.has_filename() ? data : data.parent_path()).filename().string());
+}
+
 // What --resume means: a checkpoint's file, or the newest checkpoint of a run.
 std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folder) {
   if (o.resume.empty()) {
@@ -84,7 +91,8 @@ nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Mode
           {"version", SG_VERSION}};
 }
 
-void check_same_run(const Resumable& from, const nlohmann::json& identity, Console& console) {
+void check_same_run(const Resumable& from, const nlohmann::json& identity,
+                    report::Console& console) {
   const nlohmann::json &before = from.checkpoint.state, none = nlohmann::json::object();
   OptionChanges c = changes(before.value("args", none), identity["args"]);
   for (const char* key : {"train_images", "classes"})
@@ -104,8 +112,8 @@ void check_same_run(const Resumable& from, const nlohmann::json& identity, Conso
     console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
 }
 
-void introduce(Console& console, const Options& o, const Data& d, const sgformer::Model& model,
-               const Trainer& trainer) {
+void introduce(report::Console& console, const Options& o, const Data& d,
+               const sgformer::Model& model, const Trainer& trainer) {
   console.line(fmt::format("sgtrain {}: {}, {:.2f} million parameters, {} classes", SG_VERSION,
                            o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
   console.line(fmt::format("data {}: {} training and {} validation pictures, seen at {} x {}",
@@ -126,7 +134,7 @@ ExitCode run(Options options) {
   validate(options);
   if (options.threads) set_num_threads(int(*options.threads));
   const StopSignals signals;
-  Console console;
+  report::Console console;
 
   const Data data = open_data(options.data);
   resolve(options, data);
@@ -135,10 +143,11 @@ ExitCode run(Options options) {
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
   if (!options.initial_checkpoint.empty()) {
-    const bool ema = load_initial_weights(model, options.initial_checkpoint, options.reset_head);
+    const bool ema =
+        infer::load_initial_weights(model, options.initial_checkpoint, options.reset_head);
     console.line(fmt::format("weights of {}{}", options.initial_checkpoint, ema ? " (EMA)" : ""));
   }
-  Classification task(model, data.training, data.validation, options);
+  tasks::Classification task(model, data.training, data.validation, classification(options));
   Trainer trainer(options, task, console);
   options = trainer.options();
   introduce(console, options, data, model, trainer);
@@ -165,20 +174,26 @@ ExitCode run(Options options) {
   args["version"] = SG_VERSION;
   write_file(folder / "args.json", args.dump(2) + "\n");
   Outputs outputs{
-      .log = RunLog(folder, trainer.position().step, trainer.unjudged_epoch()),
+      .log = report::RunLog(folder, trainer.position().step, trainer.unjudged_epoch()),
       .checkpoints = CheckpointFolder(folder / kCheckpoints, int(options.checkpoint_hist)),
       .identity = identity};
   outputs.report = [&] {
-    Report report{.options = options,
-                  .rows = outputs.log.rows(),
-                  .epoch_steps = trainer.epoch_steps(),
-                  .epochs = trainer.total_steps() / trainer.epoch_steps(),
-                  .parameters = model.parameters().count(),
-                  .train_images = data.training->size(),
-                  .eval_images = data.validation->size(),
-                  .finished = trainer.finished()};
-    trainer.with_ema([&] { report.samples = report_samples(model, *data.validation, options); });
-    write_file(folder / "report.html", report_html(report));
+    report::Report report{
+        .title = title_of(options),
+        .data = fmt::format("{} training and {} validation images of {} x {} "
+                            "pixels, {} classes.",
+                            report::grouped(data.training->size()),
+                            report::grouped(data.validation->size()), *options.img_size,
+                            *options.img_size, *options.num_classes),
+        .configuration = settings(options),
+        .rows = outputs.log.rows(),
+        .epoch_steps = trainer.epoch_steps(),
+        .epochs = trainer.total_steps() / trainer.epoch_steps(),
+        .parameters = model.parameters().count(),
+        .finished = trainer.finished()};
+    const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
+    trainer.with_ema([&] { report.samples = infer::report_samples(predict, *data.validation); });
+    write_file(folder / "report.html", report::report_html(report));
   };
   console.line(fmt::format("writing to {}", folder.string()));
 

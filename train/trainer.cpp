@@ -27,7 +27,7 @@ struct Trainer::Step {
   bool applied = true;
 };
 
-Trainer::Trainer(const Options& options, Task& task, Console& console)
+Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& console)
     : options_(options),
       task_(task),
       console_(console),
@@ -161,7 +161,7 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
         " Epoch {}/{} {} {:3.0f}%  loss {:.3f}  {:.0f} images/s  lr {:.1e}  {} left", at_.epoch + 1,
         schedule_.total_epochs(), gauge(double(at_.epoch_steps) / double(epoch_steps_)),
         100.0 * double(at_.epoch_steps) / double(epoch_steps_), at_.loss.value(),
-        images / step_seconds_, s.lr, duration(seconds_left())));
+        images / step_seconds_, s.lr, report::duration(seconds_left())));
 
   const int64_t i = at_.epoch_steps - 1;
   if (i % options_.log_interval != 0 && at_.epoch_steps != epoch_steps_) return;
@@ -203,21 +203,21 @@ void Trainer::with_ema(const std::function<void()>& f) {
   f();
 }
 
-std::optional<Scores> Trainer::evaluate(const std::string& title) {
-  const auto scores =
-      evaluate_aloud(title,
-                     {[&](const Task::Progress& progress) { return task_.evaluate(progress); },
-                      [&](const Scores& s) { return task_.describe(s); }},
-                     options_.log_interval, console_);
+std::optional<tasks::Scores> Trainer::evaluate(const std::string& title) {
+  const auto scores = evaluate_aloud(
+      title,
+      {[&](const tasks::Task::Progress& progress) { return task_.evaluate(progress); },
+       [&](const tasks::Scores& s) { return task_.describe(s); }},
+      options_.log_interval, console_);
   if (scores) console_.detail(" * " + task_.describe(*scores));
   return scores;
 }
 
 bool Trainer::judge(Outputs& outputs) {
   const auto begin = Clock::now();
-  const std::optional<Scores> model = evaluate("Test");
+  const std::optional<tasks::Scores> model = evaluate("Test");
   if (!model) return false;
-  std::optional<Scores> chosen = model;
+  std::optional<tasks::Scores> chosen = model;
   if (optimizer_.ema()) with_ema([&] { chosen = evaluate("Test (EMA)"); });
   if (!chosen) return false;
   judge_seconds_ = since(begin);
@@ -238,7 +238,7 @@ bool Trainer::judge(Outputs& outputs) {
   console_.line(fmt::format("Epoch {}/{}: train loss {:.3f}, {}{}, {}{}", at_.epoch + 1,
                             schedule_.total_epochs(), at_.loss.value(),
                             optimizer_.ema() ? "EMA " : "", task_.describe(*chosen),
-                            duration(at_.seconds), best ? ", best so far" : ""));
+                            report::duration(at_.seconds), best ? ", best so far" : ""));
 
   at_.evaluated = true;
   outputs.checkpoints.save(checkpoint(outputs.identity), metric);

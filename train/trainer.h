@@ -29,7 +29,7 @@ struct Position {
   int64_t epoch_steps = 0;  // of them in this epoch
   bool evaluated = false;   // after the last step
   int64_t skipped = 0, skipped_in_a_row = 0;
-  Mean loss;                // of this epoch
+  tasks::Mean loss;         // of this epoch
   double seconds = 0;       // of training and evaluating, over all processes of the run
   double best = -INFINITY;  // score of an epoch
   int64_t best_epoch = -1;
@@ -37,7 +37,7 @@ struct Position {
 
 // Where a run writes.
 struct Outputs {
-  RunLog log;
+  report::RunLog log;
   CheckpointFolder checkpoints;
   nlohmann::json identity;       // of the run, kept in every checkpoint
   std::function<void()> report;  // called when an epoch has been judged
@@ -45,7 +45,7 @@ struct Outputs {
 
 class Trainer {
  public:
-  Trainer(const Options& options, Task& task, Console& console);
+  Trainer(const Options& options, tasks::Task& task, report::Console& console);
 
   void restore(const Checkpoint& checkpoint);
   Checkpoint checkpoint(const nlohmann::json& identity) const;
@@ -76,12 +76,12 @@ class Trainer {
   void count_skip(const Step& step);
   void log_step(const Step& step, Outputs& outputs);
   bool judge(Outputs& outputs);  // false when asked to stop
-  std::optional<Scores> evaluate(const std::string& title);
+  std::optional<tasks::Scores> evaluate(const std::string& title);
   double seconds_left() const;
 
   Options options_;
-  Task& task_;
-  Console& console_;
+  tasks::Task& task_;
+  report::Console& console_;
   CosineSchedule schedule_;
   int64_t epoch_steps_;
   nn::Optimizer optimizer_;

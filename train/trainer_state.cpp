@@ -48,7 +48,7 @@ void Trainer::restore(const Checkpoint& c) {
     expected.emplace_back(name, parameters.part(name).official);
   const auto fill = [&](std::string_view prefix, const Tensor& flat) {
     const std::vector<NamedTensor> found = part(c.tensors, prefix);
-    if (const Differences d = differences(found, expected); !d.none())
+    if (const sgformer::Differences d = sgformer::differences(found, expected); !d.none())
       fail(ExitCode::checkpoint, "the checkpoint does not fit the model{}:\n{}",
            prefix.empty() ? "" : fmt::format(" ({}*)", prefix), d.table());
     for (const auto& [name, tensor] : found) parameters.set(flat, name, tensor);

@@ -25,8 +25,8 @@ std::pair<std::vector<std::string>, std::vector<float>> steps(bool eager) {
   model.parameters().allocate(Dtype::bf16, kCuda);
   model.parameters().initialize(1);
   const auto bars = std::make_shared<test::Bars>(16);
-  train::Classification task(model, bars, bars, o);
-  train::Console console(true);
+  tasks::Classification task(model, bars, bars, o);
+  report::Console console(true);
   train::Trainer trainer(o, task, console);
   for (int i = 0; i < 3; ++i) trainer.try_step();
   cudart().calls.clear();

@@ -22,7 +22,7 @@ data::LoaderConfig config_of(int batch) {
 // Two whole batches and a short one, so that each epoch begins with the other upload.
 void compare_with_cpu() {
   const auto bars = std::make_shared<Bars>(7);
-  train::Feed feed(bars, config_of(3), kCuda), expected(bars, config_of(3), {});
+  data::DevicePrefetcher feed(bars, config_of(3), kCuda), expected(bars, config_of(3), {});
   const void *images = nullptr, *labels = nullptr;
   for (int epoch = 0; epoch < 4; ++epoch) {
     feed.start_epoch(epoch), expected.start_epoch(epoch);

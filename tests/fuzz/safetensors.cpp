@@ -10,7 +10,6 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto tensors = sg::Safetensors::open(file.path());
     for (const std::string& name : tensors.names()) tensors.tensor(name);
   });
-  sg::test::value_or_error(sg::ExitCode::checkpoint,
-                           [&] { sg::train::load_checkpoint(file.path()); });
+  sg::test::value_or_error(sg::ExitCode::checkpoint, [&] { sg::load_checkpoint(file.path()); });
   return 0;
 }

@@ -11,18 +11,18 @@ using namespace sg;
 using namespace sg::test;
 
 TEST_CASE("report: base64 of the standard's examples") {
-  CHECK(train::base64("") == "");
-  CHECK(train::base64("f") == "Zg==");
-  CHECK(train::base64("fo") == "Zm8=");
-  CHECK(train::base64("foobar") == "Zm9vYmFy");
-  CHECK(train::base64("\xff\xff\xff") == "////");
+  CHECK(report::base64("") == "");
+  CHECK(report::base64("f") == "Zg==");
+  CHECK(report::base64("fo") == "Zm8=");
+  CHECK(report::base64("foobar") == "Zm9vYmFy");
+  CHECK(report::base64("\xff\xff\xff") == "////");
 }
 
 TEST_CASE("chart: ticks are round and cover the range") {
-  CHECK(train::ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
-  CHECK(train::ticks(81, 92.5, 5) == std::vector<double>{80, 85, 90, 95});
+  CHECK(report::ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
+  CHECK(report::ticks(81, 92.5, 5) == std::vector<double>{80, 85, 90, 95});
   for (double high : {1e-9, 3.3e-4, 0.7, 12.0, 9e8}) {
-    const auto t = train::ticks(0, high, 5);
+    const auto t = report::ticks(0, high, 5);
     CHECK(t.size() <= 8);
     CHECK(t.front() == 0);
     CHECK(t.back() >= high);
@@ -32,7 +32,7 @@ TEST_CASE("chart: ticks are round and cover the range") {
 TEST_CASE("chart: draws one point, none, and what is not finite") {
   using Points = std::vector<std::pair<double, double>>;
   const auto draw = [](Points points) {
-    return train::svg({"a <b>", "epoch", "{:.2f}", {{"s", std::move(points)}}});
+    return report::svg({"a <b>", "epoch", "{:.2f}", {{"s", std::move(points)}}});
   };
   CHECK(contains(draw({{1, 2}}), ">2.00<"));
   CHECK(!contains(draw({}), "<circle"));
@@ -46,10 +46,11 @@ TEST_CASE("chart: draws one point, none, and what is not finite") {
 }
 
 TEST_CASE("report: one page, whole before and after the first epoch, nothing from elsewhere") {
-  train::Report r;
-  r.options.data = "/data/<pets>/", r.options.img_size = 28, r.options.num_classes = 2;
-  r.epoch_steps = 10, r.epochs = 2, r.train_images = 1281167;
-  const std::string empty = train::report_html(r);
+  report::Report r;
+  r.title = "sgformer_s on <pets>", r.data = report::grouped(1281167) + " training images.";
+  r.configuration = {{"batch-size", "64", "images a forward pass", true}};
+  r.epoch_steps = 10, r.epochs = 2;
+  const std::string empty = report::report_html(r);
   CHECK(contains(empty, "1,281,167"));
   CHECK(contains(empty, "sgformer_s on &lt;pets&gt;"));
 
@@ -65,7 +66,7 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
              {"eval_model_top1", 70.0},
              {"eval_model_loss", 1.5}}};
   r.samples = {{"png", "cat", "dog", 0.5, false}};
-  const std::string page = train::report_html(r);
+  const std::string page = report::report_html(r);
   for (const char* part : {"75.00 %", "1:01", "dog", "but it is cat", "data:image/png;base64,cG5n",
                            "prefers-color-scheme: dark", "Learning rate", "batch-size"})
     CHECK(contains(page, part));

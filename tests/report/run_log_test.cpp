@@ -25,7 +25,7 @@ std::string events(const TemporaryFolder& folder) {
 TEST_CASE("run log: a run that goes back takes back what it will write again") {
   const TemporaryFolder folder;
   {
-    train::RunLog log(folder.path(), 0, 0);
+    report::RunLog log(folder.path(), 0, 0);
     for (int step = 1; step <= 4; ++step) {
       log.add({{"epoch", (step - 1) / 2}, {"step", step}, {"loss", 1.0 / step}});
       if (step % 2 == 0)
@@ -43,22 +43,22 @@ TEST_CASE("run log: a run that goes back takes back what it will write again") {
   // A process that was killed while it wrote a row.
   put(folder / "metrics.jsonl", read_file(folder / "metrics.jsonl") + "{\"epoch\":2,\"st");
 
-  train::RunLog log(folder.path(), 3, 1);
+  report::RunLog log(folder.path(), 3, 1);
   CHECK(log.rows().size() == 4);  // three steps and one epoch
   CHECK(log.rows().back()["step"] == 3);
   CHECK(read_file(folder / "summary.csv") ==
         "epoch,train_loss,eval_loss,eval_top1,eval_top5\n0,0.5,0.25,50.0,99.5\n");
   CHECK(contains(events(folder),
-                 train::tensorboard_record(log.rows().back()["time"], 3,
-                                           {{"step/epoch", 1}, {"step/loss", 1.0 / 3}})));
+                 report::tensorboard_record(log.rows().back()["time"], 3,
+                                            {{"step/epoch", 1}, {"step/loss", 1.0 / 3}})));
 
   // The same epoch evaluated, its checkpoint not yet: the steps stay, the epoch's row goes.
-  CHECK(train::RunLog(folder.path(), 3, 0).rows().size() == 3);
+  CHECK(report::RunLog(folder.path(), 3, 0).rows().size() == 3);
 }
 
 TEST_CASE("run log: numbers that are not finite are written as null and read back as missing") {
   const TemporaryFolder folder;
-  train::RunLog(folder.path(), 0, 0).add({{"epoch", 0}, {"step", 1}, {"loss", NAN}});
+  report::RunLog(folder.path(), 0, 0).add({{"epoch", 0}, {"step", 1}, {"loss", NAN}});
   CHECK(contains(read_file(folder / "metrics.jsonl"), "\"loss\":null"));
-  CHECK(train::RunLog(folder.path(), 9, 9).rows().size() == 1);
+  CHECK(report::RunLog(folder.path(), 9, 9).rows().size() == 1);
 }

@@ -7,7 +7,7 @@
 namespace sg {
 namespace {
 
-using train::significance_color, train::significance_panel;
+using report::significance_color, report::significance_panel;
 
 data::Image grey(int height, int width) {
   data::Image image;
@@ -35,13 +35,12 @@ TEST_CASE("significance_color: lightness grows all the way") {
     CHECK(lightness(significance_color(i / 16.0)) > lightness(significance_color((i - 1) / 16.0)));
 }
 
-TEST_CASE("significance_panel: the picture and the last map of each stage, side by side") {
-  Tensor flat = zeros({2, 4, 4}), late = zeros({2, 4, 4}), coarse = zeros({2, 2, 2});
-  late.data<float>()[16 + 15] = 1;  // sample 1, bottom right
-  late.data<float>()[16 + 0] = NAN;
-  coarse.data<float>()[4 + 0] = 5;  // top left
-  const std::vector<sgformer::SignificanceMap> maps{{0, 0, flat}, {0, 2, late}, {1, 0, coarse}};
-  const data::Image image = grey(28, 28), panel = significance_panel(image, maps, 1);
+TEST_CASE("significance_panel: the image and under each map, side by side") {
+  Tensor fine = zeros({4, 4}), coarse = zeros({2, 2});
+  fine.data<float>()[15] = 1;  // bottom right
+  fine.data<float>()[0] = NAN;
+  coarse.data<float>()[0] = 5;  // top left
+  const data::Image image = grey(28, 28), panel = significance_panel(image, {fine, coarse});
   CHECK(panel.height == 224);
   const int step = (panel.width - 224) / 2;
   CHECK(step > 224);
@@ -51,22 +50,19 @@ TEST_CASE("significance_panel: the picture and the last map of each stage, side 
   CHECK(red_of(panel, 4, 2 * step + 4) > red_of(panel, 220, 2 * step + 220));
 }
 
-TEST_CASE(
-    "significance_panel: large pictures keep their size, extreme tokens do not hide the rest") {
-  Tensor map = zeros({1, 20, 20});
+TEST_CASE("significance_panel: large images keep their size, extreme tokens do not hide the rest") {
+  Tensor map = zeros({20, 20});
   for (int i = 0; i < 400; ++i) map.data<float>()[i] = float(i) / 400;
   map.data<float>()[0] = 1e6f;
-  const data::Image panel = significance_panel(grey(240, 300), {{0, 0, map}}, 0);
+  const data::Image panel = significance_panel(grey(240, 300), {map});
   CHECK(panel.height == 240);
   const int left = panel.width - 300;
   CHECK(red_of(panel, 230, left + 150) - red_of(panel, 60, left + 150) > 40);
 }
 
-TEST_CASE("significance_panel: wrong samples are errors") {
-  test::error_of(ExitCode::failure, [] {
-    significance_panel(grey(8, 8), {{0, 0, zeros({2, 2, 2})}}, 2);
-  });
-  test::error_of(ExitCode::failure, [] { significance_panel({}, {}, 0); });
+TEST_CASE("significance_panel: what is no map, and no image, are errors") {
+  test::error_of(ExitCode::failure, [] { significance_panel(grey(8, 8), {zeros({2, 2, 2})}); });
+  test::error_of(ExitCode::failure, [] { significance_panel({}, {}); });
 }
 
 }  // namespace sg

@@ -29,9 +29,9 @@ TEST_CASE("tensorboard: CRC-32C of the standard's example") {
 //       V(tag="loss/train", simple_value=0.25), V(tag="lr",
 //       simple_value=1e-3)])).SerializeToString())
 TEST_CASE("tensorboard: the bytes of another writer") {
-  CHECK(hex(train::tensorboard_header(1.5)) ==
+  CHECK(hex(report::tensorboard_header(1.5)) ==
         "1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c");
-  CHECK(hex(train::tensorboard_record(2.5, 300, {{"loss/train", 0.25}, {"lr", 1e-3}})) ==
+  CHECK(hex(report::tensorboard_record(2.5, 300, {{"loss/train", 0.25}, {"lr", 1e-3}})) ==
         "2c00000000000000f4aecc4509000000000000044010ac022a1e0a110a0a6c6f73732f747261696e150000803e"
         "0a090a026c72156f12833a13ee8c34");
 }

@@ -24,20 +24,21 @@ train::Options options_of(int64_t batch, int64_t workers = 0) {
 struct Run {
   train::Options options;
   TemporaryFolder folder{};
-  train::Console console{true};
+  report::Console console{true};
   sgformer::Model model{train::model_config(options)};
-  std::unique_ptr<train::Classification> task{};
+  std::unique_ptr<tasks::Classification> task{};
   std::unique_ptr<train::Trainer> trainer{};
 
   Run(train::Options o, int64_t images, Device device = {}) : options(std::move(o)) {
     model.parameters().allocate(Dtype::f32, device);
     model.parameters().initialize(1);
     const auto bars = std::make_shared<Bars>(images);
-    task = std::make_unique<train::Classification>(model, bars, bars, options);
+    task =
+        std::make_unique<tasks::Classification>(model, bars, bars, train::classification(options));
     trainer = std::make_unique<train::Trainer>(options, *task, console);
   }
   ExitCode go() {
-    train::Outputs outputs{.log = train::RunLog(folder.path(), 0, 0),
+    train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0),
                            .checkpoints = train::CheckpointFolder(folder / "checkpoints", 1),
                            .identity = nlohmann::json::object()};
     return trainer->run(outputs);

@@ -14,7 +14,7 @@ TEST_CASE("metrics: the k largest, the first of equal ones before the others") {
                                             0, 5, 4, 9},
                                            {3, 4});
   const auto hits = [&](std::vector<int32_t> labels, int k) {
-    return train::top_k_hits(logits, from_vector(labels, {3}), k);
+    return tasks::top_k_hits(logits, from_vector(labels, {3}), k);
   };
   CHECK(hits({0, 0, 3}, 1) == 3);
   CHECK(hits({0, 1, 3}, 1) == 2);
@@ -26,14 +26,14 @@ TEST_CASE("metrics: the k largest, the first of equal ones before the others") {
 
 TEST_CASE("metrics: what is not a number is no hit, a wrong label is an error") {
   const Tensor logits = from_vector<float>({NAN, NAN, NAN, NAN}, {2, 2});
-  CHECK(train::top_k_hits(logits, from_vector<int32_t>({0, 1}, {2}), 1) == 0);
+  CHECK(tasks::top_k_hits(logits, from_vector<int32_t>({0, 1}, {2}), 1) == 0);
   test::error_of(ExitCode::data, [&] {
-    train::top_k_hits(logits, from_vector<int32_t>({0, 2}, {2}), 1);
+    tasks::top_k_hits(logits, from_vector<int32_t>({0, 2}, {2}), 1);
   });
 }
 
 TEST_CASE("metrics: a mean weighs what it is given") {
-  train::Mean m;
+  tasks::Mean m;
   CHECK(m.value() == 0);
   m.add(1, 3), m.add(5, 1);
   CHECK(m.value() == 2);

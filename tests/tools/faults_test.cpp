@@ -21,11 +21,11 @@ TEST_CASE("sgtrain: a disk that is full, or cannot be written") {
     if (full.code != 4 || !contains(full.err, "No space left on device") ||
         !contains(full.err, "checkpoint-0001.safetensors: cannot be written after"))
       return 1;
-    if (train::load_checkpoint(last).state["epoch"] != 0) return 2;
+    if (load_checkpoint(last).state["epoch"] != 0) return 2;
     // With room again the run goes on.
     if (::mount(nullptr, disk.path().c_str(), nullptr, MS_REMOUNT, "size=64m") != 0) return 3;
     if (run_program(sgtrain(data.path(), run, "--resume auto")).code != 0) return 4;
-    if (train::load_checkpoint(last).state["epoch"] != 1) return 5;
+    if (load_checkpoint(last).state["epoch"] != 1) return 5;
     if (!make_read_only(disk.path())) return 6;
     const auto read_only = run_program(sgtrain(data.path(), disk / "other"));
     if (read_only.code != 2 || !contains(read_only.err, "Read-only file system")) return 7;

@@ -39,15 +39,15 @@ std::unique_ptr<sgformer::Model> nano() {
 }
 
 void save_as_checkpoint(const sgformer::Model& model, const std::filesystem::path& path) {
-  train::save_checkpoint(path, {weights_of(model),
-                                {{"step", 12},
-                                 {"args", train::to_json(train::default_options("sgformer_nano"))},
-                                 {"model", sgformer::config_to_json(model.config())},
-                                 {"classes", {"cat", "dog", "owl"}}}});
+  save_checkpoint(path, {weights_of(model),
+                         {{"step", 12},
+                          {"args", train::to_json(train::default_options("sgformer_nano"))},
+                          {"model", sgformer::config_to_json(model.config())},
+                          {"classes", {"cat", "dog", "owl"}}}});
 }
 
 void save_as_weights(const sgformer::Model& model, const std::filesystem::path& path) {
-  train::save_weights(path, weights_of(model));
+  sgformer::save_weights(path, weights_of(model));
 }
 
 std::string picture(int height, int width) {

@@ -88,7 +88,7 @@ bool wait_for_text(const fs::path& file, const std::string& text, size_t from) {
 std::vector<std::vector<float>> last_tensors(const fs::path& output) {
   std::vector<std::vector<float>> result;
   for (const auto& [name, tensor] :
-       train::load_checkpoint(output / "checkpoints/last.safetensors").tensors)
+       load_checkpoint(output / "checkpoints/last.safetensors").tensors)
     result.push_back(to_vector<float>(tensor));
   return result;
 }

@@ -126,8 +126,7 @@ TEST_CASE("sgtrain: stopped by a signal, it has saved, and goes on with the same
     ::kill(child, signal);
     CHECK(finish(child) == 75);
   }
-  const auto step =
-      train::checkpoint_state(out / "checkpoints/last.safetensors")["step"].get<int>();
+  const auto step = checkpoint_state(out / "checkpoints/last.safetensors")["step"].get<int>();
   CHECK(step >= 3);
   const std::string to = flags + std::to_string(step + 2);
   CHECK(run_program(sgtrain(data, out, to)).code == 0);

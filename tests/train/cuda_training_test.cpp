@@ -30,9 +30,9 @@ struct CudaToy : Toy {
 std::vector<float> trained(train::Options options, Dtype dtype = Dtype::f32) {
   TemporaryFolder folder;
   CudaToy task(dtype);
-  train::Console console(true);
+  report::Console console(true);
   train::Trainer trainer(options, task, console);
-  train::Outputs outputs{.log = train::RunLog(folder.path(), 0, 0),
+  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0),
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   REQUIRE(trainer.run(outputs) == ExitCode::ok);
@@ -80,9 +80,9 @@ TEST_CASE("training on cuda: what is not finite is skipped and counted") {
   CudaToy task;
   task.hook = [](int64_t step) { return step == 2 || step == 3 ? NAN : 1.0; };
   TemporaryFolder folder;
-  train::Console console(true);
+  report::Console console(true);
   train::Trainer trainer(toy_options(), task, console);
-  train::Outputs outputs{.log = train::RunLog(folder.path(), 0, 0),
+  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0),
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   CHECK(trainer.run(outputs) == ExitCode::ok);
@@ -93,11 +93,11 @@ TEST_CASE("training on cuda: a kernel that fails ends the run, and the last chec
   if (!available(kCuda) || !fail_cuda_launch) return;
   CudaToy task;
   TemporaryFolder folder;
-  train::Console console(true);
+  report::Console console(true);
   train::Options options = toy_options();
   options.recovery_interval = 1;
   train::Trainer trainer(options, task, console);
-  train::Outputs outputs{.log = train::RunLog(folder.path(), 0, 0),
+  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0),
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   task.hook = [](int64_t step) {
@@ -116,7 +116,7 @@ TEST_CASE("training on cuda: where memory runs out, a batch that would fit is na
   task.batch = 1000;
   task.device_inputs = empty({1000, Toy::kFeatures}, Dtype::f32, kCuda);
   task.device_targets = empty({1000, Toy::kClasses}, Dtype::f32, kCuda);
-  train::Console console(true);
+  report::Console console(true);
   train::Trainer trainer(toy_options(), task, console);
   Allocator::of(kCuda).release_cached();
   limit_cuda_memory(Allocator::of(kCuda).stats().in_use + 20000);

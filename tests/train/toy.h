@@ -11,7 +11,7 @@
 
 namespace sg::test {
 
-struct Toy : train::Task {
+struct Toy : tasks::Task {
   static constexpr int64_t kFeatures = 5, kClasses = 3;
   nn::ParameterStore store;
   nn::Linear linear{nn::Scope(store), "fc", kFeatures, kClasses};
@@ -49,20 +49,20 @@ struct Toy : train::Task {
     return 0;
   }
   Tensor loss() override { return soft_cross_entropy(linear(inputs), targets).loss; }
-  std::optional<train::Scores> evaluate(const Progress& progress) override {
+  std::optional<tasks::Scores> evaluate(const Progress& progress) override {
     const autograd::NoGrad no_grad;
     while_judging();
     const auto [x, labels] = samples(32, 0, 0);
     const Tensor z = linear(x.to(store.dtype()).to(store.device())).to(Device{}).to(Dtype::f32);
-    const train::Scores scores{
+    const tasks::Scores scores{
         {{"loss", soft_cross_entropy(z, smooth_one_hot(labels, kClasses, 0)).loss.item()},
-         {"top1", 100.0 / 32 * double(train::top_k_hits(z, labels, 1))},
+         {"top1", 100.0 / 32 * double(tasks::top_k_hits(z, labels, 1))},
          {"top5", 100.0}}};
     if (!progress(1, 1, scores)) return {};
     return scores;
   }
   std::string metric() const override { return "top1"; }
-  std::string describe(const train::Scores& s) const override {
+  std::string describe(const tasks::Scores& s) const override {
     return fmt::format("Acc@1 {:.3f}", s["top1"]);
   }
 };
@@ -82,7 +82,7 @@ struct ToyRun {
   std::filesystem::path folder;
   train::Options options = toy_options();
   Toy task{};
-  train::Console console{true};
+  report::Console console{true};
   std::optional<train::Trainer> trainer{};
 
   ExitCode go() {
@@ -90,7 +90,7 @@ struct ToyRun {
     if (auto from = train::find_resumable(folder / "checkpoints"))
       trainer->restore(from->checkpoint);
     train::Outputs outputs{
-        .log = train::RunLog(folder, trainer->position().step, trainer->unjudged_epoch()),
+        .log = report::RunLog(folder, trainer->position().step, trainer->unjudged_epoch()),
         .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
         .identity = nlohmann::json::object()};
     return trainer->run(outputs);

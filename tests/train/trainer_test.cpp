@@ -225,7 +225,7 @@ TEST_CASE("trainer: a checkpoint of another model is refused with what differs")
   for (auto& [name, tensor] : from->checkpoint.tensors)
     if (name == "fc.weight") tensor = zeros({4, Toy::kFeatures});
   Toy task;
-  train::Console console(true);
+  report::Console console(true);
   train::Trainer trainer(toy_options(), task, console);
   const std::string message =
       error_of(ExitCode::checkpoint, [&] { trainer.restore(from->checkpoint); });
@@ -235,7 +235,7 @@ TEST_CASE("trainer: a checkpoint of another model is refused with what differs")
 
 TEST_CASE("trainer: too few pictures for a step") {
   Toy task;
-  train::Console console(true);
+  report::Console console(true);
   train::Options options = toy_options();
   options.grad_accum = 7;
   CHECK(contains(error_of(ExitCode::usage, [&] { train::Trainer(options, task, console); }),

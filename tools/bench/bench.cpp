@@ -14,7 +14,7 @@
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/linear/linear.h"
 
-namespace sg::train {
+namespace sg::benchmark {
 namespace {
 
 class Bench {
@@ -94,10 +94,10 @@ double seconds_of(Bench& b) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// As measure_ceilings(), on a card: bytes by a copy of 1 GiB, operations by a product large enough
+// As measure_roofline(), on a card: bytes by a copy of 1 GiB, operations by a product large enough
 // to keep all of it busy.
-Ceilings ceilings_of(Device device, Dtype dtype) {
-  if (device.type == DeviceType::cpu) return measure_ceilings();
+Roofline roofline_of(Device device, Dtype dtype) {
+  if (device.type == DeviceType::cpu) return measure_roofline();
   const autograd::NoGrad no_grad;
   Backend& b = backend(device.type);
   Stream& stream = current_stream(device);
@@ -112,7 +112,7 @@ Ceilings ceilings_of(Device device, Dtype dtype) {
     }
     return best;
   };
-  Ceilings c;
+  Roofline c;
   {
     const int64_t n = 8192;
     const Tensor x = full({n, n}, 0.5, dtype, device), w = full({n, n}, 0.25, dtype, device);
@@ -165,12 +165,12 @@ BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
   std::sort(r.ops.begin(), r.ops.end(),
             [](const BenchOp& a, const BenchOp& b) { return a.row.seconds > b.row.seconds; });
   if (!options.limits) return r;
-  r.ceilings = ceilings_of(model.parameters().device(), model.parameters().dtype());
-  r.limit_share = r.product_flops / r.ceilings.flops / r.step_seconds;
+  r.roofline = roofline_of(model.parameters().device(), model.parameters().dtype());
+  r.limit_share = r.product_flops / r.roofline.flops / r.step_seconds;
   for (BenchOp& op : r.ops)
     op.limit_share =
-        std::max(op.row.flops / r.ceilings.flops, op.row.bytes / r.ceilings.bytes) / op.row.seconds;
+        std::max(op.row.flops / r.roofline.flops, op.row.bytes / r.roofline.bytes) / op.row.seconds;
   return r;
 }
 
-}  // namespace sg::train
+}  // namespace sg::benchmark

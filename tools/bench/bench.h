@@ -7,7 +7,7 @@
 #include "sgformer/model.h"
 #include "tools/bench/roofline.h"
 
-namespace sg::train {
+namespace sg::benchmark {
 
 enum class BenchMode { train, infer };
 
@@ -33,7 +33,7 @@ struct BenchResult {
   size_t peak_memory_bytes = 0;   // tensors
   size_t peak_rss_bytes = 0;      // process
   size_t steady_allocations = 0;  // blocks asked of the system after warm-up: 0 is the promise
-  Ceilings ceilings;
+  Roofline roofline;
   double product_flops = 0;     // of linear layers and convolutions, a step
   double limit_share = 0;       // time of those alone at the ceiling over time taken
   std::vector<BenchOp> ops;     // slowest first
@@ -44,4 +44,4 @@ struct BenchResult {
 // AdamW and EMA; or forward alone. Images are random.
 BenchResult bench(sgformer::Model& model, const BenchOptions& options);
 
-}  // namespace sg::train
+}  // namespace sg::benchmark

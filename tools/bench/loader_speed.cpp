@@ -6,16 +6,16 @@
 #include "core/error.h"
 #include "data/loader.h"
 
-namespace sg::data {
+namespace sg::benchmark {
 
-LoaderSpeed benchmark_loader(const Dataset& dataset, const TransformConfig& config, double seconds,
-                             int repeats) {
+LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::TransformConfig& config,
+                             double seconds, int repeats) {
   using Clock = std::chrono::steady_clock;
   check(seconds > 0 && repeats > 0, "benchmark: {} repeats of {} seconds", repeats, seconds);
-  Transform transform(config);
+  data::Transform transform(config);
   std::vector<uint8_t> bytes, out(size_t(config.img_size) * size_t(config.img_size) * 3);
   std::vector<uint32_t> order;
-  shuffle_epoch(0, 0, dataset.size(), order);
+  data::shuffle_epoch(0, 0, dataset.size(), order);
   LoaderSpeed speed;
   std::vector<double> rates;
   for (int repeat = 0; repeat < repeats; ++repeat) {
@@ -43,4 +43,4 @@ LoaderSpeed benchmark_loader(const Dataset& dataset, const TransformConfig& conf
   return speed;
 }
 
-}  // namespace sg::data
+}  // namespace sg::benchmark

@@ -3,7 +3,7 @@
 #include "data/dataset.h"
 #include "data/transforms.h"
 
-namespace sg::data {
+namespace sg::benchmark {
 
 struct LoaderSpeed {
   double images_per_second = 0;     // of one thread, median of the repeats
@@ -12,7 +12,7 @@ struct LoaderSpeed {
 };
 
 // Goes through the samples in the order of an epoch, over and over, for `seconds` a repeat.
-LoaderSpeed benchmark_loader(const Dataset& dataset, const TransformConfig& config = {},
+LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::TransformConfig& config = {},
                              double seconds = 2, int repeats = 5);
 
-}  // namespace sg::data
+}  // namespace sg::benchmark

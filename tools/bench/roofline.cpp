@@ -8,7 +8,7 @@
 #include "core/cpu/parallel.h"
 #include "core/tensor.h"
 
-namespace sg {
+namespace sg::benchmark {
 namespace {
 
 // The fastest of several runs, seconds.
@@ -26,8 +26,8 @@ double fastest(int runs, const F& f) {
 
 }  // namespace
 
-Ceilings measure_ceilings() {
-  Ceilings c;
+Roofline measure_roofline() {
+  Roofline c;
   {
     const int64_t n = 1024;
     const Tensor a = full({n, n}, 0.5), b = full({n, n}, 0.25), y = empty({n, n});
@@ -50,4 +50,4 @@ Ceilings measure_ceilings() {
   return c;
 }
 
-}  // namespace sg
+}  // namespace sg::benchmark

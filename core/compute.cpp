@@ -1,8 +1,8 @@
-#include "train/compute.h"
+#include "core/compute.h"
 
 #include "core/backend.h"
 
-namespace sg::train {
+namespace sg {
 
 Compute parse_compute(const std::string& device, const std::string& dtype) {
   Compute c{parse_device(device)};
@@ -18,4 +18,4 @@ Compute parse_compute(const std::string& device, const std::string& dtype) {
   return c;
 }
 
-}  // namespace sg::train
+}  // namespace sg

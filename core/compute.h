@@ -5,7 +5,7 @@
 #include "core/device.h"
 #include "core/dtype.h"
 
-namespace sg::train {
+namespace sg {
 
 struct Compute {
   Device device;
@@ -21,4 +21,4 @@ constexpr const char* kDtypeHelp =
 // the device, or the device not the dtype.
 Compute parse_compute(const std::string& device, const std::string& dtype);
 
-}  // namespace sg::train
+}  // namespace sg

@@ -1,0 +1,49 @@
+// Images through a model, as evaluation sees them: resize and crop, normalise, forward, softmax.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/transforms.h"
+#include "ops/normalize/normalize.h"
+#include "sgformer/model.h"
+
+namespace sg::infer {
+
+// How a model wants its images.
+struct Preprocessing {
+  data::TransformConfig transform;
+  ChannelStats stats;
+};
+
+struct Prediction {
+  std::vector<double> probabilities;  // of the classes
+  // If asked for: the last significance map of each stage that has one, (H, W) f32 on the CPU.
+  std::vector<Tensor> significance;
+};
+
+struct ClassProbability {
+  int64_t index;
+  double probability;
+};
+// The `count` most probable classes, of equal ones the first.
+std::vector<ClassProbability> top_classes(const Prediction& prediction, int64_t count);
+
+class Predictor {
+ public:
+  // The model must outlive the predictor.
+  Predictor(const sgformer::Model& model, Preprocessing preprocessing);
+
+  const Preprocessing& preprocessing() const { return preprocessing_; }
+  // (img_size, img_size, 3), resized and cut. Throws ExitCode::data where it cannot be read.
+  data::Image load(const std::string& path) const;
+  // Of images from load(), in one batch. Throws ExitCode::nonfinite where the output is no number.
+  std::vector<Prediction> operator()(std::span<const data::Image> images,
+                                     bool significance = false) const;
+
+ private:
+  const sgformer::Model& model_;
+  Preprocessing preprocessing_;
+};
+
+}  // namespace sg::infer
