@@ -73,3 +73,17 @@ TEST_CASE("training: the same bits recorded or not, whichever stream is ahead") 
   }
   cudart().computing_waits = cudart().copying_waits = false;
 }
+
+TEST_CASE("training: with guards behind blocks, the same bits and nothing asked of the system") {
+  const auto expected = steps(false).second;
+  setenv("SG_ALLOCATOR_GUARD", "64", 1);
+  for (const bool waits : {false, true}) {
+    cudart().computing_waits = waits;
+    const auto [calls, weights] = steps(false);
+    CHECK(weights == expected);
+    for (const char* call : {"cudaMalloc", "cudaFree", "cudaHostAlloc", "cudaFreeHost"})
+      CHECK(std::count(calls.begin(), calls.end(), call) == 0);
+  }
+  cudart().computing_waits = false;
+  unsetenv("SG_ALLOCATOR_GUARD");
+}
