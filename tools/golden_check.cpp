@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "core/backend.h"
 #include "sgformer/golden.h"
 #include "tools/common/cli.h"
 #include "train/compute.h"
@@ -44,8 +43,7 @@ int main(int argc, char** argv) {
     app.add_flag("--verbose", verbose, "an error a tensor");
     sg::tools::parse(app, argc, argv);
 
-    const sg::Device on = sg::parse_device(device);
-    sg::backend(on.type).require(on);
+    const sg::Device on = sg::train::parse_usable_device(device);
     if (dtype.empty()) dtype = on.type == sg::DeviceType::cpu ? "f64" : "f32";
 
     int failed = 0, checked = 0;

@@ -128,7 +128,7 @@ void check_setup(const Setup& s) {
   int64_t keys = s.h * s.w;
   for (const Shape& k : s.kv) keys = std::max(keys, k[0] * k[1]);
   test.terms = keys;
-  test.cuda = keys <= 1024;  // beyond: more tiles of the same, slow where the device is emulated
+  test.cuda = keys <= 1024 || !emulated();  // beyond: more tiles of the same, slow if emulated
   test.roles.assign(test.inputs.size(), Role::activation);
   test.roles[1] = test.roles[2] = Role::parameter;
   run(test);
@@ -250,9 +250,8 @@ TEST_CASE("attention: large logits neither overflow nor lose the gradient") {
 }
 
 TEST_CASE("attention: what is not a number stays so, in its rows alone") {
-  const Device cuda{DeviceType::cuda, 0};
   std::vector<std::pair<Device, Dtype>> settings{{{}, Dtype::f32}, {{}, Dtype::f64}};
-  if (available(cuda)) settings.insert(settings.end(), {{cuda, Dtype::f32}, {cuda, Dtype::bf16}});
+  if (have_cuda()) settings.insert(settings.end(), {{kCuda, Dtype::f32}, {kCuda, Dtype::bf16}});
   const int64_t rows = 40, row = 7, head = 1;
   // With few keys, and with more than a kernel keeps at once.
   for (const int64_t keys : {49, 200}) {
