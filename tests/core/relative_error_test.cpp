@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "core/rng.h"
+
 using namespace sg;
 
 TEST_CASE("relative error: of the whole, and of the worst row against its scale") {
@@ -16,6 +18,8 @@ TEST_CASE("relative error: of the whole, and of the worst row against its scale"
   CHECK(error({4, 0, 0, 3}).worst_row == 0);
   CHECK(error({4, 1, 0, 3}).whole == doctest::Approx(1.0 / 5));
   CHECK(error({4, 1, 0, 3}).worst_row == doctest::Approx(1.0 / 4));
+  CHECK(relative_error_of(zeros({2, 2}), y, 10).whole == doctest::Approx(0.5));
+  CHECK(relative_error_of(zeros({2, 2}), y, 4).whole == 1);
   CHECK(error({4, 0, 1, 3}).worst_row == doctest::Approx(1 / std::sqrt(12.5)));
 }
 
@@ -37,5 +41,21 @@ TEST_CASE("relative error: zeros, nothing, other shapes, what is not finite") {
     x.data<float>()[4] = bad;
     CHECK(std::isinf(relative_error_of(x, one).whole));
     CHECK(std::isinf(relative_error_of(x, one).worst_row));
+  }
+}
+
+TEST_CASE("relative error: the worst of many short rows may be off more than the whole") {
+  CHECK(worst_row_factor(1, 5) == 1);
+  // Independent errors: close to the factor, and not above it by more than a little.
+  Random random(1, Purpose::test);
+  for (const auto& [rows, length] : {std::pair{10000, 1}, {1000, 8}, {100, 100}}) {
+    const Tensor y = full({rows, length}, 1, Dtype::f64), x = y.clone();
+    for (double& v : x.span<double>()) v += 1e-3 * random.normal();
+    const RelativeError e = relative_error_of(x, y);
+    CHECK(e.whole == doctest::Approx(1e-3).epsilon(0.05));
+    CHECK(e.worst_row / e.whole > 0.7 * e.row_factor);
+    CHECK(e.worst_row / e.whole < 1.1 * e.row_factor);
+    CHECK(e.within(1.1 * e.whole));
+    CHECK_FALSE(e.within(0.9 * e.whole));
   }
 }
