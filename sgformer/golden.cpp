@@ -121,10 +121,9 @@ class Comparison {
       const Tensor expected = expected_of(name);
       const RelativeError error = relative_error_of(
           stored ? g.view(expected.shape()) : full({1}, norm(g), Dtype::f64), expected, scale);
-      rows_.push_back(
-          {(stored ? "grad." : "grad_norm.") + name,
-           {.whole = error.whole},
-           bounds_.gradients * worst_row_factor(int64_t(store.names().size()), g.numel())});
+      rows_.push_back({(stored ? "grad." : "grad_norm.") + name,
+                       {.whole = error.whole},
+                       bounds_.gradients});
     }
   }
 

@@ -11,6 +11,7 @@
 #include "tests/support/op_case.h"
 
 using namespace sg;
+using sg::test::have_cuda, sg::test::kCuda;
 
 namespace {
 

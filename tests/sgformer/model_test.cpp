@@ -203,8 +203,11 @@ struct Step {
 Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Step* reference) {
   config.drop_path = 0.3;
   Model model(config);
-  model.parameters().allocate(dtype, device);
-  model.parameters().initialize(3);
+  nn::ParameterStore& p = model.parameters();
+  p.allocate(dtype, device);
+  // Not the weights of a beginning, whose attention is so even that gradients of queries cancel.
+  for (const std::string& name : p.names())
+    p.set(p.values(), name, formula_parameter("step", name, p.part(name).official));
   const auto place = [&](const Tensor& t) { return t.to(wide(dtype)).to(device); };
   const Tensor x = test::random({2, side, side, 3}, 1).to(Dtype::f32).to(dtype).to(device);
   ForwardOptions options{.drop_paths = place(draw_drop_paths(config, 2, 1, 1, 0)),
@@ -214,17 +217,17 @@ Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Ste
   const Output out = model.forward(x, options);
   const Tensor targets =
       smooth_one_hot(from_vector<int32_t>({1, 2}, {2}).to(device), 1000, 0.1, wide(dtype));
-  model.parameters().clear_grads();
+  p.clear_grads();
   autograd::backward(soft_cross_entropy(out.logits, targets).loss);
-  model.parameters().complete_grads();
+  p.complete_grads();
   Step step{out.logits.to(Device{}), out.significance, {}};
   for (SignificanceMap& s : step.significance) s.map = s.map.to(Device{});
   double square = 0;
-  for (const std::string& name : model.parameters().names()) {
-    step.gradients.emplace_back(name, model.parameters().get(model.parameters().grads(), name));
+  for (const std::string& name : p.names()) {
+    step.gradients.emplace_back(name, p.get(p.grads(), name));
     for (const double g : to_vector<double>(step.gradients.back().second)) square += g * g;
   }
-  step.rms = std::sqrt(square / double(model.parameters().count()));
+  step.rms = std::sqrt(square / double(p.count()));
   return step;
 }
 
@@ -261,7 +264,7 @@ TEST_CASE("the whole network on cuda: the CPU's numbers, the ranking given") {
         // In bf16 the gradients of all parameters are one, of which each is a row (golden_check).
         if (dtype == Dtype::bf16)
           CHECK(relative_error_of(g, e, expected.rms * std::sqrt(double(e.numel()))).whole <=
-                of_gradients * worst_row_factor(int64_t(found.gradients.size()), e.numel()));
+                of_gradients);
         else
           test::check_close(g, e, of_gradients);
       }
