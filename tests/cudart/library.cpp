@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 
+#include "tests/emulation/emulator.h"
 #include "tests/support/faults.h"
 
 using Work = std::function<void()>;
@@ -113,6 +114,8 @@ void reach(cudaEvent_t event, uint64_t time) {
 }
 
 const bool hooked = [] {
+  sg::test::cuda_is_emulated = true;
+  sg::test::fail_cuda_launch = sg::emulation::fail_launch;
   sg::test::limit_cuda_memory = [](size_t bytes) { cudart().cards[0].memory = bytes; };
   sg::test::delay_cuda_work = [](bool computing, bool copying) {
     cudart().computing_waits = computing, cudart().copying_waits = copying;

@@ -4,6 +4,7 @@
 
 #include "data/png_write.h"
 #include "sgformer/config_json.h"
+#include "tests/support/paths.h"
 #include "train/checkpoint.h"
 #include "train/options.h"
 #include "train/weights.h"
@@ -20,11 +21,15 @@ std::vector<NamedTensor> weights_of(const sgformer::Model& model) {
 
 }  // namespace
 
+std::string program(const std::string& command) {
+  return fmt::format("{}/{}", program_folder().string(), command);
+}
+
 Ran run_program(const std::string& command) {
   const TemporaryFolder folder;
   const std::string out = (folder / "out").string(), err = (folder / "err").string();
   const int status =
-      std::system(fmt::format("{}/{} >{} 2>{}", SG_BIN_DIR, command, out, err).c_str());
+      std::system(fmt::format("{} >{} 2>{}", program(command), out, err).c_str());
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return {code, read_file(out), read_file(err)};
 }

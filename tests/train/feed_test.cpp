@@ -6,13 +6,12 @@
 
 #include "tests/support/bars_dataset.h"
 #include "tests/support/faults.h"
+#include "tests/support/skip.h"
 
 using namespace sg;
 using namespace sg::test;
 
 namespace {
-
-const Device kCuda{DeviceType::cuda, 0};
 
 data::LoaderConfig config_of(int batch) {
   data::LoaderConfig c;
@@ -49,7 +48,7 @@ void compare_with_cpu() {
 }  // namespace
 
 TEST_CASE("feed: on cuda, the batches of the CPU, always in the same memory") {
-  if (!available(kCuda)) return;
+  if (!have_cuda()) return;
   compare_with_cpu();
   if (!delay_cuda_work) return;
   for (const auto& [computing, copying] : {std::pair{true, false}, {false, true}, {true, true}}) {
