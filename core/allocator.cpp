@@ -1,6 +1,9 @@
 #include "core/allocator.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -12,6 +15,7 @@ namespace sg {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kMostGuard = size_t{1} << 20;
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -29,25 +33,52 @@ thread_local Allocator* g_scope = nullptr;
 
 // The allocators of all devices, made when first asked for. Never destroyed: tensors with static
 // lifetime may outlive any order of destruction.
-Allocator& shared(Device device, Allocator::Kind kind) {
+struct Shared {
   struct Key {
     Device device;
     Allocator::Kind kind;
     std::unique_ptr<Allocator> allocator;
   };
-  static std::mutex& mutex = *new std::mutex;
-  static std::vector<Key>& all = *new std::vector<Key>;
-  const std::lock_guard lock(mutex);
-  for (Key& k : all)
+  std::mutex mutex;
+  std::vector<Key> all;
+
+  static Shared& get() {
+    static Shared& shared = *new Shared;
+    return shared;
+  }
+};
+
+Allocator& shared(Device device, Allocator::Kind kind) {
+  Shared& s = Shared::get();
+  const std::lock_guard lock(s.mutex);
+  for (Shared::Key& k : s.all)
     if (k.device == device && k.kind == kind) return *k.allocator;
   backend(device.type).require(device);
-  all.push_back({device, kind, std::make_unique<Allocator>(device, kind)});
-  return *all.back().allocator;
+  s.all.push_back({device, kind, std::make_unique<Allocator>(device, kind)});
+  return *s.all.back().allocator;
 }
 
 }  // namespace
 
+Allocator::Allocator(Device device, Kind kind, std::optional<size_t> guard)
+    : device_(device), kind_(kind) {
+  const bool on_host = kind == Kind::pinned || device.type == DeviceType::cpu;
+  if (guard) guards_.emplace(device, on_host, *guard);
+}
+
 Allocator::~Allocator() { release_cached(); }
+
+std::optional<size_t> Allocator::guard_of_environment() {
+  const char* const text = std::getenv("SG_ALLOCATOR_GUARD");
+  if (!text) return {};
+  size_t bytes = 0;
+  const char* const end = text + std::strlen(text);
+  const auto [read, error] = std::from_chars(text, end, bytes);
+  if (error != std::errc() || read != end || bytes > kMostGuard)
+    fail(ExitCode::usage, "SG_ALLOCATOR_GUARD: expected a number of bytes up to {}, found '{}'",
+         kMostGuard, text);
+  return bytes;
+}
 
 void* Allocator::ask(size_t bytes) const {
   Backend& b = backend(device_.type);
@@ -63,23 +94,26 @@ void Allocator::give_back(void* data, size_t bytes) const {
 }
 
 Allocator::Block Allocator::allocate(size_t bytes) {
-  const size_t want = capacity_for(bytes);
+  const size_t want = guards_ ? std::max<size_t>(bytes, 1) : capacity_for(bytes);
+  const size_t most = guards_ ? want : want + want / 4;  // wasted, at most
   const std::lock_guard lock(mutex_);
+  if (guards_) guards_->find_damage(), Guards::throw_damage();
   Block block;
-  // Best fit, wasting at most a quarter.
-  if (auto it = free_.lower_bound(want); it != free_.end() && it->first <= want + want / 4) {
+  if (auto it = free_.lower_bound(want); it != free_.end() && it->first <= most) {  // best fit
     block = {it->second, it->first};
     free_.erase(it);
   } else {
-    block = {ask(want), want};
+    const size_t whole = want + guard_bytes();
+    block = {ask(whole), want};
     if (!block.data && !kept_) {  // free what is cached, here and by the device, and try once more
       release_cached_locked();
       if (Allocator& common = shared(device_, kind_); &common != this) common.release_cached();
-      block.data = ask(want);
+      block.data = ask(whole);
     }
     if (!block.data) out_of_memory(want);
+    if (guards_) guards_->add(block.data, want);
     ++stats_.system_allocations;
-    stats_.reserved += want;
+    stats_.reserved += whole;
   }
   stats_.in_use += block.capacity;
   stats_.peak = std::max(stats_.peak, stats_.in_use);
@@ -102,6 +136,10 @@ void Allocator::release(Block block) {
   const std::lock_guard lock(mutex_);
   stats_.in_use -= block.capacity;
   free_.emplace(block.capacity, block.data);
+  try {
+    if (guards_) guards_->look(block.data);
+  } catch (const Error&) {  // of a device that failed: reported where it was met
+  }
 }
 
 void Allocator::release_cached() {
@@ -115,11 +153,35 @@ void Allocator::keep() {
 }
 
 void Allocator::release_cached_locked() {
+  try {
+    if (guards_ && !free_.empty()) guards_->look_at_all(), guards_->find_damage();
+  } catch (const Error&) {  // of a device that failed: reported where it was met
+  }
   for (auto& [capacity, data] : free_) {
-    give_back(data, capacity);
-    stats_.reserved -= capacity;
+    if (guards_) guards_->remove(data);
+    give_back(data, capacity + guard_bytes());
+    stats_.reserved -= capacity + guard_bytes();
   }
   free_.clear();
+}
+
+void Allocator::check_guards() {
+  if (!guards_) return;
+  const std::lock_guard lock(mutex_);
+  guards_->find_damage();
+  Guards::throw_damage();
+}
+
+void Allocator::check_all_guards() {
+  Shared& s = Shared::get();
+  const std::lock_guard lock(s.mutex);
+  for (const Shared::Key& k : s.all) {
+    if (!k.allocator->guards_) continue;
+    const std::lock_guard of_allocator(k.allocator->mutex_);
+    k.allocator->guards_->look_at_all();
+    k.allocator->guards_->find_damage();
+  }
+  Guards::throw_damage();
 }
 
 AllocatorStats Allocator::stats() const {

@@ -3,13 +3,23 @@
 //
 // A block that is freed may be handed out at once: work that still uses it was issued before what
 // the next owner issues, to the same stream.
+//
+// Usually blocks are a little larger than asked, and may be larger still when they are handed out
+// again, so that a small overrun harms nobody and is not seen. To find overruns, the environment
+// variable SG_ALLOCATOR_GUARD=N makes blocks of exactly the size that was asked, which only an
+// equal size gets again, with N bytes of a pattern behind each (core/guards.h). With 0 the end of a
+// block is the end of the device's allocation, for compute-sanitizer and the like. With more,
+// patterns are looked at when a block is released; what is found is thrown by the next allocate()
+// or check_guards(), as releasing must not throw.
 #pragma once
 #include <cstddef>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/guards.h"
 
 namespace sg {
 
@@ -34,12 +44,14 @@ class Allocator {
   };
   enum class Kind { device, pinned };  // pinned: host memory for copies to the device
 
-  explicit Allocator(Device device, Kind kind = Kind::device) : device_(device), kind_(kind) {}
+  // guard: N of SG_ALLOCATOR_GUARD, or none. Throws ExitCode::usage where that is no number.
+  explicit Allocator(Device device, Kind kind = Kind::device,
+                     std::optional<size_t> guard = guard_of_environment());
   ~Allocator();
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
 
-  // 64-byte aligned; throws OutOfMemory.
+  // 64-byte aligned; throws OutOfMemory, and what check_guards() throws.
   Block allocate(size_t bytes);
   void release(Block block);
   void release_cached();  // gives every free block back to the system
@@ -48,6 +60,11 @@ class Allocator {
   void keep();
   AllocatorStats stats() const;
   void reset_peak();
+  // Throws ExitCode::failure where bytes behind a block were written, as far as is known by now.
+  void check_guards();
+  // The same of the allocators of all devices, once their work is done: for the end of a program.
+  static void check_all_guards();
+  static std::optional<size_t> guard_of_environment();
 
   // Where this thread's tensors of `device` are made: the device's allocator, or that of an
   // AllocatorScope.
@@ -59,6 +76,7 @@ class Allocator {
   void* ask(size_t bytes) const;
   void give_back(void* data, size_t bytes) const;
   void release_cached_locked();
+  size_t guard_bytes() const { return guards_ ? guards_->bytes() : 0; }
   [[noreturn]] void out_of_memory(size_t asked) const;
 
   Device device_;
@@ -67,6 +85,7 @@ class Allocator {
   mutable std::mutex mutex_;
   std::multimap<size_t, void*> free_;  // capacity -> data
   AllocatorStats stats_;
+  std::optional<Guards> guards_;  // blocks are of exact sizes where there are
 };
 
 // Tensors of a device that this thread makes in the scope come from `allocator`: captured work has

@@ -1,6 +1,8 @@
 #include "core/backend.h"
 
 #include <array>
+#include <cstdlib>
+#include <string_view>
 
 #include "core/error.h"
 
@@ -26,6 +28,11 @@ Backend& backend(DeviceType type) {
 
 bool available(Device device) {
   return has_backend(device.type) && device.index < backend(device.type).device_count();
+}
+
+bool cuda_required() {
+  const char* value = std::getenv("SG_REQUIRE_CUDA");
+  return value && *value && std::string_view(value) != "0";
 }
 
 }  // namespace sg

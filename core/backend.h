@@ -70,6 +70,9 @@ Backend& backend(DeviceType type);
 bool has_backend(DeviceType type);
 // The device can be used: the build has its backend, and the backend finds it.
 bool available(Device device);
+// SG_REQUIRE_CUDA is set in the environment, to anything but 0: what would fall back to the CPU, or
+// to a stand-in for a GPU, is to fail instead.
+bool cuda_required();
 
 struct RegisterBackend {
   RegisterBackend(DeviceType type, Backend& backend);

@@ -33,6 +33,7 @@ void Graph::run(const std::vector<uint64_t>& key, const std::function<void()>& w
     record->memory.keep();
     record->captured = b.capture(stream, work);
   }
+  record->memory.check_guards();  // of earlier launches
   record->captured->launch(stream);
 }
 

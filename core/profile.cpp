@@ -1,6 +1,10 @@
 #include "core/profile.h"
 
+#include <spdlog/spdlog.h>
+
 #include <atomic>
+#include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -12,6 +16,7 @@ namespace {
 struct Timed {
   const char* name;
   double flops, bytes;
+  bool slow;
   std::unique_ptr<Event> begin, end;
 };
 
@@ -19,6 +24,7 @@ struct Timed {
 std::atomic<bool> g_running{false};
 Device g_device;
 std::vector<Timed> g_timed;
+Scope* g_innermost = nullptr;
 
 std::unique_ptr<Event> now() {
   auto event = backend(g_device.type).event(g_device);
@@ -44,6 +50,7 @@ std::map<std::string, Row> stop() {
     row.seconds += t.end->seconds_since(*t.begin);
     row.flops += t.flops;
     row.bytes += t.bytes;
+    row.slow_calls += t.slow;
   }
   return rows;
 }
@@ -52,15 +59,32 @@ bool running() { return g_running.load(std::memory_order_relaxed); }
 
 Scope::Scope(const char* name, double flops, double bytes)
     : name_(running() ? name : nullptr), flops_(flops), bytes_(bytes) {
-  if (name_) begin_ = now();
+  if (!name_) return;
+  begin_ = now();
+  outer_ = std::exchange(g_innermost, this);
 }
 
 Scope::~Scope() {
   if (!name_) return;
+  g_innermost = outer_;
   try {
-    g_timed.push_back({name_, flops_, bytes_, std::move(begin_), now()});
+    g_timed.push_back({name_, flops_, bytes_, slow_, std::move(begin_), now()});
   } catch (const Error&) {  // of a device that failed: the next call that waits for it says so
   }
+}
+
+void add_bytes(double bytes) {
+  if (g_innermost) g_innermost->bytes_ += bytes;
+}
+
+void slow_path(const char* op, const char* way, double extra_bytes,
+               const std::function<std::string()>& example) {
+  add_bytes(extra_bytes);
+  if (g_innermost) g_innermost->slow_ = true;
+  static std::mutex& mutex = *new std::mutex;
+  static auto& logged = *new std::set<std::pair<std::string, std::string>>;
+  const std::lock_guard lock(mutex);
+  if (logged.emplace(op, way).second) spdlog::info("{}: {}; first for {}", op, way, example());
 }
 
 }  // namespace sg::profile

@@ -1,6 +1,7 @@
 // Time, arithmetic and memory traffic per operation, kept only while a Profile is running.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,8 +13,9 @@ namespace sg::profile {
 struct Row {
   int64_t calls = 0;
   double seconds = 0;
-  double flops = 0;  // floating-point operations, a multiply-add counted as two
-  double bytes = 0;  // bytes that the operation must at least read and write
+  double flops = 0;        // floating-point operations, a multiply-add counted as two
+  double bytes = 0;        // bytes that it read and wrote at least, on the path that it took
+  int64_t slow_calls = 0;  // of `calls`, those that took a slow path
 };
 
 // Forgets earlier rows. On a device with a queue of its own, times are those of its work.
@@ -30,9 +32,22 @@ class Scope {
   Scope& operator=(const Scope&) = delete;
 
  private:
+  friend void add_bytes(double);
+  friend void slow_path(const char*, const char*, double, const std::function<std::string()>&);
   const char* name_;  // null when no profile runs
   double flops_, bytes_;
+  bool slow_ = false;
   std::unique_ptr<Event> begin_;
+  Scope* outer_ = nullptr;
 };
+
+// For kernels whose passes over memory depend on shapes. The innermost running scope, if there is
+// one, counts so many bytes more than its operation said.
+void add_bytes(double bytes);
+// The same where a shape misses the fast path of an operation: the scope counts as slow, and the
+// log says so once for each `op` and `way`, with what `example` returns, which is not called again.
+//   slow_path("rank", "passes over memory for maps of more than 4096 tokens", bytes, shape);
+void slow_path(const char* op, const char* way, double extra_bytes,
+               const std::function<std::string()>& example);
 
 }  // namespace sg::profile

@@ -29,7 +29,16 @@ DevicePrefetcher::DevicePrefetcher(std::shared_ptr<const data::Dataset> dataset,
   }
 }
 
+DevicePrefetcher::~DevicePrefetcher() {
+  for (const Upload& u : uploads_) try {
+      u.arrived->synchronize();
+    } catch (const Error&) {  // of a device that failed: reported where it was met
+    }
+}
+
 void DevicePrefetcher::start_epoch(int64_t epoch, int64_t first_batch) {
+  // A dropped upload keeps its batch until fetch() has waited for it, and its room is written in
+  // order of the copies.
   for (Upload& u : uploads_) u.pending = false;
   ended_ = false;
   loader_.start_epoch(epoch, first_batch);

@@ -15,6 +15,7 @@ class DevicePrefetcher {
  public:
   DevicePrefetcher(std::shared_ptr<const data::Dataset> dataset, data::LoaderConfig config,
                    Device device);
+  ~DevicePrefetcher();  // waits for the copies that use its memory
 
   const data::Loader& loader() const { return loader_; }
   void start_epoch(int64_t epoch, int64_t first_batch = 0);

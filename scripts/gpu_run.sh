@@ -240,7 +240,7 @@ finish_test() { # waits for one of run_tests
 one_step=(--mode train --batch 2 --warmup 0 --repeats 1 --eager --no-limits --device cuda --dtype bf16)
 run_guard() {
   has guard sgbench || return
-  step guard "$(limit_of guard)" env SG_GUARD_BYTES=4096 "$bin/sgbench" --model sgformer_s \
+  step guard "$(limit_of guard)" env SG_ALLOCATOR_GUARD=4096 "$bin/sgbench" --model sgformer_s \
     "${one_step[@]}"
 }
 run_sanitizer() { # STEP TOOL MODEL
@@ -250,7 +250,7 @@ run_sanitizer() { # STEP TOOL MODEL
     skip "$1" "compute-sanitizer is not installed"
     return
   }
-  step "$1" "$(limit_of "$1")" env SG_GUARD_BYTES=0 "$sanitizer" --tool "$2" --error-exitcode 9 \
+  step "$1" "$(limit_of "$1")" env SG_ALLOCATOR_GUARD=0 "$sanitizer" --tool "$2" --error-exitcode 9 \
     "$bin/sgbench" --model "$3" "${one_step[@]}"
 }
 # The S model has the widths of the convolution kernels for 64 and 96 channels and the head width of

@@ -29,6 +29,21 @@ Tensor draw_drop_paths(const Config& config, int64_t batch, uint64_t seed, uint6
   return factors;
 }
 
+namespace {
+
+// The map given in place of `computed`, that of block `block` of stage `stage`.
+Tensor given_map(const std::vector<SignificanceMap>& given, size_t at, int stage, int block,
+                 const Tensor& computed) {
+  check(at < given.size() && given[at].stage == stage && given[at].block == block,
+        "sgformer: given_significance: expected map {} to be that of block {}.{}", at, stage,
+        block);
+  check_shape("sgformer", "given_significance", given[at].map, computed.shape());
+  check_like("sgformer", "given_significance", given[at].map, computed);
+  return given[at].map;
+}
+
+}  // namespace
+
 Model::Model(Config config) : config_(std::move(config)) {
   validate(config_);
   const nn::Scope root(parameters_);
@@ -86,6 +101,8 @@ Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
     const int64_t row = 2 * int64_t(block) + branch;
     return factors.slice(row, row + 1).view({images.dim(0)});
   };
+  const auto& given = options.given_significance;
+  size_t next_given = 0;
   Tensor x = (*stem_)(images), significance;
   const Tensor table = bicubic_resize(table_->value, x.dim(1), x.dim(2));
   x = add_rows(x, table);
@@ -100,10 +117,14 @@ Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
       map = run_block(block, map, significance, {keep(index, 0), keep(index, 1)});
       if (options.significance && block.kind() == BlockKind::hybrid)
         output.significance.push_back({int(i), int(j), significance});
+      if (!given.empty() && block.kind() == BlockKind::hybrid)
+        significance = given_map(given, next_given++, int(i), int(j), significance);
     }
     x = stage.norm.of_sum(map).norm;
     if (options.features) output.features.push_back(x);
   }
+  check(next_given == given.size(), "sgformer: given_significance: expected {} maps, found {}",
+        next_given, given.size());
   return x;
 }
 

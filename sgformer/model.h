@@ -12,17 +12,22 @@
 
 namespace sg::sgformer {
 
+// Of a hybrid block, used by the self-guided block after it.
+struct SignificanceMap {
+  int stage, block;  // counted from 0
+  Tensor map;        // (B, H, W), wide(dtype of the images)
+};
+
 struct ForwardOptions {
   // Stochastic depth: what draw_drop_paths() returned, on the device of the images; undefined at
   // evaluation.
   Tensor drop_paths;
   // What to keep besides the logits.
   bool features = false, significance = false;
-};
-
-struct SignificanceMap {
-  int stage, block;  // counted from 0
-  Tensor map;        // (B, H, W)
+  // Empty, or maps of all hybrid blocks, in order, on the device of the images: self-guided blocks
+  // rank tokens by these instead of by those computed, which Output::significance still has. So two
+  // precisions can be compared, whose rankings would differ where significances nearly tie.
+  std::vector<SignificanceMap> given_significance;
 };
 
 struct Output {

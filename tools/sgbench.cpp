@@ -55,7 +55,8 @@ void print_ops(const BenchResult& r) {
 // Images a second that one core decodes, crops, resizes and mirrors.
 sg::ExitCode bench_loader(const std::string& data, bool json) {
   if (data.empty()) sg::fail(sg::ExitCode::usage, "--mode loader needs --data DIR");
-  const auto r = sg::benchmark::benchmark_loader(*sg::data::open_dataset(data, sg::data::Split::train));
+  const auto r =
+      sg::benchmark::benchmark_loader(*sg::data::open_dataset(data, sg::data::Split::train));
   if (json)
     fmt::print("{}\n", nlohmann::json{{"mode", "loader"},
                                       {"images_per_second", r.images_per_second},

@@ -118,7 +118,7 @@ Trainer::Step Trainer::step() {
   }
   task_.prefetch();
   const auto outcome = optimizer_.finish();
-  s.loss = loss_.item() / double(passes);
+  s.loss = outcome.loss / double(passes);
   s.grad_norm = outcome.grad_norm, s.applied = outcome.applied;
   s.seconds = since(begin);
   return s;

@@ -45,8 +45,10 @@ class CpuBackend : public Backend {
     // Large blocks ask for huge pages: a pass over a map of 25 MB otherwise misses the TLB 6,000
     // times.
     const bool huge = bytes >= 2 * kHugePage;
-    void* p = std::aligned_alloc(huge ? kHugePage : kAlignment, bytes);
-    if (p && huge) madvise(p, bytes, MADV_HUGEPAGE);
+    void* p = nullptr;
+    // Not aligned_alloc(), whose sizes are multiples of the alignment.
+    if (posix_memalign(&p, huge ? kHugePage : kAlignment, bytes) != 0) return nullptr;
+    if (huge) madvise(p, bytes, MADV_HUGEPAGE);
     return p;
   }
   void release(Device, void* data, size_t) override { std::free(data); }

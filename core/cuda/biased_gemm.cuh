@@ -1,4 +1,4 @@
-// Matrix products with a bias, on the way where the library does that. For *_cuda.cu files.
+// Matmuls with a bias, on the way where the library does that. For *_cuda.cu files.
 #pragma once
 #include <utility>
 
@@ -14,21 +14,22 @@ __global__ void fill_rows_kernel(const T* bias, int64_t rows, int64_t n, int64_t
   if (i < rows * n) c[i / n * stride + i % n] = bias[i % n];
 }
 
-// gemm(), with or without a bias. Where the library cannot add it on the way, the product is added
+// gemm(), with or without a bias. Where the library cannot add it on the way, the matmul is added
 // to rows of it: c is written once and read once more, the sum is rounded as often.
-inline void biased_gemm(Stream& stream, Gemm product) {
-  if (product.bias && !fuses(stream, product)) {
-    const void* const bias = std::exchange(product.bias, nullptr);
-    product.accumulate = true;
+inline void biased_gemm(Stream& stream, Gemm matmul) {
+  if (matmul.bias) {
+    if (fused_gemm(stream, matmul)) return;
+    const void* const bias = std::exchange(matmul.bias, nullptr);
+    matmul.accumulate = true;
     constexpr int kThreads = 256;
-    const int64_t blocks = ceil_div(product.m * product.n, kThreads);
-    dispatch<float, bf16>(product.out, "gemm", [&]<class T>() {
+    const int64_t blocks = ceil_div(matmul.m * matmul.n, kThreads);
+    dispatch<float, bf16>(matmul.out, "gemm", [&]<class T>() {
       launch(stream, {"gemm.bias", unsigned(blocks), kThreads}, fill_rows_kernel<T>,
-             static_cast<const T*>(bias), product.m, product.n, product.c_stride,
-             static_cast<T*>(product.c));
+             static_cast<const T*>(bias), matmul.m, matmul.n, matmul.c_stride,
+             static_cast<T*>(matmul.c));
     });
   }
-  gemm(stream, product);
+  gemm(stream, matmul);
 }
 
 }  // namespace sg::cuda

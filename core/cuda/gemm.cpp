@@ -1,30 +1,32 @@
 #include "core/cuda/gemm.h"
 
 #include <cublasLt.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
 #include <mutex>
-#include <set>
+#include <span>
 
 #include "core/cuda/gemm_layout.h"
 #include "core/cuda/libraries.h"
+#include "core/cuda/simple_gemm.h"
 #include "core/library.h"
+#include "core/profile.h"
 
 namespace sg::cuda {
 namespace {
 
 constexpr uint64_t kWorkspace = uint64_t{32} << 20;  // at most; what NVIDIA advises for Hopper
-constexpr int kAskFor = 8;                           // algorithms; the first usable one is taken
+constexpr int kAskFor = 16;                          // algorithms
+constexpr float kHalfWave = 0.5f;                    // see gemm.h
 
 // What is used of cuBLASLt.
 struct Api {
   static std::string file() { return fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR); }
   Library library{
       {.file = file(),
-       .purpose = "matrix products on cuda",
+       .purpose = "matmuls on cuda",
        .folders = library_folders(file()),
        .advice = fmt::format(
            "install it (apt: libcublas-{0}-{1}; pip: {2}) and see that its folder is in "
@@ -36,6 +38,7 @@ struct Api {
   SG_LT(status_string, cublasLtGetStatusString);
   SG_LT(matmul, cublasLtMatmul);
   SG_LT(heuristic, cublasLtMatmulAlgoGetHeuristic);
+  SG_LT(get_algorithm, cublasLtMatmulAlgoConfigGetAttribute);
   SG_LT(create_operation, cublasLtMatmulDescCreate);
   SG_LT(set_operation, cublasLtMatmulDescSetAttribute);
   SG_LT(create_layout, cublasLtMatrixLayoutCreate);
@@ -64,16 +67,22 @@ std::string describe(const Gemm& p) {
 void check_status(cublasStatus_t status, const char* call, const Gemm& p) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]]
     return;
-  fail(ExitCode::failure, "CUDA: {} failed: {}; product {}", call, api().status_string(status),
+  fail(ExitCode::failure, "CUDA: {} failed: {}; matmul {}", call, api().status_string(status),
        describe(p));
 }
 
-// A product made ready: all but the addresses.
+// The library says so where it has nothing for a matmul; sizes that do not fit each other have been
+// found before.
+bool refuses(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
+}
+
+// A matmul made ready: all but the addresses.
 struct Plan {
   cublasLtMatmulDesc_t operation = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
   cublasLtMatmulHeuristicResult_t best{};
-  bool possible = false;
+  std::string refusal;  // why the library does not do it; empty where it does
 };
 
 cudaDataType_t type_of(Dtype dtype) {
@@ -102,7 +111,32 @@ void set(const Plan& plan, cublasLtMatmulDescAttributes_t what, const T& value, 
                "cublasLtMatmulDescSetAttribute", p);
 }
 
-void choose_algorithm(cublasLtHandle_t handle, const Gemm& p, Plan& plan) {
+// An algorithm that does not say has not split the sum.
+bool splits_sum(const cublasLtMatmulAlgo_t& algorithm) {
+  int32_t parts = 1;
+  size_t written = 0;
+  return api().get_algorithm(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts,
+                             &written) == CUBLAS_STATUS_SUCCESS &&
+         parts > 1;
+}
+
+// The rule of gemm.h, of algorithms that can run.
+void choose(const Gemm& p, std::span<const cublasLtMatmulHeuristicResult_t> found, Plan& plan) {
+  plan.best = found[0];
+  if (p.k <= kLongSum) return;
+  const auto fills = [](const cublasLtMatmulHeuristicResult_t& f) {
+    return f.wavesCount >= kHalfWave || splits_sum(f.algo);
+  };
+  const auto first = std::ranges::find_if(found, fills);
+  if (first != found.end())
+    plan.best = *first;
+  else if (p.bias_grad)
+    plan.refusal = "no algorithm that fills the device";
+  else
+    plan.best = *std::ranges::max_element(found, {}, &cublasLtMatmulHeuristicResult_t::wavesCount);
+}
+
+void find_algorithm(cublasLtHandle_t handle, const Gemm& p, Plan& plan) {
   cublasLtMatmulPreference_t preference = nullptr;
   check_status(api().create_preference(&preference), "cublasLtMatmulPreferenceCreate", p);
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
@@ -121,19 +155,17 @@ void choose_algorithm(cublasLtHandle_t handle, const Gemm& p, Plan& plan) {
   const cublasStatus_t status = api().heuristic(handle, plan.operation, plan.a, plan.b, plan.c,
                                                 plan.c, preference, kAskFor, found.data(), &count);
   api().destroy_preference(preference);
-  if (status != CUBLAS_STATUS_NOT_SUPPORTED)
-    check_status(status, "cublasLtMatmulAlgoGetHeuristic", p);
-  const auto usable = std::find_if(found.begin(), found.begin() + count,
-                                   [](const auto& f) { return f.state == CUBLAS_STATUS_SUCCESS; });
-  plan.possible = usable != found.begin() + count;
-  if (plan.possible) plan.best = *usable;
+  if (!refuses(status)) check_status(status, "cublasLtMatmulAlgoGetHeuristic", p);
+  const auto end =
+      std::stable_partition(found.begin(), found.begin() + (refuses(status) ? 0 : count),
+                            [](const auto& f) { return f.state == CUBLAS_STATUS_SUCCESS; });
+  if (end == found.begin())
+    plan.refusal = "no algorithm";
+  else
+    choose(p, {found.begin(), end}, plan);
 }
 
 Plan make_plan(cublasLtHandle_t handle, const Gemm& p) {
-  check(p.in == Dtype::bf16 || p.out == Dtype::f32, "gemm: a product of f32 is f32, not {}",
-        name_of(p.out));
-  check(!p.bias_grad || (p.out == Dtype::f32 && !p.bias),
-        "gemm: the gradient of a bias goes with a product in f32 that has none");
   Plan plan;
   check_status(api().create_operation(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
                "cublasLtMatmulDescCreate", p);
@@ -151,8 +183,20 @@ Plan make_plan(cublasLtHandle_t handle, const Gemm& p) {
   set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(p), p);
   // Its alignment counts.
   if (bias_pointer(p)) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_pointer(p), p);
-  choose_algorithm(handle, p, plan);
+  find_algorithm(handle, p, plan);
   return plan;
+}
+
+// Whatever fails with an epilogue means that the matmul does without: where it fails there too, it
+// is an error.
+Plan make_fused_plan(cublasLtHandle_t handle, const Gemm& p) {
+  try {
+    return make_plan(handle, p);
+  } catch (const Error& e) {
+    Plan plan;
+    plan.refusal = e.what();
+    return plan;
+  }
 }
 
 // Handles of devices, and plans: made once, kept to the end of the program.
@@ -161,21 +205,13 @@ struct Plans {
   std::mutex mutex;
   std::map<int, cublasLtHandle_t> handles;
   std::map<Key, Plan> all;
-  std::set<std::pair<Dtype, cublasLtEpilogue_t>> refused;  // kinds of products that were logged
 
   cublasLtHandle_t handle(const Stream& stream, const Gemm& p) {
     cublasLtHandle_t& h = handles[stream.device.index];
     if (!h) check_status(api().create(&h), "cublasLtCreate", p);
     return h;
   }
-  void note_refused(const Gemm& p) {
-    if (refused.insert({p.in, epilogue_of(p)}).second)
-      spdlog::info(
-          "cuBLASLt has no algorithm for the product {}; there and in others like it, "
-          "what goes with it takes a pass of its own",
-          describe(p));
-  }
-  const Plan& find(const Stream& stream, const Gemm& p) {
+  Plan& find(const Stream& stream, const Gemm& p) {
     const Key key{stream.device.index,
                   p.m,
                   p.n,
@@ -193,7 +229,10 @@ struct Plans {
                   alignment(p.c),
                   alignment(bias_pointer(p))};
     auto it = all.find(key);
-    if (it == all.end()) it = all.emplace(key, make_plan(handle(stream, p), p)).first;
+    if (it == all.end()) {
+      const auto make = epilogue_of(p) == CUBLASLT_EPILOGUE_DEFAULT ? make_plan : make_fused_plan;
+      it = all.emplace(key, make(handle(stream, p), p)).first;
+    }
     return it->second;
   }
 };
@@ -203,35 +242,61 @@ Plans& plans() {
   return p;
 }
 
+// False, and nothing done, where the library does not do it.
+bool try_gemm(Stream& stream, const Gemm& p, std::string& refusal) {
+  check(p.in == Dtype::bf16 || p.out == Dtype::f32, "gemm: a matmul of f32 is f32, not {}",
+        name_of(p.out));
+  Plans& all = plans();
+  const std::lock_guard lock(all.mutex);
+  Plan& plan = all.find(stream, p);
+  if (plan.refusal.empty()) {
+    if (bias_pointer(p)) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_pointer(p), p);
+    // Of the tensors' memory, so that recorded work has its own.
+    const Tensor workspace = empty({int64_t(plan.best.workspaceSize)}, Dtype::u8, stream.device);
+    const float one = 1, beta = p.accumulate ? 1 : 0;
+    const cublasStatus_t status =
+        api().matmul(all.handle(stream, p), plan.operation, &one, p.b.data, plan.a, p.a.data,
+                     plan.b, &beta, p.c, plan.c, p.c, plan.c, &plan.best.algo, workspace.raw(),
+                     plan.best.workspaceSize, static_cast<cudaStream_t>(stream.handle));
+    // It refuses before it starts anything.
+    if (refuses(status))
+      plan.refusal = fmt::format("cublasLtMatmul: {}", api().status_string(status));
+    else
+      check_status(status, "cublasLtMatmul", p);
+  }
+  refusal = plan.refusal;
+  return refusal.empty();
+}
+
+// Logs a kind of matmul once, and counts.
+void note_refusal(const Gemm& p, const char* way, double extra_bytes, const std::string& refusal) {
+  profile::slow_path(p.in == Dtype::f32 ? "gemm in f32" : "gemm in bf16", way, extra_bytes, [&] {
+    return fmt::format("{}; cuBLASLt ({}): {}", describe(p), api().library.path(), refusal);
+  });
+}
+
 }  // namespace
 
 void gemm(Stream& stream, const Gemm& p) {
-  Plans& all = plans();
-  const std::lock_guard lock(all.mutex);
-  const Plan& plan = all.find(stream, p);
-  check(plan.possible, "CUDA: cuBLASLt ({}) has no algorithm for the product {}",
-        api().library.path(), describe(p));
-  if (bias_pointer(p)) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_pointer(p), p);
-  // Of the tensors' memory, so that recorded work has its own.
-  const Tensor workspace = empty({int64_t(plan.best.workspaceSize)}, Dtype::u8, stream.device);
-  const float one = 1, beta = p.accumulate ? 1 : 0;
-  check_status(
-      api().matmul(all.handle(stream, p), plan.operation, &one, p.b.data, plan.a, p.a.data, plan.b,
-                   &beta, p.c, plan.c, p.c, plan.c, &plan.best.algo, workspace.raw(),
-                   plan.best.workspaceSize, static_cast<cudaStream_t>(stream.handle)),
-      "cublasLtMatmul", p);
+  check(!p.bias && !p.bias_grad, "gemm: a bias, or its gradient, is for fused_gemm()");
+  std::string refusal;
+  if (try_gemm(stream, p, refusal)) return;
+  note_refusal(p, "a simple kernel in place of cuBLASLt", simple_gemm_extra_bytes(p), refusal);
+  simple_gemm(stream, p);
 }
 
-bool fuses(Stream& stream, const Gemm& p) {
-  Plans& all = plans();
-  const std::lock_guard lock(all.mutex);
-  const Plan& fused = all.find(stream, p);
-  if (!fused.possible) all.note_refused(p);
-  if (!fused.possible || !p.bias_grad) return fused.possible;
-  Gemm plain = p;
-  plain.bias_grad = nullptr;
-  // An algorithm that cannot split the long sum would leave most of the card idle.
-  return fused.best.wavesCount >= std::min(1.0f, all.find(stream, plain).best.wavesCount);
+bool fused_gemm(Stream& stream, const Gemm& p) {
+  check(!p.bias != !p.bias_grad && (!p.bias_grad || p.out == Dtype::f32),
+        "gemm: expected a bias, or the gradient of one with a result in f32");
+  std::string refusal;
+  if (try_gemm(stream, p, refusal)) return true;
+  if (p.bias)  // c is filled with it, and then added to
+    note_refusal(p, "a pass of its own for the bias",
+                 2.0 * double(p.m * p.n) * double(size_of(p.out)), refusal);
+  else  // a is read once more
+    note_refusal(p, "a pass of its own for the gradient of the bias",
+                 double(p.m * p.k) * double(size_of(p.in)), refusal);
+  return false;
 }
 
 }  // namespace sg::cuda

@@ -1,10 +1,17 @@
-// Matrix products on a CUDA device: cuBLASLt, opened at the first product. Everything is row-major.
+// Matmuls on a CUDA device: cuBLASLt, opened at the first one, and a kernel of our own for those
+// that it refuses (simple_gemm.h). Everything is row-major.
 //
-// Two runs give the same bits. So the algorithm for a product is the first that the heuristics of
-// the library name for its sizes, types and alignments: the same for the same library and card.
-// It is not the fastest of several in a race, which could end differently in another run and then
-// add in another order. Where a long sum is split, its parts are kept as float and added in a step
-// of their own; algorithms that add in place, in the order in which blocks finish, are excluded.
+// Two runs give the same bits. So the algorithm for a matmul follows from what the heuristics of
+// the library name for its sizes, types and alignments: the same for the same library and GPU. It
+// is not the fastest of several in a race, which could end differently in another run and then add
+// in another order. Where a long sum is split, its parts are kept as float and added in a step of
+// their own; algorithms that add in place, in the order in which blocks finish, are excluded.
+//
+// The rule: of the algorithms that the heuristics name, best first, the first is taken. A sum of
+// more than kLongSum terms takes the first that fills the device, and where none does, the one with
+// most waves. An algorithm fills the device where its blocks are at least half a wave, or where it
+// splits the sum. (The gradient of a layer's weights has few tiles and a long sum: in SG-Former-S
+// at batch 256 two tiles of 128 x 128 and 802,816 terms in stage 1, 64 and 12,544 in stage 4.)
 #pragma once
 #include <cstdint>
 
@@ -12,7 +19,7 @@
 
 namespace sg::cuda {
 
-// A matrix as a product uses it, as sg::Operand of core/cpu/gemm.h: `stride` elements from row to
+// A matrix as a matmul uses it, as sg::Operand of core/cpu/gemm.h: `stride` elements from row to
 // row of the memory, which holds the transpose of the operand where `transposed`.
 struct GemmOperand {
   const void* data;
@@ -34,15 +41,18 @@ struct Gemm {
   float* bias_grad = nullptr;
 };
 
-// Throws ExitCode::usage where cuBLASLt is missing, ExitCode::failure naming sizes and types where
-// it fails. With `bias` or `bias_grad` only where fuses() says so: then what they ask for is to be
-// done in a pass of its own (biased_gemm.cuh, column_sums.cuh).
-void gemm(Stream& stream, const Gemm& product);
+constexpr int64_t kLongSum = 2048;
 
-// Does the library do `bias` or `bias_grad` on the way? The gradient has to be worth it too: its
-// algorithm must fill the device as well as the best without it does. `product` is as it would be
-// given to gemm(). The first product of a kind (f32 or bf16, bias or gradient) that is refused is
-// logged.
-bool fuses(Stream& stream, const Gemm& product);
+// A matmul without bias and bias_grad. Throws ExitCode::usage where cuBLASLt is missing,
+// ExitCode::failure naming sizes and types where it fails. What cuBLASLt refuses is done by
+// simple_gemm() and counted as a slow path (core/profile.h).
+void gemm(Stream& stream, const Gemm& matmul);
+
+// A matmul with its `bias` or `bias_grad` on the way. False, and nothing done, where that is not to
+// be had: then what they ask for is to be done in a pass of its own (biased_gemm.cuh,
+// column_sums.cuh), which is counted here as a slow path. So it is where cuBLASLt does not succeed
+// with the epilogue in any way, and, for bias_grad of more than kLongSum terms, where no algorithm
+// with it fills the device.
+[[nodiscard]] bool fused_gemm(Stream& stream, const Gemm& matmul);
 
 }  // namespace sg::cuda

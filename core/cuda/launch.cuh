@@ -26,9 +26,8 @@ void launch(Stream& stream, const Launch& l, void (*kernel)(P...), A... args) {
   // More than 48 KiB of shared memory must be asked for; arrays of set size, which are not known
   // here, count too.
   if (l.shared > (32u << 10))
-    check_launch(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                      cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)),
-                 l, kBuiltFor);
+    check_launch(allow_shared(stream.device, reinterpret_cast<const void*>(kernel), l.shared), l,
+                 kBuiltFor);
   cudaLaunchConfig_t config{};
   config.gridDim = l.grid, config.blockDim = l.block, config.dynamicSmemBytes = l.shared;
   config.stream = static_cast<cudaStream_t>(stream.handle);

@@ -1,7 +1,9 @@
 #include "core/cuda/runtime.h"
 
 #include <cstdlib>
+#include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/backend.h"
@@ -81,6 +83,18 @@ void check_launch(cudaError_t status, const Launch& l, std::span<const int> buil
        "shared memory",
        l.name, reason(status), l.grid.x, l.grid.y, l.grid.z, l.block.x, l.block.y, l.block.z,
        l.shared);
+}
+
+cudaError_t allow_shared(Device device, const void* kernel, size_t bytes) {
+  static std::mutex& mutex = *new std::mutex;
+  static auto& limits = *new std::map<std::pair<int, const void*>, size_t>;
+  const std::lock_guard lock(mutex);
+  size_t& limit = limits[{device.index, kernel}];
+  if (bytes <= limit) return cudaSuccess;
+  const cudaError_t status =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  if (status == cudaSuccess) limit = bytes;
+  return status;
 }
 
 namespace {

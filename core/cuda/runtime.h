@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "core/device.h"
 #include "core/error.h"
 
 namespace sg::cuda {
@@ -19,6 +20,10 @@ void check_call(cudaError_t status, const char* call);
 // The same for the start of a kernel. Throws ExitCode::usage where the program has no code for the
 // card, naming the card and `built_for`: compute capabilities as nvcc has them, 800 and 900.
 void check_launch(cudaError_t status, const Launch& launch, std::span<const int> built_for);
+
+// Lets launches of the kernel on the device, which is current, have `bytes` of dynamic shared
+// memory. The limit is only ever raised: a recorded launch may need the largest one later.
+cudaError_t allow_shared(Device device, const void* kernel, size_t bytes);
 
 #define SG_CUDA(call) ::sg::cuda::check_call(call, #call)
 

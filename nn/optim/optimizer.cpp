@@ -12,8 +12,9 @@ Optimizer::Optimizer(ParameterStore& parameters, OptimizerSettings settings)
   v_ = zeros(values_.shape(), values_.dtype(), device);
   if (settings_.ema_decay > 0) ema_ = values_.clone();
   control_ = zeros({kAdamWControl}, Dtype::f64, device);
-  outcome_ = zeros({2}, Dtype::f64, device);
+  outcome_ = zeros({kAdamWOutcome}, Dtype::f64, device);
   host_control_ = empty_pinned({kAdamWControl}, Dtype::f64, device);
+  host_outcome_ = empty_pinned({kAdamWOutcome}, Dtype::f64, device);
 }
 
 AdamWSettings Optimizer::adamw_settings() const {
@@ -41,9 +42,10 @@ void Optimizer::update(const Tensor& loss) {
 }
 
 Optimizer::Outcome Optimizer::finish() {
-  const std::vector<double> outcome = to_vector<double>(outcome_);
-  updates += outcome[1] != 0;
-  return {outcome[0], outcome[1] != 0};
+  host_outcome_.copy_(outcome_);
+  const double* const o = host_outcome_.data<double>();
+  updates += o[1] != 0;
+  return {o[0], o[1] != 0, o[2]};
 }
 
 }  // namespace sg::nn

@@ -27,8 +27,9 @@ class Optimizer {
   struct Outcome {
     double grad_norm = 0;  // before clipping
     bool applied = true;
+    double loss = 0;  // that update() was given
   };
-  // Of the last update; counts it where it was applied.
+  // Of the last update; counts it where it was applied. One copy, for which alone the host waits.
   Outcome finish();
 
   const OptimizerSettings& settings() const { return settings_; }
@@ -50,7 +51,7 @@ class Optimizer {
   AdamWPlan plan_;
   Tensor values_, m_, v_, ema_;
   Tensor control_, host_control_;  // see adamw_control()
-  Tensor outcome_;
+  Tensor outcome_, host_outcome_;  // see adamw()
 };
 
 }  // namespace sg::nn

@@ -81,7 +81,7 @@ void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& se
   }
   check_settings(settings);
   check_shape("adamw", "control", control, {kAdamWControl});
-  check_shape("adamw", "outcome", outcome, {2});
+  check_shape("adamw", "outcome", outcome, {kAdamWOutcome});
   check(!loss || loss.numel() == 1, "adamw: loss: expected one element");
   int64_t elements = 0;
   for (const AdamWSegment& s : plan.segments) elements += s.end - s.begin;

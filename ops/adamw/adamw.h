@@ -51,14 +51,14 @@ struct AdamWStep {
   int64_t t = 1;
   double grad_scale = 1;
 };
-constexpr int64_t kAdamWControl = 4;
+constexpr int64_t kAdamWControl = 4, kAdamWOutcome = 3;
 // (kAdamWControl) f64: lr, 1 - beta1^t, sqrt(1 - beta2^t), grad_scale.
 std::array<double, kAdamWControl> adamw_control(const AdamWStep& step,
                                                 const AdamWSettings& settings);
 
 // control: (kAdamWControl) f64, from adamw_control(). loss (1), f32 or f64: decides whether the
-// step is applied, or undefined. outcome (2) f64 receives the norm of grad_scale * g before
-// clipping, and 1 where the step was applied, else 0. All on one device.
+// step is applied, or undefined. outcome (kAdamWOutcome) f64 receives the norm of grad_scale * g
+// before clipping; 1 where the step was applied, else 0; and the loss, or 0. All on one device.
 void adamw(const AdamWBuffers& buffers, const AdamWPlan& plan, const AdamWSettings& settings,
            const Tensor& control, const Tensor& loss, const Tensor& outcome);
 

@@ -73,9 +73,11 @@ void adamw(Stream&, const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSet
     const double* const c = control.data<double>();
     double grad_scale = c[3];
     const double norm = std::sqrt(*sum.data<double>()) * grad_scale;
-    const bool applied = std::isfinite(norm) && (!loss || std::isfinite(loss.item()));
+    const double loss_value = loss ? loss.item() : 0;
+    const bool applied = std::isfinite(norm) && std::isfinite(loss_value);
     if (s.max_norm > 0 && norm > s.max_norm) grad_scale *= s.max_norm / (norm + 1e-6);
-    outcome.data<double>()[0] = norm, outcome.data<double>()[1] = applied;
+    double* const o = outcome.data<double>();
+    o[0] = norm, o[1] = applied, o[2] = loss_value;
     if (applied)
       update<T>(b, plan, s, c[0], c[1], c[2], grad_scale);
     else if (s.ema_decay > 0)

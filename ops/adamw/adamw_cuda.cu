@@ -104,13 +104,15 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t begin = int64_t(piece[0]), end = int64_t(piece[1]);
   const double norm = sqrt(*sum) * control[3], lr = control[0] * piece[2];
   Step s;
-  s.applied = isfinite(norm) && (!loss || isfinite(*loss));
+  const double loss_value = loss ? double(*loss) : 0;
+  s.applied = isfinite(norm) && isfinite(loss_value);
   const bool clipped = f.max_norm > 0 && norm > f.max_norm;
   s.grad_scale = float(control[3] * (clipped ? f.max_norm / (norm + 1e-6) : 1.0));
   s.rate = float(lr / control[1]);
   s.decay = float(lr * f.weight_decay * piece[3]);
   s.correction2 = float(control[2]);
-  if (blockIdx.x == 0 && threadIdx.x == 0) outcome[0] = norm, outcome[1] = s.applied;
+  if (blockIdx.x == 0 && threadIdx.x == 0)
+    outcome[0] = norm, outcome[1] = s.applied, outcome[2] = loss_value;
   if ((begin | end) % 4 == 0) {
     for (int64_t i = begin + 4 * int64_t{threadIdx.x}; i < end; i += 4 * kThreads)
       update<4>(b, f, s, i);

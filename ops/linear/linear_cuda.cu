@@ -48,22 +48,22 @@ void backward(Stream& stream, In dy, In x, In w, Grad dx, Grad dw, Grad db) {
   if (dx) backward_input(stream, dy, w, dx);
   bool summed = false;
   if (dw) {
-    cuda::Gemm product{.m = n,
-                       .n = k,
-                       .k = rows,
-                       .in = x.dtype(),
-                       .a = {dy.raw(), n, true},
-                       .b = {x.raw(), k},
-                       .out = Dtype::f32,
-                       .c = dw.tensor.data<float>(),
-                       .c_stride = k,
-                       .accumulate = dw.accumulate};
+    cuda::Gemm matmul{.m = n,
+                      .n = k,
+                      .k = rows,
+                      .in = x.dtype(),
+                      .a = {dy.raw(), n, true},
+                      .b = {x.raw(), k},
+                      .out = Dtype::f32,
+                      .c = dw.tensor.data<float>(),
+                      .c_stride = k,
+                      .accumulate = dw.accumulate};
     if (db && !db.accumulate) {
-      product.bias_grad = db.tensor.data<float>();
-      summed = cuda::fuses(stream, product);
-      if (!summed) product.bias_grad = nullptr;
+      matmul.bias_grad = db.tensor.data<float>();
+      summed = cuda::fused_gemm(stream, matmul);
+      matmul.bias_grad = nullptr;
     }
-    cuda::gemm(stream, product);
+    if (!summed) cuda::gemm(stream, matmul);
   }
   if (db && !summed)
     dispatch<float, bf16>(dy.dtype(), "linear", [&]<class T>() {

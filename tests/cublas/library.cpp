@@ -23,6 +23,17 @@ using sg::test::cublaslt;
 
 constexpr size_t kNeeded = 4096;  // bytes of workspace
 
+cublasStatus_t told(const char* call, bool fused) {
+  const auto& state = cublaslt();
+  for (const auto* failing : {&state.failing, fused ? &state.failing_fused : &state.failing})
+    if (const auto it = failing->find(call); it != failing->end()) return it->second;
+  return CUBLAS_STATUS_SUCCESS;
+}
+// At the head of each function that may be told to fail.
+#define ENTER(call, fused)                                                              \
+  if (const cublasStatus_t status = told(call, fused); status != CUBLAS_STATUS_SUCCESS) \
+  return status
+
 struct Layout {
   cudaDataType type;
   uint64_t rows, columns;
@@ -102,6 +113,7 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* operation, cublasC
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation,
                                               cublasLtMatmulDescAttributes_t name,
                                               const void* value, size_t bytes) {
+  ENTER("cublasLtMatmulDescSetAttribute", name == CUBLASLT_MATMUL_DESC_BIAS_POINTER);
   return put(operation, name, value, bytes, name == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? 8 : 4);
 }
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* to, cudaDataType type,
@@ -124,11 +136,10 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// Two algorithms, the first of which does not work.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t operation,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                              cublasLtMatmulPreference_t preference, int,
+                                              cublasLtMatmulPreference_t preference, int most,
                                               cublasLtMatmulHeuristicResult_t* found, int* count) {
   const Attributes& wishes = attributes(preference);
   auto& state = cublaslt();
@@ -139,13 +150,26 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   state.alignment_b = get(wishes, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t{256});
   *count = 0;
   const cublasLtEpilogue_t epilogue = epilogue_of(attributes(operation));
-  if (state.none || (state.none_fused && epilogue != CUBLASLT_EPILOGUE_DEFAULT))
-    return CUBLAS_STATUS_NOT_SUPPORTED;
-  *count = 2;
-  found[0].state = CUBLAS_STATUS_NOT_SUPPORTED, found[0].algo.data[0] = 0;
-  found[1].state = CUBLAS_STATUS_SUCCESS, found[1].algo.data[0] = 1;
-  found[1].workspaceSize = kNeeded;
-  found[1].wavesCount = epilogue == CUBLASLT_EPILOGUE_BGRADB ? state.bias_grad_waves : 2;
+  ENTER("cublasLtMatmulAlgoGetHeuristic", epilogue != CUBLASLT_EPILOGUE_DEFAULT);
+  const auto& algorithms =
+      epilogue == CUBLASLT_EPILOGUE_BGRADB ? state.bias_grad_algorithms : state.algorithms;
+  for (const sg::test::Algorithm& a : algorithms) {
+    if (*count == most) break;
+    cublasLtMatmulHeuristicResult_t& to = found[*count];
+    to.state = a.works ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+    to.algo.data[0] = uint64_t(*count), to.algo.data[1] = uint64_t(a.splits);
+    to.algo.data[2] = a.works;
+    to.workspaceSize = kNeeded, to.wavesCount = a.waves;
+    ++*count;
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t name,
+                                                    void* value, size_t bytes, size_t* written) {
+  if (name != CUBLASLT_ALGO_CONFIG_SPLITK_NUM || bytes != sizeof(int32_t))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  *static_cast<int32_t*>(value) = int32_t(algo->data[1]), *written = bytes;
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -159,13 +183,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
   const Side left = side(a_layout, all, CUBLASLT_MATMUL_DESC_TRANSA);
   const Side right = side(b_layout, all, CUBLASLT_MATMUL_DESC_TRANSB);
   const Layout &from = layout(c_layout), &to = layout(d_layout);
-  if (algo->data[0] != 1 || workspace_bytes < kNeeded || left.columns() != right.rows() ||
+  const cublasLtEpilogue_t epilogue = epilogue_of(all);
+  ENTER("cublasLtMatmul", epilogue != CUBLASLT_EPILOGUE_DEFAULT);
+  if (!algo->data[2] || workspace_bytes < kNeeded || left.columns() != right.rows() ||
       left.rows() != to.rows || right.columns() != to.columns)
     return CUBLAS_STATUS_INVALID_VALUE;
   std::memset(workspace, 0xff, workspace_bytes);
   const double scale = double(*static_cast<const float*>(alpha));
   const double before = double(*static_cast<const float*>(beta));
-  const cublasLtEpilogue_t epilogue = epilogue_of(all);
   void* const bias = get<void*>(all, CUBLASLT_MATMUL_DESC_BIAS_POINTER, nullptr);
   const Layout of_bias{to.type, to.rows, 1, int64_t(to.rows)};
   for (uint64_t j = 0; j < to.columns; ++j) {
@@ -181,7 +206,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     for (uint64_t s = 0; s < right.rows(); ++s) sum += right.get(b, s, j);
     static_cast<float*>(bias)[j] = float(sum);
   }
-  ++cublaslt().products;
+  ++cublaslt().matmuls;
+  cublaslt().taken = size_t(algo->data[0]);
   return CUBLAS_STATUS_SUCCESS;
 }
 

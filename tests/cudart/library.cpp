@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 
+#include "tests/emulation/emulator.h"
 #include "tests/support/faults.h"
 
 using Work = std::function<void()>;
@@ -48,6 +49,7 @@ struct Block {
 std::map<const void*, Block> g_blocks;
 std::vector<cudaStream_t> g_streams;
 thread_local int t_device = 0;
+constexpr size_t kUsualShared = 48 << 10;  // dynamic shared memory that need not be asked for
 
 cudaError_t enter(const char* call) {
   auto& c = cudart();
@@ -112,6 +114,8 @@ void reach(cudaEvent_t event, uint64_t time) {
 }
 
 const bool hooked = [] {
+  sg::test::cuda_is_emulated = true;
+  sg::test::fail_cuda_launch = sg::emulation::fail_launch;
   sg::test::limit_cuda_memory = [](size_t bytes) { cudart().cards[0].memory = bytes; };
   sg::test::delay_cuda_work = [](bool computing, bool copying) {
     cudart().computing_waits = computing, cudart().copying_waits = copying;
@@ -247,9 +251,10 @@ cudaError_t cudaEventCreate(cudaEvent_t* event) {
   ++cudart().events;
   return cudaSuccess;
 }
+// Work that has yet to reach it goes on: kept to the end of the program.
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  for (cudaStream_t s : g_streams) s->finish();  // a card keeps it until it has been reached
-  delete event;
+  static auto& destroyed = *new std::vector<cudaEvent_t>;
+  destroyed.push_back(event);
   --cudart().events;
   return cudaSuccess;
 }
@@ -319,15 +324,19 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t record, cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int bytes) {
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int bytes) {
   ENTER("cudaFuncSetAttribute");
   const bool fits = size_t(bytes) <= cudart().cards.at(size_t(t_device)).shared;
-  return attribute == cudaFuncAttributeMaxDynamicSharedMemorySize && fits ? cudaSuccess
-                                                                          : cudaErrorInvalidValue;
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || !fits)
+    return cudaErrorInvalidValue;
+  cudart().shared_limits[{t_device, kernel}] = size_t(bytes);
+  return cudaSuccess;
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* l, const void* kernel, void** arguments) {
   ENTER("cudaLaunchKernel");
   if (l->stream->device != t_device) return cudaErrorInvalidResourceHandle;
+  if (l->dynamicSmemBytes > std::max(kUsualShared, cudart().shared_limits[{t_device, kernel}]))
+    return cudaErrorInvalidValue;
   cudart().starts.push_back({kernel, l->gridDim, l->blockDim, l->dynamicSmemBytes, l->stream,
                              *static_cast<int*>(arguments[0])});
   return cudaSuccess;

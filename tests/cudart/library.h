@@ -37,6 +37,8 @@ struct Cudart {
 
   std::vector<std::string> calls;  // of functions, in order
   std::vector<KernelStart> starts;
+  // Dynamic shared memory that launches of a kernel on a device may have, where it was asked for.
+  std::map<std::pair<int, const void*>, size_t> shared_limits;
   int graphs = 0, records = 0, events = 0;  // that exist
   size_t allocations = 0;                   // of the device and pinned, so far
 

@@ -96,10 +96,11 @@ TEST_CASE("runtime: cards that are not there, or not for us, are refused with th
 TEST_CASE("runtime: a card without code for it is told from a kernel that cannot start") {
   const Machine blackwell({Card{"NVIDIA B200", 10, 0}});
   const cuda::Launch l{"layer_norm.fwd", {2, 3}, 64, 100};
-  for (const char* call : {"cudaLaunchKernel", "cudaFuncSetAttribute"}) {
+  for (const auto& [call, shared] :
+       {std::pair{"cudaLaunchKernel", 64 << 10}, {"cudaFuncSetAttribute", 65 << 10}}) {
     cudart().failing[call] = cudaErrorNoKernelImageForDevice;
     cuda::Launch large = l;
-    large.shared = 64 << 10;
+    large.shared = size_t(shared);
     CHECK_THROWS_WITH_AS(
         start(large),
         doctest::Contains("no code for NVIDIA B200 (compute capability 10.0), it was built for "
@@ -114,13 +115,37 @@ TEST_CASE("runtime: a card without code for it is told from a kernel that cannot
       Error);
 }
 
-TEST_CASE("launch: much shared memory is asked for; an empty grid starts nothing") {
+TEST_CASE("launch: much shared memory is asked for, and no launch takes it from another") {
   auto& c = cudart();
-  c.calls.clear(), c.starts.clear();
-  start({"small", 7, 32, 32 << 10}, 5);
-  CHECK(c.count("cudaFuncSetAttribute") == 0);
-  start({"large", 7, 32, (32 << 10) + 1}, 6);
+  void (*const kernel)(Number, int) = [](Number, int) {};  // of this test alone
+  const auto limit = [&](int device) {
+    return c.shared_limits[{device, reinterpret_cast<const void*>(kernel)}];
+  };
+  const auto start_with = [&](Device device, size_t shared) {
+    cuda::launch(current_stream(device), {"large", 7, 32, shared}, kernel, Number{1}, 2);
+  };
+  start_with(kCuda, 32 << 10);
+  CHECK(limit(0) == 0);
+  c.calls.clear();
+  for (const size_t shared : {size_t{100} << 10, size_t{60} << 10, size_t{100} << 10}) {
+    start_with(kCuda, shared);  // the second, as a recorded launch of the first would find it
+    CHECK(limit(0) == 100 << 10);
+  }
   CHECK(c.count("cudaFuncSetAttribute") == 1);
+  start_with(kCuda, 120 << 10);
+  CHECK(limit(0) == 120 << 10);
+  start_with(kSecond, 60 << 10);  // limits are those of a device
+  CHECK(limit(1) == 60 << 10);
+  CHECK_THROWS_AS(start_with(kCuda, 228 << 10), Error);  // more than a block can have
+  start_with(kCuda, 120 << 10);
+  CHECK(limit(0) == 120 << 10);
+}
+
+TEST_CASE("launch: what is started, and an empty grid, which starts nothing") {
+  auto& c = cudart();
+  c.starts.clear();
+  start({"small", 7, 32, 32 << 10}, 5);
+  start({"large", 7, 32, (32 << 10) + 1}, 6);
   for (const dim3& grid : {dim3(0), dim3(1, 0), dim3(1, 1, 0)}) start({"empty", grid, 32});
   REQUIRE(c.starts.size() == 2);
   CHECK(c.starts[0].value == 5);

@@ -59,8 +59,10 @@ TEST_CASE("training: a step in the steady state is one record, and copies that n
                            "cudaEventCreate", "cudaStreamBeginCapture"})
     CHECK(std::count(calls.begin(), calls.end(), call) == 0);
   CHECK(std::count(calls.begin(), calls.end(), "cudaGraphLaunch") == 1);
-  // The host waits for what it reads: the outcome of the update, and the loss.
-  CHECK(std::count(calls.begin(), calls.end(), "cudaStreamSynchronize") == 2);
+  // The host waits once, for what it reads: the outcome of the update, with the loss.
+  CHECK(std::count(calls.begin(), calls.end(), "cudaStreamSynchronize") == 1);
+  CHECK(std::vector(calls.end() - 2, calls.end()) ==
+        std::vector<std::string>{"cudaMemcpyAsync", "cudaStreamSynchronize"});
 }
 
 TEST_CASE("training: the same bits recorded or not, whichever stream is ahead") {
@@ -70,4 +72,18 @@ TEST_CASE("training: the same bits recorded or not, whichever stream is ahead") 
     CHECK(steps(false).second == expected);
   }
   cudart().computing_waits = cudart().copying_waits = false;
+}
+
+TEST_CASE("training: with guards behind blocks, the same bits and nothing asked of the system") {
+  const auto expected = steps(false).second;
+  setenv("SG_ALLOCATOR_GUARD", "64", 1);
+  for (const bool waits : {false, true}) {
+    cudart().computing_waits = waits;
+    const auto [calls, weights] = steps(false);
+    CHECK(weights == expected);
+    for (const char* call : {"cudaMalloc", "cudaFree", "cudaHostAlloc", "cudaFreeHost"})
+      CHECK(std::count(calls.begin(), calls.end(), call) == 0);
+  }
+  cudart().computing_waits = false;
+  unsetenv("SG_ALLOCATOR_GUARD");
 }

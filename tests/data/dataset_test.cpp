@@ -153,7 +153,7 @@ TEST_CASE("damaged IDX files end in an error that names the file") {
 TEST_CASE("Fashion-MNIST as Debian packs it") {
   const std::string root = "/usr/share/datasets/fashion-mnist";
   if (!fs::exists(root)) {
-    MESSAGE("NOT TESTED: " << root << " is missing; apt-get install dataset-fashion-mnist");
+    test::skip(root + " is not there; apt-get install dataset-fashion-mnist");
     return;
   }
   const auto train = open_dataset(root, Split::train), val = open_dataset(root, Split::val);

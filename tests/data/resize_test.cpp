@@ -50,9 +50,9 @@ void for_each_target(F&& f) {
 }  // namespace
 
 TEST_CASE("golden: every resize and cropped resize, byte for byte") {
-  if (!test::have_shared("golden/augment/augment.safetensors")) return;
-  const auto file =
-      Safetensors::open(std::string(SG_SHARED_DIR) + "/golden/augment/augment.safetensors");
+  const std::filesystem::path golden = test::shared("golden/augment/augment.safetensors");
+  if (golden.empty()) return;
+  const auto file = Safetensors::open(golden);
   int cases = 0;
   for (const auto& [name, text] : file.metadata()) {
     const auto json = nlohmann::json::parse(text, nullptr, false);

@@ -12,9 +12,9 @@ using namespace sg;
 using namespace sg::data;
 
 TEST_CASE("golden: the evaluation chain from JPEG to pixels, byte for byte") {
-  if (!test::have_shared("golden/eval_chain/expected.safetensors")) return;
-  const std::string root = std::string(SG_SHARED_DIR) + "/golden/eval_chain/";
-  const auto file = Safetensors::open(root + "expected.safetensors");
+  const std::filesystem::path root = test::shared("golden/eval_chain");
+  if (root.empty()) return;
+  const auto file = Safetensors::open(root / "expected.safetensors");
   TransformConfig config;
   config.crop_pct = std::stod(file.metadata().at("crop_pct"));
   config.img_size = std::stoi(file.metadata().at("size"));
@@ -22,7 +22,8 @@ TEST_CASE("golden: the evaluation chain from JPEG to pixels, byte for byte") {
       file.metadata().at("filter") == "bicubic" ? Filter::bicubic : Filter::bilinear;
   for (const auto& name : file.names()) {
     INFO(name);
-    CHECK(load_eval_image(root + name, config).pixels == to_vector<uint8_t>(file.tensor(name)));
+    CHECK(load_eval_image((root / name).string(), config).pixels ==
+          to_vector<uint8_t>(file.tensor(name)));
   }
   CHECK(file.names().size() >= 4);
 }

@@ -48,6 +48,9 @@ class EmulatedBackend : public Backend {
   void require(Device device) override {
     if (device.index != 0)
       fail(ExitCode::usage, "device {}: there is 1 emulated device, cuda:0", str(device));
+    if (cuda_required())
+      fail(ExitCode::usage, "device {}: SG_REQUIRE_CUDA is set, and this one is emulated",
+           str(device));
   }
   std::string describe(Device) override { return "emulated card"; }
   size_t free_memory(Device) override { return g_memory_limit - g_memory_used; }
@@ -120,6 +123,7 @@ EmulatedBackend emulated;
 const RegisterBackend r{DeviceType::cuda, emulated};
 
 const bool hooked = [] {
+  test::cuda_is_emulated = true;
   test::set_descending_threads = [](bool on) {
     set_order(on ? Order::descending : Order::ascending);
   };

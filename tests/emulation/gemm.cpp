@@ -50,19 +50,26 @@ void compute(const Gemm& p) {
   });
 }
 
-}  // namespace
-
-void gemm(Stream& stream, const Gemm& product) {
-  check(!product.bias_grad || (product.out == Dtype::f32 && !product.bias),
-        "gemm: the gradient of a bias goes with a product in f32 that has none");
-  check(!(product.bias || product.bias_grad) || fuses(stream, product),
-        "gemm: asked for what fuses() refuses");
+void issue(const Gemm& product) {
   emulation::enqueue([product] {
     if (!emulation::dry()) compute(product);
   });
 }
 
+}  // namespace
+
+void gemm(Stream&, const Gemm& product) {
+  check(!product.bias && !product.bias_grad, "gemm: a bias, or its gradient, is for fused_gemm()");
+  issue(product);
+}
+
 // As if the library could for some sizes only, so that tests go both ways.
-bool fuses(Stream&, const Gemm& product) { return product.n % 2 == 0; }
+bool fused_gemm(Stream&, const Gemm& product) {
+  check(!product.bias != !product.bias_grad && (!product.bias_grad || product.out == Dtype::f32),
+        "gemm: expected a bias, or the gradient of one with a result in f32");
+  if (product.n % 2 != 0) return false;
+  issue(product);
+  return true;
+}
 
 }  // namespace sg::cuda

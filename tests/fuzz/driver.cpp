@@ -1,6 +1,8 @@
 // Runs a fuzz target without libFuzzer, as a test: every file of its corpus whole, cut short, and
 // with bytes changed; the same ones every time.
-//   fuzz_NAME [--verbose] FILE_OR_FOLDER...
+//   fuzz_NAME [--verbose] FILE_OR_FOLDER... [--shared FILE_OR_FOLDER...]
+// Those after --shared lie in the shared folder of the tests; where one is not there, the exit code
+// is 77: CTest counts that as skipped.
 #include <algorithm>
 #include <random>
 #include <string>
@@ -8,6 +10,7 @@
 
 #include "io/file.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/support/paths.h"
 
 namespace {
 namespace fs = std::filesystem;
@@ -17,10 +20,9 @@ constexpr size_t kLeast = 8;             // of a file, if that is more
 constexpr size_t kMost = 400;            // of a file
 constexpr size_t kLargest = 256 * 1024;  // larger files would take long
 
-std::vector<fs::path> files_of(const std::vector<std::string>& arguments) {
+std::vector<fs::path> files_of(const std::vector<fs::path>& arguments) {
   std::vector<fs::path> files;
-  for (const std::string& argument : arguments) {
-    if (!fs::exists(argument)) std::printf("%s: NOT THERE, left out\n", argument.c_str());
+  for (const fs::path& argument : arguments) {
     if (fs::is_regular_file(argument)) files.push_back(argument);
     if (!fs::is_directory(argument)) continue;
     for (const auto& item : fs::recursive_directory_iterator(argument))
@@ -54,7 +56,20 @@ void run(const std::string& bytes) {
 int main(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const bool verbose = std::erase(arguments, "--verbose") > 0;
-  const std::vector<fs::path> files = files_of(arguments);
+  bool in_shared = false, absent = false;
+  std::vector<fs::path> paths;
+  for (const std::string& argument : arguments) {
+    if (argument == "--shared") {
+      in_shared = true;
+      continue;
+    }
+    paths.push_back(in_shared ? sg::test::shared_folder() / argument : fs::path(argument));
+    if (fs::exists(paths.back())) continue;
+    std::printf("%s%s is not there\n", in_shared ? "SKIPPED: " : "", paths.back().c_str());
+    if (!in_shared) return 2;
+    absent = true;
+  }
+  const std::vector<fs::path> files = files_of(paths);
   if (files.empty()) {
     std::fprintf(stderr, "no files to run; usage: %s [--verbose] FILE_OR_FOLDER...\n", argv[0]);
     return 2;
@@ -72,5 +87,5 @@ int main(int argc, char** argv) {
     }
   }
   std::printf("%zu files, each whole and changed %zu times\n", files.size(), runs);
-  return 0;
+  return absent ? 77 : 0;
 }

@@ -13,8 +13,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path kGolden = fs::path(SG_SHARED_DIR) / "golden/pth";
-
 void check_equal(const Tensor& found, const Tensor& expected) {
   REQUIRE(found.numel() == expected.numel());
   const auto a = to_vector<double>(found), b = to_vector<double>(expected);
@@ -68,12 +66,13 @@ std::string error_for(const std::string& content) {
 }  // namespace
 
 TEST_CASE("other dtypes, strides, views and containers of both forms are read") {
-  if (!have_shared("golden/pth")) return;
-  const Safetensors expected = Safetensors::open(kGolden / "odd_tensors.expected.safetensors");
+  const fs::path golden = shared("golden/pth");
+  if (golden.empty()) return;
+  const Safetensors expected = Safetensors::open(golden / "odd_tensors.expected.safetensors");
   for (const char* form : {"odd_tensors.pth", "odd_tensors_legacy.pth"}) {
     CAPTURE(form);
-    CHECK(Pth::recognises(kGolden / form));
-    const Pth file = Pth::open(kGolden / form);
+    CHECK(Pth::recognises(golden / form));
+    const Pth file = Pth::open(golden / form);
     for (const std::string& name : expected.names()) {
       CAPTURE(name);
       REQUIRE(file.contains(name));
@@ -88,18 +87,19 @@ TEST_CASE("other dtypes, strides, views and containers of both forms are read") 
     CHECK(file.dtype("bf16") == Dtype::bf16);
     CHECK(contains(error_of(ExitCode::checkpoint, [&] { file.tensor("x"); }), "no tensor 'x'"));
   }
-  CHECK_FALSE(Pth::recognises(kGolden / "odd_tensors.expected.safetensors"));
+  CHECK_FALSE(Pth::recognises(golden / "odd_tensors.expected.safetensors"));
 }
 
 TEST_CASE("every weight of a timm checkpoint has the value of the formula") {
-  if (!have_shared("golden/pth")) return;
+  const fs::path golden = shared("golden/pth");
+  if (golden.empty()) return;
   const std::pair<const char*, const char*> files[] = {{"timm_zip.pth", "state_dict."},
                                                        {"timm_zip.pth", "state_dict_ema."},
                                                        {"timm_legacy.pth.tar", "state_dict."},
                                                        {"timm_legacy.pth.tar", "state_dict_ema."},
                                                        {"ddp_bare.pth", "module."}};
   for (const auto& [name, prefix] : files) {
-    const Pth file = Pth::open(kGolden / name);
+    const Pth file = Pth::open(golden / name);
     const float scale = std::string_view(prefix) == "state_dict_ema." ? 0.5f : 1;
     size_t tensors = 0, wrong = 0;
     for (const std::string& stored : file.names()) {
@@ -187,11 +187,12 @@ TEST_CASE("a tensor stays within its storage") {
 }
 
 TEST_CASE("damaged files give a value or an error, never more") {
-  if (!have_shared("golden/pth")) return;
+  const fs::path golden = shared("golden/pth");
+  if (golden.empty()) return;
   const TemporaryFolder folder;
   std::mt19937 random(1);
   for (const char* form : {"odd_tensors.pth", "odd_tensors_legacy.pth"}) {
-    const std::string whole = read_file(kGolden / form);
+    const std::string whole = read_file(golden / form);
     const auto read_all = [&](const std::string& content) {
       put(folder / "a", content);
       try {

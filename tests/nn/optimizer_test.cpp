@@ -44,7 +44,8 @@ nn::Optimizer::Outcome step(nn::Optimizer& o, double lr, int64_t passes = 1, dou
 TEST_CASE("optimizer: a step of the recipe; biases do not decay") {
   Model m(1, 0.1);
   nn::Optimizer o(m.store, {.weight_decay = 0.05});
-  const auto outcome = step(o, 1e-3);
+  const auto outcome = step(o, 1e-3, 1, 2.5);
+  CHECK(outcome.loss == 2.5);
   CHECK(m.weight() == doctest::Approx(0.99895).epsilon(1e-9));  // 1 - lr wd - lr, to eps
   CHECK(m.bias() == doctest::Approx(0.999).epsilon(1e-9));
   CHECK(outcome.grad_norm == doctest::Approx(0.1 * std::sqrt(8)));

@@ -31,13 +31,13 @@ Buffers buffers(int64_t n, Dtype dtype = Dtype::f64) {
           {}};
 }
 
-// Returns the norm, and whether the step was applied.
+// Returns the norm, whether the step was applied, and the loss.
 std::vector<double> step(const Buffers& b, const std::vector<AdamWSegment>& segments,
                          const Settings& s, const Tensor& loss = {}) {
   const Device device = b.p.device();
   const AdamWSettings settings{s.beta1, s.beta2, s.eps, s.weight_decay, s.ema_decay, s.max_norm};
   const auto control = adamw_control({s.lr, s.step, s.grad_scale}, settings);
-  const Tensor outcome = zeros({2}, Dtype::f64, device);
+  const Tensor outcome = zeros({kAdamWOutcome}, Dtype::f64, device);
   adamw(b, plan_adamw(segments, b.p.numel(), device), settings,
         from_vector<double>({control.begin(), control.end()}, {kAdamWControl}).to(device), loss,
         outcome);
@@ -188,9 +188,12 @@ TEST_CASE("adamw: clips by the norm; a gradient or loss that is not finite moves
                      zeros({2}, Dtype::f32, device),   {}};
     };
     const Buffers clipped = make(3);
-    const auto outcome = step(clipped, {{0, 2}}, {.ema_decay = 0.9, .max_norm = 0.5});
+    const Tensor good_loss = full({1}, 0.625, Dtype::f32, device);
+    const auto outcome = step(clipped, {{0, 2}}, {.ema_decay = 0.9, .max_norm = 0.5}, good_loss);
     CHECK(outcome[0] == doctest::Approx(3 * std::sqrt(2)));
     CHECK(outcome[1] == 1);
+    CHECK(outcome[2] == 0.625);
+    CHECK(step(make(3), {{0, 2}}, {.ema_decay = 0.9})[2] == 0);
     CHECK(to_vector<double>(clipped.m)[0] ==
           doctest::Approx(0.1 * 0.5 / std::sqrt(2)).epsilon(1e-5));
     for (const bool by_loss : {false, true}) {

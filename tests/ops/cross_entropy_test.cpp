@@ -12,10 +12,7 @@
 using namespace sg;
 using namespace sg::test;
 
-namespace {
-
-const Device kCuda{DeviceType::cuda, 0};
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("cross_entropy: value and gradient against the composed form, any sum of targets") {
   for (const auto& [batch, k] :
@@ -117,7 +114,7 @@ TEST_CASE("smooth_one_hot: mixed pictures share their targets; every row sums to
 }
 
 TEST_CASE("smooth_one_hot: on cuda the bits of the CPU; what is out of range makes its row NaN") {
-  if (!available(kCuda)) return;
+  if (!have_cuda()) return;
   const Tensor labels = from_vector<int32_t>({3, 299, 7, 0, 7, 100}, {6});
   std::vector<PictureChange> mixed(6);
   mixup(std::span(mixed).first(4), 0, 0.37, 2, 2);

@@ -11,10 +11,9 @@
 #include "tests/support/op_case.h"
 
 using namespace sg;
+using sg::test::have_cuda, sg::test::kCuda;
 
 namespace {
-
-const Device kCuda{DeviceType::cuda, 0};
 
 Tensor random_pixels(Shape shape, uint64_t stream) {
   return test::random(shape, stream, 0, 256).to(Dtype::u8);
@@ -56,7 +55,7 @@ TEST_CASE("normalize: every value of every channel, at any size") {
     CHECK(to_vector<double>(normalize(pixels, stats, Dtype::f64)) == to_vector<double>(expected));
     CHECK(to_vector<float>(normalize(pixels, stats)) == to_vector<float>(expected));
     CHECK(same_bits(normalize(pixels, stats, Dtype::bf16), expected.to(Dtype::bf16)));
-    if (!available(kCuda)) continue;
+    if (!have_cuda()) continue;
     CHECK(same_bits(normalize(pixels.to(kCuda), stats), expected.to(Dtype::f32)));
     CHECK(same_bits(normalize(pixels.to(kCuda), stats, Dtype::bf16), expected.to(Dtype::bf16)));
   }
@@ -170,7 +169,7 @@ TEST_CASE("erasing: N(0, 1) for each pixel and channel of the box, after mixing;
 }
 
 TEST_CASE("normalize: changed pictures on cuda are those of the CPU, in a recorded step too") {
-  if (!available(kCuda)) return;
+  if (!have_cuda()) return;
   for (const auto& [h, w] : {std::pair{9, 11}, {8, 16}, {10, 11}}) {
     CAPTURE(w);
     const Tensor pixels = random_pixels({4, h, w, 3}, 1), device_pixels = pixels.to(kCuda);
@@ -249,7 +248,7 @@ TEST_CASE("normalize: wrong changes are named; on cuda a partner outside the bat
   packed.data<int32_t>()[16] = -1;  // the second partner, after it was checked
   CHECK_THROWS_WITH_AS(normalize(pixels, {}, Dtype::f32, packed),
                        "normalize: partner -1 of picture 1 is outside the batch of 2", Error);
-  if (!available(kCuda)) return;
+  if (!have_cuda()) return;
   const auto y = to_vector<double>(normalize(pixels.to(kCuda), {}, Dtype::f32, packed.to(kCuda)));
   for (size_t i = 0; i < 96; ++i) CHECK(std::isnan(y[i]) == (i >= 48));
 }

@@ -2,19 +2,19 @@
 // step is checked against what a card takes, and none is run.
 #include <doctest/doctest.h>
 
-#include "core/backend.h"
 #include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/normalize/normalize.h"
 #include "sgformer/model.h"
 #include "tests/support/faults.h"
+#include "tests/support/skip.h"
 
 using namespace sg;
 using namespace sg::sgformer;
 
 namespace {
 
-const Device kCuda{DeviceType::cuda, 0};
+using test::kCuda;
 
 struct Dry {
   Dry() { test::set_dry_cuda(true); }
@@ -42,7 +42,7 @@ void train(Model& model, nn::Optimizer& optimizer, int64_t batch, int64_t side) 
 }  // namespace
 
 TEST_CASE("sgformer on cuda: a card takes every launch of a step at sizes of real use") {
-  if (!available(kCuda) || !test::set_dry_cuda) return;
+  if (!test::have_emulation()) return;
   const Dry dry;
   for (const char* name : {"sgformer_s", "sgformer_b"})
     for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {

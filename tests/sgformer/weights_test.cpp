@@ -80,8 +80,8 @@ TEST_CASE("differences from a model are a table") {
 }
 
 TEST_CASE("weights come out of the files of PyTorch") {
-  if (!have_shared("golden/pth")) return;
-  const fs::path golden = fs::path(SG_SHARED_DIR) / "golden/pth";
+  const fs::path golden = shared("golden/pth");
+  if (golden.empty()) return;
   const auto expected = load_weights(golden / "ddp_bare.pth");
   CHECK(expected.size() > 200);
   CHECK_FALSE(has_ema(golden / "ddp_bare.pth"));

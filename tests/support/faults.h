@@ -6,6 +6,8 @@
 
 namespace sg::test {
 
+inline bool cuda_is_emulated = false;  // true where there is a stand-in, whatever it can do
+
 inline void (*set_descending_threads)(bool) = nullptr;
 inline void (*fail_cuda_launch)(int64_t n) = nullptr;      // the n-th kernel from now on fails
 inline void (*limit_cuda_memory)(size_t bytes) = nullptr;  // of the device

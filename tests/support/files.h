@@ -8,6 +8,7 @@
 #include <string>
 
 #include "io/file.h"
+#include "tests/support/skip.h"
 
 namespace sg::test {
 
@@ -52,14 +53,6 @@ std::string error_of(ExitCode code, F&& f) {
 
 inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
-}
-
-// The shared folder of golden files, or a loud word where it is missing.
-inline bool have_shared(const std::string& part) {
-  const auto path = std::filesystem::path(SG_SHARED_DIR) / part;
-  if (std::filesystem::exists(path)) return true;
-  MESSAGE("NOT TESTED: " << path.string() << " is missing; set -DSG_SHARED_DIR");
-  return false;
 }
 
 }  // namespace sg::test

@@ -7,7 +7,7 @@
 
 #include "autograd/gradcheck.h"
 #include "autograd/tape.h"
-#include "core/backend.h"
+#include "tools/golden/relative_error.h"
 #include "core/rng.h"
 #include "tests/support/faults.h"
 
@@ -24,17 +24,16 @@ Tensor random(Shape shape, uint64_t stream, double low, double high) {
 
 std::vector<Device> devices() {
   std::vector<Device> all{{}};
-  if (const Device cuda{DeviceType::cuda, 0}; available(cuda)) all.push_back(cuda);
+  if (have_cuda()) all.push_back(kCuda);
   return all;
 }
 
-double relative_error(const Tensor& a, const Tensor& b) {
-  if (!(a.shape() == b.shape())) return INFINITY;
-  const std::vector<double> x = to_vector<double>(a), y = to_vector<double>(b);
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < x.size(); ++i)
-    difference += (x[i] - y[i]) * (x[i] - y[i]), norm += y[i] * y[i];
-  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+double relative_error(const Tensor& a, const Tensor& b) { return relative_error_of(a, b).whole; }
+
+void check_close(const Tensor& found, const Tensor& expected, double bound) {
+  const RelativeError error = relative_error_of(found, expected);
+  CHECK(error.whole <= bound);
+  CHECK(error.worst_row <= bound);
 }
 
 namespace {
@@ -95,7 +94,7 @@ void compare(const char* what, const Result& a, const Result& b, double bound, d
   REQUIRE(a.outputs.size() == b.outputs.size());
   for (size_t k = 0; k < a.outputs.size(); ++k) {
     CAPTURE(k);
-    CHECK(relative_error(a.outputs[k], b.outputs[k]) <= bound);
+    check_close(a.outputs[k], b.outputs[k], bound);
   }
   for (size_t i = 0; i < a.gradients.size(); ++i) {
     if (!a.gradients[i] && !b.gradients[i]) continue;
@@ -104,7 +103,7 @@ void compare(const char* what, const Result& a, const Result& b, double bound, d
     REQUIRE(b.gradients[i].defined());
     Tensor expected = b.gradients[i].to(Device{}).to(Dtype::f64).clone();
     for (double& v : expected.span<double>()) v *= factor;
-    CHECK(relative_error(a.gradients[i], expected) <= bound);
+    check_close(a.gradients[i], expected, bound);
   }
 }
 
@@ -121,15 +120,14 @@ void check_same_bits(const Result& a, const Result& b) {
 }
 
 void run_on_cuda(const OpCase& c, const std::vector<bool>& wanted) {
-  const Device cuda{DeviceType::cuda, 0};
-  if (!c.cuda || !available(cuda)) return;
+  if (!c.cuda || !have_cuda()) return;
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
     CAPTURE(name_of(dtype));
     const double bound =
         dtype == Dtype::bf16 ? 4 * 0x1p-9 : 8 * 0x1p-24 * std::sqrt(double(c.terms)) + 1e-6;
     const Result expected =
         differentiate(c.op, c.inputs, wanted, 1, {{}, Dtype::f64, dtype, c.roles});
-    const Setting setting{cuda, dtype, dtype, c.roles};
+    const Setting setting{kCuda, dtype, dtype, c.roles};
     const Result found = differentiate(c.op, c.inputs, wanted, 1, setting);
     compare("on cuda", found, expected, bound);
     compare("on cuda, twice", differentiate(c.op, c.inputs, wanted, 2, setting), expected, bound,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "tests/support/skip.h"
 
 namespace sg::test {
 
@@ -47,10 +48,12 @@ void run(const OpCase& c);
 // Deterministic values in [-1, 1), f64; `stream` tells tensors apart.
 Tensor random(Shape shape, uint64_t stream, double low = -1, double high = 1);
 
-// The CPU, and cuda where it is there.
+// The CPU, and cuda where it is there; where it is not, the case is skipped.
 std::vector<Device> devices();
 
 // |a - b| / |b| in the Euclidean norm (b == 0: |a|).
 double relative_error(const Tensor& a, const Tensor& b);
+// That, and the same of the worst row against its scale (core/relative_error.h).
+void check_close(const Tensor& found, const Tensor& expected, double bound);
 
 }  // namespace sg::test

@@ -129,11 +129,10 @@ TEST_CASE("classification: every picture is judged once, whatever the batch") {
 
 // Two whole batches and a short one: each epoch begins with the other of the two uploads.
 TEST_CASE("classification: on cuda, every judgement has the scores of the first") {
-  const Device cuda{DeviceType::cuda, 0};
-  if (!available(cuda)) return;
+  if (!have_cuda()) return;
   train::Options o = options_of(3);
   o.num_classes = 300;  // logits of a size of their own
-  Run run(o, 7, cuda);
+  Run run(o, 7, kCuda);
   const auto scores = [&] {
     return run.task->evaluate([](auto, auto, const auto&) { return true; })->values;
   };

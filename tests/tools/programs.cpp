@@ -6,6 +6,7 @@
 #include "io/checkpoint.h"
 #include "sgformer/config_json.h"
 #include "sgformer/weights.h"
+#include "tests/support/paths.h"
 #include "train/options.h"
 
 namespace sg::test {
@@ -20,11 +21,14 @@ std::vector<NamedTensor> weights_of(const sgformer::Model& model) {
 
 }  // namespace
 
+std::string program(const std::string& command) {
+  return fmt::format("{}/{}", program_folder().string(), command);
+}
+
 Ran run_program(const std::string& command) {
   const TemporaryFolder folder;
   const std::string out = (folder / "out").string(), err = (folder / "err").string();
-  const int status =
-      std::system(fmt::format("{}/{} >{} 2>{}", SG_BIN_DIR, command, out, err).c_str());
+  const int status = std::system(fmt::format("{} >{} 2>{}", program(command), out, err).c_str());
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return {code, read_file(out), read_file(err)};
 }

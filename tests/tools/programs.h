@@ -14,7 +14,8 @@ struct Ran {
   std::string out, err;
   nlohmann::json json() const { return nlohmann::json::parse(out); }
 };
-// "sginfo sgformer_s --json"
+// "sginfo sgformer_s --json" with the folder of the program before it, for a shell.
+std::string program(const std::string& command);
 Ran run_program(const std::string& command);
 
 // sgformer_nano of three classes, "cat", "dog" and "owl", with initial weights.

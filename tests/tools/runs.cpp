@@ -60,7 +60,7 @@ std::string sgtrain(const fs::path& data, const fs::path& output, const std::str
 }
 
 pid_t start_program(const std::string& command) {
-  const std::string line = fmt::format("exec {}/{} >/dev/null 2>&1", SG_BIN_DIR, command);
+  const std::string line = fmt::format("exec {} >/dev/null 2>&1", program(command));
   const pid_t child = ::fork();
   if (child == 0) {
     ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "core/allocator.h"
 #include "core/text.h"
 
 namespace sg::tools {
@@ -35,7 +36,9 @@ void fill_standard_streams() {
 int run(const std::function<ExitCode()>& body) {
   fill_standard_streams();
   try {
-    return int(body());
+    const ExitCode code = body();
+    Allocator::check_all_guards();
+    return int(code);
   } catch (const Finished& f) {
     return f.code;
   } catch (const Error& e) {

@@ -8,6 +8,7 @@
 #include "io/safetensors.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/drop_path/drop_path.h"
+#include "ops/rank/rank.h"
 #include "sgformer/model.h"
 
 namespace sg::sgformer {
@@ -77,21 +78,23 @@ double norm(const Tensor& t) {
   return std::sqrt(sum);
 }
 
+// What tensors of a file may be off.
+struct Bounds {
+  double outputs, gradients;
+};
+
 // Collects rows; a tensor of the file that nobody compared is an error.
 class Comparison {
  public:
-  explicit Comparison(const Safetensors& file) : file_(file) {}
+  Comparison(const Case& c, Bounds bounds) : file_(c.file), bounds_(bounds) {}
 
   void add(const std::string& name, const Tensor& found) {
     if (!file_.contains(name)) return;
-    const Tensor expected = file_.tensor(name).to(Dtype::f64);
+    const Tensor expected = file_.tensor(name);
     check(expected.numel() == found.numel(), "{}: {}: expected {}, computed {}",
           file_.path().string(), name, expected.shape().str(), found.shape().str());
-    const Tensor difference = fetch(found).clone();
-    for (int64_t i = 0; i < expected.numel(); ++i)
-      difference.data<double>()[i] -= expected.data<double>()[i];
-    const double scale = norm(expected);
-    rows_.push_back({name, scale > 0 ? norm(difference) / scale : norm(difference)});
+    rows_.push_back({name, relative_error_of(found.view(expected.shape()), expected),
+                     name.starts_with("grad") ? bounds_.gradients : bounds_.outputs});
   }
 
   void add_gradients(const nn::ParameterStore& store) {
@@ -102,23 +105,75 @@ class Comparison {
     }
   }
 
+  // As add_gradients, but the gradients of all parameters are one, of which each is a row: what the
+  // sums of a small one are made of is as large as elsewhere.
+  void add_gradients_together(const nn::ParameterStore& store) {
+    double square = 0;
+    int64_t elements = 0;
+    for (const std::string& name : store.names()) {
+      square += std::pow(norm(expected_of(name)), 2);
+      elements += store.part(name).official.numel();
+    }
+    for (const std::string& name : store.names()) {
+      const Tensor g = store.get(store.grads(), name);
+      const bool stored = file_.contains("grad." + name);
+      const double scale = std::sqrt(square * double(g.numel()) / double(elements));
+      const Tensor expected = expected_of(name);
+      const RelativeError error = relative_error_of(
+          stored ? g.view(expected.shape()) : full({1}, norm(g), Dtype::f64), expected, scale);
+      rows_.push_back(
+          {(stored ? "grad." : "grad_norm.") + name, {.whole = error.whole}, bounds_.gradients});
+    }
+  }
+
   std::vector<GoldenRow> finish() {
     for (const std::string& name : file_.names())
       check(std::any_of(rows_.begin(), rows_.end(), [&](auto& r) { return r.tensor == name; }),
             "{}: tensor '{}' was not computed; is it part of the golden form?",
             file_.path().string(), name);
-    // NaN counts as the largest error.
     std::stable_sort(rows_.begin(), rows_.end(), [](const GoldenRow& a, const GoldenRow& b) {
-      return std::isnan(a.error) ? !std::isnan(b.error) : a.error > b.error;
+      return a.share_of_bound() > b.share_of_bound();
     });
-    if (!rows_.empty() && std::isnan(rows_[0].error)) rows_[0].error = INFINITY;
     return std::move(rows_);
   }
 
  private:
+  Tensor expected_of(const std::string& parameter) const {
+    const std::string gradient = "grad." + parameter;
+    return file_.tensor(file_.contains(gradient) ? gradient : "grad_norm." + parameter);
+  }
+
   const Safetensors& file_;
+  Bounds bounds_;
   std::vector<GoldenRow> rows_;
 };
+
+// The relative error of one result: its rounding, which in f32 is that of a sum of `terms` products
+// of either sign. Its partial sums grow like sqrt(k), and each is rounded by 2^-24 at most, 0.4
+// times that on average: together 0.3 * 2^-24 * sqrt(terms).
+double epsilon(Dtype dtype, int64_t terms) {
+  return dtype == Dtype::bf16 ? 0x1p-9 : 0x1p-24 * std::sqrt(double(terms)) / 3;
+}
+
+// The longest sum in a product: over the inputs of a layer.
+int64_t longest_product(const nn::ParameterStore& store) {
+  int64_t terms = 1;
+  for (const std::string& name : store.names()) {
+    const Shape& s = store.part(name).official;
+    if (s.size() > 1) terms = std::max(terms, s.numel() / s[0]);
+  }
+  return terms;
+}
+
+// Of a single module with `samples` tokens or pixels, over which gradients of weights are sums. The
+// errors of the roundings of a chain add up at worst: about 6 in each direction through an
+// attention module, an MLP, the stem or a transition, and 4 times as many through two blocks.
+Bounds module_bounds(const Case& c, const nn::ParameterStore& store, int64_t samples) {
+  if (c.dtype == Dtype::f64) return {1e-9, 1e-9};
+  const int roundings = c.text("module") == "block_pair" ? 48 : 12;
+  const double bound = roundings * epsilon(c.dtype, std::max(samples, longest_product(store)));
+  return {bound, bound};
+}
 
 void fill_parameters(const Case& c, nn::ParameterStore& store) {
   store.allocate(c.dtype, c.device);
@@ -138,15 +193,24 @@ StageConfig stage_of(const Case& c) {
   return {c.number("dim"), int(c.number("heads")), 2, published_scales(s), published_regions(s)};
 }
 
-// The significance that the golden form gives to a self-guided module: in f64 on the CPU. In f32,
-// as cards have it, what its last term tells apart are ties, which the ranking breaks the same way.
+// A map that ranks the tokens as `map`, (B, H, W) in f64 on the CPU, does in f64: their ranks,
+// which any dtype of parameters holds exactly, where rounding the map would make ties.
+Tensor ranks_of(const Case& c, const Tensor& map) {
+  const Tensor order = rank_ascending(map), ranks = empty(map.shape(), Dtype::f64);
+  const int64_t n = order.dim(1);
+  for (int64_t i = 0; i < order.numel(); ++i)
+    ranks.data<double>()[i / n * n + order.data<int32_t>()[i]] = double(i % n);
+  return ranks.to(wide(c.dtype)).to(c.device);
+}
+
+// The significance that the golden form gives to a self-guided module.
 Tensor given_significance(const Case& c, const Tensor& x) {
   const int64_t n = x.dim(1) * x.dim(2);
   const auto u = formula(c.key + "/mask", x.dim(0) * n);
   Tensor map = empty({x.dim(0), x.dim(1), x.dim(2)}, Dtype::f64);
   for (int64_t i = 0; i < map.numel(); ++i)
     map.data<double>()[i] = double(u[size_t(i)]) + 1e-9 * double(i % n);
-  return c.device.type == DeviceType::cpu ? map : map.to(Dtype::f32).to(c.device);
+  return ranks_of(c, map);
 }
 
 template <class T, class... A>
@@ -177,10 +241,9 @@ void build(const Case& c, Module& m) {
     auto b = make<Block>(root / "1", config, stage, BlockKind::self_guided);
     m.forward = [a, b, &c](const Tensor& x, Tensor& significance) {
       nn::Residual y = (*a)({x}, significance, {});
-      // Near-ties flip under rounding: in bf16 the ranking is given.
-      Tensor ranked = c.dtype == Dtype::bf16
-                          ? c.file.tensor("significance").to(Dtype::f32).to(c.device)
-                          : significance;
+      // Near-ties flip under rounding: below f64 the ranking is given.
+      Tensor ranked =
+          c.dtype == Dtype::f64 ? significance : ranks_of(c, c.file.tensor("significance"));
       y = (*b)(y, ranked, {});
       return drop_path_add(y.x, y.branch, y.keep);
     };
@@ -216,13 +279,29 @@ std::vector<GoldenRow> check_module(const Case& c) {
   const Tensor y = m.forward(x, significance);
   autograd::backward({y}, {c.place(c.uniform("grad", y.shape()))});
 
-  Comparison comparison(c.file);
+  Comparison comparison(c, module_bounds(c, m.store, x.numel() / x.dim(3)));
   comparison.add("output", y);
   if (significance) comparison.add("significance", significance);
   const Tensor dx = fetch(autograd::grad_of(x));
   comparison.add("grad_input", m.takes_map ? transpose_map(dx, false) : dx);
   comparison.add_gradients(m.store);
   return comparison.finish();
+}
+
+// Below f64, near-ties of the ranking flip under rounding: all of it is given.
+std::vector<SignificanceMap> stored_significance(const Case& c, const Config& config,
+                                                 const Shape& images) {
+  std::vector<SignificanceMap> maps;
+  if (c.dtype == Dtype::f64) return maps;
+  int64_t h = images[1], w = images[2];
+  const auto shrink = [&](int stride) { h = (h - 1) / stride + 1, w = (w - 1) / stride + 1; };
+  for (const int stride : config.stem_strides) shrink(stride);
+  for (int stage = 0; stage < 3; ++stage, shrink(2))
+    for (int block = 0; block < config.stages[size_t(stage)].depth; block += 2) {
+      const Tensor map = c.file.tensor(fmt::format("significance.{}.{}", stage, block));
+      maps.push_back({stage, block, ranks_of(c, map.view({images[0], h, w}))});
+    }
+  return maps;
 }
 
 std::vector<GoldenRow> check_model(const Case& c) {
@@ -244,7 +323,10 @@ std::vector<GoldenRow> check_model(const Case& c) {
   Shape official;
   for (const int64_t d : c.numbers("input_shape")) official.push_back(d);
   const Tensor images = c.place(transpose_map(c.uniform("input", official), true));
-  const Output out = model.forward(images, {.features = true, .significance = true});
+  const Output out =
+      model.forward(images, {.features = true,
+                             .significance = true,
+                             .given_significance = stored_significance(c, config, images.shape())});
 
   std::vector<int32_t> labels;
   for (const int64_t l : c.numbers("labels")) labels.push_back(int32_t(l));
@@ -253,18 +335,36 @@ std::vector<GoldenRow> check_model(const Case& c) {
   const CrossEntropy loss = soft_cross_entropy(out.logits, targets);
   autograd::backward(loss.loss);
 
-  Comparison comparison(c.file);
+  Comparison comparison(c, {model_bound(config, c.dtype), model_gradient_bound(config, c.dtype)});
   comparison.add("logits", out.logits);
   comparison.add("loss", loss.loss);
   for (const SignificanceMap& s : out.significance)
     comparison.add(fmt::format("significance.{}.{}", s.stage, s.block), s.map);
   for (size_t i = 0; i < out.features.size(); ++i)
     comparison.add(fmt::format("features.{}", i), out.features[i]);
-  comparison.add_gradients(model.parameters());
+  if (c.dtype == Dtype::bf16)
+    comparison.add_gradients_together(model.parameters());
+  else
+    comparison.add_gradients(model.parameters());
   return comparison.finish();
 }
 
 }  // namespace
+
+double model_bound(const Config& config, Dtype dtype) {
+  if (dtype == Dtype::f64) return 1e-9;
+  int blocks = 0;
+  int64_t widest = 0;
+  for (const StageConfig& s : config.stages) blocks += s.depth, widest = std::max(widest, s.dim);
+  return epsilon(dtype, config.mlp_ratio * widest) * std::sqrt(20.0 * blocks + 38);
+}
+
+double model_gradient_bound(const Config& config, Dtype dtype) {
+  if (dtype == Dtype::f64) return 1e-9;
+  int modules = 4;
+  for (const StageConfig& s : config.stages) modules += 2 * s.depth;
+  return std::sqrt(modules) * model_bound(config, dtype);
+}
 
 std::vector<float> formula(const std::string& key, int64_t n) {
   uint64_t h = 0xcbf29ce484222325;
@@ -297,18 +397,6 @@ bool is_golden(const std::filesystem::path& file) {
          Safetensors::open(file).metadata().contains("module");
 }
 
-namespace {
-
-// Largest relative error. In bf16 every result and operand is rounded by at most 2^-9, and the
-// errors of a chain of roundings add up at worst: about 6 in each direction through an attention
-// module, an MLP, the stem or a transition, and 4 times as many through two blocks.
-double bound_of(const std::string& module, Dtype dtype) {
-  if (dtype == Dtype::bf16) return (module == "block_pair" ? 48 : 12) * 0x1p-9;
-  return dtype == Dtype::f64 ? 1e-9 : 1e-4;
-}
-
-}  // namespace
-
 GoldenResult check_golden(const std::filesystem::path& path, Dtype dtype, Device device) {
   const bool cuda = device.type == DeviceType::cuda;
   if (dtype != Dtype::f32 && dtype != (cuda ? Dtype::bf16 : Dtype::f64))
@@ -319,11 +407,7 @@ GoldenResult check_golden(const std::filesystem::path& path, Dtype dtype, Device
   c.key = c.text("key");
   GoldenResult result;
   result.module = c.text("module");
-  result.bound = bound_of(result.module, dtype);
   if (result.module == "sgformer") {
-    check(dtype == Dtype::f64,
-          "{}: whole models are compared in f64 alone: in f32 near-ties of the ranking flip",
-          path.string());
     result.rows = check_model(c);
   } else {
     result.rows = check_module(c);

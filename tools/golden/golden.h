@@ -1,11 +1,13 @@
 // Checks this implementation against files of golden numbers (spec golden/README.md). Everything is
 // driven by a file's metadata: weights, inputs and upstream gradients are made by its formula.
 #pragma once
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "core/tensor.h"
+#include "tools/golden/relative_error.h"
+#include "sgformer/config.h"
 
 namespace sg::sgformer {
 
@@ -16,18 +18,34 @@ Tensor formula_parameter(const std::string& key, const std::string& name, const 
 
 struct GoldenRow {
   std::string tensor;
-  double error = 0;  // Euclidean norm of the difference over that of the expected tensor
+  RelativeError error;
+  double bound = 0;
+  double share_of_bound() const {
+    return std::max(error.whole, error.worst_row / error.row_factor) / bound;
+  }
+  bool passed() const { return error.within(bound); }
 };
 
 struct GoldenResult {
   std::string module;
-  std::vector<GoldenRow> rows;  // one a tensor of the file, largest error first
-  double bound = 0;             // 1e-9 in f64, 1e-4 in f32
-  bool passed() const { return !rows.empty() && rows.front().error <= bound; }
+  std::vector<GoldenRow> rows;  // one a tensor of the file, that nearest to its bound first
+  bool passed() const { return !rows.empty() && rows.front().passed(); }
 };
 
-// Throws when the file is not of the golden form, or when `dtype` says nothing there: whole models
-// are compared in f64 alone, because near-ties of the ranking flip under rounding.
+// What a whole network's outputs may be off, where the ranking of tokens is given. Below f64 each
+// result is rounded, as often up as down, so that the errors of n roundings in a row add up to
+// sqrt(n) of one. In a row are, in a block at most: norm, merge, its norm, keys and values,
+// probabilities, result, LePE, projection and sum, then norm, fc1, GELU, fc2 and sum, and of five
+// of them the weights too: 20; and 38 outside of blocks: stem and transitions with 9 each (three
+// times convolution, weights, norm), norm and head.
+double model_bound(const Config& config, Dtype dtype);
+// And gradients of parameters. Backward multiplies by the derivative of each module in turn (two a
+// block, the stem, three transitions), taken where forward was, which is off by model_bound().
+double model_gradient_bound(const Config& config, Dtype dtype);
+
+// In f64; or in f32 or bf16 where the device has it, and then tokens are ranked by the significance
+// of the file, because near-ties flip under rounding. Throws when the file is not of the golden
+// form.
 GoldenResult check_golden(const std::filesystem::path& file, Dtype dtype, Device device = {});
 
 // Has the file the metadata that check_golden needs?
