@@ -23,7 +23,8 @@ TEST_CASE("golden: the evaluation chain from JPEG to pixels, byte for byte") {
       file.metadata().at("filter") == "bicubic" ? Filter::bicubic : Filter::bilinear;
   for (const auto& name : file.names()) {
     INFO(name);
-    CHECK(load_eval_image((root / name).string(), config).pixels == to_vector<uint8_t>(file.tensor(name)));
+    CHECK(load_eval_image((root / name).string(), config).pixels ==
+          to_vector<uint8_t>(file.tensor(name)));
   }
   CHECK(file.names().size() >= 4);
 }
