@@ -49,12 +49,18 @@ TEST_CASE("sgtrain on cuda: the same bits again, recorded or operation by operat
     CHECK_MESSAGE(contains(ran.out, "computing on cuda:0: "), ran.out);
     return ran;
   };
+  const auto same = [&](const std::string& a, const std::string& b) {
+    CHECK(last_tensors(folder / a) == last_tensors(folder / b));
+    CHECK(numbers(folder / a) == numbers(folder / b));
+  };
   CHECK(contains(train("recorded", "").out, ", bf16\n"));
-  train("again", ""), train("eager", "--eager");
-  CHECK(last_tensors(folder / "again") == last_tensors(folder / "recorded"));
-  CHECK(numbers(folder / "again") == numbers(folder / "recorded"));
-  CHECK(last_tensors(folder / "eager") == last_tensors(folder / "recorded"));
-  CHECK(numbers(folder / "eager") == numbers(folder / "recorded"));
+  train("again", ""), same("again", "recorded");
+  train("eager", "--eager"), same("eager", "recorded");
+  CHECK(contains(train("f32", "--dtype f32").out, ", f32\n"));
+  train("f32_eager", "--dtype f32 --eager"), same("f32_eager", "f32");
+  CHECK(numbers(folder / "f32") != numbers(folder / "recorded"));
+  const std::string s = "--model sgformer_s --img-size 224 --max-steps 4 ";
+  train("s", s), train("s_eager", s + "--eager"), same("s_eager", "s");
   CHECK(fs::exists(folder / "recorded" / "report.html"));
 
   // sgeval finds what the run found at its end.
