@@ -121,9 +121,8 @@ class Comparison {
       const Tensor expected = expected_of(name);
       const RelativeError error = relative_error_of(
           stored ? g.view(expected.shape()) : full({1}, norm(g), Dtype::f64), expected, scale);
-      rows_.push_back({(stored ? "grad." : "grad_norm.") + name,
-                       {.whole = error.whole},
-                       bounds_.gradients});
+      rows_.push_back(
+          {(stored ? "grad." : "grad_norm.") + name, {.whole = error.whole}, bounds_.gradients});
     }
   }
 

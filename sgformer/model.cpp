@@ -35,7 +35,8 @@ namespace {
 Tensor given_map(const std::vector<SignificanceMap>& given, size_t at, int stage, int block,
                  const Tensor& computed) {
   check(at < given.size() && given[at].stage == stage && given[at].block == block,
-        "sgformer: given_significance: expected map {} to be that of block {}.{}", at, stage, block);
+        "sgformer: given_significance: expected map {} to be that of block {}.{}", at, stage,
+        block);
   check_shape("sgformer", "given_significance", given[at].map, computed.shape());
   check_like("sgformer", "given_significance", given[at].map, computed);
   return given[at].map;

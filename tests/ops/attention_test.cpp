@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
@@ -233,8 +232,8 @@ TEST_CASE("attention: windows of several scales against the composed form") {
 
 TEST_CASE("attention: large logits neither overflow nor lose the gradient") {
   const Setup s = hybrid(1, 8, 8, 32, 1, 2);
-  // Scores of 1e4 / 3 on average, and up to 1e4 * sqrt(32). That of float32 is off by 1e4 * 2^-24 at
-  // most: inputs by 0.6 * 2^-24 of it, the sum of 32 products by 0.3 * 2^-24 * sqrt(32). So is a
+  // Scores of 1e4 / 3 on average, and up to 1e4 * sqrt(32). That of float32 is off by 1e4 * 2^-24
+  // at most: inputs by 0.6 * 2^-24 of it, the sum of 32 products by 0.3 * 2^-24 * sqrt(32). So is a
   // probability, relatively, and the output no more.
   const std::vector<Tensor> in = s.inputs(100);
   const std::vector<Tensor> expected = reference(s, in);

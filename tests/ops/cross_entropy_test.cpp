@@ -5,16 +5,13 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/backend.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
 using namespace sg;
 using namespace sg::test;
 
-namespace {
-
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("cross_entropy: value and gradient against the composed form, any sum of targets") {
   for (const auto& [batch, k] :

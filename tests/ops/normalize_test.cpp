@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/backend.h"
 #include "core/graph.h"
 #include "tests/support/faults.h"
 #include "tests/support/op_case.h"
@@ -14,7 +13,6 @@ using namespace sg;
 using sg::test::have_cuda, sg::test::kCuda;
 
 namespace {
-
 
 Tensor random_pixels(Shape shape, uint64_t stream) {
   return test::random(shape, stream, 0, 256).to(Dtype::u8);

@@ -66,8 +66,7 @@ TEST_CASE("parameters: count, decay groups") {
 
 TEST_CASE("parameters: names and shapes of the published files") {
   for (const Published& p : kPublished) {
-    const auto path =
-        test::shared(fmt::format("golden/parameters/{}_parameters.json", p.name));
+    const auto path = test::shared(fmt::format("golden/parameters/{}_parameters.json", p.name));
     if (path.empty()) return;
     std::ifstream in(path);
     const auto expected = nlohmann::json::parse(in);

@@ -28,8 +28,7 @@ std::string program(const std::string& command) {
 Ran run_program(const std::string& command) {
   const TemporaryFolder folder;
   const std::string out = (folder / "out").string(), err = (folder / "err").string();
-  const int status =
-      std::system(fmt::format("{} >{} 2>{}", program(command), out, err).c_str());
+  const int status = std::system(fmt::format("{} >{} 2>{}", program(command), out, err).c_str());
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return {code, read_file(out), read_file(err)};
 }

@@ -12,9 +12,7 @@ using namespace test;
 
 namespace {
 
-int shell(const std::string& command) {
-  return std::system(program(command).c_str());
-}
+int shell(const std::string& command) { return std::system(program(command).c_str()); }
 
 }  // namespace
 
