@@ -50,8 +50,7 @@ TEST_CASE("CUDA's libraries are found in toolkits, and in what pip installs") {
 
   const std::string in_dist = install("/usr/lib/python3/dist-packages/nvidia/cublas/lib");
   const std::string in_home = install("/home/.local/lib/python3.9/site-packages/nvidia/cu13/lib");
-  const std::string on_path =
-      install("/torch/.venv/lib/python3.12/site-packages/nvidia/cu13/lib");
+  const std::string on_path = install("/torch/.venv/lib/python3.12/site-packages/nvidia/cu13/lib");
   const std::string in_venv = install("/venv/lib/python3.11/site-packages/nvidia/cublas/lib");
   const std::string in_local = install("/usr/local/cuda-13.0/lib64");
   const std::string in_toolkit = install("/opt/toolkit/lib64");

@@ -70,9 +70,7 @@ class EmulatedBackend : public Backend {
     blocks_.erase(data);
     std::free(data);
   }
-  void* allocate_pinned(size_t bytes) override {
-    return add_block(exactly(64, bytes), bytes);
-  }
+  void* allocate_pinned(size_t bytes) override { return add_block(exactly(64, bytes), bytes); }
   void release_pinned(void* data) override {
     blocks_.erase(data);
     std::free(data);
