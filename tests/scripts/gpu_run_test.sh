@@ -148,7 +148,7 @@ check_files check
 order=$(sed -n 's/^| \([a-z0-9_]*\) | \(passed\|skipped: compute-sanitizer is not\).*/\1/p' "$root/results/check.log" |
   sed 's/^tests_.*/tests/' | uniq | tr '\n' ' ')
 expect "order of the steps" "$order" "about smoke bench_train bench_infer golden_f32 golden_bf16 tests \
-guard memcheck racecheck matmul_log throughput memcheck_nano racecheck_nano "
+matmul_log guard memcheck throughput racecheck memcheck_nano racecheck_nano "
 expect "a figure" "$(cmake -D "FILE=$root/results/check.json" -D "PATH_=figures;bench_train;images_per_second" \
   -P tests/scripts/json_field.cmake 2>&1)" 100.5
 tests=$(wc -l <"$root/tmp/sgformer-gpu/gpu_tests.txt")
