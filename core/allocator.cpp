@@ -1,5 +1,7 @@
 #include "core/allocator.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -55,6 +57,9 @@ Allocator& shared(Device device, Allocator::Kind kind) {
     if (k.device == device && k.kind == kind) return *k.allocator;
   backend(device.type).require(device);
   s.all.push_back({device, kind, std::make_unique<Allocator>(device, kind)});
+  if (const auto guard = Allocator::guard_of_environment())
+    spdlog::info("{}{}: SG_ALLOCATOR_GUARD: blocks of exact sizes, {} bytes of guard behind each",
+                 str(device), kind == Allocator::Kind::pinned ? " (pinned memory)" : "", *guard);
   return *s.all.back().allocator;
 }
 

@@ -21,16 +21,16 @@ refuse() {
 }
 
 declare -A steps_of=(
-  [check]="about smoke bench_train bench_infer golden_f32 golden_bf16 tests guard memcheck racecheck
-    matmul_log throughput memcheck_nano racecheck_nano"
+  [check]="about smoke bench_train bench_infer golden_f32 golden_bf16 tests matmul_log guard memcheck
+    throughput racecheck memcheck_nano racecheck_nano"
   [compare]="about compare"
   [curves]="about curves"
 )
 # With a margin for unpacking and for the last results, below the limits above.
 declare -A total_of=([check]=385 [compare]=245 [curves]=185)
 declare -A limits=(
-  [about]=20 [smoke]=30 [bench_train]=40 [bench_infer]=30 [golden_f32]=40 [golden_bf16]=40
-  [tests]=120 [guard]=40 [memcheck]=80 [racecheck]=80 [matmul_log]=30 [throughput]=90
+  [about]=40 [smoke]=30 [bench_train]=40 [bench_infer]=30 [golden_f32]=40 [golden_bf16]=40
+  [tests]=120 [guard]=40 [memcheck]=80 [racecheck]=80 [matmul_log]=30 [throughput]=70
   [memcheck_nano]=40 [racecheck_nano]=40 [compare]=240 [curves]=180
 )
 

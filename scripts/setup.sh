@@ -12,7 +12,7 @@ packages=(
 )
 case "${1:-}" in
   --demo) packages+=(dataset-fashion-mnist) ;;
-  --test) packages+=(clang-format-14) ;;
+  --test) packages+=(clang-format-14 dataset-fashion-mnist) ;;
 esac
 
 missing=()

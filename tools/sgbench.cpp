@@ -27,6 +27,7 @@ nlohmann::json to_json(const BenchResult& r) {
   for (const auto& op : r.ops)
     j["ops"].push_back({{"name", op.name},
                         {"calls", op.row.calls},
+                        {"slow_calls", op.row.slow_calls},
                         {"seconds", op.row.seconds},
                         {"flops", op.row.flops},
                         {"bytes", op.row.bytes},
@@ -38,15 +39,14 @@ void print_ops(const BenchResult& r) {
   fmt::print("\n| op | calls | ms | step | GFLOP/s | GB/s | of its limit |\n");
   fmt::print("|---|---:|---:|---:|---:|---:|---:|\n");
   double known = 0;
-  const auto row = [&](const std::string& name, int64_t calls, double s, double flops, double bytes,
-                       double share) {
-    fmt::print("| {} | {} | {:.2f} | {:.1f} % | {:.1f} | {:.1f} | {:.0f} % |\n", name, calls,
-               1e3 * s, 100 * s / r.profiled_seconds, 1e-9 * flops / s, 1e-9 * bytes / s,
-               100 * share);
-  };
   for (const auto& op : r.ops) {
-    known += op.row.seconds;
-    row(op.name, op.row.calls, op.row.seconds, op.row.flops, op.row.bytes, op.limit_share);
+    const double s = op.row.seconds;
+    known += s;
+    const std::string slow =
+        op.row.slow_calls ? fmt::format(" ({} on a slow path)", op.row.slow_calls) : "";
+    fmt::print("| {} | {}{} | {:.2f} | {:.1f} % | {:.1f} | {:.1f} | {:.0f} % |\n", op.name,
+               op.row.calls, slow, 1e3 * s, 100 * s / r.profiled_seconds, 1e-9 * op.row.flops / s,
+               1e-9 * op.row.bytes / s, 100 * op.limit_share);
   }
   fmt::print("| not in an op | | {:.2f} | {:.1f} % | | | |\n", 1e3 * (r.profiled_seconds - known),
              100 * (1 - known / r.profiled_seconds));

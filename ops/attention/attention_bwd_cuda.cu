@@ -306,6 +306,11 @@ void backward_of(Stream& stream, Backward<T> p, int64_t images) {
   using Wide = BlockShape<T, D, 4, 5>;
   if constexpr (Wide::kFits)
     if (keys <= Wide::kKeys) return launch_backward<T, D, 4, 5, true>(stream, p, images);
+  profile::slow_path("attention.bwd",
+                     "queries and their gradients are read twice where a block does not hold the "
+                     "keys of a window",
+                     2 * map_elements(p.cut, images) * sizeof(T),
+                     [&] { return name_of(p.cut, images); });
   const Tensor delta =
       empty({images, p.cut.heads, int64_t{p.cut.h} * p.cut.w}, Dtype::f32, stream.device);
   p.delta = delta.data<float>();

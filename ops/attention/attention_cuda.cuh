@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/cuda/kernel.cuh"
+#include "core/profile.h"
 #include "ops/attention/attention.h"
 
 namespace sg::attention_cuda {
@@ -95,6 +96,15 @@ inline Cut cut_of(const AttentionGeometry& g, Dtype dtype, std::initializer_list
     c.vectors &= n % vector == 0;
   for (const Tensor& t : tensors) c.vectors &= reinterpret_cast<uintptr_t>(t.raw()) % 16 == 0;
   return c;
+}
+
+// Of the queries, in all heads; and in words, for profile::slow_path().
+inline double map_elements(const Cut& c, int64_t images) {
+  return double(images) * c.heads * c.d * c.h * c.w;
+}
+inline std::string name_of(const Cut& c, int64_t images) {
+  return fmt::format("{} images of {} x {} queries and {} x {} keys, {} x {} keys a window", images,
+                     c.h, c.w, c.key_h, c.key_w, c.key_side_y, c.key_side_x);
 }
 
 // Cuts keys in tiles; then queries, where that leaves fewer than `blocks` blocks, in chunks of

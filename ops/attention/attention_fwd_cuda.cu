@@ -269,6 +269,14 @@ void forward_of(Stream& stream, Forward<T> p, int64_t images) {
                  forward_kernel<T, D>, f);
   });
   if (!p.received || whole.max_keys() <= kTile) return;
+  profile::slow_path(
+      "attention.fwd",
+      "queries and keys are read again for the attention that more than 64 keys of a "
+      "window receive",
+      (map_elements(whole, images) +
+       double(images) * whole.heads * whole.d * whole.key_h * whole.key_w) *
+          sizeof(T),
+      [&] { return name_of(whole, images); });
   p.cut = whole;
   cut_keys(p.cut, kTile), cut_queries(p.cut, images, kBlocks);
   with_received(stream, p, images, [&](const Forward<T>& f) {

@@ -5,6 +5,7 @@
 // cuDNN is not used: whether it wins could not be measured without a card.
 #include "core/cuda/biased_gemm.cuh"
 #include "core/cuda/column_sums.cuh"
+#include "core/profile.h"
 #include "ops/conv2d/conv3x3.cuh"
 #include "ops/conv2d/merges.h"
 #include "ops/conv2d/patches.cuh"
@@ -25,10 +26,24 @@ void for_images(const Windows& v, Device device, const F& f) {
     f(image, std::min(step, v.batch - image), matrix.data<T>());
 }
 
+// The matrix is written and read. It is the usual way where few channels make a pixel smaller than
+// an access (the images of the stem), for which there is no other.
+template <class T>
+void count_matrix(const char* op, const Windows& v) {
+  const double bytes = 2.0 * double(v.batch * v.windows() * v.pitch) * sizeof(T);
+  if (v.channels < conv2d_cuda::kWide<T>) return profile::add_bytes(bytes);
+  profile::slow_path(op, "windows are copied to a matrix", bytes, [&] {
+    return fmt::format("{} ({}, {}, {}, {}), kernel {} x {}, stride {}", name_of(dtype_of<T>()),
+                       v.batch, v.height, v.width, v.channels, v.kernel_height, v.kernel_width,
+                       v.stride);
+  });
+}
+
 template <class T>
 void forward(Stream& stream, const Windows& v, In x, In w, In b, Out y) {
   const int64_t filters = w.dim(0), map = x.numel() / v.batch, out = y.numel() / v.batch;
   const Tensor weights = conv2d_cuda::widened(stream, w, v);
+  count_matrix<T>("conv2d.fwd", v);
   for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
     conv2d_cuda::gather(stream, v, x.data<T>() + image * map, images, matrix);
     cuda::biased_gemm(stream, {.m = images * v.windows(),
@@ -48,6 +63,7 @@ template <class T>
 void backward_input(Stream& stream, const Windows& v, In dy, In w, const Grad& dx) {
   const int64_t filters = w.dim(0), out = dy.numel() / v.batch, map = dx.tensor.numel() / v.batch;
   const Tensor weights = conv2d_cuda::widened(stream, w, v);
+  count_matrix<T>("conv2d.bwd", v);
   for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
     cuda::gemm(stream, {.m = images * v.windows(),
                         .n = v.pitch,
@@ -66,6 +82,7 @@ void backward_input(Stream& stream, const Windows& v, In dy, In w, const Grad& d
 template <class T>
 void backward_weights(Stream& stream, const Windows& v, In dy, In x, const Grad& dw) {
   const int64_t filters = dy.dim(3), map = x.numel() / v.batch, out = dy.numel() / v.batch;
+  count_matrix<T>("conv2d.bwd", v);
   for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
     conv2d_cuda::gather(stream, v, x.data<T>() + image * map, images, matrix);
     cuda::gemm(stream, {.m = filters,

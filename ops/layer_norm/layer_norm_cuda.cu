@@ -3,6 +3,7 @@
 //
 // Rows that registers do not hold, or of no whole vectors, take a warp each, which reads them
 // several times.
+#include "core/profile.h"
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/layer_norm/rows_cuda.cuh"
 
@@ -68,6 +69,12 @@ __global__ void __launch_bounds__(cuda::kWarp)
   }
 }
 
+// What a warp a row reads `again`, as maps like x.
+void slow_path(const char* op, In x, int again) {
+  profile::slow_path(op, "rows too long or uneven for registers are read several times",
+                     double(again) * double(x.bytes()), [&] { return x.shape().str(); });
+}
+
 void forward(Stream& stream, In x, In w, In b, double eps, Activation act, Out y, Out mean,
              Out rstd) {
   const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
@@ -80,9 +87,10 @@ void forward(Stream& stream, In x, In w, In b, double eps, Activation act, Out y
                   float(eps),
                   act == Activation::gelu};
   dispatch<float, bf16>(x.dtype(), "layer_norm", [&]<class T>() {
-    if (!forward_rows(stream, "layer_norm.fwd", FromTensor<T>{x.data<T>()}, y.data<T>(), a))
-      cuda::launch(stream, {"layer_norm.fwd", blocks_for(rows, kWarps, 16), kThreads},
-                   forward_any_kernel<T>, x.data<T>(), y.data<T>(), a);
+    if (forward_rows(stream, "layer_norm.fwd", FromTensor<T>{x.data<T>()}, y.data<T>(), a)) return;
+    slow_path("layer_norm.fwd", x, 2);
+    cuda::launch(stream, {"layer_norm.fwd", blocks_for(rows, kWarps, 16), kThreads},
+                 forward_any_kernel<T>, x.data<T>(), y.data<T>(), a);
   });
 }
 
@@ -103,6 +111,7 @@ void backward(Stream& stream, In dy, In x, In w, In b, In mean, In rstd, Activat
                                  ToGrad<T>{cuda::grad_ptr<T>(dx)}, a, {dw, db});
     };
     if (a.gelu ? held(std::true_type()) : held(std::false_type())) return;
+    slow_path("layer_norm.bwd", x, dx ? 2 : 0);
     const unsigned blocks = blocks_for(rows, 1, 8);
     Tensor parts;
     if (dw || db) parts = empty({int64_t{blocks}, 2, c}, Dtype::f32, x.device());

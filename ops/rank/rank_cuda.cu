@@ -11,6 +11,7 @@
 #include <bit>
 
 #include "core/cuda/kernel.cuh"
+#include "core/profile.h"
 #include "ops/rank/rank.h"
 
 namespace sg {
@@ -241,6 +242,10 @@ __global__ void __launch_bounds__(kThreads, 1) sort_tile(Pass p) {
 void sort_large(Stream& stream, In significance, Out order) {
   const int64_t images = order.dim(0), n = order.dim(1), tiles = cuda::ceil_div(n, kTile);
   const Device device = order.device();
+  // 32 bytes a token and pass, of which 8 are counted as usual.
+  profile::slow_path("rank", "several passes over memory for maps of more than 4096 tokens",
+                     double(32 * kPasses - 8) * double(images * n),
+                     [&] { return order.shape().str(); });
   const Tensor keys = empty({2, images, n}, Dtype::i32, device);
   const Tensor indices = empty({images, n}, Dtype::i32, device);
   const Tensor places = empty({images, kDigits, tiles}, Dtype::i32, device);

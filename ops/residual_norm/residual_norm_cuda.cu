@@ -2,6 +2,7 @@
 // sum is made, stored and normalised in registers; so is the gradient of the sum, which goes to x
 // and, times keep, to the branch. Rows that registers do not hold take the two ops one by one.
 #include "core/cuda/column_sums.cuh"
+#include "core/profile.h"
 #include "ops/drop_path/drop_path.h"
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/layer_norm/rows_cuda.cuh"
@@ -68,6 +69,12 @@ struct ToBoth {
   }
 };
 
+// The two ops one by one pass over `maps` more maps like y; those of layer_norm count themselves.
+void slow_path(const char* op, In y, int maps) {
+  profile::slow_path(op, "passes of their own for the sum and the norm of rows too long or uneven",
+                     double(maps) * double(y.bytes()), [&] { return y.shape().str(); });
+}
+
 Keep keep_of(In keep, int64_t rows) {
   return {keep ? keep.data<float>() : nullptr, keep && keep.numel() ? rows / keep.numel() : rows};
 }
@@ -86,6 +93,7 @@ void forward(Stream& stream, In x, In branch, In keep, In w, In b, double eps, O
   dispatch<float, bf16>(x.dtype(), "residual_norm", [&]<class T>() {
     const FromSum<T> source{x.data<T>(), branch.data<T>(), keep_of(keep, rows), y.data<T>()};
     if (forward_rows(stream, "residual_norm.fwd", source, n.data<T>(), a)) return;
+    slow_path("residual_norm.fwd", y, 1);
     kernels::drop_path_fwd(stream, x, branch, keep, y);
     kernels::layer_norm_fwd(stream, y, w, b, eps, Activation::none, n, mean, rstd);
   });
@@ -108,6 +116,7 @@ void backward(Stream& stream, In dy, In dn, In y, In keep, In w, In b, In mean, 
     if (backward_rows<false>(stream, "residual_norm.bwd", dn.data<T>(), y.data<T>(), sink, a,
                              {dw, db, {branch_sums}}))
       return;
+    slow_path("residual_norm.bwd", y, (dy ? 2 : 0) + (dbranch ? 1 : 0) + (branch_sums ? 1 : 0));
     if (dy) dx.copy_(dy);
     kernels::layer_norm_bwd(stream, dn, y, w, b, mean, rstd, Activation::none, {dx, dy.defined()},
                             dw, db);

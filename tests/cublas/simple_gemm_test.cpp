@@ -15,8 +15,6 @@ using namespace sg::test;
 
 namespace {
 
-const Device kCuda{DeviceType::cuda, 0};
-
 // Values behind one element, so that bf16 has the alignment of 2 bytes and f32 that of 4.
 struct Buffer {
   Tensor all;

@@ -2,8 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-
 #include "tests/support/bars_dataset.h"
 #include "tests/support/faults.h"
 #include "tests/support/skip.h"
@@ -54,32 +52,6 @@ TEST_CASE("feed: on cuda, the batches of the CPU, always in the same memory") {
   for (const auto& [computing, copying] : {std::pair{true, false}, {false, true}, {true, true}}) {
     delay_cuda_work(computing, copying);
     compare_with_cpu();
-  }
-  delay_cuda_work(false, false);
-}
-
-TEST_CASE("feed: its memory goes back when the copies that use it have been made") {
-  if (!available(kCuda) || !delay_cuda_work) return;
-  const auto bars = std::make_shared<Bars>(7);
-  delay_cuda_work(false, true);
-  for (const bool dropped : {false, true}) {
-    Allocator::of(kCuda).release_cached();
-    {
-      data::DevicePrefetcher feed(bars, config_of(3), kCuda);
-      feed.start_epoch(0), feed.prefetch();
-      if (dropped) feed.start_epoch(1), feed.prefetch();
-    }
-    std::vector<Tensor> next;  // in the memory of the feed
-    for (int i = 0; i < 3; ++i) {
-      next.push_back(zeros({3, kBarSide, kBarSide, 3}, Dtype::u8, kCuda));
-      next.push_back(zeros({3}, Dtype::i32, kCuda));
-    }
-    Backend& b = backend(kCuda.type);
-    b.synchronize(b.copy_stream(kCuda));
-    for (const Tensor& t : next) {
-      const auto values = to_vector<int32_t>(t);
-      CHECK(std::ranges::all_of(values, [](int32_t v) { return v == 0; }));
-    }
   }
   delay_cuda_work(false, false);
 }

@@ -63,16 +63,14 @@ class EmulatedBackend : public Backend {
   void* allocate(Device, size_t bytes) override {
     if (g_memory_used + bytes > g_memory_limit) return nullptr;
     g_memory_used += bytes;
-    return add_block(std::aligned_alloc(512, (bytes + 511) / 512 * 512), bytes);
+    return add_block(exactly(512, bytes), bytes);
   }
   void release(Device, void* data, size_t bytes) override {
     g_memory_used -= bytes;
     blocks_.erase(data);
     std::free(data);
   }
-  void* allocate_pinned(size_t bytes) override {
-    return add_block(std::aligned_alloc(64, (bytes + 63) / 64 * 64), bytes);
-  }
+  void* allocate_pinned(size_t bytes) override { return add_block(exactly(64, bytes), bytes); }
   void release_pinned(void* data) override {
     blocks_.erase(data);
     std::free(data);
@@ -106,6 +104,11 @@ class EmulatedBackend : public Backend {
   }
 
  private:
+  // Ends where it is said to end, for AddressSanitizer.
+  static void* exactly(size_t alignment, size_t bytes) {
+    void* data = nullptr;
+    return posix_memalign(&data, alignment, bytes) == 0 ? data : nullptr;
+  }
   void* add_block(void* data, size_t bytes) {
     if (data) blocks_[data] = bytes;
     return data;

@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/backend.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 

@@ -96,6 +96,7 @@ TEST_CASE("depthwise3x3: the bias of the projection before gets its gradient") {
     for (const int stride : {0, 1, 2}) {  // 0: add_gelu
       OpCase c;
       c.name = fmt::format("{} stride {} after linear", s.str(), stride);
+      c.ops = 2;
       const int64_t n = s[3], k = 8;
       c.inputs = {test::random(s.with_last(k), 1), test::random({n, k}, 2, -0.5, 0.5),
                   test::random({n}, 3), test::random({3, 3, n}, 4), test::random({n}, 5)};

@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include "core/backend.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/backend.h"
 #include "core/graph.h"
 #include "tests/support/faults.h"
 #include "tests/support/op_case.h"

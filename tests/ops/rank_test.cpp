@@ -7,7 +7,6 @@
 #include <limits>
 #include <numeric>
 
-#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "tests/support/faults.h"
 #include "tests/support/op_case.h"

@@ -2,6 +2,7 @@
 // step is checked against what a card takes, and none is run.
 #include <doctest/doctest.h>
 
+#include "core/profile.h"
 #include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/normalize/normalize.h"
@@ -40,6 +41,27 @@ void train(Model& model, nn::Optimizer& optimizer, int64_t batch, int64_t side) 
 }
 
 }  // namespace
+
+TEST_CASE("sgformer on cuda: at 224 x 224 in bf16 no operation takes a slow path") {
+  if (!test::have_emulation()) return;
+  const Dry dry;
+  for (const char* name : {"sgformer_s", "sgformer_m", "sgformer_b"}) {
+    Model model(find_config(name));
+    model.parameters().allocate(Dtype::bf16, kCuda);
+    nn::Optimizer optimizer(model.parameters(), {.ema_decay = 0.9999, .clip_grad = 1});
+    for (const int side : {224, 480}) {
+      profile::start(kCuda);
+      train(model, optimizer, 256, side);
+      int64_t slow = 0;
+      for (const auto& [op, row] : profile::stop()) {
+        CAPTURE(op);
+        if (side == 224) CHECK(row.slow_calls == 0);
+        slow += row.slow_calls;
+      }
+      CHECK((slow > 0) == (side == 480));  // there maps of the first stage are ranked in passes
+    }
+  }
+}
 
 TEST_CASE("sgformer on cuda: a card takes every launch of a step at sizes of real use") {
   if (!test::have_emulation()) return;

@@ -7,9 +7,9 @@
 
 #include "autograd/gradcheck.h"
 #include "autograd/tape.h"
-#include "tools/golden/relative_error.h"
 #include "core/rng.h"
 #include "tests/support/faults.h"
+#include "tools/golden/relative_error.h"
 
 namespace sg::test {
 
@@ -124,7 +124,7 @@ void run_on_cuda(const OpCase& c, const std::vector<bool>& wanted) {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
     CAPTURE(name_of(dtype));
     const double bound =
-        dtype == Dtype::bf16 ? 4 * 0x1p-9 : 8 * 0x1p-24 * std::sqrt(double(c.terms)) + 1e-6;
+        dtype == Dtype::bf16 ? c.ops * 4 * 0x1p-9 : 8 * 0x1p-24 * std::sqrt(double(c.terms)) + 1e-6;
     const Result expected =
         differentiate(c.op, c.inputs, wanted, 1, {{}, Dtype::f64, dtype, c.roles});
     const Setting setting{kCuda, dtype, dtype, c.roles};

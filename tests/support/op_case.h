@@ -28,20 +28,23 @@ struct OpCase {
   std::vector<bool> wanted;  // which inputs are differentiated; empty: all of f64
   double gradcheck_step = 1e-3;
   std::vector<Role> roles;  // of the inputs; empty: all activations
+  int ops = 1;              // in a row; each has roundings to bf16 of its own
   bool cuda = true;         // is there a CUDA kernel?
 };
 
-// Checks, with relative errors in the Euclidean norm:
+// Checks, with relative errors in the Euclidean norm, of the whole and of the worst row against its
+// scale (core/relative_error.h), at the same bound:
 // - f64 value and gradients against the reference, 1e-11;
 // - f64 gradients against finite differences, 1e-6;
 // - that a second backward adds to the gradients of the first (1e-11);
 // - f32 value and gradients against f64: 8 * 2^-24 * sqrt(terms) + 1e-6 (the exp and erf that
 //   kernels use), the growth of rounding errors in a sum of `terms` products.
-// And where the device cuda is there (the tests emulate it where there is no card):
+// And on the device cuda (which is emulated where there is no GPU):
 // - f32 value and gradients against f64, at the bound above; gradients that add up;
-// - bf16 value and gradients against f64 with the same rounded inputs: 4 * 2^-9. A rounding to bf16
-//   errs by at most 2^-9, and no op has more than four in a row (operand, probability or gradient
-//   inside, result);
+// - bf16 value and gradients against f64 with the same rounded inputs: 4 * 2^-9 an op. A rounding
+// to
+//   bf16 errs by at most 2^-9, and no op has more than four in a row (operand, probability or
+//   gradient inside, result);
 // - the same bits again, with threads in another order.
 void run(const OpCase& c);
 

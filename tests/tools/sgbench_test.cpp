@@ -15,7 +15,18 @@ TEST_CASE("sgbench: its numbers, and the promise that a step asks the system for
     CHECK(j["images_per_second"] > 0);
     CHECK(j["steady_allocations"] == 0);
     CHECK(j["ops"].size() > 5);
+    CHECK(j["ops"][0]["slow_calls"] == 0);  // which are CUDA's
   }
+}
+
+TEST_CASE("sgbench: with guards behind blocks, nothing is found and none is asked of the system") {
+  setenv("SG_ALLOCATOR_GUARD", "64", 1);
+  const auto ran = test::run_program(
+      "sgbench --model sgformer_nano --batch 2 --repeats 3 --json --mode train --no-limits");
+  unsetenv("SG_ALLOCATOR_GUARD");
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  CHECK(ran.json()["steady_allocations"] == 0);
+  CHECK(ran.err.find("info: cpu: SG_ALLOCATOR_GUARD") != std::string::npos);
 }
 
 TEST_CASE("sgbench: wrong arguments") {

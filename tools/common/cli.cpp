@@ -1,6 +1,8 @@
 #include "tools/common/cli.h"
 
 #include <fcntl.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <cstdio>
 #include <exception>
@@ -35,6 +37,10 @@ void fill_standard_streams() {
 
 int run(const std::function<ExitCode()>& body) {
   fill_standard_streams();
+  // Standard output is for results, which may be JSON.
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_mt>()));
+  spdlog::set_pattern("%l: %v");
   try {
     const ExitCode code = body();
     Allocator::check_all_guards();

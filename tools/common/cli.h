@@ -8,7 +8,8 @@
 
 namespace sg::tools {
 
-// Runs the body of main: an Error becomes one line on standard error and its exit code.
+// Runs the body of main: an Error becomes one line on standard error and its exit code. Logs go to
+// standard error too. Damage that guards behind tensors found (core/allocator.h) is an Error.
 int run(const std::function<ExitCode()>& body);
 
 // Parses; adds --version. --help and --version end the program; a wrong argument throws

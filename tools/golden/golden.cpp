@@ -105,8 +105,10 @@ class Comparison {
     }
   }
 
-  // As add_gradients, but the gradients of all parameters are one, of which each is a row: what the
-  // sums of a small one are made of is as large as elsewhere.
+  // As add_gradients, but the gradients of all parameters are one tensor, of which each is a row:
+  // what the sums of a small one are made of is as large as elsewhere. A row of one element or a
+  // few (of the weights that aggregate) is off by more than all together (worst_row_factor); single
+  // modules have tight bounds for those.
   void add_gradients_together(const nn::ParameterStore& store) {
     double square = 0;
     int64_t elements = 0;
@@ -122,7 +124,9 @@ class Comparison {
       const RelativeError error = relative_error_of(
           stored ? g.view(expected.shape()) : full({1}, norm(g), Dtype::f64), expected, scale);
       rows_.push_back(
-          {(stored ? "grad." : "grad_norm.") + name, {.whole = error.whole}, bounds_.gradients});
+          {(stored ? "grad." : "grad_norm.") + name,
+           {.whole = error.whole},
+           bounds_.gradients * worst_row_factor(int64_t(store.names().size()), g.numel())});
     }
   }
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "tools/golden/relative_error.h"
 #include "sgformer/config.h"
+#include "tools/golden/relative_error.h"
 
 namespace sg::sgformer {
 
