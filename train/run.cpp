@@ -7,10 +7,10 @@
 #include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "infer/model_file.h"
-#include "infer/report_samples.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
 #include "tasks/classification.h"
+#include "train/report_samples.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -192,7 +192,7 @@ ExitCode run(Options options) {
         .parameters = model.parameters().count(),
         .finished = trainer.finished()};
     const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
-    trainer.with_ema([&] { report.samples = infer::report_samples(predict, *data.validation); });
+    trainer.with_ema([&] { report.samples = report_samples(predict, *data.validation); });
     write_file(folder / "report.html", report::report_html(report));
   };
   console.line(fmt::format("writing to {}", folder.string()));

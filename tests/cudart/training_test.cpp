@@ -25,7 +25,7 @@ std::pair<std::vector<std::string>, std::vector<float>> steps(bool eager) {
   model.parameters().allocate(Dtype::bf16, kCuda);
   model.parameters().initialize(1);
   const auto bars = std::make_shared<test::Bars>(16);
-  tasks::Classification task(model, bars, bars, o);
+  tasks::Classification task(model, bars, bars, train::classification(o));
   report::Console console(true);
   train::Trainer trainer(o, task, console);
   for (int i = 0; i < 3; ++i) trainer.try_step();

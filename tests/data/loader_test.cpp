@@ -375,7 +375,7 @@ TEST_CASE("the benchmark counts what it does") {
   const Pictures d(20, {3});
   TransformConfig config;
   config.img_size = 16;
-  const LoaderSpeed speed = benchmark_loader(d, config, 0.02, 3);
+  const benchmark::LoaderSpeed speed = benchmark::benchmark_loader(d, config, 0.02, 3);
   CHECK(speed.images >= 20);
   CHECK(speed.broken >= 1);
   CHECK(speed.images + speed.broken == d.opened);

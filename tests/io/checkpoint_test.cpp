@@ -8,7 +8,6 @@
 
 using namespace sg;
 using namespace sg::test;
-using namespace sg::train;
 namespace fs = std::filesystem;
 
 namespace {
@@ -102,7 +101,7 @@ TEST_CASE("a file cut anywhere is an error") {
 
 TEST_CASE("what is not a checkpoint is told from a damaged one") {
   const TemporaryFolder folder;
-  save_weights(folder / "w.safetensors", part(sample().tensors, ""));
+  sgformer::save_weights(folder / "w.safetensors", part(sample().tensors, ""));
   CHECK(contains(error_of(ExitCode::checkpoint, [&] { load_checkpoint(folder / "w.safetensors"); }),
                  "--initial-checkpoint"));
   Checkpoint c = sample();

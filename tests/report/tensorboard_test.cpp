@@ -16,8 +16,8 @@ std::string hex(const std::string& bytes) {
 }  // namespace
 
 TEST_CASE("tensorboard: CRC-32C of the standard's example") {
-  CHECK(train::crc32c("123456789") == 0xe3069283u);
-  CHECK(train::crc32c("") == 0);
+  CHECK(report::crc32c("123456789") == 0xe3069283u);
+  CHECK(report::crc32c("") == 0);
 }
 
 // Made with the Python package tensorboardX 2.6.5:

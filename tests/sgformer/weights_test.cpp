@@ -7,7 +7,7 @@
 
 using namespace sg;
 using namespace sg::test;
-using namespace sg::train;
+using namespace sg::sgformer;
 namespace fs = std::filesystem;
 
 namespace {

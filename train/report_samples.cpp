@@ -1,4 +1,4 @@
-#include "infer/report_samples.h"
+#include "train/report_samples.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 #include "data/png_write.h"
 #include "report/significance_image.h"
 
-namespace sg::infer {
+namespace sg::train {
 namespace {
 
 // Indices in order of the dataset, the same every time.
@@ -24,7 +24,7 @@ std::string class_name(const data::Dataset& dataset, int64_t c) {
 
 }  // namespace
 
-std::vector<report::ReportSample> report_samples(const Predictor& predict,
+std::vector<report::ReportSample> report_samples(const infer::Predictor& predict,
                                                  const data::Dataset& dataset, int count) {
   data::Transform transform(predict.preprocessing().transform);
   const int side = transform.config().img_size;
@@ -42,9 +42,9 @@ std::vector<report::ReportSample> report_samples(const Predictor& predict,
     indices.push_back(i), images.push_back(std::move(image));
   }
   std::vector<report::ReportSample> samples;
-  const std::vector<Prediction> predictions = predict(images, true);
+  const std::vector<infer::Prediction> predictions = predict(images, true);
   for (size_t i = 0; i < images.size(); ++i) {
-    const ClassProbability best = top_classes(predictions[i], 1)[0];
+    const infer::ClassProbability best = infer::top_classes(predictions[i], 1)[0];
     const int64_t truth = dataset.label(indices[i]);
     const auto png =
         data::encode_png(report::significance_panel(images[i], predictions[i].significance));
@@ -57,4 +57,4 @@ std::vector<report::ReportSample> report_samples(const Predictor& predict,
   return samples;
 }
 
-}  // namespace sg::infer
+}  // namespace sg::train

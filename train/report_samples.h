@@ -6,11 +6,11 @@
 #include "infer/predictor.h"
 #include "report/report.h"
 
-namespace sg::infer {
+namespace sg::train {
 
 // Some pictures spread over a dataset, as evaluation sees them, with the classes that the model
 // finds in them and the significance that guided it. Broken ones are left out.
-std::vector<report::ReportSample> report_samples(const Predictor& predict,
+std::vector<report::ReportSample> report_samples(const infer::Predictor& predict,
                                                  const data::Dataset& dataset, int count = 12);
 
-}  // namespace sg::infer
+}  // namespace sg::train
