@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Builds everything into build/ (release). Quick when nothing has changed.
+# Builds into build/ (release), after installing what is missing. Quick when nothing has changed.
+#   scripts/build.sh           everything
+#   scripts/build.sh --demo    the programs alone, and the data of the demo
+#   scripts/build.sh --test    everything, and what the tests need besides
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh "$@"
@@ -8,4 +11,6 @@ scripts/setup.sh "$@"
   exit 1
 }
 rm -f build-configure.log
-cmake --build --preset release
+target=all
+[ "${1:-}" = --demo ] && target=programs
+cmake --build --preset release --target "$target"
