@@ -26,12 +26,12 @@ declare -A steps_of=(
   [compare]="about compare"
   [curves]="about curves"
 )
-# With a margin for unpacking and for the last results, below the limits above.
-declare -A total_of=([check]=385 [compare]=245 [curves]=185)
+# Below the limits above: a machine that is lent by the minute also counts its start and transfers.
+declare -A total_of=([check]=350 [compare]=225 [curves]=165)
 declare -A limits=(
   [about]=40 [smoke]=30 [bench_train]=40 [bench_infer]=30 [golden_f32]=40 [golden_bf16]=40
   [tests]=120 [guard]=40 [memcheck]=80 [racecheck]=80 [matmul_log]=30 [throughput]=70
-  [memcheck_nano]=40 [racecheck_nano]=40 [compare]=240 [curves]=180
+  [memcheck_nano]=40 [racecheck_nano]=40 [compare]=220 [curves]=160
 )
 
 [ $# -ge 3 ] || refuse "expected PART FROM OUT; the first lines of this file explain them"
@@ -70,6 +70,7 @@ shutil.copyfileobj(lzma.open(sys.argv[1]), sys.stdout.buffer, 1 << 24)' "$1"
   fi
   from=$folder
 }
+archive=
 if [ -f "$from" ]; then
   archive=$from
   unpack "$archive" || refuse "$archive could not be unpacked"
@@ -157,9 +158,13 @@ shorten() { # FILE
   mv "$1.short" "$1"
 }
 
-has() { # NAME PROGRAM
-  [ -x "$bin/$2" ] && return
-  skip "$1" "$bin/$2 is missing"
+has() { # NAME FILE: that a folder may lack, and an archive never
+  [ -e "$from/$2" ] && return
+  if [ -n "$archive" ]; then
+    add_row "$1" failed "$2 is not in $archive" 0
+  else
+    skip "$1" "$from/$2 is missing"
+  fi
   return 1
 }
 
@@ -169,27 +174,33 @@ run_about() {
     nvidia-smi --query-gpu=uuid,ecc.mode.current,clocks.sm,clocks.mem,temperature.gpu --format=csv
     uname -a
     grep -m 1 "model name" /proc/cpuinfo; echo "$(nproc) cores"; head -1 /proc/meminfo
-    "$1" -c "import torch; print(\"PyTorch\", torch.__version__, torch.cuda.is_available())"
     ls -d /usr/local/cuda*
-    for program in "$2"/*; do ldd "$program" | grep "=> not found"; done
-    "$2/sginfo" sgformer_s | tail -3' about "$python" "$bin"
+    df -h /tmp /dev/shm
+    set -eo pipefail
+    "$1/sginfo" sgformer_s | tail -3
+    missing=$(for program in "$1"/*; do ldd "$program"; done | grep "=> not found" || true)
+    [ -z "$missing" ] || { echo "libraries are missing: $missing"; exit 1; }
+    "$2" -c "import torch; print(\"PyTorch\", torch.__version__, torch.cuda.is_available())" ||
+      echo "no PyTorch in $2"' about "$bin" "$python"
 }
 
 bench_row() { # STEP MODEL MODE BATCH DTYPE [FLAG...]: sgbench once for people, once for programs
-  has "$1" sgbench || return
+  has "$1" bin/sgbench || return
   local name=$1
   local run=("$bin/sgbench" --device cuda --model "$2" --mode "$3" --batch "$4" --dtype "$5")
   shift 5
   step "$name" "$(limit_of "$name")" "${run[@]}" "$@" || return
   attempt "$(limit_of "$name")" "${run[@]}" "$@" --json >"$work/steps/$name.json" \
-    2>>"$work/steps/$name.log" || rm "$work/steps/$name.json"
+    2>>"$work/steps/$name.log" && return
+  rm "$work/steps/$name.json"
+  add_row "${name}_json" failed "the same run with --json" 0
 }
 run_smoke() { bench_row smoke sgformer_nano train 8 f32 --repeats 3; }
 run_bench_train() { bench_row bench_train sgformer_s train 256 bf16 --ops; }
 run_bench_infer() { bench_row bench_infer sgformer_s infer 256 bf16 --ops; }
 
 run_golden() { # STEP DTYPE
-  has "$1" golden_check || return
+  has "$1" bin/golden_check || return
   if [ ! -d "$shared/golden" ]; then
     skip "$1" "the golden files ($shared/golden) are not there"
     return
@@ -203,10 +214,7 @@ run_golden_bf16() { run_golden golden_bf16 bf16; }
 # A process a file, since nothing works in one after a fault; four at a time, since most of the time
 # goes into references on the CPU.
 run_tests() {
-  if [ ! -f "$from/gpu_tests.txt" ]; then
-    skip tests "$from/gpu_tests.txt is missing"
-    return
-  fi
+  has tests gpu_tests.txt || return
   local test name rest end=$((SECONDS + $(limit_of tests))) threads=$((($(nproc) + 3) / 4))
   local -A test_of begin_of
   children=()
@@ -225,33 +233,46 @@ run_tests() {
   done <"$from/gpu_tests.txt"
   while [ ${#children[@]} -gt 0 ]; do finish_test; done
 }
-finish_test() { # waits for one of run_tests
-  local pid="" status i
-  wait -n -p pid "${children[@]}"
-  status=$?
-  [ -n "$pid" ] || return # a signal; the trap has ended them all, and the next call collects
-  for i in "${!children[@]}"; do
-    [ "${children[i]}" = "$pid" ] && unset "children[i]"
+# Waits for one of run_tests. Not by `wait -n`: bash forgets a job that a signal ended meanwhile.
+finish_test() {
+  local pid status i
+  while :; do
+    for i in "${!children[@]}"; do
+      pid=${children[i]}
+      kill -0 "$pid" 2>/dev/null && continue
+      wait "$pid" 2>/dev/null
+      status=$?
+      unset "children[i]"
+      echo "== ${test_of[$pid]}"
+      report "${test_of[$pid]}" $status $((SECONDS - begin_of[$pid]))
+      write_results
+      return
+    done
+    sleep 0.1
   done
-  echo "== ${test_of[$pid]}"
-  report "${test_of[$pid]}" $status $((SECONDS - begin_of[$pid]))
 }
 
 one_step=(--mode train --batch 2 --warmup 0 --repeats 1 --eager --no-limits --device cuda --dtype bf16)
 run_guard() {
-  has guard sgbench || return
+  has guard bin/sgbench || return
   step guard "$(limit_of guard)" env SG_ALLOCATOR_GUARD=4096 "$bin/sgbench" --model sgformer_s \
     "${one_step[@]}"
 }
 run_sanitizer() { # STEP TOOL MODEL
-  has "$1" sgbench || return
+  has "$1" bin/sgbench || return
   local sanitizer
   sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer) || {
     skip "$1" "compute-sanitizer is not installed"
     return
   }
-  step "$1" "$(limit_of "$1")" env SG_ALLOCATOR_GUARD=0 "$sanitizer" --tool "$2" --error-exitcode 9 \
-    "$bin/sgbench" --model "$3" "${one_step[@]}"
+  local flags=(--error-exitcode 9)
+  # Blocks have their exact size, but lie side by side: padding is what an overrun meets.
+  [ "$2" = memcheck ] && flags+=(--padding 4096)
+  step "$1" "$(limit_of "$1")" env SG_ALLOCATOR_GUARD=0 "$sanitizer" --tool "$2" "${flags[@]}" \
+    "$bin/sgbench" --model "$3" "${one_step[@]}" || return
+  # One that attached to nothing has said nothing.
+  grep -qE 'SUMMARY: 0 (errors|hazards)' "$work/steps/$1.log" && return
+  [ "${results[-1]}" = passed ] && results[-1]=failed reasons[-1]="no summary of the sanitizer"
 }
 # The S model has the widths of the convolution kernels for 64 and 96 channels and the head width of
 # attention's asynchronous copies; nano is quick and has neither.
@@ -262,7 +283,7 @@ run_racecheck_nano() { run_sanitizer racecheck_nano racecheck sgformer_nano; }
 
 # What cuBLASLt was asked for and what it chose, in one training step.
 run_matmul_log() {
-  has matmul_log sgbench || return
+  has matmul_log bin/sgbench || return
   step matmul_log "$(limit_of matmul_log)" env CUBLASLT_LOG_LEVEL=5 \
     CUBLASLT_LOG_FILE="$work/steps/cublaslt.log" "$bin/sgbench" --model sgformer_s --mode train \
     --batch 256 --warmup 0 --repeats 1 --eager --no-limits --device cuda --dtype bf16
@@ -294,7 +315,7 @@ throughput_row() { # LIMIT MODEL MODE BATCH
 }
 
 run_throughput() {
-  has throughput sgbench && has_time throughput || return
+  has throughput bin/sgbench && has_time throughput || return
   local model mode batch rest limit begin=$SECONDS failures=0
   limit=$(limit_of throughput)
   echo "== throughput: bf16, 224x224, random images"
@@ -318,8 +339,9 @@ run_throughput() {
 }
 
 has_torch() { # STEP
-  attempt 60 "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null && return
-  skip "$1" "$python has no PyTorch that sees the GPU"
+  attempt 120 "$python" -c 'import torch; assert torch.cuda.is_available()' \
+    2>"$work/steps/import_torch.log" && return
+  skip "$1" "$python has no PyTorch that sees the GPU: $(tail -1 "$work/steps/import_torch.log")"
   return 1
 }
 budget_of() { # STEP: seconds for a script that ends by itself, a little before its limit
@@ -329,17 +351,20 @@ budget_of() { # STEP: seconds for a script that ends by itself, a little before 
   echo $((budget - 8))
 }
 run_compare() {
-  has compare sgbench && has_torch compare || return
+  has compare bin/sgbench && has_torch compare || return
   step compare "$(limit_of compare)" "$python" "$bench/compare_torch.py" --device cuda \
     --budget "$(budget_of compare)" --sgbench "$bin/sgbench" --json "$work/steps/compare.json"
 }
 run_curves() {
-  has curves sgtrain && has_torch curves || return
-  # Checkpoints of these runs are thrown away: keep them in memory where there is room.
-  [ -w /dev/shm ] && export TMPDIR=/dev/shm
+  has curves bin/sgtrain && has_torch curves || return
+  # Checkpoints of these runs are thrown away: keep them in memory where there is room for them.
+  local room workers=8
+  room=$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)
+  [ "${room:-0}" -gt 4000000 ] && export TMPDIR=/dev/shm
+  [ "${room:-0}" -gt 1000000 ] || workers=2 # PyTorch's hand over their batches there
   step curves "$(limit_of curves)" "$python" "$bench/compare_training.py" --device cuda \
     --data "$shared/data/imagenette224" --budget "$(budget_of curves)" --sgtrain "$bin/sgtrain" \
-    --json "$work/steps/curves.json"
+    --workers $workers --json "$work/steps/curves.json"
 }
 
 escaped() { printf '%s' "$1" | sed 's/[\\"]/\\&/g' | tr -d '\000-\037'; }
@@ -367,7 +392,8 @@ write_results() {
   tar -czf "$out/$part.tar.gz.new" -C "$work" steps && mv "$out/$part.tar.gz.new" "$out/$part.tar.gz"
 }
 
-# Who ends it gets what there is: no step has time left.
+# Who ends it gets what there is: no step has time left. Nor does a mistake in here lose results.
+trap write_results EXIT
 trap 'total=0; kill "${children[@]}" 2>/dev/null' INT TERM
 
 date=$(date -u '+%Y-%m-%d %H:%M UTC')
@@ -388,5 +414,6 @@ for i in "${!names[@]}"; do
 done
 exec >&- 2>&-
 wait "$logger"
+trap - EXIT
 rm -rf "$work"
 exit $failed

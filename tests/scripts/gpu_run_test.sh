@@ -126,10 +126,17 @@ case $behaviour in
   fail) echo "it fails"; exit 3 ;;
   hang) trap '' TERM; while :; do sleep 1; done ;;
   flood) yes "the same line again and again" | head -c 40000000 ;;
+  crash) sleep 0.3; kill -SEGV $$ ;;
 esac
 [[ " $* " == *" --json "* ]] && printf '{\n "images_per_second": 100.5,\n "peak_memory_bytes": 1073741824\n}\n'
 [ -n "${CUBLASLT_LOG_FILE:-}" ] && echo "[cublasLt] a log" >"$CUBLASLT_LOG_FILE"
 exit 0
+END
+cat >"$root/standins/compute-sanitizer" <<'END'
+#!/bin/bash
+echo "compute-sanitizer $*" >>/record/calls
+echo "allocator guard $SG_ALLOCATOR_GUARD" >>/record/calls
+[ -f /record/sanitizer_is_blind ] || echo "========= ERROR SUMMARY: 0 errors"
 END
 cat >"$root/standins/python3" <<'END'
 #!/bin/bash
@@ -145,12 +152,14 @@ for program in "$bin"/*; do cp "$root/standins/program" "$program"; done
 
 expect "exit code where all pass" "$(run_part check)" 0
 check_files check
-order=$(sed -n 's/^| \([a-z0-9_]*\) | \(passed\|skipped: compute-sanitizer is not\).*/\1/p' "$root/results/check.log" |
+order=$(sed -n 's/^| \([a-z0-9_]*\) | passed.*/\1/p' "$root/results/check.log" |
   sed 's/^tests_.*/tests/' | uniq | tr '\n' ' ')
 expect "order of the steps" "$order" "about smoke bench_train bench_infer golden_f32 golden_bf16 tests \
 matmul_log guard memcheck throughput racecheck memcheck_nano racecheck_nano "
 expect "a figure" "$(cmake -D "FILE=$root/results/check.json" -D "PATH_=figures;bench_train;images_per_second" \
   -P tests/scripts/json_field.cmake 2>&1)" 100.5
+grep -q 'compute-sanitizer --tool memcheck .*--padding 4096 .*sgbench --model sgformer_s' \
+  "$root/record/calls" || fail "memcheck does not see S"
 tests=$(wc -l <"$root/tmp/sgformer-gpu/gpu_tests.txt")
 expect "test processes" "$(grep -c '^test_[a-z]*_gpu --source-file' "$root/record/calls")" "$tests"
 tar -xzOf "$root/results/check.tar.gz" steps/cublaslt.log | grep -q cublasLt || fail "no cuBLASLt log"
@@ -179,11 +188,35 @@ expect "exit code where the time ends" "$(run_part check TOTAL=12)" 1
 [ $((SECONDS - begin)) -lt 30 ] || fail "the limit of the whole is not kept"
 expect "a step without time" "$(result_of check throughput)" "skipped no time left"
 
+echo "== tests that crash or hang all at once"
+rm "$root"/record/behaviour_*
+for program in "$bin"/test_*; do echo crash >"$root/record/behaviour_${program##*/}"; done
+expect "exit code where all tests crash" "$(run_part check)" 1
+expect "a test that crashes" "$(result_of check tests_ops_linear_test)" "failed exit code 139"
+expect "the step after" "$(result_of check matmul_log)" "passed "
+for program in "$bin"/test_*; do echo hang >"$root/record/behaviour_${program##*/}"; done
+expect "exit code where all tests hang" "$(run_part check LIMIT_tests=2)" 1
+expect "a test that hangs" "$(result_of check tests_ops_adamw_test)" "failed out of time"
+expect "the step after" "$(result_of check matmul_log)" "passed "
+check_files check
+touch "$root/record/sanitizer_is_blind"
+rm "$root"/record/behaviour_*
+expect "exit code where the sanitizer sees nothing" "$(run_part check)" 1
+expect "such a sanitizer" "$(result_of check memcheck)" "failed no summary of the sanitizer"
+rm "$root/record/sanitizer_is_blind"
+rm "$bin/golden_check"
+expect "exit code where a program is missing" "$(run_part check)" 1
+[[ $(result_of check golden_f32) == "failed bin/golden_check is not in "* ]] || fail "not missed"
+cp "$root/standins/program" "$bin/golden_check"
+
 echo "== ended from outside: what there is stays"
 rm -rf "$root/results"
-inside bash -c "$(line_of check) & sleep 6; kill -TERM \$!; wait \$!" >"$root/record/ended" 2>&1 || true
+for program in "$bin"/test_*; do echo hang >"$root/record/behaviour_${program##*/}"; done
+inside bash -c "$(line_of check) & sleep 8; kill -TERM \$!; wait \$!" >"$root/record/ended" 2>&1 || true
 expect "a step before the end" "$(result_of check smoke)" "passed "
+expect "a step after it" "$(result_of check throughput)" "skipped no time left"
 check_files check
+rm "$root"/record/behaviour_*
 
 echo "== refused: no GPU, wrong arguments"
 touch "$root/record/no_gpu"

@@ -154,6 +154,7 @@ BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
     r.images_per_second = double(options.batch) / r.step_seconds;
     r.spread = (times.back() - times.front()) / r.step_seconds;
 
+    if (!options.ops && !options.limits) return r;
     b.unroll();
     profile::start(model.parameters().device());
     r.profiled_seconds = seconds_of(b);

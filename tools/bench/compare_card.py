@@ -4,12 +4,11 @@ The whole ends within --budget seconds: what does not fit, and what PyTorch cann
 it or of memory, is left out with a note. The last table compares with what is reached for.
 """
 
-import json
 import signal
 import sys
 
 from contestants import (NOTES, Budget, Worker, find, note, our_contestant, output_of, play,
-                         table)
+                         table, write_json)
 
 VARIANTS = ("eager", "compile")
 
@@ -122,11 +121,12 @@ def print_last_table(summary, rows_of):
 def save(args, result):
     result["notes"] = NOTES
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.json, result)
 
 
 def compare(args, result):
-    """-> the exit code: 1 if nothing could be measured. Writes --json after every case."""
+    """-> the exit code: 1 if ours failed, or nothing could be measured. Writes --json after every
+    case."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that contestants end with us
     budget = Budget(args.budget)
     result["card"] = card()
@@ -157,4 +157,8 @@ def compare(args, result):
         print("compare_torch: nothing could be measured; the notes above say why", file=sys.stderr)
         return 1
     print_last_table(summary, rows_of)
-    return 0
+    failed = [" ".join(map(str, case)) for case, rows in rows_of.items() if not find(rows, "ours")]
+    if failed:
+        print(f"compare_torch: ours took no part in {', '.join(failed)}; the notes say why",
+              file=sys.stderr)
+    return 1 if failed else 0

@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from contestants import HERE, NOTES, ROOT, Budget, machine, note
+from contestants import HERE, NOTES, ROOT, Budget, machine, note, write_json
 
 LEVEL = 0.05  # curves count as different where chance alone would part them so rarely
 
@@ -66,8 +66,9 @@ def theirs(args, seed, limit):
     return json.loads(answer[1:])["losses"]
 
 
-def collect(args, budget):
-    """-> {"ours": [losses of a run], "PyTorch": ...}, as many runs of each."""
+def collect(args, budget, save):
+    """-> {"ours": [losses of a run], "PyTorch": ...}, as many runs of each, and whether one of ours
+    failed. save(runs) after each pair."""
     runs = {"ours": [], "PyTorch": []}
     for i in range(args.seeds):
         for name, train in (("ours", ours), ("PyTorch", theirs)):
@@ -79,9 +80,11 @@ def collect(args, budget):
             except (subprocess.TimeoutExpired, RuntimeError) as e:
                 why = e if isinstance(e, RuntimeError) else "the budget ends within it"
                 note(f"{name}, run {i + 1} of {args.seeds}: {why}")
-                return {k: v[:i] for k, v in runs.items()}
+                failed = name == "ours" and isinstance(e, RuntimeError)
+                return {k: v[:i] for k, v in runs.items()}, failed
             runs[name].append(losses)
-    return runs
+        save(runs)
+    return runs, False
 
 
 def parts_of(losses, parts):
@@ -168,16 +171,20 @@ def main():
           f"{args.batch} from {pictures} pictures, lr {args.lr:g}; PyTorch {about['torch']}, "
           f"commit {about['commit']}\n")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs end with us
-    runs = collect(args, Budget(args.budget))
+
+    def save(losses, **verdict):
+        if args.json:
+            write_json(args.json, dict(
+                machine=about, arguments={k: str(v) for k, v in vars(args).items()}, losses=losses,
+                notes=NOTES, **verdict))
+
+    runs, failed = collect(args, Budget(args.budget), save)
     if not runs["PyTorch"]:
         sys.exit("compare_training: not one run of each succeeded; the note above says why")
     curves = {name: [parts_of(r, args.parts) for r in of] for name, of in runs.items()}
     agree, share = judge(curves, args.steps)
-    if args.json:
-        args.json.write_text(json.dumps(dict(
-            machine=about, arguments={k: str(v) for k, v in vars(args).items()}, losses=runs,
-            chance=share, agree=agree, notes=NOTES), indent=1) + "\n")
-    return 1 if agree is False else 0
+    save(runs, chance=share, agree=agree)
+    return 1 if failed or agree is False else 0
 
 
 if __name__ == "__main__":

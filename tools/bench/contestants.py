@@ -34,6 +34,13 @@ def note(text):
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
+def write_json(path, value):
+    """Whole or not at all: who is ended may be ended here."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(value, indent=1) + "\n")
+    new.rename(path)
+
+
 class Budget:
     """Wall-clock seconds for everything; None: no end."""
 
@@ -100,7 +107,7 @@ class Worker:
     def close(self):
         try:
             self.process.stdin.close()
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=3)
         except (OSError, subprocess.TimeoutExpired):
             self.kill()
 
