@@ -51,9 +51,6 @@ Image decode(std::span<const uint8_t> bytes, std::string_view name,
 Image decode_region(std::span<const uint8_t> bytes, std::string_view name, const Box& box,
                     const DecodeLimits& limits = {});
 
-struct ImageSize {
-  int height = 0, width = 0;
-};
 ImageSize probe(std::span<const uint8_t> bytes, std::string_view name,
                 const DecodeLimits& limits = {});
 

@@ -4,14 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-namespace sg::data {
+#include "core/box.h"
 
-struct Box {
-  int left = 0, top = 0, width = 0, height = 0;
-  int right() const { return left + width; }
-  int bottom() const { return top + height; }
-  bool operator==(const Box&) const = default;
-};
+namespace sg::data {
 
 // Pixels that belong to someone else; a crop is a view of the same memory.
 struct ImageView {

@@ -56,7 +56,7 @@ void normalize(Stream&, In pixels, In changes, const ChannelStats& stats, Out y)
       const PictureChange& p = change[b];
       const auto columns = [&](const Box& box, const auto& f) {
         if (!box.has_row(row)) return;
-        const int64_t end = std::min<int64_t>(box.right, width);
+        const int64_t end = std::min<int64_t>(box.right(), width);
         for (int64_t x = std::max(box.left, 0); x < end; ++x) f(x);
       };
       const uint8_t* partner = own + (p.partner - b) * height * width * 3;

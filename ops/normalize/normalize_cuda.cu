@@ -49,7 +49,7 @@ __device__ void mix_in(const Pictures& p, const PictureChange& change, int first
                        cuda::Vec<uint8_t, N>& v) {
   int y = first / 3 / p.width, x = first / 3 % p.width, channel = first % 3;
   const int last_y = (first + N - 1) / 3 / p.width;
-  if (last_y < change.mixed.top || y >= change.mixed.bottom) return;
+  if (last_y < change.mixed.top || y >= change.mixed.bottom()) return;
   const auto partner = cuda::load<N>(p.pixels + int64_t{change.partner} * p.size() + first);
 #pragma unroll
   for (int i = 0; i < N; ++i) {

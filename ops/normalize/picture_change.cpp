@@ -37,12 +37,12 @@ void cutmix(std::span<PictureChange> group, int64_t first, double lambda, int64_
   const double side = std::sqrt(1 - lambda);
   const auto cut = [side](int64_t centre, int64_t size) {
     const int64_t half = int64_t(double(size) * side) / 2;
-    return std::pair(int32_t(std::max<int64_t>(centre - half, 0)),
-                     int32_t(std::min(centre + half, size)));
+    const int64_t begin = std::max<int64_t>(centre - half, 0);
+    return std::pair(int32_t(begin), int32_t(std::min(centre + half, size) - begin));
   };
   Box box;
-  std::tie(box.top, box.bottom) = cut(y, height);
-  std::tie(box.left, box.right) = cut(x, width);
+  std::tie(box.top, box.height) = cut(y, height);
+  std::tie(box.left, box.width) = cut(x, width);
   for (PictureChange& c : group) {
     c.mixed = box, c.weight = 0;
     c.share = float(1 - double(box.area()) / double(height * width));
@@ -58,10 +58,10 @@ Tensor pack(const std::vector<PictureChange>& changes, int64_t height, int64_t w
     for (const float v : {c.share, c.weight})
       check(v >= 0 && v <= 1, "picture change {}: share, weight: expected 0 to 1, found {}", i, v);
     for (const Box& b : {c.mixed, c.erased})
-      check(0 <= b.top && b.top <= b.bottom && b.bottom <= height && 0 <= b.left &&
-                b.left <= b.right && b.right <= width,
+      check(0 <= b.top && 0 <= b.height && b.bottom() <= height && 0 <= b.left && 0 <= b.width &&
+                b.right() <= width,
             "picture change {}: rows {} to {}, columns {} to {} leave a picture of {} x {}", i,
-            b.top, b.bottom, b.left, b.right, height, width);
+            b.top, b.bottom(), b.left, b.right(), height, width);
   }
   const Tensor t = empty({batch, kWords}, Dtype::i32);
   if (batch) std::memcpy(t.raw(), changes.data(), t.bytes());

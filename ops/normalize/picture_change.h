@@ -5,21 +5,11 @@
 #include <span>
 #include <vector>
 
+#include "core/box.h"
 #include "core/rng.h"
 #include "core/tensor.h"
 
 namespace sg {
-
-// Rows [top, bottom) and columns [left, right).
-struct Box {
-  int32_t top = 0, bottom = 0, left = 0, right = 0;
-  constexpr bool has_row(int y) const { return y >= top && y < bottom; }
-  constexpr bool has(int y, int x) const { return has_row(y) && x >= left && x < right; }
-  constexpr bool empty() const { return top >= bottom || left >= right; }
-  constexpr int64_t area() const {
-    return empty() ? 0 : (int64_t{bottom} - top) * (int64_t{right} - left);
-  }
-};
 
 // By default the picture stays as it is.
 struct PictureChange {

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   });
   sg::test::value_or_error(sg::ExitCode::data, [&] {
     const auto [height, width] = sg::data::probe({data, size}, "picture", limits);
-    const sg::data::Box box{width / 3, height / 3, (width + 1) / 2, (height + 1) / 2};
+    const sg::Box box{width / 3, height / 3, (width + 1) / 2, (height + 1) / 2};
     sg::data::decode_region({data, size}, "picture", box, limits);
   });
   return 0;
