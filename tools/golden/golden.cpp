@@ -70,7 +70,7 @@ Tensor transpose_map(const Tensor& t, bool to_channels_last) {
 }
 
 // On the CPU, in f64.
-Tensor fetch(const Tensor& t) { return t.to(Device{}).to(Dtype::f64); }
+Tensor fetch(const Tensor& t) { return t.detach().to(Device{}).to(Dtype::f64); }
 
 double norm(const Tensor& t) {
   double sum = 0;
