@@ -93,7 +93,7 @@ class Comparison {
     const Tensor expected = file_.tensor(name);
     check(expected.numel() == found.numel(), "{}: {}: expected {}, computed {}",
           file_.path().string(), name, expected.shape().str(), found.shape().str());
-    rows_.push_back({name, relative_error_of(found.view(expected.shape()), expected),
+    rows_.push_back({name, relative_error_of(found.detach().view(expected.shape()), expected),
                      name.starts_with("grad") ? bounds_.gradients : bounds_.outputs});
   }
 
