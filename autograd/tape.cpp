@@ -209,7 +209,7 @@ void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gra
     Meta& meta = *outputs[i].meta();
     Collected& c = meta.collected();
     if (!column_sums.empty() && c.wants_sums && !c.has_grad) c.sums = column_sums[i];
-    collect(meta, gradients[i]);
+    collect(meta, gradients[i].detach());  // a constant: there are no second derivatives
     enqueue(meta);
   }
   while (!queue.empty()) {

@@ -17,18 +17,27 @@ void Tensor::wrong_dtype(Dtype asked) const {
        name_of(dtype_));
 }
 
+void Tensor::check_off_tape(const char* method) const {
+  check(!meta_,
+        "{}: the tensor {} is on the tape, and its gradient would be lost; use an op that records "
+        "(reshape, slice, concat), or detach() where no gradient is wanted",
+        method, shape_.str());
+}
+
 double Tensor::item() const {
   check(numel() == 1, "item: expected one element, found shape {}", shape_.str());
   return to_vector<double>(*this)[0];
 }
 
 Tensor Tensor::view(Shape shape) const {
+  check_off_tape("view");
   check(shape.numel() == numel(), "view: {} has {} elements, {} has {}", shape_.str(), numel(),
         shape.str(), shape.numel());
   return Tensor(storage_, byte_offset_, shape, dtype_);
 }
 
 Tensor Tensor::slice(int64_t begin, int64_t end) const {
+  check_off_tape("slice");
   check(dims() >= 1 && 0 <= begin && begin <= end && end <= dim(0),
         "slice: rows [{}, {}) of {} do not exist", begin, end, shape_.str());
   Shape s{end - begin};
@@ -40,12 +49,14 @@ Tensor Tensor::slice(int64_t begin, int64_t end) const {
 Tensor Tensor::detach() const { return Tensor(storage_, byte_offset_, shape_, dtype_); }
 
 Tensor Tensor::clone() const {
+  check_off_tape("clone");
   Tensor t = empty_like(*this);
   t.copy_(*this);
   return t;
 }
 
 Tensor Tensor::to(Dtype dtype) const {
+  check_off_tape("to");
   if (dtype == dtype_) return *this;
   Tensor t = empty(shape_, dtype, device());
   t.copy_(*this);
@@ -57,6 +68,7 @@ bool Tensor::same_memory(const Tensor& o) const {
 }
 
 Tensor Tensor::to(Device device) const {
+  check_off_tape("to");
   if (device == this->device()) return *this;
   Tensor t = empty(shape_, dtype_, device);
   t.copy_(*this);
@@ -64,6 +76,8 @@ Tensor Tensor::to(Device device) const {
 }
 
 void Tensor::copy_(const Tensor& source) const {
+  check_off_tape("copy_");
+  source.check_off_tape("copy_");
   check(source.shape() == shape_, "copy: source {} does not fit {}", source.shape().str(),
         shape_.str());
   if (numel() == 0) return;
@@ -87,10 +101,14 @@ void Tensor::copy_(const Tensor& source) const {
 }
 
 void Tensor::fill_(double value) const {
+  check_off_tape("fill_");
   if (numel() > 0) kernels::fill(stream(), value, *this);
 }
 
-void Tensor::zero_() const { backend(device().type).zero(stream(), raw(), bytes()); }
+void Tensor::zero_() const {
+  check_off_tape("zero_");
+  backend(device().type).zero(stream(), raw(), bytes());
+}
 
 Tensor empty(Shape shape, Dtype dtype, Device device) {
   const size_t bytes = size_t(shape.numel()) * size_of(dtype);
@@ -132,7 +150,7 @@ template Tensor from_vector(const std::vector<uint8_t>&, Shape);
 
 template <class T>
 std::vector<T> to_vector(const Tensor& t) {
-  const Tensor c = t.to(Device{}).to(dtype_of<T>());
+  const Tensor c = t.detach().to(Device{}).to(dtype_of<T>());
   return {c.data<T>(), c.data<T>() + c.numel()};
 }
 template std::vector<float> to_vector(const Tensor&);

@@ -60,15 +60,17 @@ class Tensor {
   }
   double item() const;  // the only element, as a number; waits for the device
 
-  // Views of the same memory; not recorded on the tape.
+  // Views and copies are not recorded, so that on the tape they throw: ops/reshape, ops/slice and
+  // ops/concat are recorded, and detach() says that no gradient is wanted. Views share the memory.
   Tensor view(Shape shape) const;                  // equal numel
   Tensor slice(int64_t begin, int64_t end) const;  // rows [begin, end) of dimension 0
-  Tensor detach() const;                           // the same without its place on the tape
+  Tensor detach() const;  // the same memory without its place on the tape; never throws
 
-  Tensor clone() const;            // a copy; not recorded
-  Tensor to(Dtype dtype) const;    // a converted copy (or itself); not recorded
-  Tensor to(Device device) const;  // a copy there (or itself); not recorded
-  // Same shape; converts the dtype, from any device. A copy from memory of a device to the host is
+  Tensor clone() const;            // a copy
+  Tensor to(Dtype dtype) const;    // a converted copy, or itself
+  Tensor to(Device device) const;  // a copy there, or itself
+  // Changes of the values throw on the tape too: a gradient rule may have saved them. copy_: same
+  // shape; converts the dtype, from any device. A copy from memory of a device to the host is
   // done on return; one to the device, or on it, is in order of the device's stream.
   void copy_(const Tensor& source) const;
   void fill_(double value) const;
@@ -83,6 +85,7 @@ class Tensor {
   void set_meta(std::shared_ptr<autograd::Meta> meta) { meta_ = std::move(meta); }
 
  private:
+  void check_off_tape(const char* method) const;
   [[noreturn]] void wrong_dtype(Dtype asked) const;
 
   std::shared_ptr<Storage> storage_;
@@ -105,7 +108,7 @@ Tensor empty_pinned(Shape shape, Dtype dtype, Device device);
 template <class T>
 Tensor from_vector(const std::vector<T>& values, Shape shape);  // on the CPU
 template <class T>
-std::vector<T> to_vector(const Tensor& t);  // converts the dtype
+std::vector<T> to_vector(const Tensor& t);  // converts the dtype; of tensors on the tape too
 
 // Argument checks; the message reads "layer_norm: w: expected shape (64), found (32)".
 void check_shape(std::string_view op, std::string_view arg, const Tensor& t, const Shape& expected);

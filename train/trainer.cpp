@@ -129,7 +129,7 @@ void Trainer::pass(bool first, bool last) {
   const Tensor loss = task_.loss();
   autograd::backward(loss);
   if (first)
-    loss_.copy_(loss);
+    loss_.copy_(loss.detach());
   else
     kernels::add_into(loss.stream(), loss, loss_);
   if (last) optimizer_.update(loss_);

@@ -1,11 +1,12 @@
 #include "core/cpu/gemm.h"
 
 #include <cblas.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <climits>
+#include <type_traits>
 
+#include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
 #include "core/cpu/parallel.h"
 #include "core/error.h"
@@ -48,25 +49,54 @@ void product_with_bias(int64_t m, int64_t n, int64_t k, Operand<float> a, Operan
 }
 
 void product(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b, float* c,
-             bool accumulate, const float* bias) {
-  // For few rows the primitive's own copy of b costs more than the product. Within a parallel loop
-  // a primitive would have the wrong number of threads.
-  if (bias && !accumulate && m >= 32 && !omp_in_parallel())
-    return product_with_bias(m, n, k, a, b, c, bias);
+             int64_t stride, bool accumulate) {
   const auto op = [](bool transposed) { return transposed ? 'T' : 'N'; };
   const auto status = dnnl_sgemm(op(a.transposed), op(b.transposed), m, n, k, 1, a.data, a.stride,
-                                 b.data, b.stride, accumulate ? 1 : 0, c, n);
+                                 b.data, b.stride, accumulate ? 1 : 0, c, stride);
   check(status == dnnl_success, "gemm: oneDNN failed with status {}", int(status));
-  if (bias) add_bias(m, n, bias, c);
 }
 
 void product(int64_t m, int64_t n, int64_t k, Operand<double> a, Operand<double> b, double* c,
-             bool accumulate, const double* bias) {
+             int64_t stride, bool accumulate) {
   const auto op = [](bool transposed) { return transposed ? CblasTrans : CblasNoTrans; };
   cblas_dgemm(CblasRowMajor, op(a.transposed), op(b.transposed), blasint(m), blasint(n), blasint(k),
               1, a.data, blasint(a.stride), b.data, blasint(b.stride), accumulate ? 1 : 0, c,
-              blasint(n));
-  if (bias) add_bias(m, n, bias, c);
+              blasint(stride));
+}
+
+template <class T>
+Operand<T> rows_from(Operand<T> a, int64_t row) {
+  a.data += a.transposed ? row : row * a.stride;
+  return a;
+}
+template <class T>
+Operand<T> columns_from(Operand<T> a, int64_t column) {
+  a.data += a.transposed ? column * a.stride : column;
+  return a;
+}
+
+// Panels of the longer side of c, whose number depends on that side alone, shared among threads.
+template <class T>
+void panels(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c, bool accumulate) {
+  constexpr int64_t kLeast = 128, kMost = 8, kUnit = 16;
+  const int64_t side = std::max(m, n), count = std::clamp<int64_t>(side / kLeast, 1, kMost);
+  const int64_t step = (side + count * kUnit - 1) / (count * kUnit) * kUnit;
+  parallel_for((side + step - 1) / step, 1, [&](int64_t first, int64_t last) {
+    const OneThread one;
+    for (int64_t begin = first * step; begin < std::min(side, last * step); begin += step) {
+      const int64_t size = std::min(step, side - begin);
+      if (m >= n)
+        product(size, n, k, rows_from(a, begin), b, c + begin * n, n, accumulate);
+      else
+        product(m, size, k, a, columns_from(b, begin), c + begin, n, accumulate);
+    }
+  });
+}
+
+template <class T>
+void check_sides(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b) {
+  check(std::max({m, n, k, a.stride, b.stride}) <= INT_MAX,
+        "gemm: ({}, {}) x ({}, {}) has a side longer than {}", m, k, k, n, INT_MAX);
 }
 
 }  // namespace
@@ -74,20 +104,38 @@ void product(int64_t m, int64_t n, int64_t k, Operand<double> a, Operand<double>
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c, bool accumulate,
           const T* bias) {
-  check(std::max({m, n, k, a.stride, b.stride}) <= INT_MAX,
-        "gemm: ({}, {}) x ({}, {}) has a side longer than {}", m, k, k, n, INT_MAX);
+  check_sides(m, n, k, a, b);
   if (m == 0 || n == 0) return;
-  if (k == 0) {  // the libraries refuse an empty sum
-    if (!accumulate) std::fill(c, c + m * n, T(0));
-    if (bias) add_bias(m, n, bias, c);
-    return;
-  }
-  product(m, n, k, a, b, c, accumulate, bias);
+  if constexpr (std::is_same_v<T, float>)
+    // For few rows the primitive's own copy of b costs more than the product.
+    if (k > 0 && bias && !accumulate && m >= 32) return product_with_bias(m, n, k, a, b, c, bias);
+  if (k > 0)
+    panels(m, n, k, a, b, c, accumulate);
+  else if (!accumulate)  // the libraries refuse an empty sum
+    std::fill(c, c + m * n, T(0));
+  if (bias) add_bias(m, n, bias, c);
+}
+
+template <class T>
+void gemm_on_thread(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c,
+                    bool accumulate) {
+  check_sides(m, n, k, a, b);
+  if (m == 0 || n == 0) return;
+  const OneThread one;
+  if (k > 0)
+    product(m, n, k, a, b, c, n, accumulate);
+  else if (!accumulate)
+    std::fill(c, c + m * n, T(0));
 }
 
 template void gemm(int64_t, int64_t, int64_t, Operand<float>, Operand<float>, float*, bool,
                    const float*);
 template void gemm(int64_t, int64_t, int64_t, Operand<double>, Operand<double>, double*, bool,
                    const double*);
+
+template void gemm_on_thread(int64_t, int64_t, int64_t, Operand<float>, Operand<float>, float*,
+                             bool);
+template void gemm_on_thread(int64_t, int64_t, int64_t, Operand<double>, Operand<double>, double*,
+                             bool);
 
 }  // namespace sg

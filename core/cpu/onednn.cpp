@@ -30,11 +30,14 @@ Ready::Ready(const dnnl::primitive& primitive, const dnnl::memory::desc& scratch
 }
 
 void Ready::run(std::initializer_list<const void*> data) {
+  run(data, empty({int64_t(scratch_bytes_)}, Dtype::u8).raw());
+}
+
+void Ready::run(std::initializer_list<const void*> data, void* scratch) {
   thread_local const dnnl::stream stream(engine());
-  const Tensor scratch = empty({int64_t(scratch_bytes_)}, Dtype::u8);
   size_t i = 0;
   for (const void* p : data) memories_[i++].set_data_handle(const_cast<void*>(p));
-  memories_.back().set_data_handle(scratch.raw());
+  memories_.back().set_data_handle(scratch);
   // The C interface: the C++ one copies the arguments into a new hash table at every call.
   const auto status = dnnl_primitive_execute(primitive_.get(), stream.get(), int(arguments_.size()),
                                              arguments_.data());

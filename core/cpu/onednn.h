@@ -25,6 +25,9 @@ class Ready {
         std::initializer_list<std::pair<int, dnnl::memory::desc>> arguments);
   // The memory of each argument, in the order given to the constructor.
   void run(std::initializer_list<const void*> data);
+  // The same with scratch memory of the caller, for the indices of a parallel loop.
+  void run(std::initializer_list<const void*> data, void* scratch);
+  size_t scratch_bytes() const { return scratch_bytes_; }
   dnnl::memory::desc layout(size_t i) const { return memories_[i].get_desc(); }  // of argument i
 
  private:

@@ -1,6 +1,10 @@
 #include "core/cpu/winograd.h"
 
+#include <algorithm>
+
+#include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
+#include "core/cpu/scratch.h"
 
 namespace sg {
 namespace {
@@ -106,25 +110,67 @@ bool winograd_input(const Windows& v, int64_t filters, const float* dy, const fl
 bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const float* x,
                       float* dw) {
   if (!fits(v, filters)) return false;
-  const Problem p(v, filters);
-  onednn::Ready& ready = onednn::cached(p.key('W'), [&] {
-    const auto forward = p.forward(false);
-    if (!forward) return onednn::Ready();
-    const Weights::desc d(kAlgorithm, desc(p.x, Tag::nChw16c), desc(p.w, Tag::any),
-                          desc(p.y, Tag::nChw16c), kOne, kOne, kOne);
-    const Weights::primitive_desc pd(d, onednn::Ready::attributes(), onednn::engine(), forward,
-                                     true);
-    if (!pd) return onednn::Ready();
-    return onednn::Ready(Weights(pd), pd.scratchpad_desc(),
-                         {{DNNL_ARG_DIFF_DST, pd.diff_dst_desc()},
-                          {DNNL_ARG_SRC, pd.src_desc()},
-                          {DNNL_ARG_DIFF_WEIGHTS, pd.diff_weights_desc()}});
+  // oneDNN sums over images by thread. So each call is one image and has one thread, and the sums
+  // over images are ours: in set parts, added in order.
+  constexpr int64_t kMostParts = 8;
+  Windows image = v;
+  image.batch = 1;
+  const Problem all(v, filters), p(image, filters);
+  const auto prepared = [&]() -> onednn::Ready& {
+    return onednn::cached(p.key('W'), [&] {
+      const auto forward = p.forward(false);
+      if (!forward) return onednn::Ready();
+      const Weights::desc d(kAlgorithm, desc(p.x, Tag::nChw16c), desc(p.w, Tag::any),
+                            desc(p.y, Tag::nChw16c), kOne, kOne, kOne);
+      const Weights::primitive_desc pd(d, onednn::Ready::attributes(), onednn::engine(), forward,
+                                       true);
+      if (!pd) return onednn::Ready();
+      return onednn::Ready(Weights(pd), pd.scratchpad_desc(),
+                           {{DNNL_ARG_DIFF_DST, pd.diff_dst_desc()},
+                            {DNNL_ARG_SRC, pd.src_desc()},
+                            {DNNL_ARG_DIFF_WEIGHTS, pd.diff_weights_desc()}});
+    });
+  };
+  Desc layout;
+  int64_t scratch_bytes = 0;
+  {
+    const OneThread one;
+    const onednn::Ready& ready = prepared();
+    if (!ready) return false;
+    layout = ready.layout(2), scratch_bytes = int64_t(ready.scratch_bytes());
+  }
+  const auto size = int64_t(layout.get_size() / sizeof(float));
+  const int64_t parts = std::min(v.batch, kMostParts);
+  const Tensor dy_blocked = all.blocked('d', all.y, dy), x_blocked = all.blocked('x', all.x, x);
+  const Tensor sums = empty({parts, size});
+  const Scratch<uint8_t> scratch((scratch_bytes + 4095) / 4096 * 4096);  // aligned for each thread
+  const Scratch<float> last(size);
+  const auto* const dy_images = reinterpret_cast<const float*>(dy_blocked.raw());
+  const auto* const x_images = reinterpret_cast<const float*>(x_blocked.raw());
+  const auto add = [&](float* to, const float* from, int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+  };
+  parallel_for(parts, 1, [&](int64_t first_part, int64_t last_part) {
+    const OneThread one;
+    onednn::Ready& ready = prepared();
+    for (int64_t part = first_part; part < last_part; ++part) {
+      float* const sum = sums.data<float>() + part * size;
+      const int64_t first = v.batch * part / parts;
+      for (int64_t b = first; b < v.batch * (part + 1) / parts; ++b) {
+        float* const to = b == first ? sum : last.mine();
+        ready.run({dy_images + b * filters * v.rows * v.columns,
+                   x_images + b * v.channels * v.height * v.width, to},
+                  scratch.mine());
+        if (b != first) add(sum, to, 0, size);
+      }
+    }
   });
-  if (!ready) return false;
-  const Tensor packed = onednn::memory_for(ready.layout(2));
-  const Tensor dy_blocked = p.blocked('d', p.y, dy), x_blocked = p.blocked('x', p.x, x);
-  ready.run({dy_blocked.raw(), x_blocked.raw(), packed.raw()});
-  onednn::reorder(p.key('g'), ready.layout(2), packed.raw(), desc(p.w, Tag::ohwi), dw);
+  float* const total = sums.data<float>();
+  parallel_for(size, 1 << 13, [&](int64_t begin, int64_t end) {
+    for (int64_t part = 1; part < parts; ++part) add(total, total + part * size, begin, end);
+  });
+  onednn::reorder(p.key('g'), layout, total, desc(p.w, Tag::ohwi), dw);
   return true;
 }
 

@@ -115,27 +115,38 @@ void forward(Stream&, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
     return;
   }
   dispatch<float, double>(x.dtype(), "conv2d", [&]<class T>() {
-    const int64_t slice = slice_of<T>(v) * num_threads(), rows = v.batch * v.rows;
-    const Tensor matrix = empty({std::min(slice, rows) * v.columns, v.size()}, x.dtype());
-    for (int64_t begin = 0; begin < rows; begin += slice) {
-      const int64_t end = std::min(rows, begin + slice);
-      gather(v, x.data<T>(), begin, end, matrix.data<T>());
-      gemm<T>((end - begin) * v.columns, filters, v.size(), {matrix.data<T>(), v.size()},
-              {w.data<T>(), v.size(), true}, y.data<T>() + begin * v.columns * filters, false,
-              b ? b.data<T>() : nullptr);
-    }
+    const int64_t slice = slice_of<T>(v), rows = v.batch * v.rows;
+    const Scratch<T> scratch(slice * v.columns * v.size());
+    parallel_for((rows + slice - 1) / slice, 1, [&](int64_t first, int64_t last) HWY_ATTR {
+      T* const matrix = scratch.mine();
+      for (int64_t begin = first * slice; begin < std::min(rows, last * slice); begin += slice) {
+        const int64_t end = std::min(rows, begin + slice), windows = (end - begin) * v.columns;
+        T* const to = y.data<T>() + begin * v.columns * filters;
+        gather(v, x.data<T>(), begin, end, matrix);
+        gemm_on_thread<T>(windows, filters, v.size(), {matrix, v.size()},
+                          {w.data<T>(), v.size(), true}, to);
+        for (int64_t i = 0; b && i < windows; ++i)
+          for_lanes<T>(filters, [&](auto d, int64_t k) HWY_ATTR {
+            T* const at = to + i * filters + k;
+            hn::StoreU(hn::Add(hn::LoadU(d, at), hn::LoadU(d, b.data<T>() + k)), d, at);
+          });
+      }
+    });
   });
 }
 
-// dw = dy^T times the windows, db = column sums of dy: a part of the rows of windows to a thread.
+// dw = dy^T times the windows, db = column sums of dy: summed over set parts of the rows of
+// windows.
 template <class T>
 void backward_weights(const Windows& v, int64_t filters, const T* dy, const T* x, const Grad& dw,
                       const Grad& db) {
+  constexpr int64_t kWindows = 96, kMostParts = 8;
   const int64_t slice = slice_of<T>(v), rows = v.batch * v.rows;
-  const int parts = int(std::clamp<int64_t>(rows, 1, num_threads()));
+  const int parts =
+      int(std::clamp<int64_t>(std::min(rows, rows * v.columns / kWindows), 1, kMostParts));
   const Parts<T> dw_parts(dw, parts), db_parts(db, parts);
   const Scratch<T> scratch(slice * v.columns * v.size());
-  parallel_for(parts, 1, [&](int64_t part, int64_t) {
+  parallel_chunks(parts, 1, [&](int part, int64_t, int64_t) {
     const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
     T* const matrix = scratch.mine();
     int64_t begin = first;
@@ -144,8 +155,8 @@ void backward_weights(const Windows& v, int64_t filters, const T* dy, const T* x
       const T* const dy_slice = dy + begin * v.columns * filters;
       if (dw) {
         gather(v, x, begin, end, matrix);
-        gemm<T>(filters, v.size(), windows, {dy_slice, filters, true}, {matrix, v.size()},
-                dw_parts[part], dw_parts.begun(part) || begin > first);
+        gemm_on_thread<T>(filters, v.size(), windows, {dy_slice, filters, true}, {matrix, v.size()},
+                          dw_parts[part], dw_parts.begun(part) || begin > first);
       }
       if (db)
         column_sums(windows, filters, dy_slice, db_parts[part],
@@ -157,14 +168,14 @@ void backward_weights(const Windows& v, int64_t filters, const T* dy, const T* x
   db_parts.finish();
 }
 
-// The matrix dy W, scattered: a part of the rows of dx to a thread, which takes all windows that
-// reach them.
+// The matrix dy W, scattered: set parts of the rows of dx, each by one thread, which takes all
+// windows that reach them.
 template <class T>
 void backward_input(const Windows& v, int64_t filters, const T* dy, const T* w, const Grad& grad) {
-  constexpr int64_t kGrain = 16;  // rows; windows that reach over the border are done twice
+  constexpr int64_t kGrain = 32;  // rows; windows that reach over the border are done twice
   const int64_t slice = slice_of<T>(v), row_size = v.width * v.channels;
   const Scratch<T> scratch(slice * v.columns * v.size());
-  parallel_for(v.batch * v.height, kGrain, [&](int64_t first, int64_t last) {
+  parallel_chunks(v.batch * v.height, kGrain, [&](int, int64_t first, int64_t last) {
     T* const matrix = scratch.mine();
     for (int64_t at = first; at < last;) {
       const int64_t image = at / v.height, top = at % v.height;
@@ -183,9 +194,9 @@ void backward_input(const Windows& v, int64_t filters, const T* dy, const T* w, 
       for (int64_t row = begin; row < end; row += slice) {
         const int64_t next = std::min(end, row + slice);
         clear_until(std::min(bottom, (next - 1) * v.stride - v.top + v.kernel_height));
-        gemm<T>((next - row) * v.columns, v.size(), filters,
-                {dy + (image * v.rows + row) * v.columns * filters, filters}, {w, v.size()},
-                matrix);
+        gemm_on_thread<T>((next - row) * v.columns, v.size(), filters,
+                          {dy + (image * v.rows + row) * v.columns * filters, filters},
+                          {w, v.size()}, matrix);
         scatter(v, matrix, row, next, top, bottom, dx);
       }
       clear_until(bottom);

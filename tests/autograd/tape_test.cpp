@@ -51,7 +51,7 @@ TEST_CASE("a gradient that is passed on is not written through another name") {
 TEST_CASE("column sums come with a gradient that one operation alone makes") {
   for (const int users : {1, 2}) {
     const Tensor x = leaf(scalar(2));
-    Tensor y = x.clone(), sums;
+    Tensor y = x.detach().clone(), sums;
     record("producer", {&y}, {x}, [&](Backward& g) {
       sums = g.dy_column_sums();
       g.pass(0, g.dy());
@@ -59,7 +59,7 @@ TEST_CASE("column sums come with a gradient that one operation alone makes") {
     ask_for_column_sums(y);
     std::vector<Tensor> z;
     for (int i = 0; i < users; ++i) {
-      z.push_back(y.clone());
+      z.push_back(y.detach().clone());
       record("user", {&z.back()}, {y}, [](Backward& g) {
         if (const Tensor to = g.column_sums(0)) to.copy_(g.dy());
         g.pass(0, g.dy());
@@ -100,4 +100,35 @@ TEST_CASE("recompute gives the same bits, for inputs and parameters, and keeps l
                        to_vector<double>(grad_of(b))};
   };
   CHECK(grads(true) == grads(false));
+}
+
+TEST_CASE("views, copies and changes of a tensor on the tape throw; detach() allows them") {
+  const Tensor x = leaf(full({2, 3}, 1)), other = full({2, 3}, 2);
+  Tensor y = empty_like(x);
+  record("copy", {&y}, {x}, [](Backward& g) { g.pass(0, g.dy()); });
+  for (const Tensor& t : {x, y}) {
+    const auto throws = [&](const char* method, const std::function<void(const Tensor&)>& f) {
+      CAPTURE(method);
+      const std::string message = fmt::format(
+          "{}: the tensor (2, 3) is on the tape, and its gradient would be lost; use an "
+          "op that records (reshape, slice, concat), or detach() where no gradient is "
+          "wanted",
+          method);
+      CHECK_THROWS_WITH_AS(f(t), message.c_str(), Error);
+      const NoGrad no_grad;  // changes nothing: what would be lost is a rule recorded before
+      CHECK_THROWS_WITH_AS(f(t), message.c_str(), Error);
+      f(t.detach());
+    };
+    throws("view", [](const Tensor& a) { a.view({6}); });
+    throws("slice", [](const Tensor& a) { a.slice(0, 1); });
+    throws("clone", [](const Tensor& a) { a.clone(); });
+    throws("to", [](const Tensor& a) { a.to(Dtype::f64); });
+    throws("to", [](const Tensor& a) { a.to(Dtype::f32); });
+    throws("to", [](const Tensor& a) { a.to(Device{}); });
+    throws("copy_", [&](const Tensor& a) { a.copy_(other); });
+    throws("copy_", [&](const Tensor& a) { other.copy_(a); });
+    throws("fill_", [](const Tensor& a) { a.fill_(3); });
+    throws("zero_", [](const Tensor& a) { a.zero_(); });
+    CHECK(to_vector<float>(t).size() == 6);  // plain numbers
+  }
 }

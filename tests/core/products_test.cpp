@@ -10,6 +10,7 @@
 
 #include "core/cpu/convolution.h"
 #include "core/cpu/gemm.h"
+#include "core/cpu/parallel.h"
 
 using namespace sg;
 
@@ -100,4 +101,50 @@ TEST_CASE("convolutions stay within their operands") {
       convolution(w, c.filters, x.data(), weights.data(), bias.data(), y.data());
       for (const Guarded* g : {&x, &weights, &bias, &y}) CHECK(g->intact());
     }
+}
+
+TEST_CASE("products have the same bits with 1, 2, 3 and 8 threads") {
+  struct Case {
+    int64_t m, n, k;
+    bool a_transposed = false;
+    bool bias = false;
+  };
+  std::mt19937 random(2);
+  const auto values = [&](int64_t count) {
+    std::vector<float> v(size_t(count), 0);
+    for (float& f : v) f = float(random()) / 4e9f - 0.5f;
+    return v;
+  };
+  const int before = num_threads();
+  // Long sums with few results, which libraries split; one row; powers of two.
+  for (const Case& c :
+       {Case{1, 64, 30000}, Case{1, 1000, 512, false, true}, Case{64, 64, 8192, true},
+        Case{48, 8, 65536, true}, Case{1024, 256, 2048, true}, Case{256, 256, 1568, true},
+        Case{392, 2048, 512, false, true}, Case{392, 512, 2048, false, true},
+        Case{64, 16, 8192, false, true}, Case{40, 3, 16384, false, true}, Case{98, 512, 512}}) {
+    CAPTURE(c.m);
+    CAPTURE(c.n);
+    CAPTURE(c.k);
+    const std::vector<float> a = values(c.m * c.k), b = values(c.k * c.n), bias = values(c.n);
+    const auto product = [&](int threads, bool on_thread) {
+      set_num_threads(threads);
+      std::vector<float> y(size_t(c.m * c.n), 0);
+      const Operand<float> left{a.data(), c.a_transposed ? c.m : c.k, c.a_transposed};
+      if (on_thread)
+        gemm_on_thread<float>(c.m, c.n, c.k, left, {b.data(), c.n}, y.data());
+      else
+        gemm<float>(c.m, c.n, c.k, left, {b.data(), c.n}, y.data(), false,
+                    c.bias ? bias.data() : nullptr);
+      CHECK(num_threads() == threads);
+      return y;
+    };
+    for (const bool on_thread : {false, true}) {
+      const std::vector<float> expected = product(1, on_thread);
+      for (const int threads : {2, 3, 8}) {
+        CAPTURE(threads);
+        CHECK((product(threads, on_thread) == expected));
+      }
+    }
+  }
+  set_num_threads(before);
 }

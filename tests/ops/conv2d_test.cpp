@@ -122,6 +122,35 @@ TEST_CASE("conv2d: slices of windows, and rows of dx that several threads reach"
   set_num_threads(before);
 }
 
+TEST_CASE("conv2d: the same bits with 1, 2, 3 and 8 threads") {
+  struct Case {
+    Shape x, w;
+    Conv2dGeometry geometry;
+  };
+  const int before = num_threads();
+  // Winograd's windows, overlapping ones of stride 2, and a merge.
+  for (const Case& c : {Case{{5, 16, 16, 32}, {32, 3, 3, 32}, {1, 1, 1, 1, 1}},
+                        Case{{4, 64, 64, 16}, {24, 3, 3, 16}, {2, 1, 1, 1, 1}},
+                        Case{{2, 32, 32, 48}, {48, 4, 4, 48}, {4}}}) {
+    CAPTURE(c.x.str());
+    const auto step = [&](int threads) {
+      set_num_threads(threads);
+      const auto input = [&](Shape shape, uint64_t stream) {
+        return autograd::leaf(test::random(shape, stream).to(Dtype::f32));
+      };
+      const Tensor x = input(c.x, 1), w = input(c.w, 2), b = input({c.w[0]}, 3);
+      const Tensor y = conv2d(x, w, b, c.geometry);
+      autograd::backward({y}, {test::random(y.shape(), 4).to(Dtype::f32)});
+      return std::vector{to_vector<float>(y), to_vector<float>(autograd::grad_of(x)),
+                         to_vector<float>(autograd::grad_of(w)),
+                         to_vector<float>(autograd::grad_of(b))};
+    };
+    const auto expected = step(1);
+    for (const int threads : {2, 3, 8}) CHECK((step(threads) == expected));
+  }
+  set_num_threads(before);
+}
+
 TEST_CASE("conv2d: the same bits twice, and nothing allocated the second time") {
   const Tensor x = test::random({2, 33, 40, 16}, 1).to(Dtype::f32);
   const Tensor w = test::random({24, 3, 3, 16}, 2).to(Dtype::f32);

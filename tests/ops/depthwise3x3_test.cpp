@@ -38,7 +38,7 @@ Tensor columns_of(const Tensor& x, int64_t column, int64_t channels) {
 
 // y + depthwise(columns of x) as attention uses the kernels.
 Tensor add_into(const Tensor& x, Columns cols, const Tensor& w, const Tensor& b, const Tensor& y0) {
-  Tensor y = y0.clone();
+  Tensor y = y0.detach().clone();
   kernels::depthwise3x3_fwd(x.stream(), x, cols, w, b, 1, DepthwiseForm::add_into, y);
   autograd::record("add_into", {&y}, {x, w, b, y0}, [=](autograd::Backward& g) {
     const Tensor dx = full(x.shape(), 0, x.dtype(), x.device());

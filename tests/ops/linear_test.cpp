@@ -47,10 +47,32 @@ TEST_CASE("linear: gradients of many rows, in slices and parts") {
   const int before = num_threads();
   for (const int threads : {1, 2}) {
     set_num_threads(threads);
-    run(linear_case(2100, 3, 2, true));
+    run(linear_case(5000, 3, 2, true));
   }
   set_num_threads(before);
   run(linear_case(600, 4, 7, true));
+}
+
+TEST_CASE("linear: the same bits with 1, 2, 3 and 8 threads") {
+  const int before = num_threads();
+  for (const int64_t rows : {1, 392, 2048, 4096}) {
+    CAPTURE(rows);
+    const auto step = [&](int threads) {
+      set_num_threads(threads);
+      const auto input = [&](Shape shape, uint64_t stream) {
+        return autograd::leaf(test::random(shape, stream).to(Dtype::f32));
+      };
+      const Tensor x = input({rows, 64}, 1), w = input({48, 64}, 2), b = input({48}, 3);
+      const Tensor y = linear(x, w, b);
+      autograd::backward({y}, {test::random(y.shape(), 4).to(Dtype::f32)});
+      return std::vector{to_vector<float>(y), to_vector<float>(autograd::grad_of(x)),
+                         to_vector<float>(autograd::grad_of(w)),
+                         to_vector<float>(autograd::grad_of(b))};
+    };
+    const auto expected = step(1);
+    for (const int threads : {2, 3, 8}) CHECK((step(threads) == expected));
+  }
+  set_num_threads(before);
 }
 
 TEST_CASE("linear: leading dimensions are rows") {

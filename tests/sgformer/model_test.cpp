@@ -220,7 +220,7 @@ Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Ste
   p.clear_grads();
   autograd::backward(soft_cross_entropy(out.logits, targets).loss);
   p.complete_grads();
-  Step step{out.logits.to(Device{}), out.significance, {}};
+  Step step{out.logits.detach().to(Device{}), out.significance, {}};
   for (SignificanceMap& s : step.significance) s.map = s.map.to(Device{});
   double square = 0;
   for (const std::string& name : p.names()) {

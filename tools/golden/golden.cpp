@@ -70,7 +70,7 @@ Tensor transpose_map(const Tensor& t, bool to_channels_last) {
 }
 
 // On the CPU, in f64.
-Tensor fetch(const Tensor& t) { return t.to(Device{}).to(Dtype::f64); }
+Tensor fetch(const Tensor& t) { return t.detach().to(Device{}).to(Dtype::f64); }
 
 double norm(const Tensor& t) {
   double sum = 0;
@@ -93,7 +93,7 @@ class Comparison {
     const Tensor expected = file_.tensor(name);
     check(expected.numel() == found.numel(), "{}: {}: expected {}, computed {}",
           file_.path().string(), name, expected.shape().str(), found.shape().str());
-    rows_.push_back({name, relative_error_of(found.view(expected.shape()), expected),
+    rows_.push_back({name, relative_error_of(found.detach().view(expected.shape()), expected),
                      name.starts_with("grad") ? bounds_.gradients : bounds_.outputs});
   }
 

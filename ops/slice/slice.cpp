@@ -1,0 +1,39 @@
+#include "ops/slice/slice.h"
+
+#include "core/profile.h"
+
+namespace sg {
+
+Tensor slice(const Tensor& x, int dimension, int64_t begin, int64_t end) {
+  check(x.defined(), "slice: x: missing");
+  const int d = dimension < 0 ? dimension + x.dims() : dimension;
+  check(0 <= d && d < x.dims(), "slice: dimension: expected one of {}, found {}", x.shape().str(),
+        dimension);
+  check(0 <= begin && begin <= end && end <= x.dim(d),
+        "slice: [{}, {}) of dimension {} of {} does not exist", begin, end, dimension,
+        x.shape().str());
+  Shape shape;
+  int64_t rows = 1, inner = 1;
+  for (int i = 0; i < x.dims(); ++i) {
+    shape.push_back(i == d ? end - begin : x.dim(i));
+    if (i != d) (i < d ? rows : inner) *= x.dim(i);
+  }
+  const int64_t columns = (end - begin) * inner;
+  const ColumnRange taken{rows, columns, begin * inner, x.dim(d) * inner, 0, columns};
+  Tensor y = empty(shape, x.dtype(), x.device());
+  const double bytes = 2.0 * double(y.bytes());
+  {
+    const profile::Scope scope("slice.fwd", 0, bytes);
+    kernels::copy_columns(x.stream(), x, taken, {y, false});
+  }
+  const ColumnRange back{rows, columns, 0, columns, taken.from_begin, taken.from_stride};
+  autograd::record("slice", {&y}, {x}, [=](autograd::Backward& g) {
+    const Grad dx = g.grad(0);
+    const profile::Scope scope("slice.bwd", 0, bytes + double(dx.tensor.bytes()));
+    if (!dx.accumulate) dx.tensor.zero_();
+    kernels::copy_columns(g.dy().stream(), g.dy(), back, dx);
+  });
+  return y;
+}
+
+}  // namespace sg
