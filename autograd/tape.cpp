@@ -4,6 +4,7 @@
 #include <queue>
 
 #include "autograd/add_into.h"
+#include "autograd/keep_grad.h"
 
 namespace sg::autograd {
 
@@ -11,6 +12,7 @@ namespace sg::autograd {
 struct Collected {
   Tensor grad;            // a leaf with a buffer: the buffer
   bool has_grad = false;  // is `grad` to be added to?
+  bool written = false;   // by the rule that runs
   bool wants_sums = false;
   Tensor sums;  // of the columns of `grad`, while one operation alone has given it
 };
@@ -44,6 +46,7 @@ namespace {
 
 thread_local bool g_enabled = true;
 thread_local uint64_t g_order = 0;
+thread_local const LeafWrites::Listener* g_listener = nullptr;
 
 // Adds g to what meta has collected. g may be shared with other places, so it is adopted but never
 // written to while another reference exists; a leaf, which is added to later, gets memory of its
@@ -60,7 +63,7 @@ void collect(Meta& meta, const Tensor& g) {
     kernels::add_into(g.stream(), g, c.grad);
     c.sums = {};
   }
-  c.has_grad = true;
+  c.has_grad = c.written = true;
 }
 
 }  // namespace
@@ -78,6 +81,7 @@ Grad Backward::grad(int input) {
   else if (edge.meta->producer && !c.grad.unshared())  // a leaf's buffer is shared by design
     c.grad = c.grad.clone();
   if (c.has_grad) c.sums = {};
+  c.written = true;
   return {c.grad, std::exchange(c.has_grad, true)};
 }
 
@@ -172,6 +176,23 @@ Tensor grad_of(const Tensor& t) {
 
 void clear_grad(const Tensor& t) { of_leaf("clear_grad", t).has_grad = false; }
 
+void keep_grad(const Tensor& t) {
+  Collected& c = of_leaf("keep_grad", t);
+  check(c.grad.defined(), "keep_grad: the leaf has no buffer");
+  c.has_grad = true;
+}
+
+void zero_grad(const Tensor& t) {
+  Collected& c = of_leaf("zero_grad", t);
+  check(!c.has_grad && c.grad.defined(), "zero_grad: the leaf has a gradient, or no buffer");
+  c.grad.zero_();
+  c.has_grad = true;
+}
+
+LeafWrites::LeafWrites(Listener listener)
+    : listener_(std::move(listener)), before_(std::exchange(g_listener, &listener_)) {}
+LeafWrites::~LeafWrites() { g_listener = before_; }
+
 void run_node(Node& node) {
   check(!node.done, "backward: {} was already differentiated; its saved tensors are gone",
         node.name);
@@ -185,6 +206,9 @@ void run_node(Node& node) {
   node.dy.clear();
   for (Collected& c : node.outputs) c.sums = {};
   for (const auto& [input, t] : g.fresh_) collect(*node.inputs[size_t(input)].meta, t);
+  for (const Node::Edge& edge : node.inputs)
+    if (edge.meta && !edge.meta->producer && std::exchange(edge.meta->leaf.written, false))
+      if (g_listener) (*g_listener)(node.name, edge.meta->leaf.grad);
 }
 
 void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients,

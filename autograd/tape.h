@@ -104,6 +104,26 @@ Tensor grad_of(const Tensor& leaf);
 // The next gradient overwrites what the leaf holds.
 void clear_grad(const Tensor& leaf);
 
+// Nothing has reached the leaf: its gradient becomes zero, and the next one is added to it.
+void zero_grad(const Tensor& leaf);
+
+// While it lives, `listener` is told on this thread when a rule has written into the gradient of a
+// leaf: after the work was issued, once a rule, and within recompute() by the rules inside. So a
+// gradient is complete with the last of its writes in a step, and can be sent on while backward
+// still runs (nn/gradient_slices.h).
+class LeafWrites {
+ public:
+  using Listener = std::function<void(const char* operation, const Tensor& grad)>;
+  explicit LeafWrites(Listener listener);
+  ~LeafWrites();
+  LeafWrites(const LeafWrites&) = delete;
+  LeafWrites& operator=(const LeafWrites&) = delete;
+
+ private:
+  Listener listener_;
+  const Listener* before_;
+};
+
 // Adds the gradients of `outputs`, given theirs, to the leaves. The tape is consumed as it runs:
 // memory is freed early, and a second pass over the same outputs is an error. column_sums: those of
 // the gradients, each undefined where it is not at hand; or none.

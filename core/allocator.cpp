@@ -100,25 +100,36 @@ void Allocator::give_back(void* data, size_t bytes) const {
 
 Allocator::Block Allocator::allocate(size_t bytes) {
   const size_t want = guards_ ? std::max<size_t>(bytes, 1) : capacity_for(bytes);
-  const size_t most = guards_ ? want : want + want / 4;  // wasted, at most
+  const size_t most = guards_ ? want : splits() ? SIZE_MAX : want + want / 4;  // to take it from
   const std::lock_guard lock(mutex_);
   if (guards_) guards_->find_damage(), Guards::throw_damage();
   Block block;
   if (auto it = free_.lower_bound(want); it != free_.end() && it->first <= most) {  // best fit
     block = {it->second, it->first};
+    if (splits()) free_at_.erase(static_cast<std::byte*>(block.data));
     free_.erase(it);
   } else {
-    const size_t whole = want + guard_bytes();
-    block = {ask(whole), want};
-    if (!block.data && !kept_) {  // free what is cached, here and by the device, and try once more
-      release_cached_locked();
-      if (Allocator& common = shared(device_, kind_); &common != this) common.release_cached();
-      block.data = ask(whole);
+    const size_t segment = splits() ? round_up(want, kHugePage) : want;
+    const auto ask_for = [&](size_t capacity) {
+      block = {ask(capacity + guard_bytes()), capacity};
+      return block.data != nullptr;
+    };
+    const auto found = [&] { return ask_for(segment) || (segment > want && ask_for(want)); };
+    if (!found() && !recording_) {  // free what is cached, here and by the device; once more
+      if (!kept_) release_cached_locked();
+      const Kind kind = kind_ == Kind::pinned ? Kind::pinned : Kind::device;
+      if (Allocator& common = shared(device_, kind); &common != this) common.release_cached();
+      found();
     }
     if (!block.data) out_of_memory(want);
     if (guards_) guards_->add(block.data, want);
+    if (splits()) segments_.emplace(static_cast<std::byte*>(block.data), block.capacity);
     ++stats_.system_allocations;
-    stats_.reserved += whole;
+    stats_.reserved += block.capacity + guard_bytes();
+  }
+  if (splits() && block.capacity > want) {
+    add_free(static_cast<std::byte*>(block.data) + want, block.capacity - want);
+    block.capacity = want;
   }
   stats_.in_use += block.capacity;
   stats_.peak = std::max(stats_.peak, stats_.in_use);
@@ -140,11 +151,39 @@ void Allocator::out_of_memory(size_t asked) const {
 void Allocator::release(Block block) {
   const std::lock_guard lock(mutex_);
   stats_.in_use -= block.capacity;
-  free_.emplace(block.capacity, block.data);
+  if (splits())
+    add_free(static_cast<std::byte*>(block.data), block.capacity);
+  else
+    free_.emplace(block.capacity, block.data);
   try {
     if (guards_) guards_->look(block.data);
   } catch (const Error&) {  // of a device that failed: reported where it was met
   }
+}
+
+void Allocator::add_free(std::byte* data, size_t bytes) {
+  const auto after = free_at_.find(data + bytes);
+  if (after != free_at_.end() && !segments_.contains(after->first)) {
+    const size_t more = after->second;
+    remove_free(data + bytes, more);
+    bytes += more;
+  }
+  const auto next = free_at_.lower_bound(data);
+  if (next != free_at_.begin() && !segments_.contains(data)) {
+    const auto [before, size] = *std::prev(next);
+    if (before + size == data) {
+      remove_free(before, size);
+      data = before, bytes += size;
+    }
+  }
+  free_at_.emplace(data, bytes);
+  free_.emplace(bytes, data);
+}
+
+void Allocator::remove_free(std::byte* data, size_t bytes) {
+  free_at_.erase(data);
+  const auto [begin, end] = free_.equal_range(bytes);
+  free_.erase(std::find_if(begin, end, [&](const auto& f) { return f.second == data; }));
 }
 
 void Allocator::release_cached() {
@@ -152,9 +191,9 @@ void Allocator::release_cached() {
   release_cached_locked();
 }
 
-void Allocator::keep() {
+void Allocator::set_recording(bool on) {
   const std::lock_guard lock(mutex_);
-  kept_ = true;
+  recording_ = on, kept_ = true;
 }
 
 void Allocator::release_cached_locked() {
@@ -162,12 +201,20 @@ void Allocator::release_cached_locked() {
     if (guards_ && !free_.empty()) guards_->look_at_all(), guards_->find_damage();
   } catch (const Error&) {  // of a device that failed: reported where it was met
   }
-  for (auto& [capacity, data] : free_) {
+  for (auto it = free_.begin(); it != free_.end();) {
+    const auto [capacity, data] = *it;
+    std::byte* const begin = static_cast<std::byte*>(data);
+    const auto segment = segments_.find(begin);
+    if (splits() && (segment == segments_.end() || segment->second != capacity)) {
+      ++it;  // the rest of the segment is in use
+      continue;
+    }
+    if (splits()) segments_.erase(segment), free_at_.erase(begin);
     if (guards_) guards_->remove(data);
     give_back(data, capacity + guard_bytes());
     stats_.reserved -= capacity + guard_bytes();
+    it = free_.erase(it);
   }
-  free_.clear();
 }
 
 void Allocator::check_guards() {

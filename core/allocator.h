@@ -42,7 +42,11 @@ class Allocator {
     void* data = nullptr;
     size_t capacity = 0;
   };
-  enum class Kind { device, pinned };  // pinned: host memory for copies to the device
+  enum class Kind {
+    device,
+    pinned,  // host memory for copies to the device
+    pool,    // of a device, for work of several sizes in turn: free memory is split and merged
+  };
 
   // guard: N of SG_ALLOCATOR_GUARD, or none. Throws ExitCode::usage where that is no number.
   explicit Allocator(Device device, Kind kind = Kind::device,
@@ -55,9 +59,10 @@ class Allocator {
   Block allocate(size_t bytes);
   void release(Block block);
   void release_cached();  // gives every free block back to the system
-  // From now on no block goes back to the system before the end, not even where memory runs out:
-  // work that is being recorded may refer to those that are free again.
-  void keep();
+  // While work is recorded nothing goes back to the system, not even where memory runs out; and
+  // from then on none of these blocks does before the end, for records refer to those that are
+  // free.
+  void set_recording(bool on);
   AllocatorStats stats() const;
   void reset_peak();
   // Throws ExitCode::failure where bytes behind a block were written, as far as is known by now.
@@ -76,14 +81,19 @@ class Allocator {
   void* ask(size_t bytes) const;
   void give_back(void* data, size_t bytes) const;
   void release_cached_locked();
+  bool splits() const { return kind_ == Kind::pool && !guards_; }
+  void add_free(std::byte* data, size_t bytes);  // merges it with free neighbours
+  void remove_free(std::byte* data, size_t bytes);
   size_t guard_bytes() const { return guards_ ? guards_->bytes() : 0; }
   [[noreturn]] void out_of_memory(size_t asked) const;
 
   Device device_;
   Kind kind_;
-  bool kept_ = false;
+  bool kept_ = false, recording_ = false;
   mutable std::mutex mutex_;
   std::multimap<size_t, void*> free_;  // capacity -> data
+  // Where free memory is split: by address, what is free, and what the system gave.
+  std::map<std::byte*, size_t> free_at_, segments_;
   AllocatorStats stats_;
   std::optional<Guards> guards_;  // blocks are of exact sizes where there are
 };

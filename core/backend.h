@@ -29,6 +29,14 @@ class Event {
   virtual double seconds_since(Event& earlier) = 0;  // both must have been reached
 };
 
+// What a stream is for: work of different roles overlaps, and events order it.
+enum class StreamRole {
+  compute,
+  copy,           // between host and device, beside the step that computes
+  communication,  // with other processes, beside backward
+};
+constexpr size_t kStreamRoles = 3;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -41,9 +49,8 @@ class Backend {
   virtual std::string describe(Device device) = 0;  // "NVIDIA H200, 139.8 GiB"
   virtual size_t free_memory(Device device) = 0;    // bytes
 
-  // Streams of this thread: that of computing, and one for copies that overlap it.
-  virtual Stream& stream(Device device) = 0;
-  virtual Stream& copy_stream(Device device) = 0;
+  // Operations are issued to that of computing. The CPU has one for all roles.
+  virtual Stream& stream(Device device, StreamRole role = StreamRole::compute) = 0;
 
   // nullptr where memory is exhausted.
   virtual void* allocate(Device device, size_t bytes) = 0;

@@ -18,10 +18,14 @@
 
 namespace sg {
 
+constexpr size_t kMostRecords = 16;
+
 class Graph {
  public:
-  // Not `whole`: operations are always issued one by one, as on the CPU.
-  explicit Graph(Device device, bool whole = true) : device_(device), whole_(whole) {}
+  // Not `whole`: operations are always issued one by one, as on the CPU. At most `most` keys are
+  // recorded; the operations of others are issued one by one, which is said once.
+  explicit Graph(Device device, bool whole = true, size_t most = kMostRecords)
+      : device_(device), whole_(whole), most_(most) {}
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
@@ -30,21 +34,23 @@ class Graph {
   // besides the contents of tensors: shapes, and which tensors. The first time, operations are
   // issued one by one; the second time they are recorded; from then on the record is started. So
   // `work` itself does not run every time: it must not wait for the device, read from it, or change
-  // anything but tensors made outside. Tensors that it makes are gone when it returns.
+  // anything but tensors made outside. Tensors that it makes are gone when it returns: one that
+  // stays is an error, for all records share one pool of memory, which the next one overwrites.
   void run(const std::vector<uint64_t>& key, const std::function<void()>& work);
   void forget();  // drops all records and their memory
+  size_t records() const { return records_.size(); }
   // Bytes that records hold and nothing else may use, now and at most.
-  size_t reserved() const;
+  size_t reserved() const { return memory_ ? memory_->stats().reserved : 0; }
 
  private:
-  struct Record {
-    Allocator memory;
-    std::unique_ptr<CapturedWork> captured;
-    explicit Record(Device device) : memory(device) {}
-  };
+  void issue(const std::function<void()>& work);
+
   Device device_;
   bool whole_;
-  std::map<std::vector<uint64_t>, std::unique_ptr<Record>> records_;
+  size_t most_;
+  bool warned_ = false;
+  std::unique_ptr<Allocator> memory_;                                       // of all records
+  std::map<std::vector<uint64_t>, std::unique_ptr<CapturedWork>> records_;  // null: seen once
 };
 
 }  // namespace sg

@@ -56,7 +56,7 @@ bool DevicePrefetcher::fetch() {
   u.pending = true;
   if (on_host()) return true;
   Backend& b = backend(device_.type);
-  Stream& copies = b.copy_stream(device_);
+  Stream& copies = b.stream(device_, StreamRole::copy);
   u.used->wait_in(copies);
   b.copy(copies, u.room.images.raw(), u.batch.images.raw(), u.batch.images.bytes());
   b.copy(copies, u.room.labels.raw(), u.batch.labels.raw(), u.batch.labels.bytes());

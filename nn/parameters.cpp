@@ -142,8 +142,13 @@ void ParameterStore::clear_grads() {
 
 void ParameterStore::complete_grads() {
   for (const Parameter& p : parameters_)
-    if (!autograd::grad_of(p.value).defined())
-      grads_.slice(p.offset, p.offset + p.shape.numel()).zero_();
+    if (!autograd::grad_of(p.value).defined()) autograd::zero_grad(p.value);
+}
+
+std::vector<const Parameter*> ParameterStore::in_order() const {
+  std::vector<const Parameter*> result;
+  for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p) result.push_back(&*p);
+  return result;
 }
 
 std::vector<AdamWSegment> ParameterStore::segments() const {

@@ -86,6 +86,9 @@ class ParameterStore {
   // The two parameter groups of the recipe: one-dimensional tensors and biases have no decay.
   std::vector<AdamWSegment> segments() const;
 
+  // By offset in the flat buffers.
+  std::vector<const Parameter*> in_order() const;
+
   // Names in order of declaration.
   const std::vector<std::string>& names() const { return names_; }
   bool contains(const std::string& name) const { return places_.contains(name); }

@@ -61,6 +61,23 @@ std::string tile(const std::string& value, const std::string& name) {
                      escaped(name));
 }
 
+// A score without its unit.
+std::string shown(const ScoreInfo& s, const nlohmann::json& row) {
+  return fmt::format("{:.{}f}", number(row, "eval_" + s.name), s.digits);
+}
+
+const nlohmann::json& best_row(const Report& r, const std::vector<const nlohmann::json*>& rows) {
+  const nlohmann::json* best = nullptr;
+  double score = NAN;
+  for (const auto* row : rows) {
+    const double here = r.scores.empty() ? NAN : number(*row, "eval_" + r.scores[0].name);
+    if (best && !(std::isnan(score) ? !std::isnan(here) : improves(r.scores[0], here, score)))
+      continue;
+    best = row, score = here;
+  }
+  return *best;
+}
+
 std::string tiles(const Report& r) {
   const auto rows = epoch_rows(r);
   std::vector<double> speeds;
@@ -68,13 +85,12 @@ std::string tiles(const Report& r) {
     if (const double v = number(row, "images_per_second"); std::isfinite(v)) speeds.push_back(v);
   std::string out;
   if (!rows.empty()) {
-    const auto& best = **std::ranges::max_element(rows, {}, [](const auto* row) {
-      return std::pair(number(*row, "eval_top1"), number(*row, "epoch"));
-    });
-    out += tile(fmt::format("{:.2f} %", number(best, "eval_top1")),
-                fmt::format("top-1, best of all (epoch {:g})", number(best, "epoch") + 1));
-    out += tile(fmt::format("{:.2f} %", number(best, "eval_top5")), "top-5 of that epoch");
-    out += tile(fmt::format("{:.3f}", number(best, "eval_loss")), "validation loss of that epoch");
+    const nlohmann::json& best = best_row(r, rows);
+    for (const ScoreInfo& s : r.scores)
+      out += tile(shown(s, best) + (s.unit.empty() ? "" : " " + s.unit),
+                  s.title + (&s == &r.scores[0] ? fmt::format(", best of all (epoch {:g})",
+                                                              number(best, "epoch") + 1)
+                                                : " of that epoch"));
     out += tile(duration(number(*rows.back(), "seconds")), "training and evaluating");
   }
   if (!speeds.empty()) {
@@ -86,37 +102,36 @@ std::string tiles(const Report& r) {
 }
 
 std::string samples(const Report& r) {
-  if (r.samples.empty()) return "";
-  std::string out =
-      "<h2>Where it looks</h2>\n<p class=\"above\">Validation pictures, each followed by the "
-      "significance that guides attention at the stages of the network: what is bright keeps its "
-      "detail, what is dark is summarised.</p>\n<div class=\"samples\">\n";
-  for (const ReportSample& s : r.samples)
+  if (r.samples.all.empty()) return "";
+  std::string out = fmt::format("<h2>{}</h2>\n<p class=\"above\">{}</p>\n<div class=\"samples\">\n",
+                                escaped(r.samples.title), escaped(r.samples.text));
+  for (const ReportSample& s : r.samples.all)
     out += fmt::format(
-        "<div class=\"card sample\"><img alt=\"{0} and its significance\" "
-        "src=\"data:image/png;base64,{1}\"><p class=\"{2}\"><strong>{3}</strong> {4:.0f} %{5}</p>"
-        "</div>\n",
-        escaped(s.truth), base64(s.panel), s.correct ? "right" : "wrong", escaped(s.prediction),
-        100 * s.probability, s.correct ? "" : ", but it is " + escaped(s.truth));
+        "<div class=\"card sample\"><img alt=\"{}\" src=\"data:image/png;base64,{}\"><p "
+        "class=\"{}\"><strong>{}</strong> {}</p></div>\n",
+        escaped(s.description), base64(s.panel), s.good ? "right" : "wrong", escaped(s.headline),
+        escaped(s.note));
   return out + "</div>\n";
 }
 
 std::string history(const Report& r) {
   std::string out =
       "<h2>Epochs</h2><div class=\"card scroll\"><table><tr><th>epoch</th>"
-      "<th class=\"number\">learning rate</th><th class=\"number\">training loss</th>"
-      "<th class=\"number\">validation loss</th><th class=\"number\">top-1</th>"
-      "<th class=\"number\">top-5</th><th class=\"number\">time</th></tr>\n";
+      "<th class=\"number\">learning rate</th><th class=\"number\">training loss</th>";
+  const ScoreSchema scores = columns(r.scores);
+  for (const ScoreInfo& s : scores)
+    out += fmt::format("<th class=\"number\">{}</th>", escaped(s.title));
+  out += "<th class=\"number\">time</th></tr>\n";
   const auto rows = epoch_rows(r);
-  for (auto row = rows.rbegin(); row != rows.rend(); ++row)
+  for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
     out += fmt::format(
-        "<tr><td>{:g}</td><td class=\"number\">{:.2e}</td><td class=\"number\">{:.4f}</td>"
-        "<td class=\"number\">{:.4f}</td><td class=\"number\">{:.2f}</td><td "
-        "class=\"number\">{:.2f}</td>"
-        "<td class=\"number\">{}</td></tr>\n",
-        number(**row, "epoch") + 1, number(**row, "lr"), number(**row, "train_loss"),
-        number(**row, "eval_loss"), number(**row, "eval_top1"), number(**row, "eval_top5"),
-        duration(number(**row, "seconds")));
+        "<tr><td>{:g}</td><td class=\"number\">{:.2e}</td><td class=\"number\">{:.4f}</td>",
+        number(**row, "epoch") + 1, number(**row, "lr"), number(**row, "train_loss"));
+    for (const ScoreInfo& s : scores)  // the loss as that of training
+      out += fmt::format("<td class=\"number\">{:.{}f}</td>", number(**row, "eval_" + s.name),
+                         s.name == "loss" ? 4 : s.digits);
+    out += fmt::format("<td class=\"number\">{}</td></tr>\n", duration(number(**row, "seconds")));
+  }
   return out + "</table></div>\n";
 }
 
@@ -162,7 +177,9 @@ std::string base64(std::string_view bytes) {
 
 std::string report_html(const Report& r) {
   const auto rows = epoch_rows(r);
-  const bool ema = !rows.empty() && rows.back()->contains("eval_model_top1");
+  const bool ema = !rows.empty() && std::ranges::any_of(r.scores, [&](const ScoreInfo& s) {
+    return rows.back()->contains("eval_model_" + s.name);
+  });
   const std::string judged = ema ? "validation, averaged weights" : "validation";
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
@@ -173,9 +190,12 @@ std::string report_html(const Report& r) {
       rows.empty() ? 0 : number(*rows.back(), "epoch") + 1, r.epochs,
       r.finished ? ", finished" : "", fmt::localtime(std::time(nullptr)));
   out += tiles(r) + "<h2>Curves</h2>\n<div class=\"charts\">\n";
-  out += chart("Top-1 accuracy, %", "{:.1f}",
-               {of_epochs(r, judged, "eval_top1"),
-                of_epochs(r, "validation, last weights", "eval_model_top1")});
+  for (const ScoreInfo& s : r.scores)
+    if (!s.chart.empty())
+      out += chart(s.chart + (s.unit.empty() ? "" : ", " + s.unit),
+                   fmt::format("{{:.{}f}}", std::max(s.digits - 1, 0)),
+                   {of_epochs(r, judged, "eval_" + s.name),
+                    of_epochs(r, "validation, last weights", "eval_model_" + s.name)});
   out += chart("Loss", "{:.3f}",
                {of_epochs(r, judged, "eval_loss"), of_epochs(r, "training", "train_loss"),
                 of_epochs(r, "validation, last weights", "eval_model_loss")});

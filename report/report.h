@@ -6,14 +6,21 @@
 #include <utility>
 #include <vector>
 
+#include "core/scores.h"
+
 namespace sg::report {
 
-// A validation picture and what the model makes of it.
+// A validation image and what the model makes of it.
 struct ReportSample {
-  std::string panel;  // PNG: the picture, and the significance of each stage over it
-  std::string truth, prediction;
-  double probability = 0;
-  bool correct = false;
+  std::string panel;           // PNG: the image, and what is drawn over it
+  std::string description;     // of the panel, for those who do not see it
+  std::string headline, note;  // below it: what the model says, and how that compares
+  bool good = false;           // coloured so
+};
+
+struct ReportSamples {
+  std::string title, text;  // of the section, and above the samples
+  std::vector<ReportSample> all;
 };
 
 // A row of the configuration.
@@ -27,9 +34,10 @@ struct Report {
   std::string data;   // what was learnt from, in a sentence
   std::vector<Setting> configuration;
   std::vector<nlohmann::json> rows;  // of metrics.jsonl
+  ScoreSchema scores{};
   int64_t epoch_steps = 1, epochs = 1, parameters = 0;
   bool finished = false;
-  std::vector<ReportSample> samples;
+  ReportSamples samples{};
 };
 
 std::string report_html(const Report& report);

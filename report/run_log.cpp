@@ -60,9 +60,11 @@ std::string host() {
 
 }  // namespace
 
-bool is_epoch_row(const nlohmann::json& row) { return row.contains("eval_loss"); }
+bool is_epoch_row(const nlohmann::json& row) { return row.contains("train_loss"); }
 
-RunLog::RunLog(fs::path folder, int64_t step, int64_t epoch) : folder_(std::move(folder)) {
+RunLog::RunLog(fs::path folder, int64_t step, int64_t epoch, const ScoreSchema& scores)
+    : folder_(std::move(folder)), columns_{"epoch", "train_loss"} {
+  for (const ScoreInfo& s : columns(scores)) columns_.push_back("eval_" + s.name);
   const fs::path metrics = folder_ / "metrics.jsonl";
   std::string text;
   for (nlohmann::json& row : read_rows(metrics)) {
@@ -114,15 +116,14 @@ void RunLog::add(nlohmann::json row) {
 }
 
 void RunLog::write_summary() const {
-  std::string text = "epoch,train_loss,eval_loss,eval_top1,eval_top5\n";
-  for (const nlohmann::json& row : rows_)
-    if (is_epoch_row(row)) {
-      const auto column = [&](const char* key) {
-        return row.contains(key) ? row[key].dump() : std::string();
-      };
-      text += fmt::format("{},{},{},{},{}\n", column("epoch"), column("train_loss"),
-                          column("eval_loss"), column("eval_top1"), column("eval_top5"));
-    }
+  std::string text = fmt::format("{}\n", fmt::join(columns_, ","));
+  for (const nlohmann::json& row : rows_) {
+    if (!is_epoch_row(row)) continue;
+    std::vector<std::string> values;
+    for (const std::string& key : columns_)
+      values.push_back(row.contains(key) ? row[key].dump() : "");
+    text += fmt::format("{}\n", fmt::join(values, ","));
+  }
   write_file(folder_ / "summary.csv", text);
 }
 

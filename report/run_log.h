@@ -1,6 +1,7 @@
 // The numbers of a run, in its folder:
 //   metrics.jsonl            a row a log interval and a row an epoch
-//   summary.csv              a row an epoch: epoch,train_loss,eval_loss,eval_top1,eval_top5
+//   summary.csv              a row an epoch: epoch, train_loss, and eval_<name> of each score, for
+//                            classification epoch,train_loss,eval_loss,eval_top1,eval_top5
 //   events.out.tfevents.*    for TensorBoard
 // All of them follow from the rows, so a run that goes back to a checkpoint takes back the rows
 // that it will write again.
@@ -12,15 +13,17 @@
 #include <string>
 #include <vector>
 
+#include "core/scores.h"
+
 namespace sg::report {
 
 class RunLog {
  public:
   // Takes up the rows of an earlier process that lie before the place in the run where this one
   // begins: `step` steps done, and epochs before `epoch` evaluated.
-  RunLog(std::filesystem::path folder, int64_t step, int64_t epoch);
+  RunLog(std::filesystem::path folder, int64_t step, int64_t epoch, const ScoreSchema& scores);
 
-  // Numbers by name. Rows with "eval_loss" are those of an epoch.
+  // Numbers by name. Rows with "train_loss" are those of an epoch.
   void add(nlohmann::json row);
   const std::vector<nlohmann::json>& rows() const { return rows_; }
 
@@ -34,6 +37,7 @@ class RunLog {
   void write_summary() const;
 
   std::filesystem::path folder_;
+  std::vector<std::string> columns_;  // of summary.csv
   std::vector<nlohmann::json> rows_;
   File metrics_, events_;
   bool warned_ = false;

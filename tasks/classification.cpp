@@ -62,8 +62,15 @@ std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
   return scores();
 }
 
-std::string describe_accuracy(const Scores& s) {
-  return fmt::format("Acc@1 {:.3f} Acc@5 {:.3f} loss {:.3f}", s["top1"], s["top5"], s["loss"]);
+ScoreSchema classification_scores() {
+  return {
+      {.name = "top1", .label = "Acc@1", .title = "top-1", .chart = "Top-1 accuracy", .unit = "%"},
+      {.name = "top5", .label = "Acc@5", .title = "top-5", .unit = "%"},
+      {.name = "loss",
+       .label = "loss",
+       .title = "validation loss",
+       .digits = 3,
+       .more_is_better = false}};
 }
 
 Classification::Classification(sgformer::Model& model,
@@ -88,26 +95,30 @@ void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
   feed_.start_epoch(epoch, first_batch);
 }
 
-double Classification::stage(int64_t step, int64_t first_sample) {
+Batch Classification::stage(const Place& place) {
   const double before = feed_.waited();
   check(feed_.next(), "classification: a batch is asked for after the epoch's end");
   drop_paths_copied_->synchronize();  // before the host's are overwritten
-  sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(step), first_sample,
-                            host_drop_paths_.dtype(), host_drop_paths_);
+  sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(place.step),
+                            place.first_sample, host_drop_paths_.dtype(), host_drop_paths_);
   if (!drop_paths_.same_memory(host_drop_paths_)) {
     drop_paths_.copy_(host_drop_paths_);
     drop_paths_copied_->record(drop_paths_.stream());
   }
-  return feed_.waited() - before;
+  return {.place = place,
+          .images = feed_.images(),
+          .valid = {},
+          .targets = {feed_.labels()},
+          .waited = feed_.waited() - before};
 }
 
-Tensor Classification::loss() {
+Losses Classification::losses(const Batch& batch) {
   const Dtype dtype = model_.parameters().dtype();
   const Tensor targets =
-      smooth_one_hot(feed_.labels(), model_.config().classes, smoothing_, wide(dtype));
-  const Tensor images = normalize(feed_.images(), stats_, dtype);
+      smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_, wide(dtype));
+  const Tensor images = normalize(batch.images, stats_, dtype);
   const sgformer::Output out = model_.forward(images, {.drop_paths = drop_paths_});
-  return soft_cross_entropy(out.logits, targets).loss;
+  return {.total = soft_cross_entropy(out.logits, targets).loss, .parts = {}};
 }
 
 }  // namespace sg::tasks

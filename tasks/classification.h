@@ -38,8 +38,8 @@ class Evaluator {
   Tensor logits_;  // of a whole batch
 };
 
-// "Acc@1 83.200 Acc@5 96.500 loss 0.812"
-std::string describe_accuracy(const Scores& scores);
+// top1 and top5 in percent, and loss, the plain cross entropy.
+ScoreSchema classification_scores();
 
 class Classification : public Task {
  public:
@@ -51,12 +51,11 @@ class Classification : public Task {
   int64_t batches() const override { return feed_.loader().batches(); }
   int64_t batch_size() const override { return feed_.loader().config().batch_size; }
   void start_epoch(int64_t epoch, int64_t first_batch) override;
-  double stage(int64_t step, int64_t first_sample) override;
-  Tensor loss() override;
+  Batch stage(const Place& place) override;
+  Losses losses(const Batch& batch) override;
   void prefetch() override { feed_.prefetch(); }
+  ScoreSchema schema() const override { return classification_scores(); }
   std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
-  std::string metric() const override { return "top1"; }
-  std::string describe(const Scores& scores) const override { return describe_accuracy(scores); }
 
  private:
   sgformer::Model& model_;
@@ -64,7 +63,7 @@ class Classification : public Task {
   uint64_t seed_;
   ChannelStats stats_;
   data::DevicePrefetcher feed_;
-  // Factors of stochastic depth of the staged batch; on a card, and where they are drawn.
+  // Factors of stochastic depth of the staged batch; on the device, and where they are drawn.
   Tensor drop_paths_, host_drop_paths_;
   std::unique_ptr<Event> drop_paths_copied_;
   Evaluator evaluator_;

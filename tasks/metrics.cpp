@@ -26,4 +26,11 @@ double Scores::operator[](const std::string& name) const {
   fail(ExitCode::failure, "scores: no '{}'", name);
 }
 
+std::string describe(const ScoreSchema& schema, const Scores& scores) {
+  std::string text;
+  for (const ScoreInfo& s : schema)
+    text += fmt::format("{}{} {:.3f}", text.empty() ? "" : " ", s.label, scores[s.name]);
+  return text;
+}
+
 }  // namespace sg::tasks

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/scores.h"
 #include "core/tensor.h"
 
 namespace sg::tasks {
@@ -20,10 +21,14 @@ struct Mean {
 // first counts as the larger; a row whose logit of the label is not a number is no hit.
 int64_t top_k_hits(const Tensor& logits, const Tensor& labels, int k);
 
-// Results of an evaluation in the order in which they are shown, e.g. loss, top1, top5.
+// Results of an evaluation, by name.
 struct Scores {
   std::vector<std::pair<std::string, double>> values;
-  double operator[](const std::string& name) const;
+  double operator[](
+      const std::string& name) const;  // throws ExitCode::failure where it is not there
 };
+
+// In order of the schema: "Acc@1 83.200 Acc@5 96.500 loss 0.812".
+std::string describe(const ScoreSchema& schema, const Scores& scores);
 
 }  // namespace sg::tasks

@@ -1,13 +1,45 @@
-// What a run learns: how samples become a loss, and how the result is judged.
+// What a run learns: how samples become losses, and how the result is judged.
+//
+// Trainer, checkpoints, run log and report know a task by this interface alone: batches, losses
+// with named parts, scores with a schema. docs/architecture.md says how to add one.
 #pragma once
 #include <functional>
 #include <optional>
 #include <string>
 
+#include "core/scores.h"
+#include "nn/optim/schedule.h"
 #include "nn/parameters.h"
 #include "tasks/metrics.h"
 
 namespace sg::tasks {
+
+// Of a batch in the run: keys what is drawn at random. It does not depend on how a step is split
+// into passes or over processes.
+struct Place {
+  int64_t step = 0;          // from 0
+  int64_t first_sample = 0;  // of the batch, within the step
+};
+
+// Images of any size, each at the top left of its place.
+struct Batch {
+  Place place;
+  Tensor images;                // (B, H, W, C), padded to the largest
+  Tensor valid;                 // (B, 2) i32: height and width; undefined where none is padded
+  std::vector<Tensor> targets;  // what losses are measured against, of any shape
+  double waited = 0;            // seconds until it was there
+
+  // Shapes of the tensors: what decides which operations a step consists of.
+  std::vector<uint64_t> shapes() const;
+  // And where they lie: what decides which record of a step fits (core/graph.h).
+  std::vector<uint64_t> key() const;
+};
+
+// Means over the samples of a batch.
+struct Losses {
+  Tensor total;               // (1), on the tape, of the dtype wide(parameters)
+  std::vector<Tensor> parts;  // (1) each, of the same dtype, in the order of loss_parts()
+};
 
 class Task {
  public:
@@ -17,26 +49,29 @@ class Task {
   // Batches of an epoch, and samples in each.
   virtual int64_t batches() const = 0;
   virtual int64_t batch_size() const = 0;
-  // The batches of an epoch and their order are a function of (seed, epoch) alone.
+  // The batches of an epoch, their sizes and their order are a function of (seed, epoch) alone.
   virtual void start_epoch(int64_t epoch, int64_t first_batch) = 0;
 
-  // Fills the tensors that loss() reads with the next batch; returns the seconds until it was
-  // there. `step` and the place of the batch's first sample within it key what is drawn at random.
-  virtual double stage(int64_t step, int64_t first_sample) = 0;
-  // The mean loss (1) of the staged batch, on the tape. Where a device can, its work is recorded
-  // and started again for later batches (core/graph.h): it depends on what stage() filled alone.
-  virtual Tensor loss() = 0;
+  // The next batch, on the device; valid until stage() is called again. For a step to be recorded,
+  // batches of one shape lie in the same memory.
+  virtual Batch stage(const Place& place) = 0;
+  // Where a device can, its work is recorded and started again for later batches of the same key():
+  // it depends on the contents of tensors that stage() filled alone, and does not wait.
+  virtual Losses losses(const Batch& batch) = 0;
+  // Names of the parts of the loss; they are logged beside the total.
+  virtual std::vector<std::string> loss_parts() const { return {}; }
   // Called while the device computes: begins to fetch the batch after.
   virtual void prefetch() {}
 
+  // Where it has one of its own; else the cosine of the options.
+  virtual std::optional<Schedule> schedule(int64_t /*total_steps*/) const { return {}; }
+
+  // What evaluate() measures.
+  virtual ScoreSchema schema() const = 0;
   // Called with the batches done, of how many, and the scores so far; false gives up.
   using Progress = std::function<bool(int64_t done, int64_t total, const Scores& so_far)>;
   // The parameters as they are, on the whole validation set; nothing where given up.
   virtual std::optional<Scores> evaluate(const Progress& progress) = 0;
-  // The score by which the best checkpoint is chosen; more is better.
-  virtual std::string metric() const = 0;
-  // For people: "Acc@1 83.200 Acc@5 96.500 loss 0.812".
-  virtual std::string describe(const Scores& scores) const = 0;
 };
 
 }  // namespace sg::tasks

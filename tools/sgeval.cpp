@@ -79,8 +79,8 @@ int main(int argc, char** argv) {
                              settings.transform.img_size));
     sg::tasks::Evaluator evaluate(*file.model, dataset, settings);
     const auto scores = *sg::train::evaluate_aloud(
-        "Test", {std::ref(evaluate), sg::tasks::describe_accuracy}, interval, console);
-    console.line(" * " + sg::tasks::describe_accuracy(scores));
+        "Test", std::ref(evaluate), sg::tasks::classification_scores(), interval, console);
+    console.line(" * " + sg::tasks::describe(sg::tasks::classification_scores(), scores));
     if (json)
       fmt::print("{}\n", nlohmann::json{{"top1", scores["top1"]},
                                         {"top5", scores["top5"]},

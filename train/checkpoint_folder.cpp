@@ -109,9 +109,9 @@ void CheckpointFolder::refresh() const {
   if (found.empty()) return;
   link(found[0].path, folder_ / kLast);
 
-  std::vector<Candidate> ranked;  // by metric; of equal ones the later is better
+  std::vector<Candidate> ranked;  // by metric; of equal ones the first is better
   for (const Candidate& c : found)
-    if (!c.recovery) ranked.push_back(c);
+    if (!c.recovery) ranked.insert(ranked.begin(), c);
   std::ranges::stable_sort(ranked, std::greater(), &Candidate::metric);
   if (!ranked.empty()) link(ranked[0].path, folder_ / kBest);
 

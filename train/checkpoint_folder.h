@@ -19,7 +19,7 @@ class CheckpointFolder {
   // Creates the folder, refuses a second writer, removes what a killed run left half-written.
   explicit CheckpointFolder(std::filesystem::path folder, int history = 10);
 
-  // At the end of epoch state["epoch"]; a greater metric is better.
+  // At the end of epoch state["epoch"]; a greater metric is better, of equal ones the first.
   void save(Checkpoint checkpoint, std::optional<double> metric = {});
   void save_recovery(Checkpoint checkpoint);
 

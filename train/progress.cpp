@@ -20,18 +20,19 @@ std::string place_of(int64_t i, int64_t n) {
                      100.0 * double(i) / double(std::max<int64_t>(n - 1, 1)));
 }
 
-std::optional<tasks::Scores> evaluate_aloud(const std::string& title, const Judge& judge,
-                                            int64_t interval, report::Console& console) {
+std::optional<tasks::Scores> evaluate_aloud(const std::string& title, const Evaluate& evaluate,
+                                            const ScoreSchema& schema, int64_t interval,
+                                            report::Console& console) {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
-  return judge.evaluate([&](int64_t done, int64_t total, const tasks::Scores& so_far) {
+  return evaluate([&](int64_t done, int64_t total, const tasks::Scores& so_far) {
     const double share = double(done) / double(total);
     console.bar(fmt::format(" {} {} {:3.0f}%  {}", title, gauge(share), 100 * share,
-                            judge.describe(so_far)));
+                            describe(schema, so_far)));
     if ((done - 1) % interval == 0 || done == total) {
       const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
       console.detail(fmt::format("{}: {} Time: {:.3f}s {}", title, place_of(done - 1, total),
-                                 seconds / double(done), judge.describe(so_far)));
+                                 seconds / double(done), describe(schema, so_far)));
     }
     return stop_signal() == 0;
   });

@@ -24,8 +24,8 @@ std::string class_name(const data::Dataset& dataset, int64_t c) {
 
 }  // namespace
 
-std::vector<report::ReportSample> report_samples(const infer::Predictor& predict,
-                                                 const data::Dataset& dataset, int count) {
+report::ReportSamples report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
+                                     int count) {
   data::Transform transform(predict.preprocessing().transform);
   const int side = transform.config().img_size;
   std::vector<int64_t> indices;
@@ -41,18 +41,26 @@ std::vector<report::ReportSample> report_samples(const infer::Predictor& predict
     }
     indices.push_back(i), images.push_back(std::move(image));
   }
-  std::vector<report::ReportSample> samples;
+  report::ReportSamples samples{
+      .title = "Where it looks",
+      .text =
+          "Validation pictures, each followed by the significance that guides attention at the "
+          "stages of the network: what is bright keeps its detail, what is dark is summarised.",
+      .all = {}};
   const std::vector<infer::Prediction> predictions = predict(images, true);
   for (size_t i = 0; i < images.size(); ++i) {
     const infer::ClassProbability best = infer::top_classes(predictions[i], 1)[0];
     const int64_t truth = dataset.label(indices[i]);
     const auto png =
         data::encode_png(report::significance_panel(images[i], predictions[i].significance));
-    samples.push_back({.panel = std::string(png.begin(), png.end()),
-                       .truth = class_name(dataset, truth),
-                       .prediction = class_name(dataset, best.index),
-                       .probability = best.probability,
-                       .correct = best.index == truth});
+    const std::string is = class_name(dataset, truth);
+    const bool right = best.index == truth;
+    samples.all.push_back({.panel = std::string(png.begin(), png.end()),
+                           .description = is + " and its significance",
+                           .headline = class_name(dataset, best.index),
+                           .note = fmt::format("{:.0f} %{}", 100 * best.probability,
+                                               right ? "" : ", but it is " + is),
+                           .good = right});
   }
   return samples;
 }

@@ -8,9 +8,9 @@
 
 namespace sg::train {
 
-// Some pictures spread over a dataset, as evaluation sees them, with the classes that the model
+// Some images spread over a dataset, as evaluation sees them, with the classes that the model
 // finds in them and the significance that guided it. Broken ones are left out.
-std::vector<report::ReportSample> report_samples(const infer::Predictor& predict,
-                                                 const data::Dataset& dataset, int count = 12);
+report::ReportSamples report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
+                                     int count = 12);
 
 }  // namespace sg::train

@@ -174,7 +174,8 @@ ExitCode run(Options options) {
   args["version"] = SG_VERSION;
   write_file(folder / "args.json", args.dump(2) + "\n");
   Outputs outputs{
-      .log = report::RunLog(folder, trainer.position().step, trainer.unjudged_epoch()),
+      .log =
+          report::RunLog(folder, trainer.position().step, trainer.unjudged_epoch(), task.schema()),
       .checkpoints = CheckpointFolder(folder / kCheckpoints, int(options.checkpoint_hist)),
       .identity = identity};
   outputs.report = [&] {
@@ -187,6 +188,7 @@ ExitCode run(Options options) {
                             *options.img_size, *options.num_classes),
         .configuration = settings(options),
         .rows = outputs.log.rows(),
+        .scores = task.schema(),
         .epoch_steps = trainer.epoch_steps(),
         .epochs = trainer.total_steps() / trainer.epoch_steps(),
         .parameters = model.parameters().count(),
@@ -201,7 +203,7 @@ ExitCode run(Options options) {
   if (code == ExitCode::ok)
     console.line(fmt::format(
         "done: best epoch {} with {} {:.3f}; {}, {}", trainer.position().best_epoch + 1,
-        task.metric(), trainer.position().best,
+        task.schema()[0].name, trainer.position().best,
         (folder / kCheckpoints / "best.safetensors").string(), (folder / "report.html").string()));
   return code;
 }

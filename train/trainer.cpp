@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/add_into.h"
+#include "autograd/keep_grad.h"
 #include "autograd/tape.h"
 #include "train/progress.h"
 #include "train/signals.h"
@@ -20,6 +21,18 @@ double usual_ema_decay(int64_t total_steps) {
   return std::clamp(1 - 31 / double(std::max<int64_t>(total_steps, 1)), 0.0, 0.99992);
 }
 
+Schedule published_schedule(const Options& o) {
+  return CosineSchedule{int(o.epochs), int(o.warmup_epochs), int(o.cooldown_epochs), o.lr,
+                        o.min_lr,      o.warmup_lr};
+}
+
+void set_or_add(bool set, const Tensor& from, const Tensor& to) {
+  if (set)
+    to.copy_(from);
+  else
+    kernels::add_into(from.stream(), from, to);
+}
+
 }  // namespace
 
 struct Trainer::Step {
@@ -31,17 +44,22 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
     : options_(options),
       task_(task),
       console_(console),
-      schedule_{
-          int(options.epochs), int(options.warmup_epochs), int(options.cooldown_epochs), options.lr,
-          options.min_lr,      options.warmup_lr},
       epoch_steps_(task.batches() / options.grad_accum),
+      schema_(task.schema()),
+      schedule_(task.schedule(total_steps()).value_or(published_schedule(options))),
       optimizer_(
           task.parameters(),
           {options.weight_decay, options.model_ema_decay.value_or(usual_ema_decay(total_steps())),
            options.clip_grad}),
       graph_(task.parameters().device(), !options.eager),
-      loss_(zeros({1}, wide(task.parameters().dtype()), task.parameters().device())) {
+      loss_(zeros({1}, wide(task.parameters().dtype()), task.parameters().device())),
+      part_names_(task.loss_parts()) {
   options_.model_ema_decay = optimizer_.settings().ema_decay;
+  if (!std::holds_alternative<CosineSchedule>(schedule_))  // that of the options is checked there
+    std::visit([](const auto& s) { s.validate(); }, schedule_);
+  check(!schema_.empty(), "trainer: the task has no scores, of which the first chooses the best");
+  if (!part_names_.empty())
+    parts_ = zeros({int64_t(part_names_.size())}, loss_.dtype(), loss_.device());
   if (epoch_steps_ < 1)
     fail(ExitCode::usage,
          "--grad-accum: a step of {} batches of {} needs more pictures than the training set has; "
@@ -54,7 +72,7 @@ int64_t Trainer::unjudged_epoch() const {
 }
 
 bool Trainer::finished() const {
-  const bool last = at_.epoch + 1 >= schedule_.total_epochs() && at_.epoch_steps == epoch_steps_;
+  const bool last = at_.epoch + 1 >= total_epochs() && at_.epoch_steps == epoch_steps_;
   return at_.evaluated && (last || (options_.max_steps && at_.step >= options_.max_steps));
 }
 
@@ -70,6 +88,14 @@ ExitCode Trainer::run(Outputs& outputs) {
     }
   }
   return ExitCode::ok;
+}
+
+void Trainer::attach(nn::Reducer& reducer, int64_t slice_elements) {
+  slices_.emplace(task_.parameters(), reducer, slice_elements);
+}
+
+double Trainer::learning_rate(int64_t step) const {
+  return sg::learning_rate(schedule_, at_.epoch, step);
 }
 
 double Trainer::try_step() {
@@ -98,14 +124,17 @@ bool Trainer::train_epoch(Outputs& outputs) {
 
 Trainer::Step Trainer::step() {
   const auto begin = Clock::now();
-  Step s{.lr = schedule_.at(int(at_.epoch))};
+  Step s{.lr = learning_rate(at_.step)};
   const int64_t passes = options_.grad_accum;
   optimizer_.prepare(s.lr, passes);
   try {
     for (int64_t i = 0; i < passes; ++i) {
-      s.waited += task_.stage(at_.step, i * task_.batch_size());
+      const tasks::Batch batch = task_.stage({at_.step, i * task_.batch_size()});
+      s.waited += batch.waited;
       const bool first = i == 0, last = i + 1 == passes;
-      graph_.run({first, last}, [&] { pass(first, last); });
+      std::vector<uint64_t> key = batch.key();
+      key.insert(key.end(), {first, last});
+      graph_.run(key, [&] { pass(batch, first, last); });
     }
   } catch (const OutOfMemory& e) {
     // What the batch took until then, against what it may take.
@@ -124,15 +153,34 @@ Trainer::Step Trainer::step() {
   return s;
 }
 
-void Trainer::pass(bool first, bool last) {
-  if (first) task_.parameters().clear_grads();
-  const Tensor loss = task_.loss();
-  autograd::backward(loss);
+void Trainer::pass(const tasks::Batch& batch, bool first, bool last) {
+  // What the pass before left, which may have been a record: then nothing of it ran on the host.
   if (first)
-    loss_.copy_(loss.detach());
+    task_.parameters().clear_grads();
   else
-    kernels::add_into(loss.stream(), loss, loss_);
+    for (const nn::Parameter* p : task_.parameters().in_order()) autograd::keep_grad(p->value);
+  const tasks::Losses losses = task_.losses(batch);
+  check(losses.parts.size() == part_names_.size(), "task: {} names of parts of the loss, {} parts",
+        part_names_.size(), losses.parts.size());
+  if (last && slices_)
+    slices_->backward(batch.shapes(), losses.total);
+  else
+    autograd::backward(losses.total);
+  // Now, so that the pass after can add to all of them.
+  task_.parameters().complete_grads();
+  set_or_add(first, losses.total.detach(), loss_);
+  for (size_t i = 0; i < losses.parts.size(); ++i)
+    set_or_add(first, losses.parts[i].detach(), parts_.slice(int64_t(i), int64_t(i) + 1));
   if (last) optimizer_.update(loss_);
+}
+
+std::vector<std::pair<std::string, double>> Trainer::loss_parts() const {
+  std::vector<std::pair<std::string, double>> result;
+  if (!parts_) return result;
+  const std::vector<double> sums = to_vector<double>(parts_.to(Device{}).to(Dtype::f64));
+  for (size_t i = 0; i < sums.size(); ++i)
+    result.emplace_back(part_names_[i], sums[i] / double(options_.grad_accum));
+  return result;
 }
 
 void Trainer::count_skip(const Step& s) {
@@ -141,10 +189,12 @@ void Trainer::count_skip(const Step& s) {
     return;
   }
   ++at_.skipped, ++at_.skipped_in_a_row;
-  console_.warning(
-      fmt::format("step {} of epoch {} is skipped: loss {}, norm of the gradient {}; "
-                  "{} in a row, {} in all",
-                  at_.step, at_.epoch, s.loss, s.grad_norm, at_.skipped_in_a_row, at_.skipped));
+  std::string parts;
+  for (const auto& [name, value] : loss_parts()) parts += fmt::format(", {} {}", name, value);
+  console_.warning(fmt::format(
+      "step {} of epoch {} is skipped: loss {}{}, norm of the gradient "
+      "{}; {} in a row, {} in all",
+      at_.step, at_.epoch, s.loss, parts, s.grad_norm, at_.skipped_in_a_row, at_.skipped));
   if (at_.skipped_in_a_row >= kMostSkips)
     fail(ExitCode::nonfinite,
          "{} steps in a row without finite numbers, the last one at step {}; the newest checkpoint "
@@ -159,7 +209,7 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
   if (console_.terminal())
     console_.bar(fmt::format(
         " Epoch {}/{} {} {:3.0f}%  loss {:.3f}  {:.0f} images/s  lr {:.1e}  {} left", at_.epoch + 1,
-        schedule_.total_epochs(), gauge(double(at_.epoch_steps) / double(epoch_steps_)),
+        total_epochs(), gauge(double(at_.epoch_steps) / double(epoch_steps_)),
         100.0 * double(at_.epoch_steps) / double(epoch_steps_), at_.loss.value(),
         images / step_seconds_, s.lr, report::duration(seconds_left())));
 
@@ -171,15 +221,13 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
       "Train: {} {} Loss: {:.3f} ({:.3f}) Time: {:.3f}s, {:.0f}/s LR: {:.1e} Data: {:.3f}",
       at_.epoch, place_of(i, epoch_steps_), s.loss, at_.loss.value(), seconds, images / seconds,
       s.lr, waited));
-  outputs.log.add({{"epoch", at_.epoch},
-                   {"step", at_.step},
-                   {"loss", s.loss},
-                   {"loss_mean", at_.loss.value()},
-                   {"grad_norm", s.grad_norm},
-                   {"lr", s.lr},
-                   {"skipped", at_.skipped},
-                   {"images_per_second", images / seconds},
-                   {"data_seconds", waited}});
+  nlohmann::json row{{"epoch", at_.epoch},       {"step", at_.step},
+                     {"loss", s.loss},           {"loss_mean", at_.loss.value()},
+                     {"grad_norm", s.grad_norm}, {"lr", s.lr},
+                     {"skipped", at_.skipped},   {"images_per_second", images / seconds},
+                     {"data_seconds", waited}};
+  for (const auto& [name, value] : loss_parts()) row["loss_" + name] = value;
+  outputs.log.add(std::move(row));
   interval_seconds_ = interval_waited_ = 0, interval_steps_ = 0;
 }
 
@@ -205,11 +253,9 @@ void Trainer::with_ema(const std::function<void()>& f) {
 
 std::optional<tasks::Scores> Trainer::evaluate(const std::string& title) {
   const auto scores = evaluate_aloud(
-      title,
-      {[&](const tasks::Task::Progress& progress) { return task_.evaluate(progress); },
-       [&](const tasks::Scores& s) { return task_.describe(s); }},
-      options_.log_interval, console_);
-  if (scores) console_.detail(" * " + task_.describe(*scores));
+      title, [&](const tasks::Task::Progress& progress) { return task_.evaluate(progress); },
+      schema_, options_.log_interval, console_);
+  if (scores) console_.detail(" * " + describe(schema_, *scores));
   return scores;
 }
 
@@ -223,12 +269,13 @@ bool Trainer::judge(Outputs& outputs) {
   judge_seconds_ = since(begin);
   at_.seconds += judge_seconds_;
 
-  const double metric = (*chosen)[task_.metric()];
-  const bool best = metric > at_.best;
-  if (best) at_.best = metric, at_.best_epoch = at_.epoch;
+  const ScoreInfo& chooses = schema_[0];
+  const double score = (*chosen)[chooses.name];
+  const bool best = at_.best_epoch < 0 ? !std::isnan(score) : improves(chooses, score, at_.best);
+  if (best) at_.best = score, at_.best_epoch = at_.epoch;
   nlohmann::json row{{"epoch", at_.epoch},
                      {"step", at_.step},
-                     {"lr", schedule_.at(int(at_.epoch))},
+                     {"lr", learning_rate(std::max<int64_t>(at_.step - 1, 0))},
                      {"train_loss", at_.loss.value()},
                      {"seconds", at_.seconds}};
   for (const auto& [name, value] : chosen->values) row["eval_" + name] = value;
@@ -236,12 +283,13 @@ bool Trainer::judge(Outputs& outputs) {
     for (const auto& [name, value] : model->values) row["eval_model_" + name] = value;
   outputs.log.add(std::move(row));
   console_.line(fmt::format("Epoch {}/{}: train loss {:.3f}, {}{}, {}{}", at_.epoch + 1,
-                            schedule_.total_epochs(), at_.loss.value(),
-                            optimizer_.ema() ? "EMA " : "", task_.describe(*chosen),
-                            report::duration(at_.seconds), best ? ", best so far" : ""));
+                            total_epochs(), at_.loss.value(), optimizer_.ema() ? "EMA " : "",
+                            describe(schema_, *chosen), report::duration(at_.seconds),
+                            best ? ", best so far" : ""));
 
   at_.evaluated = true;
-  outputs.checkpoints.save(checkpoint(outputs.identity), metric);
+  // The folder's metric is greater for what is better.
+  outputs.checkpoints.save(checkpoint(outputs.identity), chooses.more_is_better ? score : -score);
   saved_step_ = at_.step;
   if (outputs.report) outputs.report();
   return true;

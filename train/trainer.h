@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/graph.h"
+#include "nn/gradient_slices.h"
 #include "nn/optim/optimizer.h"
 #include "nn/optim/schedule.h"
 #include "report/console.h"
@@ -31,8 +32,8 @@ struct Position {
   int64_t skipped = 0, skipped_in_a_row = 0;
   tasks::Mean loss;         // of this epoch
   double seconds = 0;       // of training and evaluating, over all processes of the run
-  double best = -INFINITY;  // score of an epoch
-  int64_t best_epoch = -1;
+  double best = NAN;        // score of an epoch, the first of the task's schema
+  int64_t best_epoch = -1;  // none yet
 };
 
 // Where a run writes.
@@ -52,7 +53,8 @@ class Trainer {
   const Position& position() const { return at_; }
   const Options& options() const { return options_; }  // with the EMA's decay
   int64_t epoch_steps() const { return epoch_steps_; }
-  int64_t total_steps() const { return epoch_steps_ * int64_t{schedule_.total_epochs()}; }
+  int64_t total_epochs() const { return options_.epochs + options_.cooldown_epochs; }
+  int64_t total_steps() const { return epoch_steps_ * total_epochs(); }
   bool finished() const;
   // Epochs before it have been judged for good.
   int64_t unjudged_epoch() const;
@@ -60,6 +62,9 @@ class Trainer {
   // To the end, or until a signal asks to stop: then ExitCode::interrupted, and the newest
   // checkpoint is where it stopped. Throws ExitCode::nonfinite after kMostSkips.
   ExitCode run(Outputs& outputs);
+
+  // Before the first step: slices of the gradient go to `reducer` as they are completed.
+  void attach(nn::Reducer& reducer, int64_t slice_elements = nn::kSliceElements);
 
   // For a trial: does the first step of the position's epoch and returns the seconds it took.
   double try_step();
@@ -72,7 +77,11 @@ class Trainer {
   struct Step;                         // what one step did
   bool train_epoch(Outputs& outputs);  // false when asked to stop
   Step step();
-  void pass(bool first, bool last);  // of a step: one batch, and after the last one the update
+  // Of a step: one batch, and after the last one the update.
+  void pass(const tasks::Batch& batch, bool first, bool last);
+  double learning_rate(int64_t step) const;  // of a step in the epoch in progress
+  // Name and mean of the parts of the last step's loss; waits for the device.
+  std::vector<std::pair<std::string, double>> loss_parts() const;
   void count_skip(const Step& step);
   void log_step(const Step& step, Outputs& outputs);
   bool judge(Outputs& outputs);  // false when asked to stop
@@ -82,11 +91,15 @@ class Trainer {
   Options options_;
   tasks::Task& task_;
   report::Console& console_;
-  CosineSchedule schedule_;
   int64_t epoch_steps_;
+  ScoreSchema schema_;
+  Schedule schedule_;
   nn::Optimizer optimizer_;
   Graph graph_;  // forward, backward and update
-  Tensor loss_;  // (1): the sum over the passes of a step
+  std::optional<nn::GradientSlices> slices_;
+  Tensor loss_;                          // (1): the sum over the passes of a step
+  std::vector<std::string> part_names_;  // of the loss
+  Tensor parts_;                         // (P): such sums; undefined where the loss has no parts
   Position at_;
   int64_t saved_step_ = -1;
   // Since the last log line.

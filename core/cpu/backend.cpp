@@ -35,11 +35,10 @@ class CpuBackend : public Backend {
   size_t free_memory(Device) override {
     return size_t(sysconf(_SC_AVPHYS_PAGES)) * size_t(sysconf(_SC_PAGESIZE));
   }
-  Stream& stream(Device) override {
+  Stream& stream(Device, StreamRole) override {
     thread_local Stream stream;
     return stream;
   }
-  Stream& copy_stream(Device device) override { return stream(device); }
 
   void* allocate(Device, size_t bytes) override {
     // Large blocks ask for huge pages: a pass over a map of 25 MB otherwise misses the TLB 6,000

@@ -1,5 +1,6 @@
 #include "core/cuda/runtime.h"
 
+#include <array>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -179,8 +180,7 @@ class CudaBackend : public Backend {
     return free;
   }
 
-  Stream& stream(Device device) override { return streams(device).compute; }
-  Stream& copy_stream(Device device) override { return streams(device).copy; }
+  Stream& stream(Device device, StreamRole role) override { return streams(device)[size_t(role)]; }
 
   void* allocate(Device device, size_t bytes) override {
     use(device);
@@ -244,9 +244,7 @@ class CudaBackend : public Backend {
     int count = 0;
     std::string reason;  // where there is none
   };
-  struct Streams {
-    Stream compute, copy;
-  };
+  using Streams = std::array<Stream, kStreamRoles>;
 
   static Found found() {
     Found f;
@@ -271,21 +269,24 @@ class CudaBackend : public Backend {
     return f;
   }
 
-  // One pair a device and process: operations are issued by one thread.
+  // One set a device and process: operations are issued by one thread.
   Streams& streams(Device device) {
     const std::lock_guard lock(mutex_);
     if (size_t(device.index) >= streams_.size()) streams_.resize(size_t(device.index) + 1);
-    auto& pair = streams_[size_t(device.index)];
-    if (!pair) {
+    auto& all = streams_[size_t(device.index)];
+    if (!all) {
       require(device);
       use(device);
-      cudaStream_t compute = nullptr, copy = nullptr;
-      SG_CUDA(cudaStreamCreateWithFlags(&compute, cudaStreamNonBlocking));
-      SG_CUDA(cudaStreamCreateWithFlags(&copy, cudaStreamNonBlocking));
-      pair = std::make_unique<Streams>(Streams{{device, compute}, {device, copy}});
+      auto made = std::make_unique<Streams>();
+      for (Stream& s : *made) {
+        cudaStream_t handle = nullptr;
+        SG_CUDA(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking));
+        s = {device, handle};
+      }
+      all = std::move(made);
     }
     use(device);
-    return *pair;
+    return *all;
   }
 
   std::mutex mutex_;

@@ -1,10 +1,14 @@
-// The learning rate of each epoch: linear warm-up, cosine, and a cooldown at the minimum, constant
-// within an epoch, as timm 0.3.4. The cosine is not shifted by the warm-up: it is a function of
-// epoch / epochs alone, so the peak lies below `lr`.
+// The learning rate of each step.
 #pragma once
+#include <cstdint>
+#include <variant>
+#include <vector>
 
 namespace sg {
 
+// The published recipe: linear warm-up, cosine, and a cooldown at the minimum, constant within an
+// epoch, as timm 0.3.4. The cosine is not shifted by the warm-up: it is a function of
+// epoch / epochs alone, so the peak lies below `lr`.
 struct CosineSchedule {
   int epochs = 300;  // of warm-up and cosine together
   int warmup_epochs = 20;
@@ -16,5 +20,38 @@ struct CosineSchedule {
   int total_epochs() const { return epochs + cooldown_epochs; }
   double at(int epoch) const;  // counted from 0
 };
+
+// The two of dense tasks, by step, as mmcv 1: in the first steps the rate of the step is multiplied
+// by a factor that rises linearly from `ratio` to 1.
+struct Warmup {
+  int64_t steps = 0;
+  double ratio = 1e-6;
+  void validate() const;  // throws ExitCode::usage
+  double at(int64_t step) const;
+};
+
+// min_lr + (lr - min_lr) (1 - step / steps)^power
+struct PolynomialSchedule {
+  int64_t steps = 160000;
+  double lr = 6e-5, min_lr = 0, power = 1;
+  Warmup warmup{};
+
+  void validate() const;  // throws ExitCode::usage
+  double at(int64_t step) const;
+};
+
+// lr gamma^k from the k-th milestone on, which counts itself.
+struct MilestoneSchedule {
+  std::vector<int64_t> milestones;  // steps, ascending
+  double lr = 1e-4, gamma = 0.1;
+  Warmup warmup{};
+
+  void validate() const;  // throws ExitCode::usage
+  double at(int64_t step) const;
+};
+
+using Schedule = std::variant<CosineSchedule, PolynomialSchedule, MilestoneSchedule>;
+// Both counted from 0 over the run.
+double learning_rate(const Schedule& schedule, int64_t epoch, int64_t step);
 
 }  // namespace sg

@@ -146,3 +146,46 @@ TEST_CASE("allocator: a guard that is no number is refused") {
   const GuardInEnvironment guard("1048576");
   CHECK(Allocator::guard_of_environment() == 1048576);
 }
+
+TEST_CASE("allocator: a pool splits what is free, merges it again, and gives whole segments back") {
+  for (const Device device : test::devices()) {
+    Allocator pool(device, Allocator::Kind::pool, std::nullopt);
+    const size_t mib = size_t{1} << 20;
+    const Allocator::Block large = pool.allocate(8 * mib);
+    auto* const begin = static_cast<std::byte*>(large.data);
+    pool.release(large);
+    std::vector<Allocator::Block> parts;
+    for (int i = 0; i < 4; ++i) parts.push_back(pool.allocate(2 * mib - 600));
+    for (size_t i = 0; i < 4; ++i)
+      for (size_t j = 0; j < i; ++j) {
+        const auto *a = static_cast<std::byte*>(parts[i].data),
+                   *b = static_cast<std::byte*>(parts[j].data);
+        CHECK((a + parts[i].capacity <= b || b + parts[j].capacity <= a));
+        CHECK((a - begin) % 512 == 0);
+      }
+    CHECK(pool.stats().reserved == 8 * mib);
+    for (const size_t i : {2, 0, 3}) pool.release(parts[i]);
+    pool.release_cached();  // none is whole
+    CHECK(pool.stats().reserved == 8 * mib);
+    const Allocator::Block again = pool.allocate(4 * mib - 1200);  // of two neighbours
+    CHECK(pool.stats().reserved == 8 * mib);
+    pool.release(parts[1]), pool.release(again);
+    CHECK(pool.stats().in_use == 0);
+    const Allocator::Block whole = pool.allocate(8 * mib);
+    CHECK(whole.data == large.data);
+    pool.release(whole);
+    pool.release_cached();
+    CHECK(pool.stats().reserved == 0);
+    CHECK(pool.stats().system_allocations == 1);
+  }
+}
+
+TEST_CASE("allocator: blocks of neighbouring segments are never merged") {
+  Allocator pool({}, Allocator::Kind::pool, std::nullopt);
+  const size_t segment = size_t{2} << 20;
+  std::vector<Allocator::Block> blocks;
+  for (int i = 0; i < 8; ++i) blocks.push_back(pool.allocate(segment));
+  for (const auto& b : blocks) pool.release(b);
+  pool.release(pool.allocate(2 * segment));  // none of them is as large
+  CHECK(pool.stats().system_allocations == 9);
+}

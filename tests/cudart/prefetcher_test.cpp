@@ -31,7 +31,7 @@ TEST_CASE("feed: its memory goes back when the copies that use it have been made
       next.push_back(zeros({3}, Dtype::i32, kCuda));
     }
     Backend& b = backend(kCuda.type);
-    b.synchronize(b.copy_stream(kCuda));
+    b.synchronize(b.stream(kCuda, StreamRole::copy));
     for (const Tensor& t : next) {
       const auto values = to_vector<int32_t>(t);
       CHECK(std::ranges::all_of(values, [](int32_t v) { return v == 0; }));

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <set>
 
 #include "core/cuda/launch.cuh"
 #include "core/graph.h"
@@ -221,7 +222,11 @@ TEST_CASE("runtime: work on each of two devices, in its own streams and memory")
   for (const Device device : {kCuda, kSecond, kCuda}) {
     const Tensor t = full({3}, 0, Dtype::u8, Device{}).to(device);
     CHECK(to_vector<uint8_t>(t) == std::vector<uint8_t>(3, 0));
-    CHECK(t.stream().handle != the_backend().copy_stream(device).handle);
+    std::set<void*> handles;
+    for (auto role : {StreamRole::compute, StreamRole::copy, StreamRole::communication})
+      handles.insert(the_backend().stream(device, role).handle);
+    CHECK(handles.size() == kStreamRoles);
+    CHECK(t.stream().handle == the_backend().stream(device, StreamRole::compute).handle);
     int current = -1;
     cudaGetDevice(&current);
     CHECK(current == device.index);
@@ -233,7 +238,8 @@ TEST_CASE("runtime: events order streams, whichever is ahead") {
   for (const bool lazy : {false, true}) {
     cudart().computing_waits = lazy, cudart().copying_waits = !lazy;
     const Tensor from = empty_pinned({8}, Dtype::u8, kCuda), to = empty({8}, Dtype::u8, kCuda);
-    Stream &compute = current_stream(kCuda), &copies = the_backend().copy_stream(kCuda);
+    Stream &compute = current_stream(kCuda),
+           &copies = the_backend().stream(kCuda, StreamRole::copy);
     const auto arrived = the_backend().event(kCuda), used = the_backend().event(kCuda);
     arrived->synchronize();  // never recorded: reached
     for (uint8_t i = 1; i < 5; ++i) {

@@ -54,11 +54,10 @@ class EmulatedBackend : public Backend {
   }
   std::string describe(Device) override { return "emulated card"; }
   size_t free_memory(Device) override { return g_memory_limit - g_memory_used; }
-  Stream& stream(Device) override {
+  Stream& stream(Device, StreamRole) override {
     static Stream stream{{DeviceType::cuda, 0}};
     return stream;
   }
-  Stream& copy_stream(Device device) override { return stream(device); }
 
   void* allocate(Device, size_t bytes) override {
     if (g_memory_used + bytes > g_memory_limit) return nullptr;

@@ -80,3 +80,48 @@ TEST_CASE("schedule: settings that cannot work are named") {
   CHECK(message({.warmup_lr = -1e-6}) == "warmup lr: expected 0 to lr, found -1e-06");
   CHECK_THROWS_AS(CosineSchedule{}.at(-1), Error);
 }
+
+TEST_CASE("schedule: polynomial, by step, after a warm-up that multiplies it") {
+  const PolynomialSchedule s{
+      .steps = 1000, .lr = 6e-5, .min_lr = 1e-6, .power = 0.9, .warmup = {100, 1e-3}};
+  s.validate();
+  const auto plain = [](double step) { return 1e-6 + 5.9e-5 * std::pow(1 - step / 1000, 0.9); };
+  CHECK(s.at(0) == doctest::Approx(1e-3 * 6e-5));
+  CHECK(s.at(50) == doctest::Approx((1 - 0.5 * 0.999) * plain(50)));
+  for (const int step : {100, 101, 500, 999}) CHECK(s.at(step) == doctest::Approx(plain(step)));
+  for (const int step : {1000, 5000}) CHECK(s.at(step) == 1e-6);
+  CHECK_THROWS_AS(s.at(-1), Error);
+}
+
+TEST_CASE("schedule: milestones") {
+  const MilestoneSchedule s{.milestones = {80, 110}, .lr = 2e-4, .gamma = 0.1, .warmup = {10, 0.5}};
+  s.validate();
+  for (const auto& [step, lr] : {std::pair{0, 1e-4},
+                                 {5, 1.5e-4},
+                                 {10, 2e-4},
+                                 {79, 2e-4},
+                                 {80, 2e-5},
+                                 {109, 2e-5},
+                                 {110, 2e-6},
+                                 {9999, 2e-6}})
+    CHECK(s.at(step) == doctest::Approx(lr));
+}
+
+TEST_CASE("schedule: the cosine goes by epochs, the others by steps") {
+  CHECK(learning_rate(CosineSchedule{}, 100, 7) == CosineSchedule{}.at(100));
+  CHECK(learning_rate(PolynomialSchedule{}, 100, 7) == PolynomialSchedule{}.at(7));
+  CHECK(learning_rate(MilestoneSchedule{.milestones = {7}}, 0, 7) == doctest::Approx(1e-5));
+}
+
+TEST_CASE("schedule: what makes no sense is named") {
+  const auto refused = [](const auto& s, const char* what) {
+    CHECK_THROWS_WITH_AS(s.validate(), doctest::Contains(what), Error);
+  };
+  refused(PolynomialSchedule{.steps = 0}, "steps");
+  refused(PolynomialSchedule{.lr = 1e-4, .min_lr = 1}, "minimum lr");
+  refused(PolynomialSchedule{.power = 0}, "power");
+  refused(PolynomialSchedule{.warmup = {-1, 0}}, "warmup steps");
+  refused(PolynomialSchedule{.warmup = {1, 2}}, "warmup ratio");
+  refused(MilestoneSchedule{.milestones = {5, 5}}, "milestones");
+  refused(MilestoneSchedule{.milestones = {}, .gamma = 0}, "gamma");
+}

@@ -50,6 +50,8 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
   r.title = "sgformer_s on <pets>", r.data = report::grouped(1281167) + " training images.";
   r.configuration = {{"batch-size", "64", "images a forward pass", true}};
   r.epoch_steps = 10, r.epochs = 2;
+  r.scores = {{.name = "top1", .label = "Acc@1", .title = "top-1", .chart = "Top-1", .unit = "%"},
+              {.name = "loss", .label = "loss", .title = "validation loss", .digits = 3}};
   const std::string empty = report::report_html(r);
   CHECK(contains(empty, "1,281,167"));
   CHECK(contains(empty, "sgformer_s on &lt;pets&gt;"));
@@ -65,11 +67,41 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
              {"eval_top5", 100.0},
              {"eval_model_top1", 70.0},
              {"eval_model_loss", 1.5}}};
-  r.samples = {{"png", "cat", "dog", 0.5, false}};
+  r.samples = {"Where it looks",
+               "Validation images.",
+               {{"png", "cat and its significance", "dog", "50 %, but it is cat", false}}};
   const std::string page = report::report_html(r);
   for (const char* part : {"75.00 %", "1:01", "dog", "but it is cat", "data:image/png;base64,cG5n",
                            "prefers-color-scheme: dark", "Learning rate", "batch-size"})
     CHECK(contains(page, part));
   for (const char* part : {"http:", "https:", "<script", "<link", "@import", ">nan"})
+    CHECK(!contains(page, part));
+}
+
+TEST_CASE(
+    "report: scores are shown as their schema says, and the first of equal ones is the best") {
+  report::Report r;
+  r.title = "toy", r.data = "Drawn images.", r.epoch_steps = 1, r.epochs = 3;
+  r.scores = {{.name = "error",
+               .label = "error",
+               .title = "wrong pixels",
+               .chart = "Wrong pixels",
+               .unit = "%",
+               .digits = 1,
+               .more_is_better = false},
+              {.name = "width", .label = "width", .title = "mean width", .digits = 0}};
+  for (const double error : {30.0, 12.5, 12.5})
+    r.rows.push_back({{"epoch", r.rows.size()},
+                      {"step", r.rows.size() + 1},
+                      {"train_loss", 1.0},
+                      {"eval_error", error},
+                      {"eval_width", 7.0}});
+  const std::string page = report::report_html(r);
+  for (const char* part :
+       {"<b>12.5 %</b><span>wrong pixels, best of all (epoch 2)", "<b>7</b><span>mean width",
+        "<h3>Wrong pixels, %</h3>", "<th class=\"number\">mean width</th>",
+        "<td class=\"number\">30.0</td><td class=\"number\">7</td>"})
+    CHECK(contains(page, part));
+  for (const char* part : {"top-1", "validation loss", "Where it looks"})
     CHECK(!contains(page, part));
 }

@@ -10,6 +10,10 @@ using namespace sg::test;
 
 namespace {
 
+const ScoreSchema kScores{{.name = "top1", .label = "Acc@1", .title = "top-1"},
+                          {.name = "top5", .label = "Acc@5", .title = "top-5"},
+                          {.name = "loss", .label = "loss", .title = "validation loss"}};
+
 std::string events(const TemporaryFolder& folder) {
   std::string all;
   int files = 0;
@@ -25,7 +29,7 @@ std::string events(const TemporaryFolder& folder) {
 TEST_CASE("run log: a run that goes back takes back what it will write again") {
   const TemporaryFolder folder;
   {
-    report::RunLog log(folder.path(), 0, 0);
+    report::RunLog log(folder.path(), 0, 0, kScores);
     for (int step = 1; step <= 4; ++step) {
       log.add({{"epoch", (step - 1) / 2}, {"step", step}, {"loss", 1.0 / step}});
       if (step % 2 == 0)
@@ -43,7 +47,7 @@ TEST_CASE("run log: a run that goes back takes back what it will write again") {
   // A process that was killed while it wrote a row.
   put(folder / "metrics.jsonl", read_file(folder / "metrics.jsonl") + "{\"epoch\":2,\"st");
 
-  report::RunLog log(folder.path(), 3, 1);
+  report::RunLog log(folder.path(), 3, 1, kScores);
   CHECK(log.rows().size() == 4);  // three steps and one epoch
   CHECK(log.rows().back()["step"] == 3);
   CHECK(read_file(folder / "summary.csv") ==
@@ -53,12 +57,22 @@ TEST_CASE("run log: a run that goes back takes back what it will write again") {
                                             {{"step/epoch", 1}, {"step/loss", 1.0 / 3}})));
 
   // The same epoch evaluated, its checkpoint not yet: the steps stay, the epoch's row goes.
-  CHECK(report::RunLog(folder.path(), 3, 0).rows().size() == 3);
+  CHECK(report::RunLog(folder.path(), 3, 0, kScores).rows().size() == 3);
 }
 
 TEST_CASE("run log: numbers that are not finite are written as null and read back as missing") {
   const TemporaryFolder folder;
-  report::RunLog(folder.path(), 0, 0).add({{"epoch", 0}, {"step", 1}, {"loss", NAN}});
+  report::RunLog(folder.path(), 0, 0, kScores).add({{"epoch", 0}, {"step", 1}, {"loss", NAN}});
   CHECK(contains(read_file(folder / "metrics.jsonl"), "\"loss\":null"));
-  CHECK(report::RunLog(folder.path(), 9, 9).rows().size() == 1);
+  CHECK(report::RunLog(folder.path(), 9, 9, kScores).rows().size() == 1);
+}
+
+TEST_CASE("run log: the columns of an epoch are the scores of the task, the loss first") {
+  const TemporaryFolder folder;
+  report::RunLog log(folder.path(), 0, 0,
+                     {{.name = "error", .label = "error", .title = "error"},
+                      {.name = "loss", .label = "loss", .title = "validation loss"}});
+  log.add({{"epoch", 0}, {"step", 1}, {"train_loss", 2.0}, {"eval_error", 0.5}});
+  CHECK(read_file(folder / "summary.csv") == "epoch,train_loss,eval_loss,eval_error\n0,2.0,,0.5\n");
+  CHECK(contains(events(folder), "eval/error"));
 }

@@ -72,6 +72,14 @@ TEST_CASE("the best and the newest are kept") {
   CHECK_FALSE(fs::exists(dir / "checkpoint-0005.safetensors"));
 }
 
+TEST_CASE("of equal checkpoints the first is the best") {
+  const TemporaryFolder out;
+  CheckpointFolder folder(out.path(), 2);
+  for (int i = 1; i < 5; ++i) folder.save(at(i), i == 1 ? 10 : 70);
+  CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0002.safetensors"));
+  CHECK_FALSE(fs::exists(out / "checkpoint-0001.safetensors"));
+}
+
 TEST_CASE("a run that went back to an older checkpoint goes on from there") {
   const TemporaryFolder out;
   {

@@ -15,7 +15,7 @@ TEST_CASE("training on cuda: a kernel that fails ends the run, and the last chec
   train::Options options = toy_options();
   options.recovery_interval = 1;
   train::Trainer trainer(options, task, console);
-  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0),
+  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0, task.schema()),
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   task.hook = [](int64_t step) {

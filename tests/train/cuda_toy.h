@@ -10,12 +10,12 @@ struct CudaToy : Toy {
   explicit CudaToy(Dtype dtype = Dtype::f32) : Toy(dtype, kCuda) {}
   Tensor device_inputs = empty({4, kFeatures}, store.dtype(), kCuda);
   Tensor device_targets = empty({4, kClasses}, Dtype::f32, kCuda);
-  double stage(int64_t step, int64_t first) override {
-    Toy::stage(step, first);
-    device_inputs.copy_(inputs), device_targets.copy_(targets);
-    return 0;
+  tasks::Batch stage(const tasks::Place& place) override {
+    tasks::Batch batch = Toy::stage(place);
+    device_inputs.copy_(batch.images), device_targets.copy_(batch.targets[0]);
+    batch.images = device_inputs, batch.targets = {device_targets};
+    return batch;
   }
-  Tensor loss() override { return soft_cross_entropy(linear(device_inputs), device_targets).loss; }
 };
 
 }  // namespace sg::test

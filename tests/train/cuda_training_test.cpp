@@ -16,7 +16,7 @@ std::vector<float> trained(train::Options options, Dtype dtype = Dtype::f32) {
   CudaToy task(dtype);
   report::Console console(true);
   train::Trainer trainer(options, task, console);
-  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0),
+  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0, task.schema()),
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   REQUIRE(trainer.run(outputs) == ExitCode::ok);
@@ -66,7 +66,7 @@ TEST_CASE("training on cuda: what is not finite is skipped and counted") {
   TemporaryFolder folder;
   report::Console console(true);
   train::Trainer trainer(toy_options(), task, console);
-  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0),
+  train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0, task.schema()),
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   CHECK(trainer.run(outputs) == ExitCode::ok);

@@ -6,6 +6,7 @@
 #include "autograd/tape.h"
 #include "nn/layers.h"
 #include "ops/cross_entropy/cross_entropy.h"
+#include "tasks/classification.h"
 #include "tests/support/files.h"
 #include "train/trainer.h"
 
@@ -40,15 +41,16 @@ struct Toy : tasks::Task {
     }
     return {x, labels};
   }
-  Tensor inputs, targets;
-  double stage(int64_t step, int64_t) override {
+  tasks::Batch stage(const tasks::Place& place) override {
     const auto [x, labels] = samples(batch, uint64_t(epoch) + 1, next++ * batch);
-    const double factor = hook(step);
-    inputs = x, targets = smooth_one_hot(labels, kClasses, 0.1);
+    const double factor = hook(place.step);
+    const Tensor targets = smooth_one_hot(labels, kClasses, 0.1);
     for (float& t : targets.span<float>()) t *= float(factor);
-    return 0;
+    return {.place = place, .images = x, .valid = {}, .targets = {targets}};
   }
-  Tensor loss() override { return soft_cross_entropy(linear(inputs), targets).loss; }
+  tasks::Losses losses(const tasks::Batch& b) override {
+    return {.total = soft_cross_entropy(linear(b.images), b.targets[0]).loss, .parts = {}};
+  }
   std::optional<tasks::Scores> evaluate(const Progress& progress) override {
     const autograd::NoGrad no_grad;
     while_judging();
@@ -61,10 +63,7 @@ struct Toy : tasks::Task {
     if (!progress(1, 1, scores)) return {};
     return scores;
   }
-  std::string metric() const override { return "top1"; }
-  std::string describe(const tasks::Scores& s) const override {
-    return fmt::format("Acc@1 {:.3f}", s["top1"]);
-  }
+  ScoreSchema schema() const override { return tasks::classification_scores(); }
 };
 
 inline train::Options toy_options() {
@@ -78,10 +77,11 @@ inline train::Options toy_options() {
 }
 
 // One process of a run: begins, or goes on from the newest checkpoint of the folder.
-struct ToyRun {
+template <class T>
+struct RunOf {
   std::filesystem::path folder;
   train::Options options = toy_options();
-  Toy task{};
+  T task{};
   report::Console console{true};
   std::optional<train::Trainer> trainer{};
 
@@ -89,17 +89,17 @@ struct ToyRun {
     trainer.emplace(options, task, console);
     if (auto from = train::find_resumable(folder / "checkpoints"))
       trainer->restore(from->checkpoint);
-    train::Outputs outputs{
-        .log = report::RunLog(folder, trainer->position().step, trainer->unjudged_epoch()),
-        .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
-        .identity = nlohmann::json::object()};
+    train::Outputs outputs{.log = report::RunLog(folder, trainer->position().step,
+                                                 trainer->unjudged_epoch(), task.schema()),
+                           .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
+                           .identity = nlohmann::json::object()};
     return trainer->run(outputs);
   }
   // Weights, moments and EMA.
   std::vector<float> bits() const {
     std::vector<float> all;
-    for (const auto& [name, tensor] : trainer->checkpoint(nlohmann::json::object()).tensors)
-      all.insert(all.end(), tensor.span<float>().begin(), tensor.span<float>().end());
+    for (const NamedTensor& t : trainer->checkpoint(nlohmann::json::object()).tensors)
+      std::ranges::copy(to_vector<float>(t.second), std::back_inserter(all));
     return all;
   }
   // The rows of metrics.jsonl without what is not the same twice.
@@ -115,5 +115,6 @@ struct ToyRun {
     return all + read_file(folder / "summary.csv");
   }
 };
+using ToyRun = RunOf<Toy>;
 
 }  // namespace sg::test

@@ -1,0 +1,53 @@
+// Gradients that leave while backward still runs: the flat buffer in contiguous slices, each handed
+// over when the last write into it has been issued.
+//
+// Slices leave in the order of the table, never in that in which they happen to be ready, so that
+// all processes send the same one. When a write is the last is known from the backward before of
+// the same key, which counts how often each gradient is written: parameters may be shared, and used
+// in recomputed segments. The first backward of a key hands over all slices at its end.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "nn/parameters.h"
+
+namespace sg::nn {
+
+class Reducer {
+ public:
+  virtual ~Reducer() = default;
+  // Slice `index` of the table: complete with the work issued so far to the device's stream, and
+  // not written again in this step. A parameter that nothing reached is zero.
+  virtual void reduce(size_t index, const Tensor& slice) = 0;
+  // All have been handed over; work issued from now on reads the results.
+  virtual void join() = 0;
+};
+
+constexpr int64_t kSliceElements = int64_t{1} << 22;
+
+class GradientSlices {
+ public:
+  struct Range {
+    int64_t begin, end;  // elements of ParameterStore::grads()
+  };
+  // Whole parameters, `elements` or a little more a slice. The parameters must be allocated.
+  GradientSlices(ParameterStore& parameters, Reducer& reducer, int64_t elements = kSliceElements);
+
+  const std::vector<Range>& table() const { return table_; }
+
+  // autograd::backward(loss), the last one of a step, and the slices on their way. `key` is what
+  // decides which operations run. Throws ExitCode::failure, naming the parameter, where a gradient
+  // is written more or less often than before.
+  void backward(const std::vector<uint64_t>& key, const Tensor& loss);
+
+ private:
+  ParameterStore& parameters_;
+  Reducer& reducer_;
+  std::vector<const Parameter*> in_order_;  // of the flat buffer
+  std::vector<size_t> slice_of_;            // of each
+  std::vector<Range> table_;
+  std::map<std::vector<uint64_t>, std::vector<int>> writes_;  // a backward, of each
+};
+
+}  // namespace sg::nn

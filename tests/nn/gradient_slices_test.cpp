@@ -1,0 +1,90 @@
+#include "nn/gradient_slices.h"
+
+#include <doctest/doctest.h>
+
+#include "autograd/recompute.h"
+#include "nn/layers.h"
+#include "ops/cross_entropy/cross_entropy.h"
+#include "tests/support/reducer.h"
+
+using namespace sg;
+using namespace sg::test;
+
+namespace {
+
+// A layer that is used three times, twice of them within a recomputed segment, one that is used in
+// one branch alone, and one that nothing reaches.
+struct Net {
+  nn::ParameterStore store;
+  nn::Linear shared{nn::Scope(store), "shared", 6, 6}, branch{nn::Scope(store), "branch", 6, 6},
+      idle{nn::Scope(store), "idle", 6, 6}, head{nn::Scope(store), "head", 6, 3};
+  Net() { store.allocate(), store.initialize(3); }
+
+  Tensor loss(bool with_branch, int uses = 3) const {
+    Tensor x = full({4, 6}, 0.5), targets = full({4, 3}, 0.2);
+    for (float& v : x.span<float>()) v = float(&v - x.data<float>()) * 0.1f;
+    Tensor y = shared(x);
+    if (uses == 3)
+      y = autograd::recompute(
+          [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{shared(shared(in[0]))}; },
+          {y})[0];
+    if (with_branch) y = branch(y);
+    return soft_cross_entropy(head(y), targets).loss;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("gradient slices: each leaves complete, once, in the order of the table") {
+  for (const int64_t elements : {1, 60, 1000000}) {
+    CAPTURE(elements);
+    Net net, plain;
+    Recorder recorder(net.store);
+    nn::GradientSlices slices(net.store, recorder, elements);
+    CHECK(slices.table().front().begin == 0);
+    CHECK(slices.table().back().end == net.store.grads().numel());
+    for (size_t i = 1; i < slices.table().size(); ++i)
+      CHECK(slices.table()[i].begin == slices.table()[i - 1].end);
+    for (const bool with_branch : {true, true, false, false, true}) {
+      plain.store.clear_grads(), autograd::backward(plain.loss(with_branch));
+      plain.store.complete_grads();
+      net.store.grads().fill_(NAN);  // what nothing writes is seen
+      net.store.clear_grads();
+      slices.backward({with_branch}, net.loss(with_branch));
+      recorder.check_step(slices.table().size());
+      for (const std::string& name : net.store.names())
+        CHECK(to_vector<float>(net.store.get(net.store.grads(), name)) ==
+              to_vector<float>(plain.store.get(plain.store.grads(), name)));
+      net.store.complete_grads();  // changes nothing more
+      CHECK(net.store.contains("idle.weight"));
+    }
+    // The head's gradients left before backward went on to the layers below.
+    if (elements == 1) CHECK(recorder.most_unfinished > 0);
+  }
+}
+
+TEST_CASE("gradient slices: what an earlier pass has collected is sent, not cleared") {
+  Net net, plain;
+  for (const Net* n : {&net, &plain}) autograd::backward(n->loss(true));
+  autograd::backward(plain.loss(false));
+  plain.store.complete_grads();
+  Recorder recorder(net.store);
+  nn::GradientSlices slices(net.store, recorder, 1);
+  slices.backward({}, net.loss(false));
+  recorder.check_step(slices.table().size());
+  CHECK(to_vector<float>(net.store.get(net.store.grads(), "branch.weight")) ==
+        to_vector<float>(plain.store.get(plain.store.grads(), "branch.weight")));
+}
+
+TEST_CASE("gradient slices: a step that writes a gradient more or less often is refused by name") {
+  for (const int uses : {3, 1}) {
+    Net net;
+    Recorder recorder(net.store);
+    nn::GradientSlices slices(net.store, recorder, 1);
+    slices.backward({}, net.loss(true, uses));
+    recorder.check_step(slices.table().size());
+    net.store.clear_grads();
+    CHECK_THROWS_WITH_AS(slices.backward({}, net.loss(true, 4 - uses)),
+                         doctest::Contains("gradient of shared."), Error);
+  }
+}
