@@ -24,7 +24,8 @@ data::LoaderConfig loader_config(const ClassificationSettings& s) {
 
 }  // namespace
 
-Evaluator::Evaluator(const sgformer::Model& model, std::shared_ptr<const data::Dataset> dataset,
+Evaluator::Evaluator(const sgformer::Classifier& model,
+                     std::shared_ptr<const data::Dataset> dataset,
                      const EvaluationSettings& settings)
     : model_(model),
       stats_(settings.stats),
@@ -66,7 +67,7 @@ std::string describe_accuracy(const Scores& s) {
   return fmt::format("Acc@1 {:.3f} Acc@5 {:.3f} loss {:.3f}", s["top1"], s["top5"], s["loss"]);
 }
 
-Classification::Classification(sgformer::Model& model,
+Classification::Classification(sgformer::Classifier& model,
                                std::shared_ptr<const data::Dataset> training,
                                std::shared_ptr<const data::Dataset> validation,
                                const ClassificationSettings& settings)
@@ -106,7 +107,7 @@ Tensor Classification::loss() {
   const Tensor targets =
       smooth_one_hot(feed_.labels(), model_.config().classes, smoothing_, wide(dtype));
   const Tensor images = normalize(feed_.images(), stats_, dtype);
-  const sgformer::Output out = model_.forward(images, {.drop_paths = drop_paths_});
+  const sgformer::Classifier::Output out = model_.forward(images, {.drop_paths = drop_paths_});
   return soft_cross_entropy(out.logits, targets).loss;
 }
 

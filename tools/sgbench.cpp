@@ -115,7 +115,7 @@ int main(int argc, char** argv) {
     options.mode =
         mode == "train" ? sg::benchmark::BenchMode::train : sg::benchmark::BenchMode::infer;
 
-    sg::sgformer::Model model(model_options.config());
+    sg::sgformer::Classifier model(model_options.config());
     const auto image = size.empty()
                            ? sg::tools::ImageSize{model.config().image, model.config().image}
                            : sg::tools::parse_image_size(size);

@@ -5,8 +5,8 @@
 
 #include "io/checkpoint.h"
 #include "nn/trace.h"
+#include "sgformer/classifier.h"
 #include "sgformer/config_json.h"
-#include "sgformer/model.h"
 #include "tools/common/model_options.h"
 
 namespace {
@@ -130,7 +130,7 @@ int main(int argc, char** argv) {
     sg::tools::parse(app, argc, argv);
 
     const nlohmann::json state = checkpoint.empty() ? nlohmann::json() : state_of(checkpoint);
-    sg::sgformer::Model model(
+    sg::sgformer::Classifier model(
         state.is_null() ? options.config()
                         : options.apply_to(sg::sgformer::config_from_json(state["model"])));
     const sg::sgformer::Config& config = model.config();

@@ -80,7 +80,7 @@ std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folde
   return found;
 }
 
-nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Model& model) {
+nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Classifier& model) {
   nlohmann::json args = to_json(o);
   args.erase("resume"), args.erase("dry_run");  // they say how a process started
   return {{"args", args},
@@ -113,7 +113,7 @@ void check_same_run(const Resumable& from, const nlohmann::json& identity,
 }
 
 void introduce(report::Console& console, const Options& o, const Data& d,
-               const sgformer::Model& model, const Trainer& trainer) {
+               const sgformer::Classifier& model, const Trainer& trainer) {
   console.line(fmt::format("sgtrain {}: {}, {:.2f} million parameters, {} classes", SG_VERSION,
                            o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
   console.line(fmt::format("data {}: {} training and {} validation pictures, seen at {} x {}",
@@ -138,7 +138,7 @@ ExitCode run(Options options) {
 
   const Data data = open_data(options.data);
   resolve(options, data);
-  sgformer::Model model(model_config(options));
+  sgformer::Classifier model(model_config(options));
   const Compute compute = parse_compute(options.device, options.dtype);
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));

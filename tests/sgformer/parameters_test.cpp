@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nn/trace.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 #include "tests/support/skip.h"
 
 using namespace sg;
@@ -27,7 +27,7 @@ constexpr Published kPublished[] = {
     {"sgformer_b", 77'950'293, 77'687'942, 409, 262'351, 608, 15.543},
 };
 
-std::vector<nn::LayerRow> trace_of(Model& model) {
+std::vector<nn::LayerRow> trace_of(Classifier& model) {
   model.parameters().allocate();
   const autograd::NoGrad no_grad;
   const nn::Trace trace;
@@ -40,7 +40,7 @@ std::vector<nn::LayerRow> trace_of(Model& model) {
 TEST_CASE("parameters: count, decay groups") {
   for (const Published& p : kPublished) {
     CAPTURE(p.name);
-    Model model(find_config(p.name));
+    Classifier model(find_config(p.name));
     CHECK(model.parameters().count() == p.parameters);
     int64_t decayed = 0, decayed_tensors = 0, others = 0, other_tensors = 0;
     for (const std::string& name : model.parameters().names()) {
@@ -70,7 +70,7 @@ TEST_CASE("parameters: names and shapes of the published files") {
     if (path.empty()) return;
     std::ifstream in(path);
     const auto expected = nlohmann::json::parse(in);
-    Model model(find_config(p.name));
+    Classifier model(find_config(p.name));
     CHECK(model.parameters().names().size() == expected.size());
     for (const auto& [name, shape] : expected.items()) {
       CAPTURE(name);
@@ -85,7 +85,7 @@ TEST_CASE("parameters: names and shapes of the published files") {
 TEST_CASE("multiply-adds at 224") {
   for (const Published& p : kPublished) {
     CAPTURE(p.name);
-    Model model(find_config(p.name));
+    Classifier model(find_config(p.name));
     double macs = 0;
     int64_t parameters = 0;
     for (const nn::LayerRow& r : trace_of(model)) macs += r.macs, parameters += r.parameters;
@@ -95,7 +95,7 @@ TEST_CASE("multiply-adds at 224") {
 }
 
 TEST_CASE("where the multiply-adds of S go") {
-  Model model(find_config("sgformer_s"));
+  Classifier model(find_config("sgformer_s"));
   std::map<std::string, double> sums;
   for (const nn::LayerRow& r : trace_of(model)) {
     const auto has = [&](const char* text) { return r.name.find(text) != std::string::npos; };
