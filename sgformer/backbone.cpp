@@ -91,10 +91,10 @@ Features Backbone::forward(const Tensor& images, const ForwardOptions& options) 
   const Tensor& factors = options.drop_paths;
   if (factors)
     check_shape("sgformer", "drop_paths", factors, {2 * int64_t(rates.size()), images.dim(0)});
-  // Of a branch; undefined where nothing is dropped.
-  const auto keep = [&](size_t block, int64_t branch) {
-    if (!factors || rates[block] == 0) return Tensor();
-    const int64_t row = 2 * int64_t(block) + branch;
+  // Of a branch; undefined where nothing is dropped. A frozen block computes as at evaluation.
+  const auto keep = [&](const Block& block, size_t index, int64_t branch) {
+    if (!factors || rates[index] == 0 || block.frozen()) return Tensor();
+    const int64_t row = 2 * int64_t(index) + branch;
     return factors.slice(row, row + 1).view({images.dim(0)});
   };
   Features features;
@@ -111,7 +111,7 @@ Features Backbone::forward(const Tensor& images, const ForwardOptions& options) 
     nn::Residual map{x};
     for (size_t j = 0; j < stage.blocks.size(); ++j, ++index) {
       const Block& block = *stage.blocks[j];
-      map = run_block(block, map, significance, {keep(index, 0), keep(index, 1)});
+      map = run_block(block, map, significance, {keep(block, index, 0), keep(block, index, 1)});
       if (options.significance && block.kind() == BlockKind::hybrid)
         features.significance.push_back({int(i), int(j), significance});
       if (!given.empty() && block.kind() == BlockKind::hybrid)

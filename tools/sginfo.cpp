@@ -74,7 +74,7 @@ struct Decay {
 Decay decayed(const sg::nn::ParameterStore& store) {
   Decay d;
   for (const std::string& name : store.names())
-    if (const sg::nn::Part& part = store.part(name); sg::nn::decays(part))
+    if (const sg::nn::Part& part = store.part(name); part.group.weight_decay_scale > 0)
       d.parameters += part.official.numel(), ++d.tensors;
   return d;
 }

@@ -145,6 +145,7 @@ void validate(const Options& o) {
   if (!o.resume.empty() && !o.initial_checkpoint.empty())
     fail(ExitCode::usage, "--initial-checkpoint begins a run, --resume goes on with one: give one");
   parse_compute(o.device, o.dtype);
+  group_settings(o);
   Options probe = o;  // without classes of data
   probe.num_classes = o.num_classes.value_or(1);
   sgformer::validate(model_config(probe));
@@ -174,6 +175,10 @@ data::TransformConfig transforms(const Options& o) {
 
 ChannelStats channel_stats(const Options& o) { return {o.mean, o.std}; }
 
+sgformer::GroupSettings group_settings(const Options& o) {
+  return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
+}
+
 tasks::ClassificationSettings classification(const Options& o) {
   return {
       {o.batch_size, o.workers, transforms(o), channel_stats(o)}, uint64_t(o.seed), o.smoothing};
@@ -181,8 +186,10 @@ tasks::ClassificationSettings classification(const Options& o) {
 
 OptionChanges changes(const nlohmann::json& before, const nlohmann::json& now) {
   OptionChanges result;
-  const auto text = [](const nlohmann::json& json, const std::string& key) {
-    return json.contains(key) ? json[key].dump() : std::string("unset");
+  const nlohmann::json usual = to_json(Options());
+  const auto text = [&](const nlohmann::json& json, const std::string& key) {
+    const nlohmann::json& from = json.contains(key) ? json : usual;
+    return from.contains(key) ? from[key].dump() : std::string("unset");
   };
   each_option(static_cast<const Options&>(Options()), [&](const OptionInfo& info, const auto&) {
     const std::string key = key_of(info.name()), a = text(before, key), b = text(now, key);

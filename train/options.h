@@ -15,6 +15,7 @@
 #include "ops/normalize/normalize.h"
 #include "report/report.h"
 #include "sgformer/config.h"
+#include "sgformer/parameter_groups.h"
 #include "tasks/classification.h"
 
 namespace sg::train {
@@ -32,6 +33,8 @@ struct Options {
   int64_t epochs = 300, warmup_epochs = 20, cooldown_epochs = 10;
   int64_t batch_size = 128, grad_accum = 1;
   double lr = 1e-3, min_lr = 1e-5, warmup_lr = 1e-6, weight_decay = 0.05, clip_grad = 0;
+  double layer_decay = 1;
+  std::string freeze;
   std::optional<double> drop_path, model_ema_decay;
   double smoothing = 0.1;
   int64_t seed = 42, max_steps = 0;
@@ -115,6 +118,13 @@ void each_option(O& o, F&& f) {
   f(OptionInfo{"--weight-decay", "of matrices and convolutions", noted, 0, 1e3}, o.weight_decay);
   f(OptionInfo{"--clip-grad", "largest norm of the gradient; 0: no clipping", noted, 0, inf},
     o.clip_grad);
+  f(OptionInfo{"--layer-decay",
+               "learning rate of a layer over that of the one above, head 1; 1: all the same",
+               noted, 1e-3, 1},
+    o.layer_decay);
+  f(OptionInfo{"--freeze", "what keeps its weights: backbone, or its first N stages, 1 to 4",
+               fixed},
+    o.freeze);
   f(OptionInfo{"--drop-path", "stochastic depth of the last block; default: the model's own", noted,
                0, std::nextafter(1, 0)},
     o.drop_path);
@@ -196,9 +206,11 @@ void validate(const Options& options);
 sgformer::Config model_config(const Options& options);
 data::TransformConfig transforms(const Options& options);
 ChannelStats channel_stats(const Options& options);
+sgformer::GroupSettings group_settings(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);
 
-// How two runs differ: "  batch_size                 128 -> 64" a line.
+// How two runs differ: "  batch_size                 128 -> 64" a line. What an args.json does not
+// have, one of an older version, is the default.
 struct OptionChanges {
   std::string refused, noted;
 };

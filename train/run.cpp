@@ -112,10 +112,23 @@ void check_same_run(const Resumable& from, const nlohmann::json& identity,
     console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
 }
 
+// "402 tensors of 115,649 parameters: learning rate x 1, no weight decay"
+std::string describe(const nn::GroupSize& size, double weight_decay) {
+  const nn::ParameterGroup& g = size.group;
+  const std::string decay =
+      g.weight_decay_scale > 0 ? fmt::format("weight decay {}", weight_decay * g.weight_decay_scale)
+                               : "no weight decay";
+  return fmt::format(
+      "{} tensors of {} parameters: {}", size.tensors, report::grouped(size.elements),
+      g.frozen ? "frozen" : fmt::format("learning rate x {:.4g}, {}", g.lr_scale, decay));
+}
+
 void introduce(report::Console& console, const Options& o, const Data& d,
                const sgformer::Classifier& model, const Trainer& trainer) {
   console.line(fmt::format("sgtrain {}: {}, {:.2f} million parameters, {} classes", SG_VERSION,
                            o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
+  for (const nn::GroupSize& group : model.parameters().groups())
+    console.line("  " + describe(group, o.weight_decay));
   console.line(fmt::format("data {}: {} training and {} validation pictures, seen at {} x {}",
                            o.data, d.training->size(), d.validation->size(), *o.img_size,
                            *o.img_size));
@@ -139,6 +152,7 @@ ExitCode run(Options options) {
   const Data data = open_data(options.data);
   resolve(options, data);
   sgformer::Classifier model(model_config(options));
+  model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
   const Compute compute = parse_compute(options.device, options.dtype);
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));

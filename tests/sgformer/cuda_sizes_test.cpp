@@ -7,6 +7,7 @@
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/normalize/normalize.h"
 #include "sgformer/classifier.h"
+#include "sgformer/parameter_groups.h"
 #include "tests/support/faults.h"
 #include "tests/support/skip.h"
 
@@ -82,4 +83,17 @@ TEST_CASE("sgformer on cuda: a card takes every launch of a step at sizes of rea
         CHECK_NOTHROW(model.forward(images, {.significance = true}));
       }
     }
+}
+
+TEST_CASE("sgformer on cuda: frozen stages") {
+  if (!test::have_emulation()) return;
+  const Dry dry;
+  for (int stages = 1; stages <= 4; ++stages) {
+    CAPTURE(stages);
+    Classifier model(find_config("sgformer_s"));
+    model.parameters().set_groups(group_rule(model.config(), {.frozen_stages = stages}));
+    model.parameters().allocate(Dtype::bf16, kCuda);
+    nn::Optimizer optimizer(model.parameters(), {.ema_decay = 0.9999, .clip_grad = 1});
+    CHECK_NOTHROW(train(model, optimizer, 8, 224));
+  }
 }

@@ -45,14 +45,14 @@ TEST_CASE("parameters: count, decay groups") {
     int64_t decayed = 0, decayed_tensors = 0, others = 0, other_tensors = 0;
     for (const std::string& name : model.parameters().names()) {
       const nn::Part& part = model.parameters().part(name);
-      (nn::decays(part) ? decayed : others) += part.official.numel();
-      ++(nn::decays(part) ? decayed_tensors : other_tensors);
+      (part.group.weight_decay_scale > 0 ? decayed : others) += part.official.numel();
+      ++(part.group.weight_decay_scale > 0 ? decayed_tensors : other_tensors);
     }
     CHECK(decayed == p.decayed);
     CHECK(decayed_tensors == p.decayed_tensors);
     CHECK(others == p.not_decayed);
     CHECK(other_tensors == p.not_decayed_tensors);
-    CHECK(nn::decays(model.parameters().part("pos_embed")));
+    CHECK(model.parameters().part("pos_embed").group.weight_decay_scale == 1);
 
     // The optimiser's segments say the same.
     model.parameters().allocate();

@@ -16,6 +16,59 @@ int shell(const std::string& command) { return std::system(program(command).c_st
 
 }  // namespace
 
+TEST_CASE("sgtrain: frozen stages keep their weights; layers have learning rates of their own") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out", weights = folder / "w.safetensors";
+  write_idx(data, 16, 4);
+  save_as_weights(*nano(), weights);
+  const std::string from = fmt::format("--initial-checkpoint {} --reset-head", weights.string());
+  const auto ran =
+      run_program(sgtrain(data, out, from + " --epochs 1 --freeze 2 --layer-decay 0.5"));
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  CHECK(contains(ran.out, ": frozen\n"));
+  CHECK(contains(ran.out, ": learning rate x 1, weight decay 0.05\n"));  // the head
+  CHECK(contains(ran.out, ": learning rate x 0.5, no weight decay\n"));  // the last block
+  const auto args = nlohmann::json::parse(read_file(out / "args.json"));
+  CHECK(args["freeze"] == "2");
+  CHECK(args["layer_decay"] == 0.5);
+
+  const Checkpoint last = load_checkpoint(out / "checkpoints/last.safetensors");
+  const auto initial = nano();
+  int frozen = 0, trained = 0;
+  for (const auto& [name, tensor] : part(last.tensors, "")) {
+    if (name.starts_with("head.")) continue;
+    CAPTURE(name);
+    const auto tensors = [&, &name = name](std::string_view prefix) {
+      for (const auto& [other, values] : part(last.tensors, prefix))
+        if (other == name) return to_vector<float>(values);
+      return std::vector<float>();
+    };
+    const auto now = to_vector<float>(tensor), moment = tensors(kMoment1);
+    const auto then =
+        to_vector<float>(initial->parameters().get(initial->parameters().values(), name));
+    const char stage = name == "pos_embed" ? '1' : name[name.find_first_of("1234")];
+    if (stage <= '2') {
+      CHECK(now == then);
+      CHECK(tensors(kEma) == then);
+      CHECK(moment == std::vector<float>(then.size()));
+      ++frozen;
+    } else {
+      CHECK(now != then);
+      ++trained;
+    }
+  }
+  CHECK(frozen > 50);
+  CHECK(trained > 50);
+
+  const std::string more = "--epochs 1 --resume auto ";
+  const auto thawed = run_program(sgtrain(data, out, more + "--layer-decay 0.5"));
+  CHECK(thawed.code == 4);
+  CHECK(contains(thawed.err, "\"2\" -> \"\""));
+  const auto noted = run_program(sgtrain(data, out, more + "--freeze 2 --layer-decay 0.25"));
+  CHECK(noted.code == 0);
+  CHECK(contains(noted.err, "0.5 -> 0.25"));
+}
+
 TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
   const TemporaryFolder folder;
   const fs::path data = folder / "data", out = folder / "out";
