@@ -131,13 +131,17 @@ void apply_json(Options& options, const nlohmann::json& json, std::string_view f
   }
 }
 
-void validate(const Options& o) {
+void check_ranges(const Options& o) {
   each_option(o, [](const OptionInfo& info, const auto& value) {
     each_number(value, [&](double v) {
       if (!(v >= info.low && v <= info.high))
         fail(ExitCode::usage, "--{}: expected {}, found {}", info.name(), range_of(info), v);
     });
   });
+}
+
+void validate(const Options& o) {
+  check_ranges(o);
   if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the pictures is missing");
   if (o.warmup_epochs >= o.epochs && o.warmup_epochs > 0)
     fail(ExitCode::usage, "--warmup-epochs: expected fewer than the {} --epochs, found {}",
@@ -152,17 +156,18 @@ void validate(const Options& o) {
   transforms(probe).check();
 }
 
-sgformer::Config model_config(const Options& o) {
-  sgformer::Config c = sgformer::find_config(o.model);
+sgformer::Config apply(const Options& o, sgformer::Config c) {
   if (!o.guidance.empty()) c.guidance = sgformer::parse_guidance(o.guidance);
   if (!o.scales.empty()) sgformer::set_scales(c, o.scales);
   if (!o.regions.empty()) sgformer::set_regions(c, o.regions);
-  c.balance_significance = o.balance_significance;
-  c.recompute = o.grad_checkpointing;
+  c.balance_significance |= o.balance_significance;
+  c.recompute |= o.grad_checkpointing;
   c.drop_path = o.drop_path.value_or(c.drop_path);
   c.classes = o.num_classes.value_or(c.classes);
   return c;
 }
+
+sgformer::Config model_config(const Options& o) { return apply(o, sgformer::find_config(o.model)); }
 
 data::TransformConfig transforms(const Options& o) {
   data::TransformConfig t;

@@ -4,7 +4,6 @@
 
 #include <ctime>
 
-#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "infer/model_file.h"
 #include "io/file.h"
@@ -124,7 +123,7 @@ std::string describe(const nn::GroupSize& size, double weight_decay) {
 }
 
 void introduce(report::Console& console, const Options& o, const Data& d,
-               const sgformer::Classifier& model, const Trainer& trainer) {
+               const sgformer::Classifier& model, const Compute& compute, const Trainer& trainer) {
   console.line(fmt::format("sgtrain {}: {}, {:.2f} million parameters, {} classes", SG_VERSION,
                            o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
   for (const nn::GroupSize& group : model.parameters().groups())
@@ -132,9 +131,7 @@ void introduce(report::Console& console, const Options& o, const Data& d,
   console.line(fmt::format("data {}: {} training and {} validation pictures, seen at {} x {}",
                            o.data, d.training->size(), d.validation->size(), *o.img_size,
                            *o.img_size));
-  const Device device = parse_device(o.device);
-  console.line(fmt::format("computing on {}: {}, {}", str(device),
-                           backend(device.type).describe(device), o.dtype));
+  console.line(fmt::format("{}; {}", describe(compute), o.dtype));
   console.line(
       fmt::format("{} epochs of {} steps of {} pictures; {} compute and {} loading threads",
                   trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
@@ -164,7 +161,7 @@ ExitCode run(Options options) {
   tasks::Classification task(model, data.training, data.validation, classification(options));
   Trainer trainer(options, task, console);
   options = trainer.options();
-  introduce(console, options, data, model, trainer);
+  introduce(console, options, data, model, compute, trainer);
   const nlohmann::json identity = identity_of(options, data, model);
   if (options.dry_run) {
     console.line(identity["args"].dump(2));

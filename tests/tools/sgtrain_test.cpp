@@ -92,16 +92,16 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
   // The last row of summary.csv is what sgeval finds, with other batches and threads.
   const std::string summary = read_file(out / "summary.csv");
   const auto evaluated =
-      run_program(fmt::format("sgeval --data {} --checkpoint {} -b 5 --json", data.string(),
-                              (out / "checkpoints/last.safetensors").string()));
+      run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {} -b 5 --json",
+                              data.string(), (out / "checkpoints/last.safetensors").string()));
   REQUIRE_MESSAGE(evaluated.code == 0, evaluated.err);
   const auto j = evaluated.json();
   CHECK(j["images"] == 12);
   CHECK(j["ema"] == true);
   CHECK(contains(summary, fmt::format(",{},{}\n", j["top1"].dump(), j["top5"].dump())));
   const auto raw =
-      run_program(fmt::format("sgeval --data {} --checkpoint {} --no-ema", data.string(),
-                              (out / "checkpoints/last.safetensors").string()));
+      run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {} --no-ema",
+                              data.string(), (out / "checkpoints/last.safetensors").string()));
   CHECK(contains(raw.out, "\n * Acc@1 "));
 
   SUBCASE(
@@ -224,7 +224,8 @@ TEST_CASE("sgtrain: pictures in folders, a broken one among them") {
   CHECK_MESSAGE(ran.code == 0, ran.err);
   CHECK(contains(ran.err, "zz.jpg"));
   CHECK(nlohmann::json::parse(read_file(out / "args.json"))["num_classes"] == 4);
-  CHECK(run_program(fmt::format("sgeval --data {} --checkpoint {}", (data / "val").string(),
+  CHECK(run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {}",
+                                (data / "val").string(),
                                 (out / "checkpoints/best.safetensors").string()))
             .code == 0);
 }
@@ -280,6 +281,13 @@ TEST_CASE("sgtrain: what is wrong is said before the first step") {
   const auto help = run_program("sgtrain --model sgformer_nano --help");
   CHECK(help.code == 0);
   CHECK(contains(help.out, "--model-ema-decay"));
+  CHECK(contains(help.out, "--lr FLOAT=0.002"));  // of the model that is asked for
+  size_t at = 0;
+  for (const char* heading : {"\nModel:\n", "\nData and augmentation:\n", "\nOptimization:\n",
+                              "\nRuntime:\n", "\nOutput:\n"}) {
+    CHECK(help.out.find(heading, at) != std::string::npos);
+    at = help.out.find(heading, at);
+  }
 }
 
 }  // namespace sg
