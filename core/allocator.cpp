@@ -55,7 +55,7 @@ Allocator& shared(Device device, Allocator::Kind kind) {
   const std::lock_guard lock(s.mutex);
   for (Shared::Key& k : s.all)
     if (k.device == device && k.kind == kind) return *k.allocator;
-  backend(device.type).require(device);
+  require(device);
   s.all.push_back({device, kind, std::make_unique<Allocator>(device, kind)});
   if (const auto guard = Allocator::guard_of_environment())
     spdlog::info("{}{}: SG_ALLOCATOR_GUARD: blocks of exact sizes, {} bytes of guard behind each",

@@ -17,12 +17,21 @@ RegisterBackend::RegisterBackend(DeviceType type, Backend& backend) {
 
 bool has_backend(DeviceType type) { return g_backends[size_t(type)] != nullptr; }
 
+std::optional<Obstacle> obstacle(Device device) {
+  if (has_backend(device.type)) return g_backends[size_t(device.type)]->obstacle(device);
+  return Obstacle{fmt::format("this build has no {} backend (it was made without the CUDA toolkit)",
+                              name_of(device.type)),
+                  "use --device cpu, or build again where nvcc is on PATH"};
+}
+
+void require(Device device) {
+  if (const auto found = obstacle(device))
+    fail(ExitCode::usage, "device {}: {}; {}", str(device), found->reason, found->advice);
+}
+
 Backend& backend(DeviceType type) {
   if (!has_backend(type)) [[unlikely]]
-    fail(ExitCode::usage,
-         "device {}: this build has no {} backend (it was made without the CUDA toolkit); use "
-         "--device cpu, or build again where nvcc is on PATH",
-         name_of(type), name_of(type));
+    require({type, 0});
   return *g_backends[size_t(type)];
 }
 

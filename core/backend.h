@@ -6,6 +6,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/device.h"
@@ -37,17 +38,20 @@ enum class StreamRole {
 };
 constexpr size_t kStreamRoles = 3;
 
+// Why a device cannot be used, and what to do: "no NVIDIA driver is installed", "use --device cpu".
+struct Obstacle {
+  std::string reason, advice;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
 
   // How many devices there are to use; 0 where there is none (no driver, no card).
   virtual int device_count() = 0;
-  // Returns where the device can be used; else throws ExitCode::usage with the reason and what to
-  // do.
-  virtual void require(Device device) = 0;
-  virtual std::string describe(Device device) = 0;  // "NVIDIA H200, 139.8 GiB"
-  virtual size_t free_memory(Device device) = 0;    // bytes
+  virtual std::optional<Obstacle> obstacle(Device device) = 0;  // none where it can be used
+  virtual std::string describe(Device device) = 0;              // "NVIDIA H200, 139.8 GiB"
+  virtual size_t free_memory(Device device) = 0;                // bytes
 
   // Operations are issued to that of computing. The CPU has one for all roles.
   virtual Stream& stream(Device device, StreamRole role = StreamRole::compute) = 0;
@@ -75,6 +79,10 @@ class Backend {
 // Throws ExitCode::usage when the build has no backend for the type.
 Backend& backend(DeviceType type);
 bool has_backend(DeviceType type);
+// That of the backend, or that the build has none.
+std::optional<Obstacle> obstacle(Device device);
+// Throws ExitCode::usage with the obstacle, where there is one.
+void require(Device device);
 // The device can be used: the build has its backend, and the backend finds it.
 bool available(Device device);
 // SG_REQUIRE_CUDA is set in the environment, to anything but 0: what would fall back to the CPU, or

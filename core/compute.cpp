@@ -3,19 +3,33 @@
 #include "core/backend.h"
 
 namespace sg {
+namespace {
 
-Device parse_usable_device(const std::string& device) {
-  const Device d = parse_device(device);
-  if (d.type == DeviceType::cpu && cuda_required())
+// The first GPU that can be used, else the CPU and why GPU 0 cannot.
+Compute choose_device() {
+  const int devices = has_backend(DeviceType::cuda) ? backend(DeviceType::cuda).device_count() : 0;
+  for (int i = 0; i < devices; ++i)
+    if (const Device device{DeviceType::cuda, i}; !obstacle(device)) return {device};
+  const auto found = obstacle({DeviceType::cuda, 0});
+  check(found.has_value(), "device auto: there is no GPU, and yet cuda:0 can be used");
+  return {.reason = found->reason};
+}
+
+}  // namespace
+
+Compute parse_usable_device(const std::string& device) {
+  const Compute c = device == "auto" ? choose_device() : Compute{parse_device(device)};
+  if (c.device.type == DeviceType::cpu && cuda_required())
     fail(ExitCode::usage,
-         "--device: SG_REQUIRE_CUDA is set, and this would compute on the cpu; use --device cuda, "
-         "or unset SG_REQUIRE_CUDA");
-  backend(d.type).require(d);
-  return d;
+         "--device: SG_REQUIRE_CUDA is set, and this would compute on the cpu{}; use --device "
+         "cuda, or unset SG_REQUIRE_CUDA",
+         c.reason.empty() ? "" : fmt::format(" ({})", c.reason));
+  require(c.device);
+  return c;
 }
 
 Compute parse_compute(const std::string& device, const std::string& dtype) {
-  Compute c{parse_usable_device(device)};
+  Compute c = parse_usable_device(device);
   const bool cuda = c.device.type == DeviceType::cuda;
   if (dtype == "auto")
     c.dtype = cuda ? Dtype::bf16 : Dtype::f32;
@@ -25,6 +39,11 @@ Compute parse_compute(const std::string& device, const std::string& dtype) {
     fail(ExitCode::usage, "--dtype: {} is not implemented on {}; use {}", dtype, str(c.device),
          cuda ? "f32 or bf16" : "f32");
   return c;
+}
+
+std::string describe(const Compute& c) {
+  return fmt::format("computing on {}: {}", str(c.device),
+                     c.reason.empty() ? backend(c.device.type).describe(c.device) : c.reason);
 }
 
 }  // namespace sg

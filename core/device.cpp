@@ -24,7 +24,7 @@ Device parse_device(std::string_view s) {
     const auto [end, ec] = std::from_chars(rest.data(), rest.data() + rest.size(), d.index);
     if (ec == std::errc() && end == rest.data() + rest.size() && d.index >= 0) return d;
   }
-  fail(ExitCode::usage, "device '{}' is unknown; expected cpu, cuda or cuda:N", s);
+  fail(ExitCode::usage, "device '{}' is unknown; expected auto, cpu, cuda or cuda:N", s);
 }
 
 Stream& current_stream(Device device) { return backend(device.type).stream(device); }

@@ -25,7 +25,7 @@ Weights read_weights(const std::filesystem::path& path, std::optional<bool> ema)
 
 bool is_head(const std::string& name) { return name == "head.weight" || name == "head.bias"; }
 
-void fill(sgformer::Model& model, const std::vector<NamedTensor>& weights,
+void fill(sgformer::Classifier& model, const std::vector<NamedTensor>& weights,
           const std::filesystem::path& path, bool reset_head) {
   nn::ParameterStore& parameters = model.parameters();
   std::vector<std::pair<std::string, Shape>> expected;
@@ -93,14 +93,14 @@ ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& 
   for (const auto& [name, tensor] : weights.tensors)
     if (name == "head.weight" && tensor.dims() == 2) config->classes = tensor.dim(0);
   if (request.change) config = request.change(*config);
-  result.model = std::make_unique<sgformer::Model>(*config);
+  result.model = std::make_unique<sgformer::Classifier>(*config);
   result.model->parameters().allocate(request.compute.dtype, request.compute.device);
   fill(*result.model, weights.tensors, path, false);
   result.ema = weights.ema;
   return result;
 }
 
-bool load_initial_weights(sgformer::Model& model, const std::filesystem::path& path,
+bool load_initial_weights(sgformer::Classifier& model, const std::filesystem::path& path,
                           bool reset_head) {
   const Weights weights = read_weights(path, {});
   fill(model, weights.tensors, path, reset_head);

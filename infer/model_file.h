@@ -14,7 +14,7 @@
 namespace sg::infer {
 
 struct ModelFile {
-  std::unique_ptr<sgformer::Model> model;
+  std::unique_ptr<sgformer::Classifier> model;
   // That of the run, where the file is a checkpoint of ours; else that of the model's recipe.
   Preprocessing preprocessing;
   std::vector<std::string> class_names;  // of the data it was trained on, where known
@@ -36,7 +36,7 @@ ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& 
 
 // Puts weights into an allocated model. A head of another number of classes is an error unless
 // `reset_head` leaves the model's own as it is. Returns whether they are the averaged ones.
-bool load_initial_weights(sgformer::Model& model, const std::filesystem::path& path,
+bool load_initial_weights(sgformer::Classifier& model, const std::filesystem::path& path,
                           bool reset_head);
 
 }  // namespace sg::infer

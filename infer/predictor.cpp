@@ -37,7 +37,7 @@ std::vector<ClassProbability> top_classes(const Prediction& prediction, int64_t 
   return top;
 }
 
-Predictor::Predictor(const sgformer::Model& model, Preprocessing preprocessing)
+Predictor::Predictor(const sgformer::Classifier& model, Preprocessing preprocessing)
     : model_(model), preprocessing_(std::move(preprocessing)) {}
 
 data::Image Predictor::load(const std::string& path) const {

@@ -6,7 +6,7 @@
 
 #include "data/transforms.h"
 #include "ops/normalize/normalize.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 
 namespace sg::infer {
 
@@ -32,7 +32,7 @@ std::vector<ClassProbability> top_classes(const Prediction& prediction, int64_t 
 class Predictor {
  public:
   // The model must outlive the predictor.
-  Predictor(const sgformer::Model& model, Preprocessing preprocessing);
+  Predictor(const sgformer::Classifier& model, Preprocessing preprocessing);
 
   const Preprocessing& preprocessing() const { return preprocessing_; }
   // (img_size, img_size, 3), resized and cut. Throws ExitCode::data where it cannot be read.
@@ -42,7 +42,7 @@ class Predictor {
                                      bool significance = false) const;
 
  private:
-  const sgformer::Model& model_;
+  const sgformer::Classifier& model_;
   Preprocessing preprocessing_;
 };
 

@@ -40,6 +40,7 @@ class LayerNorm {
   Tensor operator()(const Tensor& x) const;
   // The sum and its norm (ops/residual_norm); without an activation.
   ResidualNorm of_sum(const Residual& residual) const;
+  bool frozen() const { return w_->frozen(); }
 
  private:
   std::string name_;

@@ -79,7 +79,9 @@ Tensor initial_value(const Part& part, uint64_t seed, size_t index) {
 
 }  // namespace
 
-bool decays(const Part& part) { return part.official.size() > 1; }
+ParameterGroup published_group(const Part& part) {
+  return {.weight_decay_scale = part.official.size() > 1 ? 1.0 : 0.0};
+}
 
 Parameter* ParameterStore::add(std::vector<Part> parts, Shape shape, Use use) {
   check(!values_.defined(), "parameters: {} is declared after allocate()", parts.at(0).name);
@@ -89,6 +91,7 @@ Parameter* ParameterStore::add(std::vector<Part> parts, Shape shape, Use use) {
     const bool fresh = places_.emplace(parts[i].name, Place{index, i, offset}).second;
     check(fresh, "parameters: {} is declared twice", parts[i].name);
     names_.push_back(parts[i].name);
+    parts[i].group = published_group(parts[i]);
     offset += parts[i].official.numel();
   }
   check(offset == shape.numel(), "parameters: the parts of {} hold {} elements, {} was declared",
@@ -118,7 +121,8 @@ void ParameterStore::use_values(const Tensor& flat) {
       return t.slice(p.offset, p.offset + p.shape.numel()).view(p.shape);
     };
     const bool narrow = half_ && p.use == Use::product;
-    p.value = autograd::leaf(view(narrow ? half_ : values_), view(grads_));
+    const Tensor value = view(narrow ? half_ : values_);
+    p.value = p.frozen() ? value : autograd::leaf(value, view(grads_));
   }
 }
 
@@ -137,17 +141,43 @@ void ParameterStore::initialize(uint64_t seed) {
 }
 
 void ParameterStore::clear_grads() {
-  for (const Parameter& p : parameters_) autograd::clear_grad(p.value);
+  for (const Parameter& p : parameters_)
+    if (!p.frozen()) autograd::clear_grad(p.value);
 }
 
 void ParameterStore::complete_grads() {
   for (const Parameter& p : parameters_)
-    if (!autograd::grad_of(p.value).defined()) autograd::zero_grad(p.value);
+    if (!p.frozen() && !autograd::grad_of(p.value).defined()) autograd::zero_grad(p.value);
 }
 
 std::vector<const Parameter*> ParameterStore::in_order() const {
   std::vector<const Parameter*> result;
-  for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p) result.push_back(&*p);
+  for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p)
+    if (!p->frozen()) result.push_back(&*p);
+  return result;
+}
+
+void ParameterStore::set_groups(const GroupRule& rule) {
+  for (Parameter& p : parameters_)
+    for (Part& part : p.parts) {
+      part.group = rule(part);
+      check(part.group.frozen == p.frozen(),
+            "parameters: {} and {} are one parameter: freeze both or none", p.parts[0].name,
+            part.name);
+    }
+  if (!values_) return;
+  grads_.zero_();  // those of frozen parameters stay so
+  use_values(values_);
+}
+
+std::vector<GroupSize> ParameterStore::groups() const {
+  std::vector<GroupSize> result;
+  for (const std::string& name : names_) {
+    const Part& p = part(name);
+    auto at = std::ranges::find(result, p.group, &GroupSize::group);
+    if (at == result.end()) at = result.insert(at, {p.group});
+    ++at->tensors, at->elements += p.official.numel();
+  }
   return result;
 }
 
@@ -157,7 +187,8 @@ std::vector<AdamWSegment> ParameterStore::segments() const {
     int64_t begin = p->offset;
     for (const Part& part : p->parts) {
       const int64_t end = begin + part.official.numel();
-      result.push_back({begin, end, 1.0, decays(part) ? 1.0 : 0.0});
+      const ParameterGroup& g = part.group;
+      if (!g.frozen) result.push_back({begin, end, g.lr_scale, g.weight_decay_scale});
       begin = end;
     }
   }

@@ -33,13 +33,26 @@ enum class Init {
   position,  // 2-D sine-cosine table (1, side * side, C)
 };
 
+// How training treats a tensor.
+struct ParameterGroup {
+  double lr_scale = 1;            // factor of the learning rate
+  double weight_decay_scale = 1;  // factor of weight decay; 0: none
+  bool frozen = false;            // keeps its value; no gradient is computed for it
+  bool operator==(const ParameterGroup&) const = default;
+};
+
 // A named tensor of the published model.
 struct Part {
   std::string name;
   Shape official;  // shape in the published model
   Layout layout = Layout::same;
   Init init = Init::zeros;
+  ParameterGroup group{};  // see ParameterStore::set_groups()
 };
+
+using GroupRule = std::function<ParameterGroup(const Part&)>;
+// The rule of the recipe: one-dimensional tensors, biases among them, have no weight decay.
+ParameterGroup published_group(const Part& part);
 
 // What reads a parameter; it decides the dtype where activations are bf16.
 enum class Use {
@@ -52,7 +65,15 @@ struct Parameter {
   Shape shape;  // here; parts are stacked along the first dimension
   Use use = Use::elementwise;
   int64_t offset = 0;  // elements, in the flat buffers
-  Tensor value;        // a leaf whose gradient buffer is a slice of grads()
+  Tensor value;        // a leaf whose gradient buffer is a slice of grads(); if frozen, no leaf
+
+  bool frozen() const { return parts[0].group.frozen; }
+};
+
+// The parts of one group.
+struct GroupSize {
+  ParameterGroup group;
+  int64_t tensors = 0, elements = 0;
 };
 
 class ParameterStore {
@@ -83,7 +104,13 @@ class ParameterStore {
   // Zeroes the gradient of every parameter that backward did not reach.
   void complete_grads();
 
-  // The two parameter groups of the recipe: one-dimensional tensors and biases have no decay.
+  // Puts each part into the group that the rule gives it; until then that of published_group().
+  // Parts of one parameter are frozen together or not at all, else it throws. An Optimizer has the
+  // groups of when it was made.
+  void set_groups(const GroupRule& rule);
+  // In order of first declaration.
+  std::vector<GroupSize> groups() const;
+  // What the optimizer updates: all that is not frozen.
   std::vector<AdamWSegment> segments() const;
 
   // By offset in the flat buffers.
@@ -112,9 +139,6 @@ class ParameterStore {
   std::map<std::string, Place> places_;
   Tensor values_, grads_, half_;
 };
-
-// Weight decay applies to the part (recipe section 4).
-bool decays(const Part& part);
 
 // Where a module declares its parameters: a store and a name prefix ("block1.0.attn.").
 class Scope {

@@ -50,6 +50,7 @@ class Block {
  public:
   Block(const nn::Scope& scope, const Config& config, const StageConfig& stage, BlockKind kind);
   BlockKind kind() const { return kind_; }
+  bool frozen() const { return norm1_.frozen(); }
   // A hybrid block sets `significance`, a self-guided one uses it. The MLP's branch is left for the
   // next norm to add.
   nn::Residual operator()(const nn::Residual& x, Tensor& significance, const BlockKeep& keep) const;

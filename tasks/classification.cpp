@@ -24,7 +24,8 @@ data::LoaderConfig loader_config(const ClassificationSettings& s) {
 
 }  // namespace
 
-Evaluator::Evaluator(const sgformer::Model& model, std::shared_ptr<const data::Dataset> dataset,
+Evaluator::Evaluator(const sgformer::Classifier& model,
+                     std::shared_ptr<const data::Dataset> dataset,
                      const EvaluationSettings& settings)
     : model_(model),
       stats_(settings.stats),
@@ -73,7 +74,7 @@ ScoreSchema classification_scores() {
        .more_is_better = false}};
 }
 
-Classification::Classification(sgformer::Model& model,
+Classification::Classification(sgformer::Classifier& model,
                                std::shared_ptr<const data::Dataset> training,
                                std::shared_ptr<const data::Dataset> validation,
                                const ClassificationSettings& settings)
@@ -117,7 +118,7 @@ Losses Classification::losses(const Batch& batch) {
   const Tensor targets =
       smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_, wide(dtype));
   const Tensor images = normalize(batch.images, stats_, dtype);
-  const sgformer::Output out = model_.forward(images, {.drop_paths = drop_paths_});
+  const sgformer::Classifier::Output out = model_.forward(images, {.drop_paths = drop_paths_});
   return {.total = soft_cross_entropy(out.logits, targets).loss, .parts = {}};
 }
 

@@ -6,7 +6,7 @@
 #include "core/graph.h"
 #include "data/device_prefetcher.h"
 #include "ops/normalize/normalize.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 #include "tasks/task.h"
 
 namespace sg::tasks {
@@ -26,12 +26,12 @@ struct ClassificationSettings : EvaluationSettings {
 // Each image of a dataset once, on the model's device.
 class Evaluator {
  public:
-  Evaluator(const sgformer::Model& model, std::shared_ptr<const data::Dataset> dataset,
+  Evaluator(const sgformer::Classifier& model, std::shared_ptr<const data::Dataset> dataset,
             const EvaluationSettings& settings);
   std::optional<Scores> operator()(const Task::Progress& progress);
 
  private:
-  const sgformer::Model& model_;
+  const sgformer::Classifier& model_;
   ChannelStats stats_;
   data::DevicePrefetcher feed_;
   Graph forward_;
@@ -43,7 +43,7 @@ ScoreSchema classification_scores();
 
 class Classification : public Task {
  public:
-  Classification(sgformer::Model& model, std::shared_ptr<const data::Dataset> training,
+  Classification(sgformer::Classifier& model, std::shared_ptr<const data::Dataset> training,
                  std::shared_ptr<const data::Dataset> validation,
                  const ClassificationSettings& settings);
 
@@ -58,7 +58,7 @@ class Classification : public Task {
   std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
 
  private:
-  sgformer::Model& model_;
+  sgformer::Classifier& model_;
   double smoothing_;
   uint64_t seed_;
   ChannelStats stats_;

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "core/compute.h"
 #include "tools/common/cli.h"
 #include "tools/golden/golden.h"
 
@@ -33,7 +32,7 @@ int main(int argc, char** argv) {
     CLI::App app(
         "Compares SG-Former with files of golden numbers: a line a file, exit 1 if one is off.");
     std::vector<std::string> paths;
-    std::string dtype, device = "cpu";
+    std::string dtype, device = "auto";
     bool verbose = false;
     app.add_option("path", paths, "golden files, or folders of them")->required();
     app.add_option("--dtype", dtype,
@@ -43,7 +42,9 @@ int main(int argc, char** argv) {
     app.add_flag("--verbose", verbose, "an error a tensor");
     sg::tools::parse(app, argc, argv);
 
-    const sg::Device on = sg::parse_usable_device(device);
+    const sg::Compute compute = sg::parse_usable_device(device);
+    sg::tools::announce(compute);
+    const sg::Device on = compute.device;
     if (dtype.empty()) dtype = on.type == sg::DeviceType::cpu ? "f64" : "f32";
 
     int failed = 0, checked = 0;

@@ -3,11 +3,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/compute.h"
 #include "core/cpu/parallel.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/loader_speed.h"
-#include "tools/common/model_options.h"
+#include "tools/common/options.h"
 
 namespace {
 
@@ -77,25 +76,19 @@ sg::ExitCode bench_loader(const std::string& data, bool json) {
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app("Measures training or inference of a model on random images.");
-    sg::tools::ModelOptions model_options;
+    sg::train::Options shared;
     sg::benchmark::BenchOptions options;
-    std::string mode = "infer", data, size, dtype = "auto", device = "cpu";
-    int threads = 0;
+    std::string mode = "infer", size;
     bool json = false;
-    app.add_option("--model", model_options.model, "model name")->capture_default_str();
-    model_options.add_to(app);
+    shared.batch_size = options.batch;
+    sg::tools::add_options(app, shared, {"model"});
+    sg::tools::add_options(app, shared, sg::tools::kModelFlags);
+    sg::tools::add_image_size(app, size);
+    sg::tools::add_options(app, shared,
+                           {"data", "batch-size", "device", "dtype", "threads", "eager"});
     app.add_option("--mode", mode, "train, infer, or loader (one core makes training pictures)")
         ->check(CLI::IsMember({"train", "infer", "loader"}))
         ->capture_default_str();
-    app.add_option("--data", data, "with --mode loader: folder of images");
-    app.add_option("-b,--batch", options.batch, "images a step")
-        ->check(CLI::Range(1, 1 << 16))
-        ->capture_default_str();
-    app.add_option("--img-size", size, "pixels, N or HxW; default: the model's own");
-    app.add_option("--dtype", dtype, sg::kDtypeHelp)->capture_default_str();
-    app.add_option("--device", device, sg::kDeviceHelp)->capture_default_str();
-    app.add_option("--threads", threads, "compute threads; default: all cores")
-        ->check(CLI::Range(1, 4096));
     app.add_option("--warmup", options.warmup, "untimed steps")
         ->check(CLI::Range(0, 1000))
         ->capture_default_str();
@@ -105,20 +98,19 @@ int main(int argc, char** argv) {
     app.add_flag("--ops", options.ops, "a row an operation, from one further step");
     app.add_flag("!--no-limits", options.limits,
                  "does not measure the machine's limits, which takes large copies and products");
-    app.add_flag("--eager", options.eager, "cuda: operations one by one, not one graph a step");
     app.add_flag("--json", json, "JSON on standard output");
-    sg::tools::parse(app, argc, argv);
+    sg::tools::parse(app, shared, argc, argv);
 
-    const sg::Compute compute = sg::parse_compute(device, dtype);
-    if (threads) sg::set_num_threads(threads);
-    if (mode == "loader") return bench_loader(data, json);
+    if (shared.threads) sg::set_num_threads(int(*shared.threads));
+    if (mode == "loader") return bench_loader(shared.data, json);
+    const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
+    sg::tools::announce(compute);
+    options.batch = shared.batch_size, options.eager = shared.eager;
     options.mode =
         mode == "train" ? sg::benchmark::BenchMode::train : sg::benchmark::BenchMode::infer;
 
-    sg::sgformer::Model model(model_options.config());
-    const auto image = size.empty()
-                           ? sg::tools::ImageSize{model.config().image, model.config().image}
-                           : sg::tools::parse_image_size(size);
+    sg::sgformer::Classifier model(sg::train::model_config(shared));
+    const auto image = sg::tools::parse_image_size(size, model.config().image);
     options.height = image.height, options.width = image.width;
     model.parameters().allocate(compute.dtype, compute.device);
     model.parameters().initialize(0);

@@ -5,73 +5,56 @@
 #include "infer/model_file.h"
 #include "report/console.h"
 #include "tasks/classification.h"
-#include "tools/common/model_options.h"
+#include "tools/common/options.h"
 #include "train/progress.h"
 
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
         "Evaluates a checkpoint: top-1 and top-5 accuracy in percent, and the cross entropy. A "
-        "checkpoint of sgtrain knows its model and how its pictures are prepared; flags win.");
-    sg::tools::ModelOptions model_options;
-    sg::tasks::EvaluationSettings settings;
-    std::string data, checkpoint, dtype = "auto", device = "cpu";
-    std::optional<int64_t> img_size;
-    std::optional<double> crop_pct;
+        "checkpoint of sgtrain knows its model and how its pictures are prepared; flags win. Of "
+        "weights alone say with --model what model they are of. --data may also be the folder of "
+        "the classes itself.");
+    sg::train::Options shared;
+    std::string checkpoint;
     std::optional<bool> ema;
-    std::vector<double> mean, std;
-    int threads = 0;
-    int64_t interval = 50;
     bool json = false;
-    app.add_option("--data", data, "folder with val/ (or the classes themselves), or IDX files")
-        ->required();
     app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth")->required();
-    app.add_option("--model", model_options.model, "for files of weights alone: the model's name");
-    model_options.add_to(app);
     sg::tools::add_ema_flags(app, ema);
-    app.add_option("-b,--batch-size", settings.batch_size, "images a forward pass")
-        ->check(CLI::Range(1, 1 << 20))
-        ->capture_default_str();
-    app.add_option("-j,--workers", settings.workers, "threads that load pictures")
-        ->check(CLI::Range(0, 1024))
-        ->capture_default_str();
-    app.add_option("--threads", threads, "threads that compute; default: all cores")
-        ->check(CLI::Range(1, 4096));
-    app.add_option("--img-size", img_size, "pixels a side; default: the model's own")
-        ->check(CLI::Range(1, 8192));
-    app.add_option("--crop-pct", crop_pct, "share of the shorter side that is seen; default: 0.9")
-        ->check(CLI::Range(0.01, 1.0));
-    app.add_option("--mean", mean, "of red, green, blue; the full range is 1")->expected(3);
-    app.add_option("--std", std, "of red, green, blue; the full range is 1")->expected(3);
-    app.add_option("--log-interval", interval, "batches from one log line to the next")
-        ->check(CLI::Range(1, 1 << 30))
-        ->capture_default_str();
-    app.add_option("--dtype", dtype, sg::kDtypeHelp)->capture_default_str();
-    app.add_option("--device", device, sg::kDeviceHelp)->capture_default_str();
+    shared.model.clear();
+    sg::tools::add_options(app, shared, {"model", "img-size"});
+    sg::tools::add_options(app, shared, sg::tools::kModelFlags);
+    sg::tools::add_options(app, shared,
+                           {"data", "crop-pct", "mean", "std", "batch-size", "device", "dtype",
+                            "threads", "workers", "log-interval"});
+    app.get_option("--data")->required();
+    for (const char* of_checkpoint : {"--mean", "--std"})
+      app.get_option(of_checkpoint)->default_str("");
     app.add_flag("--json", json, "JSON on standard output");
-    model_options.model.clear();
-    sg::tools::parse(app, argc, argv);
-    const sg::Compute compute = sg::parse_compute(device, dtype);
-    if (threads) sg::set_num_threads(threads);
+    sg::tools::parse(app, shared, argc, argv);
+    const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
+    sg::tools::announce(compute);
+    if (shared.threads) sg::set_num_threads(int(*shared.threads));
 
     sg::report::Console console(json);
     const auto file = sg::infer::load_model(
         checkpoint, {.ema = ema,
-                     .model = model_options.model,
-                     .change = [&](auto config) { return model_options.apply_to(config); },
+                     .model = shared.model,
+                     .change = [&](auto config) { return sg::train::apply(shared, config); },
                      .compute = compute});
     auto [transform, stats] = file.preprocessing;
-    if (img_size) transform.img_size = int(*img_size);
-    if (crop_pct) transform.crop_pct = *crop_pct;
-    if (!mean.empty()) std::copy(mean.begin(), mean.end(), stats.mean.begin());
-    if (!std.empty()) std::copy(std.begin(), std.end(), stats.std.begin());
-    settings.transform = transform, settings.stats = stats;
+    if (shared.img_size) transform.img_size = int(*shared.img_size);
+    if (shared.crop_pct) transform.crop_pct = *shared.crop_pct;
+    if (app.count("--mean")) stats.mean = shared.mean;
+    if (app.count("--std")) stats.std = shared.std;
+    const sg::tasks::EvaluationSettings settings{shared.batch_size, shared.workers, transform,
+                                                 stats};
 
     const std::shared_ptr<const sg::data::Dataset> dataset =
-        sg::data::open_dataset(data, sg::data::Split::val, file.class_names);
+        sg::data::open_dataset(shared.data, sg::data::Split::val, file.class_names);
     const int64_t classes = file.model->config().classes;
     if (file.class_names.empty() && dataset->num_classes() != classes)
-      sg::fail(sg::ExitCode::data, "{}: {} classes, but the model has {}", data,
+      sg::fail(sg::ExitCode::data, "{}: {} classes, but the model has {}", shared.data,
                dataset->num_classes(), classes);
     console.line(fmt::format("{}: {}{}, {} pictures seen at {} x {}", checkpoint,
                              file.model->config().name, file.ema ? " (averaged weights)" : "",
@@ -79,7 +62,7 @@ int main(int argc, char** argv) {
                              settings.transform.img_size));
     sg::tasks::Evaluator evaluate(*file.model, dataset, settings);
     const auto scores = *sg::train::evaluate_aloud(
-        "Test", std::ref(evaluate), sg::tasks::classification_scores(), interval, console);
+        "Test", std::ref(evaluate), sg::tasks::classification_scores(), shared.log_interval, console);
     console.line(" * " + sg::tasks::describe(sg::tasks::classification_scores(), scores));
     if (json)
       fmt::print("{}\n", nlohmann::json{{"top1", scores["top1"]},

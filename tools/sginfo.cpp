@@ -5,9 +5,9 @@
 
 #include "io/checkpoint.h"
 #include "nn/trace.h"
+#include "sgformer/classifier.h"
 #include "sgformer/config_json.h"
-#include "sgformer/model.h"
-#include "tools/common/model_options.h"
+#include "tools/common/options.h"
 
 namespace {
 
@@ -74,7 +74,7 @@ struct Decay {
 Decay decayed(const sg::nn::ParameterStore& store) {
   Decay d;
   for (const std::string& name : store.names())
-    if (const sg::nn::Part& part = store.part(name); sg::nn::decays(part))
+    if (const sg::nn::Part& part = store.part(name); part.group.weight_decay_scale > 0)
       d.parameters += part.official.numel(), ++d.tensors;
   return d;
 }
@@ -117,26 +117,26 @@ int main(int argc, char** argv) {
     CLI::App app(
         "Shows what a model consists of, for one image: output shape, parameters, multiply-adds in "
         "1e9 (GMAC), and memory of the outputs in MiB of float32.");
-    sg::tools::ModelOptions options;
+    sg::train::Options options;
     std::string checkpoint, size;
     bool all = false, json = false;
     auto* name = app.add_option("model", options.model, "model name")->capture_default_str();
     app.add_option("--checkpoint", checkpoint, "a checkpoint of sgtrain instead of a name")
         ->excludes(name);
-    options.add_to(app);
-    app.add_option("--img-size", size, "pixels, N or HxW; default: the model's own");
+    sg::tools::add_options(app, options, sg::tools::kModelFlags);
+    sg::tools::add_image_size(app, size);
     app.add_flag("--all", all, "a row a layer instead of a row a block");
     app.add_flag("--json", json, "JSON on standard output");
-    sg::tools::parse(app, argc, argv);
+    sg::tools::parse(app, options, argc, argv);
 
     const nlohmann::json state = checkpoint.empty() ? nlohmann::json() : state_of(checkpoint);
-    sg::sgformer::Model model(
-        state.is_null() ? options.config()
-                        : options.apply_to(sg::sgformer::config_from_json(state["model"])));
+    sg::sgformer::Classifier model(
+        state.is_null()
+            ? sg::train::model_config(options)
+            : sg::train::apply(options, sg::sgformer::config_from_json(state["model"])));
     const sg::sgformer::Config& config = model.config();
     model.parameters().allocate();
-    const auto image = size.empty() ? sg::tools::ImageSize{config.image, config.image}
-                                    : sg::tools::parse_image_size(size);
+    const auto image = sg::tools::parse_image_size(size, config.image);
     std::vector<LayerRow> rows;
     {
       const sg::autograd::NoGrad no_grad;

@@ -8,7 +8,7 @@
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "report/significance_image.h"
-#include "tools/common/model_options.h"
+#include "tools/common/options.h"
 
 namespace {
 
@@ -73,19 +73,19 @@ int main(int argc, char** argv) {
     CLI::App app(
         "Tells the classes of pictures (JPEG, PNG, BMP, GIF, PPM; any size), the most probable "
         "first. Pictures that cannot be read are reported, the others done, and the exit code is "
-        "3.");
-    sg::tools::ModelOptions model_options;
-    std::string checkpoint, significance, device = "cpu", dtype = "auto";
+        "3. A checkpoint of sgtrain knows its model; of weights alone say it with --model.");
+    sg::train::Options shared;
+    std::string checkpoint, significance;
     std::vector<std::string> images;
-    std::optional<int64_t> img_size;
     std::optional<bool> ema;
     int64_t top = 5;
-    int threads = 0;
     bool json = false;
     app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth")->required();
     app.add_option("image", images, "pictures")->required();
-    app.add_option("--model", model_options.model, "for files of weights alone: the model's name");
-    model_options.add_to(app);
+    shared.model.clear();
+    sg::tools::add_options(app, shared, {"model", "img-size"});
+    sg::tools::add_options(app, shared, sg::tools::kModelFlags);
+    sg::tools::add_options(app, shared, {"device", "dtype", "threads"});
     sg::tools::add_ema_flags(app, ema);
     app.add_option("--top", top, "classes to show")
         ->check(CLI::Range(1, 1 << 24))
@@ -93,26 +93,20 @@ int main(int argc, char** argv) {
     app.add_option("--significance", significance,
                    "PNG to write: the picture, and over it the significance map of each stage; "
                    "OUT-<name>.png for several pictures");
-    app.add_option("--img-size", img_size, "pixels a side; default: the model's own")
-        ->check(CLI::Range(1, 8192));
-    app.add_option("--threads", threads, "threads that compute; default: all cores")
-        ->check(CLI::Range(1, 4096));
-    app.add_option("--dtype", dtype, sg::kDtypeHelp)->capture_default_str();
-    app.add_option("--device", device, sg::kDeviceHelp)->capture_default_str();
     app.add_flag("--json", json, "JSON on standard output");
-    model_options.model.clear();
-    sg::tools::parse(app, argc, argv);
-    if (threads) sg::set_num_threads(threads);
+    sg::tools::parse(app, shared, argc, argv);
+    if (shared.threads) sg::set_num_threads(int(*shared.threads));
+    const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
+    sg::tools::announce(compute);
 
     const auto file = sg::infer::load_model(
         checkpoint,
         {.ema = ema,
-         .model = model_options.model,
-         .change =
-             [&](sg::sgformer::Config config) { return model_options.apply_to(std::move(config)); },
-         .compute = sg::parse_compute(device, dtype)});
+         .model = shared.model,
+         .change = [&](auto config) { return sg::train::apply(shared, std::move(config)); },
+         .compute = compute});
     sg::infer::Preprocessing preprocessing = file.preprocessing;
-    if (img_size) preprocessing.transform.img_size = int(*img_size);
+    if (shared.img_size) preprocessing.transform.img_size = int(*shared.img_size);
     const sg::infer::Predictor predict(*file.model, preprocessing);
 
     PanelPaths panels(significance, images.size() > 1);

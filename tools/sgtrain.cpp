@@ -1,5 +1,5 @@
 // sgtrain: trains a model on a folder of pictures.
-#include "tools/common/train_options.h"
+#include "tools/common/options.h"
 #include "train/run.h"
 
 int main(int argc, char** argv) {

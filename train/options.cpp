@@ -131,13 +131,17 @@ void apply_json(Options& options, const nlohmann::json& json, std::string_view f
   }
 }
 
-void validate(const Options& o) {
+void check_ranges(const Options& o) {
   each_option(o, [](const OptionInfo& info, const auto& value) {
     each_number(value, [&](double v) {
       if (!(v >= info.low && v <= info.high))
         fail(ExitCode::usage, "--{}: expected {}, found {}", info.name(), range_of(info), v);
     });
   });
+}
+
+void validate(const Options& o) {
+  check_ranges(o);
   if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the pictures is missing");
   if (o.warmup_epochs >= o.epochs && o.warmup_epochs > 0)
     fail(ExitCode::usage, "--warmup-epochs: expected fewer than the {} --epochs, found {}",
@@ -145,23 +149,25 @@ void validate(const Options& o) {
   if (!o.resume.empty() && !o.initial_checkpoint.empty())
     fail(ExitCode::usage, "--initial-checkpoint begins a run, --resume goes on with one: give one");
   parse_compute(o.device, o.dtype);
+  group_settings(o);
   Options probe = o;  // without classes of data
   probe.num_classes = o.num_classes.value_or(1);
   sgformer::validate(model_config(probe));
   transforms(probe).check();
 }
 
-sgformer::Config model_config(const Options& o) {
-  sgformer::Config c = sgformer::find_config(o.model);
+sgformer::Config apply(const Options& o, sgformer::Config c) {
   if (!o.guidance.empty()) c.guidance = sgformer::parse_guidance(o.guidance);
   if (!o.scales.empty()) sgformer::set_scales(c, o.scales);
   if (!o.regions.empty()) sgformer::set_regions(c, o.regions);
-  c.balance_significance = o.balance_significance;
-  c.recompute = o.grad_checkpointing;
+  c.balance_significance |= o.balance_significance;
+  c.recompute |= o.grad_checkpointing;
   c.drop_path = o.drop_path.value_or(c.drop_path);
   c.classes = o.num_classes.value_or(c.classes);
   return c;
 }
+
+sgformer::Config model_config(const Options& o) { return apply(o, sgformer::find_config(o.model)); }
 
 data::TransformConfig transforms(const Options& o) {
   data::TransformConfig t;
@@ -174,6 +180,10 @@ data::TransformConfig transforms(const Options& o) {
 
 ChannelStats channel_stats(const Options& o) { return {o.mean, o.std}; }
 
+sgformer::GroupSettings group_settings(const Options& o) {
+  return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
+}
+
 tasks::ClassificationSettings classification(const Options& o) {
   return {
       {o.batch_size, o.workers, transforms(o), channel_stats(o)}, uint64_t(o.seed), o.smoothing};
@@ -181,8 +191,10 @@ tasks::ClassificationSettings classification(const Options& o) {
 
 OptionChanges changes(const nlohmann::json& before, const nlohmann::json& now) {
   OptionChanges result;
-  const auto text = [](const nlohmann::json& json, const std::string& key) {
-    return json.contains(key) ? json[key].dump() : std::string("unset");
+  const nlohmann::json usual = to_json(Options());
+  const auto text = [&](const nlohmann::json& json, const std::string& key) {
+    const nlohmann::json& from = json.contains(key) ? json : usual;
+    return from.contains(key) ? from[key].dump() : std::string("unset");
   };
   each_option(static_cast<const Options&>(Options()), [&](const OptionInfo& info, const auto&) {
     const std::string key = key_of(info.name()), a = text(before, key), b = text(now, key);

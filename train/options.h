@@ -1,5 +1,6 @@
 // Every option of a training run, named once: flags, args.json, --config, range checks, the table
-// of the report and the comparison at --resume all follow from each_option().
+// of the report and the comparison at --resume all follow from each_option(). Other programs take
+// those that they share with sgtrain from it too (tools/common/options.h).
 #pragma once
 #include <array>
 #include <cmath>
@@ -15,6 +16,7 @@
 #include "ops/normalize/normalize.h"
 #include "report/report.h"
 #include "sgformer/config.h"
+#include "sgformer/parameter_groups.h"
 #include "tasks/classification.h"
 
 namespace sg::train {
@@ -22,32 +24,40 @@ namespace sg::train {
 using Pair = std::array<double, 2>;
 using Triple = std::array<double, 3>;
 
-// Those left empty are decided by the model or the data (see resolve()).
+// In the groups of --help. Those left empty are decided by the model or the data (see resolve()).
 struct Options {
-  std::string data, model = "sgformer_s";
+  // Model
+  std::string model = "sgformer_s";
   std::optional<int64_t> num_classes, img_size;
   std::string guidance, scales, regions;
-  bool balance_significance = false;
+  bool balance_significance = false, grad_checkpointing = false;
 
-  int64_t epochs = 300, warmup_epochs = 20, cooldown_epochs = 10;
-  int64_t batch_size = 128, grad_accum = 1;
-  double lr = 1e-3, min_lr = 1e-5, warmup_lr = 1e-6, weight_decay = 0.05, clip_grad = 0;
-  std::optional<double> drop_path, model_ema_decay;
-  double smoothing = 0.1;
-  int64_t seed = 42, max_steps = 0;
-
+  // Data and augmentation
+  std::string data;
   Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
   double hflip = 0.5;
   std::string train_interpolation = "random";
   std::optional<double> crop_pct;
   Triple mean = ChannelStats().mean, std = ChannelStats().std;
 
-  std::string dtype = "auto", device = "cpu";
-  bool eager = false;
-  int64_t workers = 2;
-  std::optional<int64_t> threads;
-  bool grad_checkpointing = false;
+  // Optimization
+  int64_t epochs = 300, warmup_epochs = 20, cooldown_epochs = 10;
+  int64_t batch_size = 128, grad_accum = 1;
+  double lr = 1e-3, min_lr = 1e-5, warmup_lr = 1e-6, layer_decay = 1;
+  double weight_decay = 0.05, clip_grad = 0;
+  std::optional<double> drop_path;
+  double smoothing = 0.1;
+  std::string freeze;
+  std::optional<double> model_ema_decay;
+  int64_t seed = 42, max_steps = 0;
 
+  // Runtime
+  std::string device = "auto", dtype = "auto";
+  std::optional<int64_t> threads;
+  int64_t workers = 2;
+  bool eager = false;
+
+  // Output
   std::string output, experiment, resume, initial_checkpoint;
   bool reset_head = false;
   int64_t log_interval = 50, recovery_interval = 0, checkpoint_hist = 10;
@@ -66,6 +76,7 @@ struct OptionInfo {
   const char* help;
   OnResume on_resume = OnResume::noted;
   double low = -INFINITY, high = INFINITY;
+  const char* group = "";  // heading of --help
 
   std::string_view name() const {  // "batch-size"
     const std::string_view all(flags);
@@ -73,14 +84,9 @@ struct OptionInfo {
   }
 };
 
-// f(info, member) for each, in the order of --help. O is Options or const Options.
 template <class O, class F>
-void each_option(O& o, F&& f) {
+void each_model_option(O& o, F&& f) {
   using enum OnResume;
-  constexpr double inf = INFINITY;
-  f(OptionInfo{"--data", "folder with train/ and val/, a sub-folder a class, or IDX files",
-               ignored},
-    o.data);
   f(OptionInfo{"--model", "sgformer_s, sgformer_m, sgformer_b, or sgformer_nano for small pictures",
                fixed},
     o.model);
@@ -101,33 +107,17 @@ void each_option(O& o, F&& f) {
   f(OptionInfo{"--balance-significance", "weigh the global map by keys/49, for large images",
                fixed},
     o.balance_significance);
+  f(OptionInfo{"--grad-checkpointing",
+               "keep block inputs only and compute the rest again in backward", ignored},
+    o.grad_checkpointing);
+}
 
-  f(OptionInfo{"--epochs", "epochs of warm-up and cosine together", noted, 1, 1e6}, o.epochs);
-  f(OptionInfo{"--warmup-epochs", "epochs of linear warm-up", noted, 0, 1e6}, o.warmup_epochs);
-  f(OptionInfo{"--cooldown-epochs", "epochs at --min-lr after the others", noted, 0, 1e6},
-    o.cooldown_epochs);
-  f(OptionInfo{"-b,--batch-size", "images a forward pass", fixed, 1, 1 << 20}, o.batch_size);
-  f(OptionInfo{"--grad-accum", "forward passes a step", fixed, 1, 1 << 16}, o.grad_accum);
-  f(OptionInfo{"--lr", "highest learning rate, not scaled by the batch", noted, 0, 1e3}, o.lr);
-  f(OptionInfo{"--min-lr", "learning rate at the end of the cosine", noted, 0, 1e3}, o.min_lr);
-  f(OptionInfo{"--warmup-lr", "learning rate of the first warm-up epoch", noted, 0, 1e3},
-    o.warmup_lr);
-  f(OptionInfo{"--weight-decay", "of matrices and convolutions", noted, 0, 1e3}, o.weight_decay);
-  f(OptionInfo{"--clip-grad", "largest norm of the gradient; 0: no clipping", noted, 0, inf},
-    o.clip_grad);
-  f(OptionInfo{"--drop-path", "stochastic depth of the last block; default: the model's own", noted,
-               0, std::nextafter(1, 0)},
-    o.drop_path);
-  f(OptionInfo{"--smoothing", "of the labels", noted, 0, 1}, o.smoothing);
-  f(OptionInfo{"--model-ema-decay",
-               "of the averaged weights, 0: none; default: 0.99992, for short runs 1 - 31 / steps",
-               noted, 0, std::nextafter(1, 0)},
-    o.model_ema_decay);
-  f(OptionInfo{"--seed", "of everything drawn at random", fixed, 0, 1LL << 53}, o.seed);
-  f(OptionInfo{"--max-steps", "end the run after so many steps; 0: after the epochs", ignored, 0,
-               1LL << 53},
-    o.max_steps);
-
+template <class O, class F>
+void each_data_option(O& o, F&& f) {
+  using enum OnResume;
+  f(OptionInfo{"--data", "folder with train/ and val/, a sub-folder a class, or IDX files",
+               ignored},
+    o.data);
   f(OptionInfo{"--scale", "least and largest share of the picture's area in a training crop", noted,
                1e-6, 1},
     o.scale);
@@ -142,20 +132,63 @@ void each_option(O& o, F&& f) {
     o.crop_pct);
   f(OptionInfo{"--mean", "of red, green, blue; the full range is 1", noted, -10, 10}, o.mean);
   f(OptionInfo{"--std", "of red, green, blue; the full range is 1", noted, 1e-6, 1e3}, o.std);
+}
 
-  f(OptionInfo{"--dtype", kDtypeHelp}, o.dtype);
+template <class O, class F>
+void each_optimization_option(O& o, F&& f) {
+  using enum OnResume;
+  f(OptionInfo{"--epochs", "epochs of warm-up and cosine together", noted, 1, 1e6}, o.epochs);
+  f(OptionInfo{"--warmup-epochs", "epochs of linear warm-up", noted, 0, 1e6}, o.warmup_epochs);
+  f(OptionInfo{"--cooldown-epochs", "epochs at --min-lr after the others", noted, 0, 1e6},
+    o.cooldown_epochs);
+  f(OptionInfo{"-b,--batch,--batch-size", "images a forward pass", fixed, 1, 1 << 20},
+    o.batch_size);
+  f(OptionInfo{"--grad-accum", "forward passes a step", fixed, 1, 1 << 16}, o.grad_accum);
+  f(OptionInfo{"--lr", "highest learning rate, not scaled by the batch", noted, 0, 1e3}, o.lr);
+  f(OptionInfo{"--min-lr", "learning rate at the end of the cosine", noted, 0, 1e3}, o.min_lr);
+  f(OptionInfo{"--warmup-lr", "learning rate of the first warm-up epoch", noted, 0, 1e3},
+    o.warmup_lr);
+  f(OptionInfo{"--layer-decay",
+               "learning rate of a layer over that of the one above, head 1; 1: all the same",
+               noted, 1e-3, 1},
+    o.layer_decay);
+  f(OptionInfo{"--weight-decay", "of matrices and convolutions", noted, 0, 1e3}, o.weight_decay);
+  f(OptionInfo{"--clip-grad", "largest norm of the gradient; 0: no clipping", noted, 0, INFINITY},
+    o.clip_grad);
+  f(OptionInfo{"--drop-path", "stochastic depth of the last block; default: the model's own", noted,
+               0, std::nextafter(1, 0)},
+    o.drop_path);
+  f(OptionInfo{"--smoothing", "of the labels", noted, 0, 1}, o.smoothing);
+  f(OptionInfo{"--freeze", "what keeps its weights: backbone, or its first N stages, 1 to 4",
+               fixed},
+    o.freeze);
+  f(OptionInfo{"--model-ema-decay",
+               "of the averaged weights, 0: none; default: 0.99992, for short runs 1 - 31 / steps",
+               noted, 0, std::nextafter(1, 0)},
+    o.model_ema_decay);
+  f(OptionInfo{"--seed", "of everything drawn at random", fixed, 0, 1LL << 53}, o.seed);
+  f(OptionInfo{"--max-steps", "end the run after so many steps; 0: after the epochs", ignored, 0,
+               1LL << 53},
+    o.max_steps);
+}
+
+template <class O, class F>
+void each_runtime_option(O& o, F&& f) {
+  using enum OnResume;
   f(OptionInfo{"--device", kDeviceHelp}, o.device);
-  f(OptionInfo{"--eager", "cuda: issue operations one by one, not as one graph a step", ignored},
-    o.eager);
+  f(OptionInfo{"--dtype", kDtypeHelp}, o.dtype);
+  f(OptionInfo{"--threads", "threads that compute; default: all cores", ignored, 1, 4096},
+    o.threads);
   f(OptionInfo{"-j,--workers", "threads that load pictures; 0: between the steps", ignored, 0,
                1024},
     o.workers);
-  f(OptionInfo{"--threads", "threads that compute; default: all cores", ignored, 1, 4096},
-    o.threads);
-  f(OptionInfo{"--grad-checkpointing",
-               "keep block inputs only and compute the rest again in backward", ignored},
-    o.grad_checkpointing);
+  f(OptionInfo{"--eager", "cuda: issue operations one by one, not as one graph a step", ignored},
+    o.eager);
+}
 
+template <class O, class F>
+void each_output_option(O& o, F&& f) {
+  using enum OnResume;
   f(OptionInfo{"--output", "folder of the run; default: output/train/<date>-<model>-<size>",
                ignored},
     o.output);
@@ -178,6 +211,22 @@ void each_option(O& o, F&& f) {
     o.dry_run);
 }
 
+// f(info, member) for each, by group, in the order of --help. O is Options or const Options.
+template <class O, class F>
+void each_option(O& o, F&& f) {
+  const auto in = [&](const char* group) {
+    return [&f, group](OptionInfo info, auto& value) {
+      info.group = group;
+      f(info, value);
+    };
+  };
+  each_model_option(o, in("Model"));
+  each_data_option(o, in("Data and augmentation"));
+  each_optimization_option(o, in("Optimization"));
+  each_runtime_option(o, in("Runtime"));
+  each_output_option(o, in("Output"));
+}
+
 // The recipe of a model: the published one, or for sgformer_nano one that takes minutes.
 Options default_options(std::string_view model);
 
@@ -189,16 +238,22 @@ std::vector<report::Setting> settings(const Options& options);
 // unknown name (with the nearest) or a value of the wrong type.
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file);
 
-// Throws ExitCode::usage naming the flag, what is allowed and what was found.
+// Throws ExitCode::usage naming the flag, what is allowed and what was found: check_ranges() of
+// every number for itself, validate() of a whole training run.
+void check_ranges(const Options& options);
 void validate(const Options& options);
 
+// The configuration with what the options say of it in place of its own.
+sgformer::Config apply(const Options& options, sgformer::Config config);
 // The model, and the evaluation chain, that the options mean (num_classes must be known).
 sgformer::Config model_config(const Options& options);
 data::TransformConfig transforms(const Options& options);
 ChannelStats channel_stats(const Options& options);
+sgformer::GroupSettings group_settings(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);
 
-// How two runs differ: "  batch_size                 128 -> 64" a line.
+// How two runs differ: "  batch_size                 128 -> 64" a line. What an args.json does not
+// have, one of an older version, is the default.
 struct OptionChanges {
   std::string refused, noted;
 };

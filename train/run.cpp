@@ -4,7 +4,6 @@
 
 #include <ctime>
 
-#include "core/backend.h"
 #include "core/cpu/parallel.h"
 #include "infer/model_file.h"
 #include "io/file.h"
@@ -80,7 +79,7 @@ std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folde
   return found;
 }
 
-nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Model& model) {
+nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Classifier& model) {
   nlohmann::json args = to_json(o);
   args.erase("resume"), args.erase("dry_run");  // they say how a process started
   return {{"args", args},
@@ -112,16 +111,27 @@ void check_same_run(const Resumable& from, const nlohmann::json& identity,
     console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
 }
 
+// "402 tensors of 115,649 parameters: learning rate x 1, no weight decay"
+std::string describe(const nn::GroupSize& size, double weight_decay) {
+  const nn::ParameterGroup& g = size.group;
+  const std::string decay =
+      g.weight_decay_scale > 0 ? fmt::format("weight decay {}", weight_decay * g.weight_decay_scale)
+                               : "no weight decay";
+  return fmt::format(
+      "{} tensors of {} parameters: {}", size.tensors, report::grouped(size.elements),
+      g.frozen ? "frozen" : fmt::format("learning rate x {:.4g}, {}", g.lr_scale, decay));
+}
+
 void introduce(report::Console& console, const Options& o, const Data& d,
-               const sgformer::Model& model, const Trainer& trainer) {
+               const sgformer::Classifier& model, const Compute& compute, const Trainer& trainer) {
   console.line(fmt::format("sgtrain {}: {}, {:.2f} million parameters, {} classes", SG_VERSION,
                            o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
+  for (const nn::GroupSize& group : model.parameters().groups())
+    console.line("  " + describe(group, o.weight_decay));
   console.line(fmt::format("data {}: {} training and {} validation pictures, seen at {} x {}",
                            o.data, d.training->size(), d.validation->size(), *o.img_size,
                            *o.img_size));
-  const Device device = parse_device(o.device);
-  console.line(fmt::format("computing on {}: {}, {}", str(device),
-                           backend(device.type).describe(device), o.dtype));
+  console.line(fmt::format("{}; {}", describe(compute), o.dtype));
   console.line(
       fmt::format("{} epochs of {} steps of {} pictures; {} compute and {} loading threads",
                   trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
@@ -138,7 +148,8 @@ ExitCode run(Options options) {
 
   const Data data = open_data(options.data);
   resolve(options, data);
-  sgformer::Model model(model_config(options));
+  sgformer::Classifier model(model_config(options));
+  model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
   const Compute compute = parse_compute(options.device, options.dtype);
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
@@ -150,7 +161,7 @@ ExitCode run(Options options) {
   tasks::Classification task(model, data.training, data.validation, classification(options));
   Trainer trainer(options, task, console);
   options = trainer.options();
-  introduce(console, options, data, model, trainer);
+  introduce(console, options, data, model, compute, trainer);
   const nlohmann::json identity = identity_of(options, data, model);
   if (options.dry_run) {
     console.line(identity["args"].dump(2));

@@ -30,7 +30,7 @@ class CpuEvent : public Event {
 class CpuBackend : public Backend {
  public:
   int device_count() override { return 1; }
-  void require(Device) override {}
+  std::optional<Obstacle> obstacle(Device) override { return {}; }
   std::string describe(Device) override { return "CPU"; }
   size_t free_memory(Device) override {
     return size_t(sysconf(_SC_AVPHYS_PAGES)) * size_t(sysconf(_SC_PAGESIZE));

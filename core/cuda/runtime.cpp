@@ -148,24 +148,27 @@ class CudaBackend : public Backend {
  public:
   int device_count() override { return found().count; }
 
-  void require(Device device) override {
+  std::optional<Obstacle> obstacle(Device device) override {
     const Found f = found();
-    if (f.count == 0) fail(ExitCode::usage, "device {}: {}", str(device), f.reason);
+    if (f.count == 0) return f.obstacle;
     if (device.index >= f.count)
-      fail(ExitCode::usage, "device {}: there {} {} device{}: use cuda:0{}", str(device),
-           f.count == 1 ? "is" : "are", f.count, f.count == 1 ? "" : "s",
-           f.count == 1 ? "" : fmt::format(" to cuda:{}", f.count - 1));
+      return Obstacle{
+          fmt::format("there {} {} device{}", f.count == 1 ? "is" : "are", f.count,
+                      f.count == 1 ? "" : "s"),
+          f.count == 1 ? "use cuda:0" : fmt::format("use cuda:0 to cuda:{}", f.count - 1)};
     const cudaDeviceProp p = properties(device.index);
     if (p.major < kLeastMajor)
-      fail(ExitCode::usage,
-           "device {}: {} has compute capability {}.{}, at least {}.0 (Ampere) is needed; use "
-           "--device cpu",
-           str(device), p.name, p.major, p.minor, kLeastMajor);
+      return Obstacle{
+          fmt::format("{} has compute capability {}.{}, at least {}.0 (Ampere) is needed", p.name,
+                      p.major, p.minor, kLeastMajor),
+          "use --device cpu"};
     if (p.sharedMemPerBlockOptin < kLeastShared)
-      fail(ExitCode::usage,
-           "device {}: {} has {} KiB of shared memory a block, {} KiB are needed (A100, H100 and "
-           "later data-center cards have them); use --device cpu",
-           str(device), p.name, p.sharedMemPerBlockOptin >> 10, kLeastShared >> 10);
+      return Obstacle{
+          fmt::format("{} has {} KiB of shared memory a block, {} KiB are needed (A100, H100 and "
+                      "later data-center cards have them)",
+                      p.name, p.sharedMemPerBlockOptin >> 10, kLeastShared >> 10),
+          "use --device cpu"};
+    return {};
   }
 
   std::string describe(Device device) override {
@@ -242,7 +245,7 @@ class CudaBackend : public Backend {
  private:
   struct Found {
     int count = 0;
-    std::string reason;  // where there is none
+    Obstacle obstacle;  // where there is none
   };
   using Streams = std::array<Stream, kStreamRoles>;
 
@@ -256,16 +259,17 @@ class CudaBackend : public Backend {
     cudaDriverGetVersion(&driver);
     const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
     if (driver == 0)
-      f.reason = "no NVIDIA driver is installed; use --device cpu";
+      f.obstacle = {"no NVIDIA driver is installed", "use --device cpu"};
     else if (status == cudaErrorInsufficientDriver)
-      f.reason = fmt::format(
-          "the driver knows CUDA {}, this build needs {}; install a newer NVIDIA driver, or use "
-          "--device cpu",
-          version(driver), version(CUDART_VERSION));
+      f.obstacle = {fmt::format("the driver knows CUDA {}, this build needs {}", version(driver),
+                                version(CUDART_VERSION)),
+                    "install a newer NVIDIA driver, or use --device cpu"};
     else
-      f.reason = fmt::format("no usable NVIDIA card was found ({}{}); use --device cpu",
-                             status == cudaSuccess ? "no device" : cudaGetErrorString(status),
-                             visible ? fmt::format(", CUDA_VISIBLE_DEVICES is '{}'", visible) : "");
+      f.obstacle = {
+          fmt::format("no usable NVIDIA card was found ({}{})",
+                      status == cudaSuccess ? "no device" : cudaGetErrorString(status),
+                      visible ? fmt::format(", CUDA_VISIBLE_DEVICES is '{}'", visible) : ""),
+          "use --device cpu"};
     return f;
   }
 

@@ -7,6 +7,7 @@ namespace sg::nn {
 Optimizer::Optimizer(ParameterStore& parameters, OptimizerSettings settings)
     : parameters_(parameters), settings_(settings), values_(parameters.values()) {
   const Device device = values_.device();
+  check(!parameters.segments().empty(), "optimizer: all parameters are frozen");
   plan_ = plan_adamw(parameters.segments(), values_.numel(), device);
   m_ = zeros(values_.shape(), values_.dtype(), device);
   v_ = zeros(values_.shape(), values_.dtype(), device);

@@ -17,6 +17,8 @@ struct OptimizerSettings {
 
 class Optimizer {
  public:
+  // Of the parameters that are not frozen: others keep their value, zero moments, and as EMA their
+  // value.
   Optimizer(ParameterStore& parameters, OptimizerSettings settings);
 
   // The gradients to come are the sum of those of `passes` passes.

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <set>
 
+#include "core/compute.h"
 #include "core/cuda/launch.cuh"
 #include "core/graph.h"
 #include "core/profile.h"
@@ -32,7 +33,7 @@ struct Machine {
 
 std::string refusal(Device device) {
   try {
-    the_backend().require(device);
+    require(device);
   } catch (const Error& e) {
     CHECK(e.code() == ExitCode::usage);
     return e.what();
@@ -54,10 +55,10 @@ void start(const cuda::Launch& l, int value = 0) {
 TEST_CASE("runtime: cards that are not there, or not for us, are refused with the reason") {
   CHECK(refusal(kCuda) == "");
   CHECK(refusal({DeviceType::cuda, 2}) ==
-        "device cuda:2: there are 2 devices: use cuda:0 to cuda:1");
+        "device cuda:2: there are 2 devices; use cuda:0 to cuda:1");
   {
     const Machine one({Card{}});
-    CHECK(refusal(kSecond) == "device cuda:1: there is 1 device: use cuda:0");
+    CHECK(refusal(kSecond) == "device cuda:1: there is 1 device; use cuda:0");
     CHECK_FALSE(available(kSecond));
   }
   {
@@ -92,6 +93,32 @@ TEST_CASE("runtime: cards that are not there, or not for us, are refused with th
     CHECK(refusal(kCuda).find("99 KiB of shared memory a block, 163 KiB are needed") !=
           std::string::npos);
   }
+}
+
+TEST_CASE("runtime: --device auto is the first GPU that can be used, else the CPU and why") {
+  CHECK(describe(parse_compute("auto", "auto")).starts_with("computing on cuda:0: card, "));
+  CHECK(parse_compute("auto", "auto").dtype == Dtype::bf16);
+  {
+    const Machine mixed({Card{"Tesla T4", 7, 5}, Card{}});
+    CHECK(parse_compute("auto", "f32").device == kSecond);
+  }
+  {
+    const Machine old({Card{"Tesla T4", 7, 5}});
+    CHECK(describe(parse_compute("auto", "auto")) ==
+          "computing on cpu: Tesla T4 has compute capability 7.5, at least 8.0 (Ampere) is needed");
+  }
+  const Machine no_driver({}, 0);
+  const Compute c = parse_compute("auto", "auto");
+  CHECK(c.device == Device{});
+  CHECK(c.dtype == Dtype::f32);
+  CHECK(describe(c) == "computing on cpu: no NVIDIA driver is installed");
+  CHECK(describe(parse_compute("cpu", "auto")) == "computing on cpu: CPU");
+  ::setenv("SG_REQUIRE_CUDA", "1", 1);
+  CHECK_THROWS_WITH_AS(parse_compute("auto", "auto"),
+                       "--device: SG_REQUIRE_CUDA is set, and this would compute on the cpu (no "
+                       "NVIDIA driver is installed); use --device cuda, or unset SG_REQUIRE_CUDA",
+                       Error);
+  ::unsetenv("SG_REQUIRE_CUDA");
 }
 
 TEST_CASE("runtime: a card without code for it is told from a kernel that cannot start") {

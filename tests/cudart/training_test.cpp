@@ -21,7 +21,7 @@ std::pair<std::vector<std::string>, std::vector<float>> steps(bool eager) {
   train::Options o = train::default_options("sgformer_nano");
   o.data = "bars", o.num_classes = 4, o.img_size = 28, o.eager = eager;
   o.batch_size = 2, o.workers = 0, o.drop_path = 0.3;
-  sgformer::Model model(train::model_config(o));
+  sgformer::Classifier model(train::model_config(o));
   model.parameters().allocate(Dtype::bf16, kCuda);
   model.parameters().initialize(1);
   const auto bars = std::make_shared<test::Bars>(16);

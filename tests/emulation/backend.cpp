@@ -45,12 +45,11 @@ class HostEvent : public Event {
 class EmulatedBackend : public Backend {
  public:
   int device_count() override { return 1; }
-  void require(Device device) override {
-    if (device.index != 0)
-      fail(ExitCode::usage, "device {}: there is 1 emulated device, cuda:0", str(device));
+  std::optional<Obstacle> obstacle(Device device) override {
+    if (device.index != 0) return Obstacle{"there is 1 emulated device", "use cuda:0"};
     if (cuda_required())
-      fail(ExitCode::usage, "device {}: SG_REQUIRE_CUDA is set, and this one is emulated",
-           str(device));
+      return Obstacle{"SG_REQUIRE_CUDA is set, and this one is emulated", "unset SG_REQUIRE_CUDA"};
+    return {};
   }
   std::string describe(Device) override { return "emulated card"; }
   size_t free_memory(Device) override { return g_memory_limit - g_memory_used; }

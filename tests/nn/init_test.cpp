@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 
 using namespace sg;
 using namespace sg::sgformer;
@@ -36,7 +36,7 @@ void check_normal(const nn::ParameterStore& p, const std::string& name, double s
 }  // namespace
 
 TEST_CASE("initial values of SG-Former-S") {
-  Model model(find_config("sgformer_s"));
+  Classifier model(find_config("sgformer_s"));
   nn::ParameterStore& p = model.parameters();
   p.allocate();
   p.initialize(7);
@@ -61,7 +61,7 @@ TEST_CASE("initial values of SG-Former-S") {
 }
 
 TEST_CASE("the position table: column first, then row; sines, then cosines") {
-  Model model(find_config("sgformer_s"));
+  Classifier model(find_config("sgformer_s"));
   model.parameters().allocate();
   model.parameters().initialize(0);
   const auto table =
@@ -79,7 +79,7 @@ TEST_CASE("the position table: column first, then row; sines, then cosines") {
 
 TEST_CASE("initial values are a function of the seed") {
   const auto values = [](uint64_t seed) {
-    Model model(find_config("sgformer_nano"));
+    Classifier model(find_config("sgformer_nano"));
     model.parameters().allocate();
     model.parameters().initialize(seed);
     return to_vector<float>(model.parameters().values());

@@ -92,3 +92,27 @@ TEST_CASE("optimizer: the EMA of a drift has its closed form, and ticks in skipp
   CHECK(o.updates == 7);
   CHECK(m.weight() == doctest::Approx(1 - 7 * 1e-2).epsilon(1e-6));
 }
+
+TEST_CASE("optimizer: what is frozen keeps its value, moments of zero, and its value as EMA") {
+  Model m(1, 0.1);
+  m.store.set_groups([](const nn::Part& part) {
+    const bool bias = part.name == "fc.bias";
+    return nn::ParameterGroup{.lr_scale = bias ? 0.5 : 1.0, .frozen = !bias};
+  });
+  m.set_gradient(0.1);
+  nn::Optimizer o(m.store, {.weight_decay = 0.05, .ema_decay = 0.9});
+  for (int i = 0; i < 3; ++i) {
+    const auto outcome = step(o, 1e-3);
+    CHECK(outcome.grad_norm == doctest::Approx(0.1 * std::sqrt(2)));  // of the bias alone
+  }
+  CHECK(m.weight() == 1);  // no decay either
+  CHECK(m.ema(o) == 1);
+  CHECK(m.store.get(o.moment1(), "fc.weight").data<double>()[0] == 0);
+  CHECK(m.store.get(o.moment2(), "fc.weight").data<double>()[0] == 0);
+  double expected = 1;  // half the rate, with decay
+  for (int i = 0; i < 3; ++i) expected = expected * (1 - 0.5e-3 * 0.05) - 0.5e-3;
+  CHECK(m.bias() == doctest::Approx(expected).epsilon(1e-9));
+
+  m.store.set_groups([](const nn::Part&) { return nn::ParameterGroup{.frozen = true}; });
+  CHECK_THROWS_WITH_AS(nn::Optimizer(m.store, {}), "optimizer: all parameters are frozen", Error);
+}

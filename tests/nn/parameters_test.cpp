@@ -68,3 +68,49 @@ TEST_CASE("another buffer of values can be put in, and misuse is named") {
   CHECK_THROWS_WITH_AS(Scope(twice).add({{"w", {2}}}, {2}), "parameters: w is declared twice",
                        Error);
 }
+
+TEST_CASE("a rule puts parameters into groups; frozen ones are no leaves and no segments") {
+  ParameterStore store;
+  const Scope root(store);
+  Parameter* first = root.add({{"first", {3}}}, {3});
+  Parameter* second = root.add({{"a", {2, 2}}, {"b", {1, 2}}}, {3, 2});
+  Parameter* third = root.add({{"third", {3}}}, {3});
+  store.allocate();
+  const auto rule = [](const Part& part) {
+    ParameterGroup group = published_group(part);
+    group.frozen = part.name == "first";
+    if (part.name == "b") group.lr_scale = 0.5;
+    return group;
+  };
+  autograd::backward({first->value}, {full({3}, 2)});
+  store.set_groups(rule);
+  CHECK(!autograd::requires_grad(first->value));
+  CHECK(autograd::requires_grad(second->value));
+  CHECK(to_vector<float>(store.get(store.grads(), "first")) == std::vector<float>{0, 0, 0});
+  store.clear_grads();
+  autograd::backward({third->value}, {full({3}, 2)});
+  store.complete_grads();
+  store.use_values(store.values());
+  CHECK(!autograd::requires_grad(first->value));  // still
+
+  const auto segments = store.segments();
+  REQUIRE(segments.size() == 3);
+  CHECK(segments[0].begin == third->offset);
+  CHECK(segments[1].end == second->offset + 4);
+  CHECK(segments[1].lr_scale == 1);
+  CHECK(segments[2].end == second->offset + 6);
+  CHECK(segments[2].lr_scale == 0.5);
+
+  const std::vector<GroupSize> groups = store.groups();
+  REQUIRE(groups.size() == 4);
+  CHECK(groups[0].group == ParameterGroup{1, 0, true});
+  CHECK(groups[1].elements == 4);
+  CHECK(groups[2].group == ParameterGroup{0.5, 1, false});
+  CHECK(groups[3].tensors == 1);
+
+  // One leaf cannot be half frozen.
+  CHECK_THROWS_WITH_AS(store.set_groups([](const Part& part) {
+    return ParameterGroup{1, 1, part.name == "b"};
+  }),
+                       "parameters: a and b are one parameter: freeze both or none", Error);
+}

@@ -180,7 +180,7 @@ expect "exit code where one fails" "$(run_part check LIMIT_golden_f32=2 LIMIT_go
 [ $((SECONDS - begin)) -lt 60 ] || fail "a step that hangs is not ended in time"
 expect "a step that hangs" "$(result_of check golden_f32)" "failed out of time"
 expect "a test that fails" "$(result_of check tests_core_allocator_test)" "failed exit code 3"
-expect "a test that floods" "$(result_of check tests_sgformer_model_test)" "passed "
+expect "a test that floods" "$(result_of check tests_sgformer_classifier_test)" "passed "
 expect "the step after" "$(result_of check throughput)" "passed "
 check_files check
 begin=$SECONDS

@@ -30,7 +30,7 @@ Config narrow() {
 void compare(const Config& config, int64_t height, int64_t width, int64_t batch = 1) {
   CAPTURE(height);
   CAPTURE(width);
-  Model model(config);
+  Classifier model(config);
   nn::ParameterStore& p = model.parameters();
   p.allocate(Dtype::f64);
   for (const std::string& name : p.names())
@@ -39,7 +39,7 @@ void compare(const Config& config, int64_t height, int64_t width, int64_t batch 
   const Tensor upstream = test::random({batch, config.classes}, 2);
 
   const Tensor x = autograd::leaf(images);
-  const Output out = model.forward(x, {.significance = true});
+  const Classifier::Output out = model.forward(x, {.significance = true});
   autograd::backward({out.logits}, {upstream});
   const test::LiteralResult literal = test::run_literal(config, p, images, upstream);
 
@@ -103,7 +103,7 @@ TEST_CASE("options: scales and regions") {
 
 TEST_CASE("the published model spelled out as options gives the same bits at 224") {
   const auto logits = [](Config c) {
-    Model model(c);
+    Classifier model(c);
     model.parameters().allocate();
     model.parameters().initialize(1);
     const autograd::NoGrad no_grad;

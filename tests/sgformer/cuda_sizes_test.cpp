@@ -6,7 +6,8 @@
 #include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/normalize/normalize.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
+#include "sgformer/parameter_groups.h"
 #include "tests/support/faults.h"
 #include "tests/support/skip.h"
 
@@ -25,7 +26,7 @@ struct Dry {
   }
 };
 
-void train(Model& model, nn::Optimizer& optimizer, int64_t batch, int64_t side) {
+void train(Classifier& model, nn::Optimizer& optimizer, int64_t batch, int64_t side) {
   const Tensor pixels = empty({batch, side, side, 3}, Dtype::u8, kCuda);
   const Tensor labels = empty({batch}, Dtype::i32, kCuda);
   const Dtype dtype = model.parameters().dtype();
@@ -46,7 +47,7 @@ TEST_CASE("sgformer on cuda: at 224 x 224 in bf16 no operation takes a slow path
   if (!test::have_emulation()) return;
   const Dry dry;
   for (const char* name : {"sgformer_s", "sgformer_m", "sgformer_b"}) {
-    Model model(find_config(name));
+    Classifier model(find_config(name));
     model.parameters().allocate(Dtype::bf16, kCuda);
     nn::Optimizer optimizer(model.parameters(), {.ema_decay = 0.9999, .clip_grad = 1});
     for (const int side : {224, 480}) {
@@ -68,7 +69,7 @@ TEST_CASE("sgformer on cuda: a card takes every launch of a step at sizes of rea
   const Dry dry;
   for (const char* name : {"sgformer_s", "sgformer_b"})
     for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
-      Model model(find_config(name));
+      Classifier model(find_config(name));
       model.parameters().allocate(dtype, kCuda);
       nn::Optimizer optimizer(model.parameters(), {.ema_decay = 0.9999, .clip_grad = 1});
       for (const auto& [batch, side] : {std::pair{256, 224}, {1024, 224}, {64, 480}, {8, 1024}}) {
@@ -79,7 +80,20 @@ TEST_CASE("sgformer on cuda: a card takes every launch of a step at sizes of rea
         CHECK_NOTHROW(train(model, optimizer, batch, side));
         const autograd::NoGrad no_grad;
         const Tensor images = empty({batch, side, side, 3}, dtype, kCuda);
-        CHECK_NOTHROW(model.forward(images, {.features = true, .significance = true}));
+        CHECK_NOTHROW(model.forward(images, {.significance = true}));
       }
     }
+}
+
+TEST_CASE("sgformer on cuda: frozen stages") {
+  if (!test::have_emulation()) return;
+  const Dry dry;
+  for (int stages = 1; stages <= 4; ++stages) {
+    CAPTURE(stages);
+    Classifier model(find_config("sgformer_s"));
+    model.parameters().set_groups(group_rule(model.config(), {.frozen_stages = stages}));
+    model.parameters().allocate(Dtype::bf16, kCuda);
+    nn::Optimizer optimizer(model.parameters(), {.ema_decay = 0.9999, .clip_grad = 1});
+    CHECK_NOTHROW(train(model, optimizer, 8, 224));
+  }
 }

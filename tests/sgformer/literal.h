@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 
 namespace sg::test {
 

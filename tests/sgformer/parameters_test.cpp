@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nn/trace.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 #include "tests/support/skip.h"
 
 using namespace sg;
@@ -27,7 +27,7 @@ constexpr Published kPublished[] = {
     {"sgformer_b", 77'950'293, 77'687'942, 409, 262'351, 608, 15.543},
 };
 
-std::vector<nn::LayerRow> trace_of(Model& model) {
+std::vector<nn::LayerRow> trace_of(Classifier& model) {
   model.parameters().allocate();
   const autograd::NoGrad no_grad;
   const nn::Trace trace;
@@ -40,19 +40,19 @@ std::vector<nn::LayerRow> trace_of(Model& model) {
 TEST_CASE("parameters: count, decay groups") {
   for (const Published& p : kPublished) {
     CAPTURE(p.name);
-    Model model(find_config(p.name));
+    Classifier model(find_config(p.name));
     CHECK(model.parameters().count() == p.parameters);
     int64_t decayed = 0, decayed_tensors = 0, others = 0, other_tensors = 0;
     for (const std::string& name : model.parameters().names()) {
       const nn::Part& part = model.parameters().part(name);
-      (nn::decays(part) ? decayed : others) += part.official.numel();
-      ++(nn::decays(part) ? decayed_tensors : other_tensors);
+      (part.group.weight_decay_scale > 0 ? decayed : others) += part.official.numel();
+      ++(part.group.weight_decay_scale > 0 ? decayed_tensors : other_tensors);
     }
     CHECK(decayed == p.decayed);
     CHECK(decayed_tensors == p.decayed_tensors);
     CHECK(others == p.not_decayed);
     CHECK(other_tensors == p.not_decayed_tensors);
-    CHECK(nn::decays(model.parameters().part("pos_embed")));
+    CHECK(model.parameters().part("pos_embed").group.weight_decay_scale == 1);
 
     // The optimiser's segments say the same.
     model.parameters().allocate();
@@ -70,7 +70,7 @@ TEST_CASE("parameters: names and shapes of the published files") {
     if (path.empty()) return;
     std::ifstream in(path);
     const auto expected = nlohmann::json::parse(in);
-    Model model(find_config(p.name));
+    Classifier model(find_config(p.name));
     CHECK(model.parameters().names().size() == expected.size());
     for (const auto& [name, shape] : expected.items()) {
       CAPTURE(name);
@@ -85,7 +85,7 @@ TEST_CASE("parameters: names and shapes of the published files") {
 TEST_CASE("multiply-adds at 224") {
   for (const Published& p : kPublished) {
     CAPTURE(p.name);
-    Model model(find_config(p.name));
+    Classifier model(find_config(p.name));
     double macs = 0;
     int64_t parameters = 0;
     for (const nn::LayerRow& r : trace_of(model)) macs += r.macs, parameters += r.parameters;
@@ -95,7 +95,7 @@ TEST_CASE("multiply-adds at 224") {
 }
 
 TEST_CASE("where the multiply-adds of S go") {
-  Model model(find_config("sgformer_s"));
+  Classifier model(find_config("sgformer_s"));
   std::map<std::string, double> sums;
   for (const nn::LayerRow& r : trace_of(model)) {
     const auto has = [&](const char* text) { return r.name.find(text) != std::string::npos; };

@@ -56,7 +56,7 @@ std::string lacks_gpu() {
   if (test::emulated())
     return "the device cuda is emulated in this program; test_<folder>_gpu run on a GPU";
   try {
-    backend(DeviceType::cuda).require(test::kCuda);
+    require(test::kCuda);
     return "";
   } catch (const Error& e) {
     return e.what();

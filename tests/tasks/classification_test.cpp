@@ -26,7 +26,7 @@ struct Run {
   train::Options options;
   TemporaryFolder folder{};
   report::Console console{true};
-  sgformer::Model model{train::model_config(options)};
+  sgformer::Classifier model{train::model_config(options)};
   std::unique_ptr<tasks::Classification> task{};
   std::unique_ptr<train::Trainer> trainer{};
 

@@ -12,7 +12,7 @@
 namespace sg::test {
 namespace {
 
-std::vector<NamedTensor> weights_of(const sgformer::Model& model) {
+std::vector<NamedTensor> weights_of(const sgformer::Classifier& model) {
   std::vector<NamedTensor> tensors;
   for (const std::string& name : model.parameters().names())
     tensors.emplace_back(name, model.parameters().get(model.parameters().values(), name));
@@ -33,16 +33,16 @@ Ran run_program(const std::string& command) {
   return {code, read_file(out), read_file(err)};
 }
 
-std::unique_ptr<sgformer::Model> nano() {
+std::unique_ptr<sgformer::Classifier> nano() {
   sgformer::Config config = sgformer::find_config("sgformer_nano");
   config.classes = 3;
-  auto model = std::make_unique<sgformer::Model>(config);
+  auto model = std::make_unique<sgformer::Classifier>(config);
   model->parameters().allocate();
   model->parameters().initialize(7);
   return model;
 }
 
-void save_as_checkpoint(const sgformer::Model& model, const std::filesystem::path& path) {
+void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem::path& path) {
   save_checkpoint(path, {weights_of(model),
                          {{"step", 12},
                           {"args", train::to_json(train::default_options("sgformer_nano"))},
@@ -50,7 +50,7 @@ void save_as_checkpoint(const sgformer::Model& model, const std::filesystem::pat
                           {"classes", {"cat", "dog", "owl"}}}});
 }
 
-void save_as_weights(const sgformer::Model& model, const std::filesystem::path& path) {
+void save_as_weights(const sgformer::Classifier& model, const std::filesystem::path& path) {
   sgformer::save_weights(path, weights_of(model));
 }
 

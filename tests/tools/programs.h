@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/image.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 #include "tests/support/files.h"
 
 namespace sg::test {
@@ -19,9 +19,9 @@ std::string program(const std::string& command);
 Ran run_program(const std::string& command);
 
 // sgformer_nano of three classes, "cat", "dog" and "owl", with initial weights.
-std::unique_ptr<sgformer::Model> nano();
-void save_as_checkpoint(const sgformer::Model& model, const std::filesystem::path& path);
-void save_as_weights(const sgformer::Model& model, const std::filesystem::path& path);
+std::unique_ptr<sgformer::Classifier> nano();
+void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem::path& path);
+void save_as_weights(const sgformer::Classifier& model, const std::filesystem::path& path);
 
 // A smooth picture, as PNG.
 std::string picture(int height, int width);

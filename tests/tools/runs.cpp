@@ -53,7 +53,8 @@ void write_folders(const fs::path& folder, int64_t training, int64_t validation)
 
 std::string sgtrain(const fs::path& data, const fs::path& output, const std::string& more) {
   return fmt::format(
-      "sgtrain --data {} --output {} --model sgformer_nano -b 8 --epochs 2 --warmup-epochs 0 "
+      "sgtrain --device cpu --data {} --output {} --model sgformer_nano -b 8 --epochs 2 "
+      "--warmup-epochs 0 "
       "--cooldown-epochs 0 --lr 1e-3 --model-ema-decay 0.5 --threads 1 --workers 1 --log-interval "
       "1 {}",
       data.string(), output.string(), more);

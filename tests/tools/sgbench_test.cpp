@@ -6,7 +6,8 @@ TEST_CASE("sgbench: its numbers, and the promise that a step asks the system for
   for (const std::string mode : {"infer", "train"}) {
     CAPTURE(mode);
     const auto ran = test::run_program(
-        "sgbench --model sgformer_nano --batch 2 --repeats 3 --ops --json --mode " + mode);
+        "sgbench --device cpu --model sgformer_nano --batch 2 --repeats 3 --ops --json --mode " +
+        mode);
     REQUIRE(ran.code == 0);
     const nlohmann::json j = ran.json();
     for (const char* key : {"images_per_second", "step_seconds", "spread", "peak_memory_bytes",
@@ -22,7 +23,8 @@ TEST_CASE("sgbench: its numbers, and the promise that a step asks the system for
 TEST_CASE("sgbench: with guards behind blocks, nothing is found and none is asked of the system") {
   setenv("SG_ALLOCATOR_GUARD", "64", 1);
   const auto ran = test::run_program(
-      "sgbench --model sgformer_nano --batch 2 --repeats 3 --json --mode train --no-limits");
+      "sgbench --device cpu --model sgformer_nano --batch 2 --repeats 3 --json --mode train "
+      "--no-limits");
   unsetenv("SG_ALLOCATOR_GUARD");
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
   CHECK(ran.json()["steady_allocations"] == 0);
@@ -30,7 +32,7 @@ TEST_CASE("sgbench: with guards behind blocks, nothing is found and none is aske
 }
 
 TEST_CASE("sgbench: wrong arguments") {
-  CHECK(test::run_program("sgbench --model sgformer_nano --batch 0").code == 2);
+  CHECK(test::run_program("sgbench --device cpu --model sgformer_nano --batch 0").code == 2);
   CHECK(test::run_program("sgbench --mode sleep").code == 2);
   CHECK(test::run_program("sgbench --dtype f12").code == 2);
 }

@@ -15,8 +15,8 @@ struct Folder : test::TemporaryFolder {
   }
   std::string operator()(const std::string& name) const { return (*this / name).string(); }
   test::Ran predict(const std::string& arguments) const {
-    return run_program(
-        fmt::format("sgpredict --checkpoint {} {}", (*this)("run.safetensors"), arguments));
+    return run_program(fmt::format("sgpredict --device cpu --checkpoint {} {}",
+                                   (*this)("run.safetensors"), arguments));
   }
   data::Image read(const std::string& name) const {
     const std::string bytes = read_file(*this / name);
@@ -80,7 +80,7 @@ TEST_CASE("sgpredict: significance maps as PNG") {
 TEST_CASE("sgpredict: weights alone need the model's name, and give the same") {
   const Folder folder;
   test::save_as_weights(*test::nano(), folder / "weights.safetensors");
-  const std::string arguments = fmt::format("sgpredict --json --checkpoint {} {}",
+  const std::string arguments = fmt::format("sgpredict --device cpu --json --checkpoint {} {}",
                                             folder("weights.safetensors"), folder("a.png"));
   const auto unnamed = run_program(arguments);
   CHECK(unnamed.code == 2);
@@ -101,7 +101,8 @@ TEST_CASE("sgpredict: wrong arguments and files") {
   CHECK(run_program("sgpredict").code == 2);
   CHECK(folder.predict("").code == 2);
   CHECK(folder.predict(folder("a.png") + " --top 0").code == 2);
-  CHECK(run_program("sgpredict --checkpoint /nowhere.safetensors " + folder("a.png")).code == 4);
+  CHECK(run_program("sgpredict --device cpu --checkpoint /nowhere.safetensors " + folder("a.png"))
+            .code == 4);
 }
 
 }  // namespace sg

@@ -16,6 +16,59 @@ int shell(const std::string& command) { return std::system(program(command).c_st
 
 }  // namespace
 
+TEST_CASE("sgtrain: frozen stages keep their weights; layers have learning rates of their own") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out", weights = folder / "w.safetensors";
+  write_idx(data, 16, 4);
+  save_as_weights(*nano(), weights);
+  const std::string from = fmt::format("--initial-checkpoint {} --reset-head", weights.string());
+  const auto ran =
+      run_program(sgtrain(data, out, from + " --epochs 1 --freeze 2 --layer-decay 0.5"));
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  CHECK(contains(ran.out, ": frozen\n"));
+  CHECK(contains(ran.out, ": learning rate x 1, weight decay 0.05\n"));  // the head
+  CHECK(contains(ran.out, ": learning rate x 0.5, no weight decay\n"));  // the last block
+  const auto args = nlohmann::json::parse(read_file(out / "args.json"));
+  CHECK(args["freeze"] == "2");
+  CHECK(args["layer_decay"] == 0.5);
+
+  const Checkpoint last = load_checkpoint(out / "checkpoints/last.safetensors");
+  const auto initial = nano();
+  int frozen = 0, trained = 0;
+  for (const auto& [name, tensor] : part(last.tensors, "")) {
+    if (name.starts_with("head.")) continue;
+    CAPTURE(name);
+    const auto tensors = [&, &name = name](std::string_view prefix) {
+      for (const auto& [other, values] : part(last.tensors, prefix))
+        if (other == name) return to_vector<float>(values);
+      return std::vector<float>();
+    };
+    const auto now = to_vector<float>(tensor), moment = tensors(kMoment1);
+    const auto then =
+        to_vector<float>(initial->parameters().get(initial->parameters().values(), name));
+    const char stage = name == "pos_embed" ? '1' : name[name.find_first_of("1234")];
+    if (stage <= '2') {
+      CHECK(now == then);
+      CHECK(tensors(kEma) == then);
+      CHECK(moment == std::vector<float>(then.size()));
+      ++frozen;
+    } else {
+      CHECK(now != then);
+      ++trained;
+    }
+  }
+  CHECK(frozen > 50);
+  CHECK(trained > 50);
+
+  const std::string more = "--epochs 1 --resume auto ";
+  const auto thawed = run_program(sgtrain(data, out, more + "--layer-decay 0.5"));
+  CHECK(thawed.code == 4);
+  CHECK(contains(thawed.err, "\"2\" -> \"\""));
+  const auto noted = run_program(sgtrain(data, out, more + "--freeze 2 --layer-decay 0.25"));
+  CHECK(noted.code == 0);
+  CHECK(contains(noted.err, "0.5 -> 0.25"));
+}
+
 TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
   const TemporaryFolder folder;
   const fs::path data = folder / "data", out = folder / "out";
@@ -39,16 +92,16 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
   // The last row of summary.csv is what sgeval finds, with other batches and threads.
   const std::string summary = read_file(out / "summary.csv");
   const auto evaluated =
-      run_program(fmt::format("sgeval --data {} --checkpoint {} -b 5 --json", data.string(),
-                              (out / "checkpoints/last.safetensors").string()));
+      run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {} -b 5 --json",
+                              data.string(), (out / "checkpoints/last.safetensors").string()));
   REQUIRE_MESSAGE(evaluated.code == 0, evaluated.err);
   const auto j = evaluated.json();
   CHECK(j["images"] == 12);
   CHECK(j["ema"] == true);
   CHECK(contains(summary, fmt::format(",{},{}\n", j["top1"].dump(), j["top5"].dump())));
   const auto raw =
-      run_program(fmt::format("sgeval --data {} --checkpoint {} --no-ema", data.string(),
-                              (out / "checkpoints/last.safetensors").string()));
+      run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {} --no-ema",
+                              data.string(), (out / "checkpoints/last.safetensors").string()));
   CHECK(contains(raw.out, "\n * Acc@1 "));
 
   SUBCASE(
@@ -171,7 +224,8 @@ TEST_CASE("sgtrain: pictures in folders, a broken one among them") {
   CHECK_MESSAGE(ran.code == 0, ran.err);
   CHECK(contains(ran.err, "zz.jpg"));
   CHECK(nlohmann::json::parse(read_file(out / "args.json"))["num_classes"] == 4);
-  CHECK(run_program(fmt::format("sgeval --data {} --checkpoint {}", (data / "val").string(),
+  CHECK(run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {}",
+                                (data / "val").string(),
                                 (out / "checkpoints/best.safetensors").string()))
             .code == 0);
 }
@@ -227,6 +281,13 @@ TEST_CASE("sgtrain: what is wrong is said before the first step") {
   const auto help = run_program("sgtrain --model sgformer_nano --help");
   CHECK(help.code == 0);
   CHECK(contains(help.out, "--model-ema-decay"));
+  CHECK(contains(help.out, "--lr FLOAT=0.002"));  // of the model that is asked for
+  size_t at = 0;
+  for (const char* heading : {"\nModel:\n", "\nData and augmentation:\n", "\nOptimization:\n",
+                              "\nRuntime:\n", "\nOutput:\n"}) {
+    CHECK(help.out.find(heading, at) != std::string::npos);
+    at = help.out.find(heading, at);
+  }
 }
 
 }  // namespace sg

@@ -64,12 +64,14 @@ TEST_CASE("options: out of range names the flag, the range and what was found") 
   CHECK(contains(refused({{"scale", {0.9, 0.5}}}), "scale"));
   CHECK(contains(refused({{"img_size", 0}}), "--img-size"));
   CHECK(contains(refused({{"epochs", 5}, {"warmup_epochs", 5}}), "--warmup-epochs"));
-  CHECK(contains(refused({{"dtype", "bf16"}}), "--dtype"));
+  CHECK(contains(refused({{"device", "cpu"}, {"dtype", "bf16"}}), "--dtype"));
   CHECK(contains(refused({{"device", "cuda:7"}}), "device cuda:7"));
   CHECK(contains(refused({{"train_interpolation", "nearest"}}), "nearest"));
   CHECK(contains(refused({{"data", ""}}), "--data"));
   CHECK(contains(refused({{"resume", "auto"}, {"initial_checkpoint", "x"}}), "--resume"));
   CHECK(contains(refused({{"scales", "4,2,1"}}), "heads"));
+  CHECK(contains(refused({{"freeze", "5"}}), "--freeze: expected backbone, or a number of stages"));
+  CHECK(contains(refused({{"layer_decay", 1.5}}), "--layer-decay: expected from 0.001 to 1"));
   train::validate(given(kNothing));
 }
 
@@ -85,6 +87,17 @@ TEST_CASE("options: what a resumed run may change") {
   CHECK(contains(batch.noted, "0.001 -> 0.5"));
   CHECK(!contains(batch.refused + batch.noted, "workers"));
   CHECK(!contains(batch.refused + batch.noted, "output"));
+  CHECK(contains(changed({{"freeze", "2"}}).refused, "freeze"));
+  CHECK(contains(changed({{"layer_decay", 0.5}}).noted, "1.0 -> 0.5"));
+}
+
+TEST_CASE("options: what an older version's args.json lacks is the default") {
+  auto older = train::to_json(given(kNothing));
+  older.erase("freeze"), older.erase("layer_decay");
+  const auto same = train::changes(older, train::to_json(given(kNothing)));
+  CHECK(same.refused + same.noted == "");
+  const auto other = train::changes(older, train::to_json(given({{"freeze", "backbone"}})));
+  CHECK(contains(other.refused, "\"\" -> \"backbone\""));
 }
 
 TEST_CASE("options: defaults are the recipe's, and small for the small model") {

@@ -19,7 +19,7 @@ namespace {
 
 class Bench {
  public:
-  Bench(sgformer::Model& model, const BenchOptions& o)
+  Bench(sgformer::Classifier& model, const BenchOptions& o)
       : model_(model),
         options_(o),
         device_(model.parameters().device()),
@@ -79,7 +79,7 @@ class Bench {
     optimizer_->update(loss);
   }
 
-  sgformer::Model& model_;
+  sgformer::Classifier& model_;
   BenchOptions options_;
   Device device_;
   Graph graph_;
@@ -132,7 +132,7 @@ bool is_product(const std::string& op) {
 
 }  // namespace
 
-BenchResult bench(sgformer::Model& model, const BenchOptions& options) {
+BenchResult bench(sgformer::Classifier& model, const BenchOptions& options) {
   check(options.batch >= 1 && options.repeats >= 1 && options.warmup >= 0,
         "bench: batch {}, repeats {}, warm-up {}: expected at least 1, 1, 0", options.batch,
         options.repeats, options.warmup);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/profile.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 #include "tools/bench/roofline.h"
 
 namespace sg::benchmark {
@@ -42,6 +42,6 @@ struct BenchResult {
 
 // A step is what training does: forward with stochastic depth, smoothed cross entropy, backward,
 // AdamW and EMA; or forward alone. Images are random.
-BenchResult bench(sgformer::Model& model, const BenchOptions& options);
+BenchResult bench(sgformer::Classifier& model, const BenchOptions& options);
 
 }  // namespace sg::benchmark

@@ -58,6 +58,8 @@ int run(const std::function<ExitCode()>& body) {
   return int(ExitCode::failure);
 }
 
+void announce(const Compute& compute) { fmt::print(stderr, "{}\n", describe(compute)); }
+
 // Callbacks, because CLI11 gives an optional flag a value even where it is absent.
 void add_ema_flags(CLI::App& app, std::optional<bool>& ema) {
   app.add_flag_callback(

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "core/compute.h"
 #include "core/error.h"
 
 namespace sg::tools {
@@ -15,6 +16,9 @@ int run(const std::function<ExitCode()>& body);
 // Parses; adds --version. --help and --version end the program; a wrong argument throws
 // ExitCode::usage, naming the nearest flag where one is unknown.
 void parse(CLI::App& app, int argc, char** argv);
+
+// Says on standard error where the program computes, and why there.
+void announce(const Compute& compute);
 
 // --ema and --no-ema; `ema` stays empty where neither is given.
 void add_ema_flags(CLI::App& app, std::optional<bool>& ema);

@@ -9,7 +9,7 @@
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/drop_path/drop_path.h"
 #include "ops/rank/rank.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 
 namespace sg::sgformer {
 namespace {
@@ -322,15 +322,14 @@ std::vector<GoldenRow> check_model(const Case& c) {
     config.stages[i].scales = published_scales(int(merges[i]));
     config.stages[i].regions = published_regions(int(merges[i]));
   }
-  Model model(config);
+  Classifier model(config);
   fill_parameters(c, model.parameters());
   Shape official;
   for (const int64_t d : c.numbers("input_shape")) official.push_back(d);
   const Tensor images = c.place(transpose_map(c.uniform("input", official), true));
-  const Output out =
-      model.forward(images, {.features = true,
-                             .significance = true,
-                             .given_significance = stored_significance(c, config, images.shape())});
+  const Classifier::Output out = model.forward(
+      images,
+      {.significance = true, .given_significance = stored_significance(c, config, images.shape())});
 
   std::vector<int32_t> labels;
   for (const int64_t l : c.numbers("labels")) labels.push_back(int32_t(l));
@@ -344,8 +343,8 @@ std::vector<GoldenRow> check_model(const Case& c) {
   comparison.add("loss", loss.loss);
   for (const SignificanceMap& s : out.significance)
     comparison.add(fmt::format("significance.{}.{}", s.stage, s.block), s.map);
-  for (size_t i = 0; i < out.features.size(); ++i)
-    comparison.add(fmt::format("features.{}", i), out.features[i]);
+  for (size_t i = 0; i < out.maps.size(); ++i)
+    comparison.add(fmt::format("features.{}", i), out.maps[i]);
   if (c.dtype == Dtype::bf16)
     comparison.add_gradients_together(model.parameters());
   else

@@ -1,11 +1,10 @@
-#include "sgformer/model.h"
+#include "sgformer/backbone.h"
 
 #include "autograd/recompute.h"
 #include "nn/trace.h"
 #include "ops/add_rows/add_rows.h"
 #include "ops/bicubic_resize/bicubic_resize.h"
 #include "ops/drop_path/drop_path.h"
-#include "ops/mean_pool/mean_pool.h"
 
 namespace sg::sgformer {
 
@@ -44,34 +43,32 @@ Tensor given_map(const std::vector<SignificanceMap>& given, size_t at, int stage
 
 }  // namespace
 
-Model::Model(Config config) : config_(std::move(config)) {
+Backbone::Backbone(const nn::Scope& scope, Config config) : config_(std::move(config)) {
   validate(config_);
-  const nn::Scope root(parameters_);
   const int64_t side = config_.table, dim = config_.stages[0].dim;
-  table_ = root.add({{"pos_embed", {1, side * side, dim}, nn::Layout::same, nn::Init::position}},
-                    {side, side, dim});
-  stem_ = std::make_unique<Stem>(root / "patch_embed1", dim, config_.stem_strides);
+  table_ = scope.add({{"pos_embed", {1, side * side, dim}, nn::Layout::same, nn::Init::position}},
+                     {side, side, dim});
+  stem_ = std::make_unique<Stem>(scope / "patch_embed1", dim, config_.stem_strides);
   for (size_t i = 0; i < config_.stages.size(); ++i) {
     const StageConfig& s = config_.stages[i];
     Stage stage;
     if (i > 0)
-      stage.embed = std::make_unique<PatchMerging>(root / fmt::format("patch_embed{}", i + 1),
+      stage.embed = std::make_unique<PatchMerging>(scope / fmt::format("patch_embed{}", i + 1),
                                                    config_.stages[i - 1].dim, s.dim);
     for (int j = 0; j < s.depth; ++j) {
       const BlockKind kind = s.scales.empty() ? BlockKind::full
                              : j % 2 == 0     ? BlockKind::hybrid
                                               : BlockKind::self_guided;
       stage.blocks.push_back(std::make_unique<Block>(
-          root / fmt::format("block{}", i + 1) / fmt::format("{}", j), config_, s, kind));
+          scope / fmt::format("block{}", i + 1) / fmt::format("{}", j), config_, s, kind));
     }
-    stage.norm = nn::LayerNorm(root, fmt::format("norm{}", i + 1), s.dim, 1e-6);
+    stage.norm = nn::LayerNorm(scope, fmt::format("norm{}", i + 1), s.dim, 1e-6);
     stages_.push_back(std::move(stage));
   }
-  head_ = nn::Linear(root, "head", config_.stages[3].dim, config_.classes);
 }
 
-nn::Residual Model::run_block(const Block& block, const nn::Residual& x, Tensor& significance,
-                              const BlockKeep& keep) const {
+nn::Residual Backbone::run_block(const Block& block, const nn::Residual& x, Tensor& significance,
+                                 const BlockKeep& keep) const {
   if (!config_.recompute) return block(x, significance, keep);
   // The significance map is detached, so it is an input or output without gradient.
   const auto out = autograd::recompute(
@@ -85,8 +82,7 @@ nn::Residual Model::run_block(const Block& block, const nn::Residual& x, Tensor&
   return {out[0], out[1], keep.mlp};
 }
 
-Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
-                         Output& output) const {
+Features Backbone::forward(const Tensor& images, const ForwardOptions& options) const {
   check_dims("sgformer", "images", images, 4);
   check(images.dim(3) == 3 && images.numel() > 0,
         "sgformer: images: expected (B, H, W, 3) with B, H, W at least 1, found {}",
@@ -95,12 +91,13 @@ Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
   const Tensor& factors = options.drop_paths;
   if (factors)
     check_shape("sgformer", "drop_paths", factors, {2 * int64_t(rates.size()), images.dim(0)});
-  // Of a branch; undefined where nothing is dropped.
-  const auto keep = [&](size_t block, int64_t branch) {
-    if (!factors || rates[block] == 0) return Tensor();
-    const int64_t row = 2 * int64_t(block) + branch;
+  // Of a branch; undefined where nothing is dropped. A frozen block computes as at evaluation.
+  const auto keep = [&](const Block& block, size_t index, int64_t branch) {
+    if (!factors || rates[index] == 0 || block.frozen()) return Tensor();
+    const int64_t row = 2 * int64_t(index) + branch;
     return factors.slice(row, row + 1).view({images.dim(0)});
   };
+  Features features;
   const auto& given = options.given_significance;
   size_t next_given = 0;
   Tensor x = (*stem_)(images), significance;
@@ -114,33 +111,18 @@ Tensor Model::run_stages(const Tensor& images, const ForwardOptions& options,
     nn::Residual map{x};
     for (size_t j = 0; j < stage.blocks.size(); ++j, ++index) {
       const Block& block = *stage.blocks[j];
-      map = run_block(block, map, significance, {keep(index, 0), keep(index, 1)});
+      map = run_block(block, map, significance, {keep(block, index, 0), keep(block, index, 1)});
       if (options.significance && block.kind() == BlockKind::hybrid)
-        output.significance.push_back({int(i), int(j), significance});
+        features.significance.push_back({int(i), int(j), significance});
       if (!given.empty() && block.kind() == BlockKind::hybrid)
         significance = given_map(given, next_given++, int(i), int(j), significance);
     }
     x = stage.norm.of_sum(map).norm;
-    if (options.features) output.features.push_back(x);
+    features.maps.push_back(x);
   }
   check(next_given == given.size(), "sgformer: given_significance: expected {} maps, found {}",
         next_given, given.size());
-  return x;
-}
-
-Output Model::forward(const Tensor& images, const ForwardOptions& options) const {
-  Output output;
-  const Tensor x = run_stages(images, options, output);
-  output.logits = head_(mean_pool(x));
-  return output;
-}
-
-std::vector<Tensor> Model::features(const Tensor& images, const ForwardOptions& options) const {
-  Output output;
-  ForwardOptions with = options;
-  with.features = true;
-  run_stages(images, with, output);
-  return output.features;
+  return features;
 }
 
 }  // namespace sg::sgformer

@@ -1,9 +1,11 @@
-// The whole network.
+// The network without a head: an image becomes four feature maps.
 //
-//   Model model(find_config("sgformer_s"));
-//   model.parameters().allocate();
-//   model.parameters().initialize(seed);
-//   Tensor logits = model.forward(images).logits;
+//   nn::ParameterStore store;
+//   Backbone backbone(nn::Scope(store) / "backbone", find_config("sgformer_s"));
+//   ... heads declare theirs ...
+//   store.allocate();
+//   store.initialize(seed);
+//   std::vector<Tensor> maps = backbone.forward(images).maps;
 #pragma once
 #include <memory>
 #include <vector>
@@ -22,35 +24,29 @@ struct ForwardOptions {
   // Stochastic depth: what draw_drop_paths() returned, on the device of the images; undefined at
   // evaluation.
   Tensor drop_paths;
-  // What to keep besides the logits.
-  bool features = false, significance = false;
+  bool significance = false;  // keep the significance maps
   // Empty, or maps of all hybrid blocks, in order, on the device of the images: self-guided blocks
-  // rank tokens by these instead of by those computed, which Output::significance still has. So two
-  // precisions can be compared, whose rankings would differ where significances nearly tie.
+  // rank tokens by these instead of by those computed, which Features::significance still has. So
+  // two precisions can be compared, whose rankings would differ where significances nearly tie.
   std::vector<SignificanceMap> given_significance;
 };
 
-struct Output {
-  Tensor logits;                 // (B, classes)
-  std::vector<Tensor> features;  // normed maps (B, H_i, W_i, C_i) of the four stages, if asked
+struct Features {
+  std::vector<Tensor> maps;                   // of the four stages, normed: (B, H_i, W_i, C_i)
   std::vector<SignificanceMap> significance;  // of every hybrid block, if asked
 };
 
-class Model {
+class Backbone {
  public:
-  // Declares all parameters in the order of the published model; they are to be allocated next.
-  explicit Model(Config config);
-  Model(const Model&) = delete;
-  Model& operator=(const Model&) = delete;
+  // Declares the parameters under `scope`, in the order of the published model.
+  Backbone(const nn::Scope& scope, Config config);
+  Backbone(const Backbone&) = delete;
+  Backbone& operator=(const Backbone&) = delete;
 
   const Config& config() const { return config_; }
-  nn::ParameterStore& parameters() { return parameters_; }
-  const nn::ParameterStore& parameters() const { return parameters_; }
 
   // images (B, H, W, 3), normalised, any size of at least 1 x 1.
-  Output forward(const Tensor& images, const ForwardOptions& options = {}) const;
-  // The four feature maps alone (no head), for dense tasks.
-  std::vector<Tensor> features(const Tensor& images, const ForwardOptions& options = {}) const;
+  Features forward(const Tensor& images, const ForwardOptions& options = {}) const;
 
  private:
   struct Stage {
@@ -58,16 +54,13 @@ class Model {
     std::vector<std::unique_ptr<Block>> blocks;
     nn::LayerNorm norm;
   };
-  Tensor run_stages(const Tensor& images, const ForwardOptions& options, Output& output) const;
   nn::Residual run_block(const Block& block, const nn::Residual& x, Tensor& significance,
                          const BlockKeep& keep) const;
 
   Config config_;
-  nn::ParameterStore parameters_;
   nn::Parameter* table_ = nullptr;
   std::unique_ptr<Stem> stem_;
   std::vector<Stage> stages_;
-  nn::Linear head_;
 };
 
 // Factors of the residual branches of all blocks in training: (2 * blocks, batch) of the dtype

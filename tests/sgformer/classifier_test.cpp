@@ -1,4 +1,4 @@
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 
 #include <doctest/doctest.h>
 
@@ -22,16 +22,17 @@ struct Nano {
     Config c = find_config("sgformer_nano");
     c.recompute = recompute;
     c.drop_path = drop_path;
-    model = std::make_unique<Model>(c);
+    model = std::make_unique<Classifier>(c);
     model->parameters().allocate(dtype);
     model->parameters().initialize(3);
   }
-  std::unique_ptr<Model> model;
+  std::unique_ptr<Classifier> model;
 };
 
 Tensor images() { return test::random({4, 28, 28, 3}, 1).to(Dtype::f32); }
 
-std::vector<float> step(Model& model, uint64_t seed, uint64_t number, int64_t first_sample = 0) {
+std::vector<float> step(Classifier& model, uint64_t seed, uint64_t number,
+                        int64_t first_sample = 0) {
   const Tensor drop_paths = draw_drop_paths(model.config(), 4, seed, number, first_sample);
   const Tensor logits = model.forward(images(), {.drop_paths = drop_paths}).logits;
   const Tensor targets = smooth_one_hot(from_vector<int32_t>({1, 2, 3, 4}, {4}), 1000, 0.1);
@@ -66,7 +67,7 @@ TEST_CASE("a step is a function of seed, step and place, and of nothing else") {
 TEST_CASE("recompute gives the same bits and keeps less") {
   Nano plain(false, 0.3), recomputing(true, 0.3);
   Allocator& memory = Allocator::of({});
-  const auto measure = [&](Model& model) {
+  const auto measure = [&](Classifier& model) {
     memory.reset_peak();
     const size_t before = memory.stats().in_use;
     const auto gradients = step(model, 1, 1);
@@ -99,7 +100,7 @@ TEST_CASE("images of a batch do not see each other") {
 TEST_CASE("features of a detection-sized image") {
   Nano nano;
   const autograd::NoGrad no_grad;
-  const auto maps = nano.model->features(zeros({1, 200, 336, 3}));
+  const auto maps = nano.model->backbone().forward(zeros({1, 200, 336, 3})).maps;
   REQUIRE(maps.size() == 4);
   CHECK(maps[0].shape() == Shape{1, 100, 168, 24});
   CHECK(maps[3].shape() == Shape{1, 13, 21, 192});
@@ -202,7 +203,7 @@ struct Step {
 // With `reference`, tokens are ranked as there: rounding can change the order of near-ties.
 Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Step* reference) {
   config.drop_path = 0.3;
-  Model model(config);
+  Classifier model(config);
   nn::ParameterStore& p = model.parameters();
   p.allocate(dtype, device);
   // Not the weights of a beginning, whose attention is so even that gradients of queries cancel.
@@ -214,7 +215,7 @@ Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Ste
                          .significance = true};
   if (reference) options.given_significance = reference->significance;
   for (SignificanceMap& s : options.given_significance) s.map = place(s.map);
-  const Output out = model.forward(x, options);
+  const Classifier::Output out = model.forward(x, options);
   const Tensor targets =
       smooth_one_hot(from_vector<int32_t>({1, 2}, {2}).to(device), 1000, 0.1, wide(dtype));
   p.clear_grads();
@@ -275,7 +276,7 @@ TEST_CASE("the whole network on cuda: the CPU's numbers, the ranking given") {
 TEST_CASE("significance that is given ranks the tokens, and what does not fit is named") {
   Nano nano;
   const autograd::NoGrad no_grad;
-  const Output own = nano.model->forward(images(), {.significance = true});
+  const Classifier::Output own = nano.model->forward(images(), {.significance = true});
   REQUIRE(own.significance.size() >= 3);
   const auto logits = [&](const std::vector<SignificanceMap>& given) {
     return to_vector<float>(nano.model->forward(images(), {.given_significance = given}).logits);
@@ -286,7 +287,7 @@ TEST_CASE("significance that is given ranks the tokens, and what does not fit is
     s.map = s.map.clone();
     for (float& v : s.map.span<float>()) v = -v;
   }
-  const Output found =
+  const Classifier::Output found =
       nano.model->forward(images(), {.significance = true, .given_significance = other});
   CHECK(to_vector<float>(found.logits) != to_vector<float>(own.logits));
   // The first map has no self-guided block before it: it is computed as before.
