@@ -6,10 +6,10 @@
 
 #include "core/cpu/parallel.h"
 #include "infer/model_file.h"
+#include "train/report_samples.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
 #include "tasks/classification.h"
-#include "train/report_samples.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 

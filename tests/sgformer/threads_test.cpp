@@ -4,7 +4,7 @@
 #include "core/cpu/parallel.h"
 #include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
-#include "sgformer/model.h"
+#include "sgformer/classifier.h"
 #include "tests/support/op_case.h"
 
 using namespace sg;
@@ -24,7 +24,7 @@ Config shallow() {
 using Values = std::vector<std::pair<std::string, std::vector<float>>>;
 
 Values training_step(int64_t batch, int64_t side) {
-  Model model(shallow());
+  Classifier model(shallow());
   nn::ParameterStore& p = model.parameters();
   p.allocate(Dtype::f32);
   p.initialize(3);
