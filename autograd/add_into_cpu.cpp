@@ -6,7 +6,7 @@ namespace sg {
 namespace {
 
 void add_into(Stream&, In x, Out y) {
-  const profile::Scope scope("add_into", double(y.numel()), 3.0 * double(y.bytes()));
+  const profile::OpScope scope("add_into", double(y.numel()), 3.0 * double(y.bytes()));
   dispatch<float, double>(y.dtype(), "add_into", [&]<class T>() {
     const T* from = x.data<T>();
     T* to = y.data<T>();

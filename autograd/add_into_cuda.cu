@@ -17,7 +17,7 @@ __global__ void add_into_kernel(const T* x, T* y, int64_t vectors) {
 }
 
 void add_into(Stream& stream, In x, Out y) {
-  const profile::Scope scope("add_into", double(y.numel()), 3.0 * double(y.bytes()));
+  const profile::OpScope scope("add_into", double(y.numel()), 3.0 * double(y.bytes()));
   constexpr int kThreads = 256;
   dispatch<float, bf16>(y.dtype(), "add_into", [&]<class T>() {
     cuda::with_vectors<T>(y.numel(), [&](auto width) {

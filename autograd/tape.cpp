@@ -9,7 +9,7 @@
 namespace sg::autograd {
 
 // A gradient as it is collected.
-struct Collected {
+struct GradAccumulator {
   Tensor grad;            // a leaf with a buffer: the buffer
   bool has_grad = false;  // is `grad` to be added to?
   bool written = false;   // by the rule that runs
@@ -19,7 +19,7 @@ struct Collected {
 
 struct Node {
   struct Edge {  // an input: enough to make room for its gradient without keeping its data
-    std::shared_ptr<Meta> meta;
+    std::shared_ptr<AutogradMeta> meta;
     Shape shape;
     Dtype dtype;
     Device device;
@@ -27,19 +27,19 @@ struct Node {
   const char* name;
   uint64_t order;
   std::vector<Edge> inputs;
-  std::vector<Collected> outputs;
+  std::vector<GradAccumulator> outputs;
   std::vector<Tensor> dy;  // gradients of the outputs while the rule runs
-  Rule rule;
+  BackwardFn rule;
   bool queued = false, done = false;
 };
 
 // A tensor's place on the tape: a leaf, or an output of a node.
-struct Meta {
+struct AutogradMeta {
   std::shared_ptr<Node> producer;  // null for a leaf
   size_t output = 0;
-  Collected leaf;
+  GradAccumulator leaf;
 
-  Collected& collected() { return producer ? producer->outputs[output] : leaf; }
+  GradAccumulator& collected() { return producer ? producer->outputs[output] : leaf; }
 };
 
 namespace {
@@ -51,8 +51,8 @@ thread_local const LeafWrites::Listener* g_listener = nullptr;
 // Adds g to what meta has collected. g may be shared with other places, so it is adopted but never
 // written to while another reference exists; a leaf, which is added to later, gets memory of its
 // own.
-void collect(Meta& meta, const Tensor& g) {
-  Collected& c = meta.collected();
+void collect(AutogradMeta& meta, const Tensor& g) {
+  GradAccumulator& c = meta.collected();
   if (!c.has_grad) {
     if (c.grad.defined())  // a leaf's own memory
       c.grad.copy_(g);
@@ -75,7 +75,7 @@ bool Backward::wants(int input) const { return node_.inputs[size_t(input)].meta 
 Grad Backward::grad(int input) {
   const Node::Edge& edge = node_.inputs[size_t(input)];
   if (!edge.meta) return {};
-  Collected& c = edge.meta->collected();
+  GradAccumulator& c = edge.meta->collected();
   if (!c.grad.defined())
     c.grad = empty(edge.shape, edge.dtype, edge.device);
   else if (edge.meta->producer && !c.grad.unshared())  // a leaf's buffer is shared by design
@@ -105,9 +105,9 @@ const Tensor& Backward::dy_column_sums(int output) const {
 Tensor Backward::column_sums(int input) {
   const Node::Edge& edge = node_.inputs[size_t(input)];
   if (!edge.meta) return {};
-  Collected& c = edge.meta->collected();
+  GradAccumulator& c = edge.meta->collected();
   if (!c.wants_sums || c.has_grad) return {};
-  c.sums = empty({edge.shape[edge.shape.size() - 1]}, wide(edge.dtype), edge.device);
+  c.sums = empty({edge.shape[edge.shape.size() - 1]}, acc_dtype(edge.dtype), edge.device);
   return c.sums;
 }
 
@@ -122,7 +122,7 @@ bool recording(const std::vector<Tensor>& inputs) {
 }
 
 void record(const char* name, const std::vector<Tensor*>& outputs,
-            const std::vector<Tensor>& inputs, Rule rule) {
+            const std::vector<Tensor>& inputs, BackwardFn rule) {
   if (!recording(inputs)) return;
   auto node = std::make_shared<Node>();
   node->name = name;
@@ -131,7 +131,7 @@ void record(const char* name, const std::vector<Tensor*>& outputs,
     node->inputs.push_back(t.meta() ? Node::Edge{t.meta(), t.shape(), t.dtype(), t.device()}
                                     : Node::Edge{});
   for (Tensor* t : outputs) {
-    auto meta = std::make_shared<Meta>();
+    auto meta = std::make_shared<AutogradMeta>();
     meta->producer = node;
     meta->output = node->outputs.size();
     node->outputs.emplace_back();
@@ -153,37 +153,37 @@ void refuse_grad(const char* name, const std::vector<Tensor>& inputs) {
 Tensor leaf(const Tensor& value, const Tensor& buffer) {
   if (buffer.defined()) {
     check_shape("leaf", "gradient buffer", buffer, value.shape());
-    check_wide("leaf", "gradient buffer", buffer, value);
+    check_acc_dtype("leaf", "gradient buffer", buffer, value);
   }
   Tensor t = value.detach();
-  auto meta = std::make_shared<Meta>();
+  auto meta = std::make_shared<AutogradMeta>();
   meta->leaf.grad = buffer;
   t.set_meta(std::move(meta));
   return t;
 }
 
 namespace {
-Collected& of_leaf(const char* function, const Tensor& t) {
+GradAccumulator& of_leaf(const char* function, const Tensor& t) {
   check(t.meta() && !t.meta()->producer, "{}: the tensor is not a leaf", function);
   return t.meta()->leaf;
 }
 }  // namespace
 
 Tensor grad_of(const Tensor& t) {
-  const Collected& c = of_leaf("grad_of", t);
+  const GradAccumulator& c = of_leaf("grad_of", t);
   return c.has_grad ? c.grad : Tensor();
 }
 
 void clear_grad(const Tensor& t) { of_leaf("clear_grad", t).has_grad = false; }
 
 void keep_grad(const Tensor& t) {
-  Collected& c = of_leaf("keep_grad", t);
+  GradAccumulator& c = of_leaf("keep_grad", t);
   check(c.grad.defined(), "keep_grad: the leaf has no buffer");
   c.has_grad = true;
 }
 
 void zero_grad(const Tensor& t) {
-  Collected& c = of_leaf("zero_grad", t);
+  GradAccumulator& c = of_leaf("zero_grad", t);
   check(!c.has_grad && c.grad.defined(), "zero_grad: the leaf has a gradient, or no buffer");
   c.grad.zero_();
   c.has_grad = true;
@@ -198,13 +198,13 @@ void run_node(Node& node) {
         node.name);
   node.done = true;
   const NoGrad no_grad;
-  for (Collected& c : node.outputs)
+  for (GradAccumulator& c : node.outputs)
     node.dy.push_back(c.has_grad ? std::exchange(c.grad, Tensor()) : Tensor());
   Backward g(node);
   node.rule(g);
   node.rule = nullptr;
   node.dy.clear();
-  for (Collected& c : node.outputs) c.sums = {};
+  for (GradAccumulator& c : node.outputs) c.sums = {};
   for (const auto& [input, t] : g.fresh_) collect(*node.inputs[size_t(input)].meta, t);
   for (const Node::Edge& edge : node.inputs)
     if (edge.meta && !edge.meta->producer && std::exchange(edge.meta->leaf.written, false))
@@ -219,7 +219,7 @@ void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gra
   const auto earlier = [](const auto& a, const auto& b) { return a->order < b->order; };
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, decltype(earlier)>
       queue(earlier);
-  const auto enqueue = [&](Meta& meta) {
+  const auto enqueue = [&](AutogradMeta& meta) {
     if (meta.producer && meta.collected().has_grad && !std::exchange(meta.producer->queued, true))
       queue.push(meta.producer);
   };
@@ -230,8 +230,8 @@ void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gra
     const auto& producer = outputs[i].meta()->producer;
     check(!producer || !producer->done,
           "backward: {} was already differentiated; its saved tensors are gone", producer->name);
-    Meta& meta = *outputs[i].meta();
-    Collected& c = meta.collected();
+    AutogradMeta& meta = *outputs[i].meta();
+    GradAccumulator& c = meta.collected();
     if (!column_sums.empty() && c.wants_sums && !c.has_grad) c.sums = column_sums[i];
     collect(meta, gradients[i].detach());  // a constant: there are no second derivatives
     enqueue(meta);

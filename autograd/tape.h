@@ -50,7 +50,7 @@ class Backward {
   // Hands an existing tensor on as (or adds it to) the gradient of input i, without a copy.
   void pass(int input, const Tensor& gradient);
 
-  // Sums of dy over all but its last dimension, of the dtype wide(dy): defined where
+  // Sums of dy over all but its last dimension, of the dtype acc_dtype(dy): defined where
   // ask_for_column_sums() asked and whoever wrote dy had them at hand.
   const Tensor& dy_column_sums(int output = 0) const;
   // The place for those of the gradient of input i, where they are wanted and no other gradient has
@@ -63,7 +63,7 @@ class Backward {
   std::vector<std::pair<int, Tensor>> fresh_;
 };
 
-using Rule = std::function<void(Backward&)>;
+using BackwardFn = std::function<void(Backward&)>;
 
 // Recording on this thread is on, unless a scope turned it off.
 bool enabled();
@@ -87,7 +87,7 @@ bool recording(const std::vector<Tensor>& inputs);
 
 // Puts the outputs on the tape, when recording(inputs).
 void record(const char* name, const std::vector<Tensor*>& outputs,
-            const std::vector<Tensor>& inputs, Rule rule);
+            const std::vector<Tensor>& inputs, BackwardFn rule);
 
 // The rule that made `output` can use the column sums of its gradient: they are the gradient of a
 // bias, and who writes a gradient has it in registers, so that no pass over memory is needed.
@@ -97,7 +97,7 @@ void ask_for_column_sums(const Tensor& output);
 void refuse_grad(const char* name, const std::vector<Tensor>& inputs);
 
 // A leaf: gradients of `value` are collected. `buffer`, if given, is where they are written, and
-// has the dtype wide(value): the gradients of bf16 weights are f32.
+// has the dtype acc_dtype(value): the gradients of bf16 weights are f32.
 Tensor leaf(const Tensor& value, const Tensor& buffer = {});
 // The gradient collected in a leaf since the last clear_grad(); undefined where none reached it.
 Tensor grad_of(const Tensor& leaf);

@@ -47,7 +47,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // How many devices there are to use; 0 where there is none (no driver, no card).
+  // How many devices there are to use; 0 where there is none (no driver, no GPU).
   virtual int device_count() = 0;
   virtual std::optional<Obstacle> obstacle(Device device) = 0;  // none where it can be used
   virtual std::string describe(Device device) = 0;              // "NVIDIA H200, 139.8 GiB"

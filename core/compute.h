@@ -9,7 +9,7 @@ namespace sg {
 
 struct Compute {
   Device device;
-  Dtype dtype = Dtype::f32;  // of activations and matrix products; f32 or, on cuda, bf16
+  Dtype dtype = Dtype::f32;  // of activations and matmuls; f32 or, on cuda, bf16
   std::string reason;        // for the CPU, where "auto" found no GPU: why; else empty
 };
 

@@ -1,4 +1,4 @@
-// Where memory lies and work runs.
+// Devices (cpu, cuda:N), streams, and the dtype-independent description of both.
 #pragma once
 #include <string>
 #include <string_view>

@@ -24,9 +24,9 @@ struct bf16 {
 };
 
 size_t size_of(Dtype dtype);
-// What statistics, sums and parameters that are no operand of a matrix product have beside
+// What statistics, sums and parameters that are no operand of a matmul have beside
 // activations of `dtype`: f32 beside bf16, else the same.
-constexpr Dtype wide(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
+constexpr Dtype acc_dtype(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
 std::string_view name_of(Dtype dtype);
 Dtype parse_dtype(std::string_view name);  // throws ExitCode::usage
 

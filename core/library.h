@@ -8,7 +8,7 @@ namespace sg {
 
 struct LibraryName {
   std::string file;                  // "libcublasLt.so.13"
-  std::string purpose;               // "matrix products"
+  std::string purpose;               // "matmuls"
   std::vector<std::string> folders;  // looked through after the system's own
   std::string advice;                // how to get it, as part of a message
 };

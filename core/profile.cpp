@@ -24,7 +24,7 @@ struct Timed {
 std::atomic<bool> g_running{false};
 Device g_device;
 std::vector<Timed> g_timed;
-Scope* g_innermost = nullptr;
+OpScope* g_innermost = nullptr;
 
 std::unique_ptr<Event> now() {
   auto event = backend(g_device.type).event(g_device);
@@ -57,14 +57,14 @@ std::map<std::string, Row> stop() {
 
 bool running() { return g_running.load(std::memory_order_relaxed); }
 
-Scope::Scope(const char* name, double flops, double bytes)
+OpScope::OpScope(const char* name, double flops, double bytes)
     : name_(running() ? name : nullptr), flops_(flops), bytes_(bytes) {
   if (!name_) return;
   begin_ = now();
   outer_ = std::exchange(g_innermost, this);
 }
 
-Scope::~Scope() {
+OpScope::~OpScope() {
   if (!name_) return;
   g_innermost = outer_;
   try {

@@ -24,12 +24,12 @@ std::map<std::string, Row> stop();  // rows by operation, e.g. "layer_norm.bwd"
 bool running();
 
 // Lives as long as the operation it times.
-class Scope {
+class OpScope {
  public:
-  Scope(const char* name, double flops, double bytes);
-  ~Scope();
-  Scope(const Scope&) = delete;
-  Scope& operator=(const Scope&) = delete;
+  OpScope(const char* name, double flops, double bytes);
+  ~OpScope();
+  OpScope(const OpScope&) = delete;
+  OpScope& operator=(const OpScope&) = delete;
 
  private:
   friend void add_bytes(double);
@@ -38,7 +38,7 @@ class Scope {
   double flops_, bytes_;
   bool slow_ = false;
   std::unique_ptr<Event> begin_;
-  Scope* outer_ = nullptr;
+  OpScope* outer_ = nullptr;
 };
 
 // For kernels whose passes over memory depend on shapes. The innermost running scope, if there is

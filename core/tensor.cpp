@@ -178,10 +178,11 @@ void check_like(std::string_view op, std::string_view arg, const Tensor& t, cons
         str(other.device()), name_of(t.dtype()), str(t.device()));
 }
 
-void check_wide(std::string_view op, std::string_view arg, const Tensor& t, const Tensor& other) {
+void check_acc_dtype(std::string_view op, std::string_view arg, const Tensor& t,
+                     const Tensor& other) {
   check(t.defined(), "{}: {}: missing", op, arg);
-  check(t.dtype() == wide(other.dtype()) && t.device() == other.device(),
-        "{}: {}: expected {} on {}, found {} on {}", op, arg, name_of(wide(other.dtype())),
+  check(t.dtype() == acc_dtype(other.dtype()) && t.device() == other.device(),
+        "{}: {}: expected {} on {}, found {} on {}", op, arg, name_of(acc_dtype(other.dtype())),
         str(other.device()), name_of(t.dtype()), str(t.device()));
 }
 

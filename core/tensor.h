@@ -13,7 +13,7 @@
 namespace sg {
 
 namespace autograd {
-struct Meta;  // what the tape knows of a tensor (autograd/tape.h)
+struct AutogradMeta;  // what the tape knows of a tensor (autograd/tape.h)
 }
 
 class Storage {
@@ -81,8 +81,8 @@ class Tensor {
   bool same_memory(const Tensor& o) const;
 
   // Autograd's handle; null for a tensor that is not on the tape.
-  const std::shared_ptr<autograd::Meta>& meta() const { return meta_; }
-  void set_meta(std::shared_ptr<autograd::Meta> meta) { meta_ = std::move(meta); }
+  const std::shared_ptr<autograd::AutogradMeta>& meta() const { return meta_; }
+  void set_meta(std::shared_ptr<autograd::AutogradMeta> meta) { meta_ = std::move(meta); }
 
  private:
   void check_off_tape(const char* method) const;
@@ -92,7 +92,7 @@ class Tensor {
   size_t byte_offset_ = 0;
   Shape shape_;
   Dtype dtype_ = Dtype::f32;
-  std::shared_ptr<autograd::Meta> meta_;
+  std::shared_ptr<autograd::AutogradMeta> meta_;
 };
 
 // Arguments of kernels.
@@ -114,7 +114,8 @@ std::vector<T> to_vector(const Tensor& t);  // converts the dtype; of tensors on
 void check_shape(std::string_view op, std::string_view arg, const Tensor& t, const Shape& expected);
 void check_dims(std::string_view op, std::string_view arg, const Tensor& t, int expected);
 void check_like(std::string_view op, std::string_view arg, const Tensor& t, const Tensor& other);
-// The same device, and the dtype wide(other.dtype()).
-void check_wide(std::string_view op, std::string_view arg, const Tensor& t, const Tensor& other);
+// The same device, and the dtype acc_dtype(other.dtype()).
+void check_acc_dtype(std::string_view op, std::string_view arg, const Tensor& t,
+                     const Tensor& other);
 
 }  // namespace sg

@@ -1,4 +1,4 @@
-// Where pictures and their labels come from.
+// Datasets: images with labels, from folders of classes or IDX files.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -28,9 +28,9 @@ class Dataset {
 
 using ClassNames = std::vector<std::string>;
 
-// A sub-folder a class, in the order of their names; pictures in it or deeper, told by their
+// A sub-folder a class, in the order of their names; images in it or deeper, told by their
 // extensions: jpg jpeg jpe png bmp gif ppm pgm, in any case. Names that begin with a dot are left
-// out. A class without pictures is an error. Where `expected` is given (the classes of the
+// out. A class without images is an error. Where `expected` is given (the classes of the
 // training set) the sub-folders must be the same.
 class FolderDataset final : public Dataset {
  public:
@@ -48,7 +48,7 @@ class FolderDataset final : public Dataset {
   std::vector<int64_t> class_ends_;
 };
 
-// Pictures in the IDX format of MNIST: grey, one size, gzipped or not. They are kept in memory.
+// Images in the IDX format of MNIST: grey, one size, gzipped or not. They are kept in memory.
 class IdxDataset final : public Dataset {
  public:
   IdxDataset(const std::string& images, const std::string& labels, const ClassNames& expected = {});

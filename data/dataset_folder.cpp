@@ -17,7 +17,7 @@ constexpr const char* kExtensions[] = {".jpg", ".jpeg", ".jpe", ".png",
                                        ".bmp", ".gif",  ".ppm", ".pgm"};
 constexpr int kMaxDepth = 16;  // below a class; links may lead in circles
 
-bool is_picture(std::string_view name) {
+bool is_image(std::string_view name) {
   const size_t dot = name.rfind('.');
   if (dot == std::string_view::npos) return false;
   const std::string extension(name.substr(dot));
@@ -49,20 +49,20 @@ void list(const std::string& folder, F&& f) {
 }
 
 void collect(const std::string& folder, const std::string& prefix, int depth,
-             std::vector<std::string>& pictures, int64_t& others) {
+             std::vector<std::string>& images, int64_t& others) {
   std::vector<std::string> folders;
   list(prefix.empty() ? folder : folder + "/" + prefix, [&](std::string name, bool is_folder) {
     if (is_folder)
       folders.push_back(prefix + name);
-    else if (is_picture(name))
-      pictures.push_back(prefix + name);
+    else if (is_image(name))
+      images.push_back(prefix + name);
     else
       ++others;
   });
   if (!folders.empty() && depth == kMaxDepth)
     fail(ExitCode::data, "{}/{}: folders nested deeper than {}; a link in a circle?", folder,
          folders[0], kMaxDepth);
-  for (const auto& f : folders) collect(folder, f + "/", depth + 1, pictures, others);
+  for (const auto& f : folders) collect(folder, f + "/", depth + 1, images, others);
 }
 
 // "a, b, c and 7 more"
@@ -90,7 +90,7 @@ FolderDataset::FolderDataset(const std::string& folder, const ClassNames& expect
   });
   std::sort(class_names_.begin(), class_names_.end());
   if (class_names_.empty())
-    fail(ExitCode::data, "{}: expected a sub-folder a class with the pictures in it, found none",
+    fail(ExitCode::data, "{}: expected a sub-folder a class with the images in it, found none",
          folder);
   if (!expected.empty() && class_names_ != expected) {
     const auto missing = without(expected, class_names_), extra = without(class_names_, expected);
@@ -100,22 +100,22 @@ FolderDataset::FolderDataset(const std::string& folder, const ClassNames& expect
          extra.empty() ? "" : "unknown " + some(extra));
   }
 
-  std::vector<std::string> pictures, empty;
+  std::vector<std::string> images, empty;
   int64_t others = 0;
   for (const auto& name : class_names_) {
-    pictures.clear();
-    collect(folder + "/" + name, "", 0, pictures, others);
-    std::sort(pictures.begin(), pictures.end());
-    for (const auto& p : pictures) {
+    images.clear();
+    collect(folder + "/" + name, "", 0, images, others);
+    std::sort(images.begin(), images.end());
+    for (const auto& p : images) {
       paths_ += p;
       starts_.push_back(paths_.size());
     }
     class_ends_.push_back(size());
-    if (pictures.empty()) empty.push_back(name);
+    if (images.empty()) empty.push_back(name);
   }
   if (empty.empty()) return;
   fail(ExitCode::data,
-       "{}: no pictures ({}) in {} of {} classes: {}; {} other files were seen; add pictures or "
+       "{}: no images ({}) in {} of {} classes: {}; {} other files were seen; add images or "
        "remove the folders",
        folder, fmt::join(kExtensions, " "), empty.size(), class_names_.size(), some(empty), others);
 }

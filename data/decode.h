@@ -1,4 +1,4 @@
-// Encoded pictures to RGB pixels, with the bytes of Pillow's convert("RGB") (EXIF orientation
+// Encoded images to RGB pixels, with the bytes of Pillow's convert("RGB") (EXIF orientation
 // ignored, alpha dropped, CMYK inverted as Adobe writes it). JPEG by libjpeg-turbo, PNG by libpng,
 // BMP and the first frame of a GIF by stb_image, binary PPM and PGM here. The format is told by
 // content, never by name.
@@ -26,14 +26,14 @@ struct DecodeLimits {
   int max_scans = 100;                   // of a progressive JPEG; encoders use about 10
 };
 
-// A picture whose size is known and whose pixels come when asked for.
+// A image whose size is known and whose pixels come when asked for.
 class Source {
  public:
   virtual ~Source() = default;
   int height() const { return height_; }
   int width() const { return width_; }
 
-  // The pixels of `box`, equal to those of the whole picture cropped; at most once. Of a damaged
+  // The pixels of `box`, equal to those of the whole image cropped; at most once. Of a damaged
   // file only the rows down to the end of the box are certain to be checked, and truncation.
   virtual void read(const Box& box, Image& out) = 0;
   void read(Image& out) { read({0, 0, width_, height_}, out); }

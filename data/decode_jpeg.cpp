@@ -16,7 +16,7 @@ namespace sg::data {
 namespace {
 
 // Fancy upsampling mixes neighbours, so the border of a decoded strip differs from the same pixels
-// inside of the picture; a wider strip keeps its border outside of the box.
+// inside of the image; a wider strip keeps its border outside of the box.
 constexpr int kMargin = 4;
 
 class Jpeg final : public Source {
@@ -117,7 +117,7 @@ void Jpeg::open() {
 }
 
 // Where libjpeg may leave out rows and columns without changing the others; tests compare all of
-// these layouts. Elsewhere the whole picture is decoded.
+// these layouts. Elsewhere the whole image is decoded.
 bool Jpeg::can_skip() const {
   if (c_.arith_code || c_.progressive_mode || c_.comps_in_scan != c_.num_components) return false;
   if (c_.num_components == 1) return c_.max_h_samp_factor == 1 && c_.max_v_samp_factor == 1;

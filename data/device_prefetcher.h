@@ -1,6 +1,6 @@
 // Batches of a loader, on the device that computes.
 //
-// On a card, the copy of the next batch runs on a queue of its own beside the step that computes;
+// On a GPU, the copy of the next batch runs on a queue of its own beside the step that computes;
 // images() and labels() are always the first rows of the same memory, however short a batch is, so
 // that a recorded step (core/graph.h) finds each batch in the same place.
 #pragma once

@@ -1,4 +1,4 @@
-// Pictures in memory: 8-bit RGB, rows from the top, channels last (H, W, 3).
+// Images in memory: 8-bit RGB, rows from the top, channels last (H, W, 3).
 #pragma once
 #include <cstddef>
 #include <cstdint>

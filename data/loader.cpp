@@ -30,7 +30,7 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
         dataset.size());
   if (c.training && dataset.size() < int64_t{c.batch_size} * c.ranks)
     fail(ExitCode::usage,
-         "batch-size: {} on each of {} ranks needs {} pictures a step, the training set has {}; "
+         "batch-size: {} on each of {} ranks needs {} images a step, the training set has {}; "
          "use a smaller batch or fewer ranks",
          c.batch_size, c.ranks, int64_t{c.batch_size} * c.ranks, dataset.size());
 }
@@ -252,8 +252,8 @@ void Loader::report_broken(Slot& slot) {
     }
     list += "\n  " + message;
   }
-  fail(ExitCode::data, "{} of {} pictures are broken, {} are allowed:{}", broken_.size(), n,
-       allowed, list);
+  fail(ExitCode::data, "{} of {} images are broken, {} are allowed:{}", broken_.size(), n, allowed,
+       list);
 }
 
 // False where no item of the batch is left.

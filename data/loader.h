@@ -1,4 +1,4 @@
-// Batches of transformed pictures, made ahead by threads, in an order that depends on nothing but
+// Batches of transformed images, made ahead by threads, in an order that depends on nothing but
 // (seed, epoch): the same bits for any number of workers, and for any number of ranks the same
 // samples in each global batch.
 //
@@ -32,7 +32,7 @@ struct LoaderConfig {
   bool training = true;
   uint64_t seed = 42;
   int rank = 0, ranks = 1;
-  int workers = 4;   // threads; 0: pictures are made in the caller's thread, inside next()
+  int workers = 4;   // threads; 0: images are made in the caller's thread, inside next()
   int prefetch = 2;  // batches made ahead
   Device device;     // that batches are copied to: their memory is such that it can fetch them
   // Of the samples of the dataset that may be broken; a few (at most kFewBroken) always may.

@@ -7,7 +7,7 @@
 namespace sg::data {
 
 std::vector<uint8_t> encode_png(const Image& image) {
-  check(image.height > 0 && image.width > 0, "encode_png: the picture is empty ({} x {})",
+  check(image.height > 0 && image.width > 0, "encode_png: the image is empty ({} x {})",
         image.height, image.width);
   png_image png{};
   png.version = PNG_IMAGE_VERSION;

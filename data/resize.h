@@ -11,7 +11,7 @@ namespace sg::data {
 
 enum class Filter { bilinear, bicubic };
 
-// What to make of a source: its resized picture is height x width, of which `window` is kept.
+// What to make of a source: its resized image is height x width, of which `window` is kept.
 struct Resize {
   int64_t height = 0, width = 0;
   Box window;
@@ -36,7 +36,7 @@ class Resizer {
  public:
   // Writes the window, (window.height, window.width, 3) dense, to `out`.
   void operator()(const ImageView& source, const Resize& resize, uint8_t* out);
-  // The same where only the pixels `where` of a source_height x source_width picture are at hand;
+  // The same where only the pixels `where` of a source_height x source_width image are at hand;
   // they must include source_box().
   void operator()(const ImageView& part, const Box& where, int source_height, int source_width,
                   const Resize& resize, uint8_t* out);

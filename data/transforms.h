@@ -1,4 +1,4 @@
-// From a picture to the img_size x img_size pixels that a network sees. What is drawn at random is
+// From a image to the img_size x img_size pixels that a network sees. What is drawn at random is
 // a function of (seed, epoch, sample) alone.
 #pragma once
 #include <array>
@@ -33,7 +33,7 @@ struct TransformConfig {
 // At most ten draws of an area and a ratio that fit; else a central crop of the nearest ratio.
 Box random_resized_crop(int height, int width, const TransformConfig& config, Random& random);
 
-// The crop resized, as one window of the resized picture.
+// The crop resized, as one window of the resized image.
 Resize eval_resize(int height, int width, const TransformConfig& config);
 
 // Holds scratch memory between calls; one a thread.

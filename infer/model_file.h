@@ -1,4 +1,4 @@
-// A model from a file: its configuration, weights, and how its pictures are to be prepared.
+// A model from a file: its configuration, weights, and how its images are to be prepared.
 #pragma once
 #include <filesystem>
 #include <functional>

@@ -57,7 +57,7 @@ std::vector<Prediction> Predictor::operator()(std::span<const data::Image> image
     std::memcpy(pixels.slice(i, i + 1).raw(), from.data(), from.size());
   }
   auto out = model_.forward(
-      normalize(pixels.to(parameters.device()), preprocessing_.stats, parameters.dtype()),
+      normalize_images(pixels.to(parameters.device()), preprocessing_.stats, parameters.dtype()),
       {.significance = significance});
   const Tensor logits = out.logits.to(Device{}).to(Dtype::f32);
   std::map<int, Tensor> last;  // by stage

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "data/transforms.h"
-#include "ops/normalize/normalize.h"
+#include "ops/normalize_images/normalize_images.h"
 #include "sgformer/classifier.h"
 
 namespace sg::infer {

@@ -28,8 +28,8 @@ Linear::Linear(const Scope& scope, const std::vector<Output>& outputs, int64_t i
     name_ += (name_.empty() ? "" : "|") + o.name;
   }
   name_ = scope.name(name_);
-  w_ = scope.add(weights, {out, in}, Use::product);
-  b_ = scope.add(biases, {out}, Use::product);
+  w_ = scope.add(weights, {out, in}, Use::matmul);
+  b_ = scope.add(biases, {out}, Use::matmul);
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
@@ -53,11 +53,11 @@ Tensor LayerNorm::operator()(const Tensor& x) const {
   return y;
 }
 
-ResidualNorm LayerNorm::of_sum(const Residual& residual) const {
+AddLayerNorm LayerNorm::of_sum(const Residual& residual) const {
   check(act_ == Activation::none, "{}: the norm of a sum has no activation", name_);
   const auto& [x, branch, keep] = residual;
   if (!branch) return {x, (*this)(x)};
-  const ResidualNorm r = residual_norm(x, branch, keep, w_->value, b_->value, eps_);
+  const AddLayerNorm r = add_layer_norm(x, branch, keep, w_->value, b_->value, eps_);
   trace(name_, "layer_norm", r.norm, size_of(w_) + size_of(b_), 0);
   return r;
 }
@@ -69,11 +69,10 @@ ConvNorm::ConvNorm(const Scope& scope, const std::string& name, Kind kind, int64
   switch (kind) {
     case Kind::conv3x3:
       c_ = scope.add({{weight, {out, in, 3, 3}, Layout::conv, Init::conv}}, {out, 3, 3, in},
-                     Use::product);
+                     Use::matmul);
       break;
     case Kind::conv1x1:
-      c_ =
-          scope.add({{weight, {out, in, 1, 1}, Layout::same, Init::conv}}, {out, in}, Use::product);
+      c_ = scope.add({{weight, {out, in, 1, 1}, Layout::same, Init::conv}}, {out, in}, Use::matmul);
       break;
     case Kind::depthwise3x3:
       check(in == out, "{}: a depthwise convolution keeps its {} channels, {} were asked", name_,
@@ -113,8 +112,8 @@ MergeConv::MergeConv(const Scope& scope, const std::string& name, int64_t channe
     : name_(scope.name(name)),
       s_(s),
       w_(scope.add({{name + ".weight", {channels, channels, s, s}, Layout::conv, Init::conv}},
-                   {channels, s, s, channels}, Use::product)),
-      b_(add_vector(scope, name + ".bias", channels, Init::zeros, Use::product)) {}
+                   {channels, s, s, channels}, Use::matmul)),
+      b_(add_vector(scope, name + ".bias", channels, Init::zeros, Use::matmul)) {}
 
 Tensor MergeConv::operator()(const Tensor& x) const {
   const auto missing = [&](int64_t n) { return int((s_ - n % s_) % s_); };

@@ -2,8 +2,8 @@
 #pragma once
 #include "nn/parameters.h"
 #include "ops/activation.h"
+#include "ops/add_layer_norm/add_layer_norm.h"
 #include "ops/conv2d/conv2d.h"
-#include "ops/residual_norm/residual_norm.h"
 
 namespace sg::nn {
 
@@ -38,8 +38,8 @@ class LayerNorm {
   LayerNorm(const Scope& scope, const std::string& name, int64_t channels, double eps,
             Activation act = Activation::none);
   Tensor operator()(const Tensor& x) const;
-  // The sum and its norm (ops/residual_norm); without an activation.
-  ResidualNorm of_sum(const Residual& residual) const;
+  // The sum and its norm (ops/add_layer_norm); without an activation.
+  AddLayerNorm of_sum(const Residual& residual) const;
   bool frozen() const { return w_->frozen(); }
 
  private:

@@ -39,7 +39,7 @@ void fill_position(double* values, const Shape& shape) {
   const int64_t c = shape[2], quarter = c / 4;
   const int64_t side = int64_t(std::lround(std::sqrt(double(shape[1]))));
   check(side * side == shape[1] && c % 4 == 0,
-        "position table {}: expected a square number of rows and channels divisible by 4",
+        "positional embedding {}: expected a square number of rows and channels divisible by 4",
         shape.str());
   for (int64_t n = 0; n < shape[1]; ++n)
     for (int64_t i = 0; i < c; ++i) {
@@ -106,22 +106,22 @@ void ParameterStore::allocate(Dtype dtype, Device device) {
     p->offset = total;
     total += (p->shape.numel() + kAlign - 1) / kAlign * kAlign;
   }
-  grads_ = zeros({total}, wide(dtype), device);
-  if (dtype == Dtype::bf16) half_ = empty({total}, dtype, device);
-  use_values(zeros({total}, wide(dtype), device));
+  grads_ = zeros({total}, acc_dtype(dtype), device);
+  if (dtype == Dtype::bf16) bf16_values_ = empty({total}, dtype, device);
+  use_values(zeros({total}, acc_dtype(dtype), device));
 }
 
 void ParameterStore::use_values(const Tensor& flat) {
   check_shape("parameters", "values", flat, grads_.shape());
   check_like("parameters", "values", flat, grads_);
   values_ = flat;
-  if (half_) half_.copy_(values_);
+  if (bf16_values_) bf16_values_.copy_(values_);
   for (Parameter& p : parameters_) {
     const auto view = [&](const Tensor& t) {
       return t.slice(p.offset, p.offset + p.shape.numel()).view(p.shape);
     };
-    const bool narrow = half_ && p.use == Use::product;
-    const Tensor value = view(narrow ? half_ : values_);
+    const bool narrow = bf16_values_ && p.use == Use::matmul;
+    const Tensor value = view(narrow ? bf16_values_ : values_);
     p.value = p.frozen() ? value : autograd::leaf(value, view(grads_));
   }
 }
@@ -137,7 +137,7 @@ void ParameterStore::initialize(uint64_t seed) {
     }
   });
   values_.copy_(host);
-  if (half_) half_.copy_(values_);
+  if (bf16_values_) bf16_values_.copy_(values_);
 }
 
 void ParameterStore::clear_grads() {
@@ -240,7 +240,8 @@ void ParameterStore::set(const Tensor& flat, const std::string& name,
   });
   const int64_t begin = parameters_[at.parameter].offset + at.offset, end = begin + here.numel();
   flat.slice(begin, end).copy_(here);
-  if (half_ && flat.same_memory(values_)) half_.slice(begin, end).copy_(flat.slice(begin, end));
+  if (bf16_values_ && flat.same_memory(values_))
+    bf16_values_.slice(begin, end).copy_(flat.slice(begin, end));
 }
 
 Parameter* Scope::add(std::vector<Part> parts, Shape shape, Use use) const {

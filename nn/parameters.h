@@ -57,7 +57,7 @@ ParameterGroup published_group(const Part& part);
 // What reads a parameter; it decides the dtype where activations are bf16.
 enum class Use {
   elementwise,  // stays f32
-  product,      // operand (or bias) of a matrix product: a bf16 copy
+  matmul,      // operand (or bias) of a matmul: a bf16 copy
 };
 
 struct Parameter {
@@ -87,16 +87,16 @@ class ParameterStore {
   Parameter* add(std::vector<Part> parts, Shape shape, Use use = Use::elementwise);
 
   // Makes the buffers. `dtype` is that of activations: for bf16, values and gradients are f32, and
-  // half() follows the values. Values are zero until initialize() or set().
+  // bf16_values() follows the values. Values are zero until initialize() or set().
   void allocate(Dtype dtype = Dtype::f32, Device device = {});
-  Dtype dtype() const { return half_ ? Dtype::bf16 : values_.dtype(); }
+  Dtype dtype() const { return bf16_values_ ? Dtype::bf16 : values_.dtype(); }
   Device device() const { return values_.device(); }
   // Initial values of the published model, a function of the seed and the name order alone.
   void initialize(uint64_t seed);
 
   const Tensor& values() const { return values_; }
   const Tensor& grads() const { return grads_; }
-  const Tensor& half() const { return half_; }  // undefined unless dtype() is bf16
+  const Tensor& bf16_values() const { return bf16_values_; }  // undefined unless dtype() is bf16
   // Lets the parameters use another buffer of values() shape, e.g. the EMA, until called again.
   void use_values(const Tensor& flat);
 
@@ -137,7 +137,7 @@ class ParameterStore {
   std::deque<Parameter> parameters_;
   std::vector<std::string> names_;
   std::map<std::string, Place> places_;
-  Tensor values_, grads_, half_;
+  Tensor values_, grads_, bf16_values_;
 };
 
 // Where a module declares its parameters: a store and a name prefix ("block1.0.attn.").

@@ -252,7 +252,7 @@ finish_test() {
   done
 }
 
-one_step=(--mode train --batch 2 --warmup 0 --repeats 1 --eager --no-limits --device cuda --dtype bf16)
+one_step=(--mode train --batch 2 --warmup 0 --repeats 1 --eager --no-roofline --device cuda --dtype bf16)
 run_guard() {
   has guard bin/sgbench || return
   step guard "$(limit_of guard)" env SG_ALLOCATOR_GUARD=4096 "$bin/sgbench" --model sgformer_s \
@@ -286,7 +286,7 @@ run_matmul_log() {
   has matmul_log bin/sgbench || return
   step matmul_log "$(limit_of matmul_log)" env CUBLASLT_LOG_LEVEL=5 \
     CUBLASLT_LOG_FILE="$work/steps/cublaslt.log" "$bin/sgbench" --model sgformer_s --mode train \
-    --batch 256 --warmup 0 --repeats 1 --eager --no-limits --device cuda --dtype bf16
+    --batch 256 --warmup 0 --repeats 1 --eager --no-roofline --device cuda --dtype bf16
   [ -f "$work/steps/cublaslt.log" ] && shorten "$work/steps/cublaslt.log"
 }
 
@@ -296,7 +296,7 @@ number() { sed -n "s/^ *\"$2\": *\([0-9.eE+-]*\),\{0,1\}\$/\1/p" "$1" | head -1;
 throughput_row() { # LIMIT MODEL MODE BATCH
   local file=$work/steps/throughput-$2-$3-$4.json shown="" memory=""
   attempt "$1" "$bin/sgbench" --device cuda --dtype bf16 --model "$2" --mode "$3" --batch "$4" \
-    --no-limits --json >"$file" 2>"$file.log"
+    --no-roofline --json >"$file" 2>"$file.log"
   case $? in
     0)
       shown=$(number "$file" images_per_second)

@@ -2,7 +2,7 @@
 
 #include "nn/trace.h"
 #include "ops/aggregate/aggregate.h"
-#include "ops/rank/rank.h"
+#include "ops/argsort/argsort.h"
 
 namespace sg::sgformer {
 namespace {
@@ -107,7 +107,7 @@ HybridAttention::Result HybridAttention::operator()(const Tensor& x) const {
   AttentionResult r = attend(x, kv, groups);
   // Nothing measured (uniform guidance, or a map that this block lacks): all tokens are equal.
   if (!r.significance)
-    r.significance = zeros({x.dim(0), x.dim(1), x.dim(2)}, wide(x.dtype()), x.device());
+    r.significance = zeros({x.dim(0), x.dim(1), x.dim(2)}, acc_dtype(x.dtype()), x.device());
   return {r.out, r.significance};
 }
 
@@ -135,7 +135,7 @@ Tensor SelfGuidedAttention::operator()(const Tensor& x, const Tensor& significan
     b.push_back(b_[i]->value);
     parameters += regions_[i].r + 1;
   }
-  const Tensor y = aggregate(x, rank_ascending(significance), regions, w, b, cut.virtual_tokens);
+  const Tensor y = aggregate(x, argsort(significance), regions, w, b, cut.virtual_tokens);
   // Twice, as the published model does it, so that totals compare; here once serves both halves.
   nn::trace(name_, "aggregate", y, parameters, 2.0 * double(x.numel()));
   // Columns of kv: [k1 v1 | k2 v2], each C wide.

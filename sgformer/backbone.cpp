@@ -2,7 +2,7 @@
 
 #include "autograd/recompute.h"
 #include "nn/trace.h"
-#include "ops/add_rows/add_rows.h"
+#include "ops/add_pos_embed/add_pos_embed.h"
 #include "ops/bicubic_resize/bicubic_resize.h"
 #include "ops/drop_path/drop_path.h"
 
@@ -20,7 +20,7 @@ Tensor draw_drop_paths(const Config& config, int64_t batch, uint64_t seed, uint6
                        int64_t first_sample, Dtype dtype, const Tensor& out) {
   const std::vector<double> rates = drop_path_rates(config);
   const Shape shape{2 * int64_t(rates.size()), batch};
-  const Tensor factors = out ? out : empty(shape, wide(dtype));
+  const Tensor factors = out ? out : empty(shape, acc_dtype(dtype));
   check_shape("draw_drop_paths", "out", factors, shape);
   for (int64_t row = 0; row < shape[0]; ++row)
     draw_drop_path(rates[size_t(row / 2)], seed, step, uint32_t(row + 1), first_sample,
@@ -45,9 +45,10 @@ Tensor given_map(const std::vector<SignificanceMap>& given, size_t at, int stage
 
 Backbone::Backbone(const nn::Scope& scope, Config config) : config_(std::move(config)) {
   validate(config_);
-  const int64_t side = config_.table, dim = config_.stages[0].dim;
-  table_ = scope.add({{"pos_embed", {1, side * side, dim}, nn::Layout::same, nn::Init::position}},
-                     {side, side, dim});
+  const int64_t side = config_.pos_embed_side, dim = config_.stages[0].dim;
+  pos_embed_ =
+      scope.add({{"pos_embed", {1, side * side, dim}, nn::Layout::same, nn::Init::position}},
+                {side, side, dim});
   stem_ = std::make_unique<Stem>(scope / "patch_embed1", dim, config_.stem_strides);
   for (size_t i = 0; i < config_.stages.size(); ++i) {
     const StageConfig& s = config_.stages[i];
@@ -101,9 +102,9 @@ Features Backbone::forward(const Tensor& images, const ForwardOptions& options) 
   const auto& given = options.given_significance;
   size_t next_given = 0;
   Tensor x = (*stem_)(images), significance;
-  const Tensor table = bicubic_resize(table_->value, x.dim(1), x.dim(2));
-  x = add_rows(x, table);
-  nn::trace("pos_embed", "position", x, table_->shape.numel(), 0);
+  const Tensor table = bicubic_resize(pos_embed_->value, x.dim(1), x.dim(2));
+  x = add_pos_embed(x, table);
+  nn::trace("pos_embed", "position", x, pos_embed_->shape.numel(), 0);
   size_t index = 0;
   for (size_t i = 0; i < stages_.size(); ++i) {
     const Stage& stage = stages_[i];

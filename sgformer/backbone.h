@@ -17,7 +17,7 @@ namespace sg::sgformer {
 // Of a hybrid block, used by the self-guided block after it.
 struct SignificanceMap {
   int stage, block;  // counted from 0
-  Tensor map;        // (B, H, W), wide(dtype of the images)
+  Tensor map;        // (B, H, W), acc_dtype(dtype of the images)
 };
 
 struct ForwardOptions {
@@ -58,13 +58,13 @@ class Backbone {
                          const BlockKeep& keep) const;
 
   Config config_;
-  nn::Parameter* table_ = nullptr;
+  nn::Parameter* pos_embed_ = nullptr;
   std::unique_ptr<Stem> stem_;
   std::vector<Stage> stages_;
 };
 
 // Factors of the residual branches of all blocks in training: (2 * blocks, batch) of the dtype
-// wide(dtype), on the CPU; rows 2 i and 2 i + 1 are of attention and MLP of block i, each
+// acc_dtype(dtype), on the CPU; rows 2 i and 2 i + 1 are of attention and MLP of block i, each
 // value 0 with the block's rate, else 1 / (1 - rate). Functions of (seed, step, branch) and the
 // sample's place `first_sample + i` among those of the step. With `out`, they are written there.
 Tensor draw_drop_paths(const Config& config, int64_t batch, uint64_t seed, uint64_t step,

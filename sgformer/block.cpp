@@ -64,7 +64,7 @@ nn::Residual Block::operator()(const nn::Residual& x, Tensor& significance,
   } else {
     branch = self_guided_ ? (*self_guided_)(n, significance) : (*full_)(n);
   }
-  const ResidualNorm r = norm2_.of_sum({sum, branch, keep.attention});
+  const AddLayerNorm r = norm2_.of_sum({sum, branch, keep.attention});
   return {r.sum, (*mlp_)(r.norm), keep.mlp};
 }
 

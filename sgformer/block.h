@@ -1,4 +1,4 @@
-// The pieces between attention and the whole network.
+// Stem, MLP, block and patch merging: what lies between attention and the whole network.
 #pragma once
 #include <optional>
 
@@ -18,7 +18,7 @@ class Mlp {
   nn::DepthwiseWeights dwconv_;
 };
 
-// Image (B, H, W, 3) to the stage-1 map, before the position table.
+// Image (B, H, W, 3) to the stage-1 map, before the positional embedding.
 class Stem {
  public:
   Stem(const nn::Scope& scope, int64_t dim, const std::array<int, 3>& strides);

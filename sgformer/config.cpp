@@ -24,13 +24,13 @@ Config published(const char* name, std::array<int, 4> depths, int64_t dim, int h
   return c;
 }
 
-// Small pictures: the stem divides by 2 only, so 28 pixels give maps of 14, 7, 4 and 2 tokens a
+// Small images: the stem divides by 2 only, so 28 pixels give maps of 14, 7, 4 and 2 tokens a
 // side, and merges are finer.
 Config nano() {
   Config c;
   c.name = "sgformer_nano";
   c.stem_strides = {2, 1, 1};
-  c.table = 14;
+  c.pos_embed_side = 14;
   c.image = 28;
   c.stages[0] = {24, 2, 2, published_scales(4), {{1, 4, 7}, {1, 2, 2}, {1, 4, 1}}};
   c.stages[1] = {48, 2, 2, published_scales(2), published_regions(2)};
@@ -187,11 +187,12 @@ void validate(const Config& config) {
     fail(ExitCode::usage, "{}: drop-path: expected a rate in [0, 1), found {}", config.name,
          config.drop_path);
   for (const int64_t v : {int64_t{config.stem_strides[0]}, int64_t{config.stem_strides[1]},
-                          int64_t{config.stem_strides[2]}, config.table, config.image,
+                          int64_t{config.stem_strides[2]}, config.pos_embed_side, config.image,
                           int64_t{config.window}, config.mlp_ratio})
     if (!in_range(v))
       fail(ExitCode::usage,
-           "{}: stem strides, position table, image, window and MLP ratio must be from 1 to {}; "
+           "{}: stem strides, positional embedding, image, window and MLP ratio must be from 1 to "
+           "{}; "
            "found {}",
            config.name, kMost, v);
   for (size_t i = 0; i < config.stages.size(); ++i) {
@@ -214,7 +215,7 @@ void validate(const Config& config) {
       require(in_range(g.scale), i, fmt::format("a scale must be from 1 to {}", kMost), g.scale);
     check_regions(s.regions, fmt::format("{}: stage {}", config.name, i + 1));
   }
-  require(config.stages[0].dim % 4 == 0, 0, "the position table needs a width divisible by 4",
+  require(config.stages[0].dim % 4 == 0, 0, "the positional embedding needs a width divisible by 4",
           config.stages[0].dim);
 }
 

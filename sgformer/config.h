@@ -42,7 +42,8 @@ struct Config {
   std::array<StageConfig, 4> stages;
   int64_t classes = 1000;
   std::array<int, 3> stem_strides{2, 1, 2};
-  int64_t table = 56;   // side of the position table: the stage-1 map at the native image size
+  int64_t pos_embed_side =
+      56;  // side of the positional embedding: the stage-1 map at the native image size
   int64_t image = 224;  // native image size
   int window = 7;
   int64_t mlp_ratio = 4;
@@ -53,7 +54,7 @@ struct Config {
 };
 
 // sgformer_s, sgformer_m, sgformer_b as published, with the drop-path rate of the recipe, and
-// sgformer_nano for pictures of 28 to 64 pixels. Throws ExitCode::usage naming the nearest.
+// sgformer_nano for images of 28 to 64 pixels. Throws ExitCode::usage naming the nearest.
 Config find_config(std::string_view name);
 std::vector<std::string> config_names();
 // The share of an image's shorter side that evaluation sees: 0.9, as published. For sgformer_nano

@@ -34,7 +34,7 @@ nlohmann::json config_to_json(const Config& c) {
           {"stages", stages},
           {"classes", c.classes},
           {"stem_strides", c.stem_strides},
-          {"table", c.table},
+          {"table", c.pos_embed_side},
           {"image", c.image},
           {"window", c.window},
           {"mlp_ratio", c.mlp_ratio},
@@ -68,7 +68,7 @@ Config config_from_json(const nlohmann::json& j) {
     read(j.at("classes"), c.classes);
     for (size_t i = 0; i < c.stem_strides.size(); ++i)
       read(j.at("stem_strides").at(i), c.stem_strides[i]);
-    read(j.at("table"), c.table);
+    read(j.at("table"), c.pos_embed_side);
     read(j.at("image"), c.image);
     read(j.at("window"), c.window);
     read(j.at("mlp_ratio"), c.mlp_ratio);

@@ -20,10 +20,10 @@ int parse_frozen_stages(std::string_view text);
 // nn::published_group(), with the learning rate of a parameter scaled by
 // layer_decay^(layers - depth), as timm does it. Layers are the blocks of all stages, counted from
 // 1; a transition has the depth of the block after it, a stage's norm that of the block before it,
-// stem and position table have depth 0. Of all that is not of the backbone (the head), the learning
-// rate is scaled by 1: its depth is that of the last block and 1, and so many are the layers.
-// Stem and position table are frozen with stage 1, transition and norm with their own stage.
-// `prefix` is that of the backbone's names, "backbone." or none.
+// stem and positional embedding have depth 0. Of all that is not of the backbone (the head), the
+// learning rate is scaled by 1: its depth is that of the last block and 1, and so many are the
+// layers. Stem and positional embedding are frozen with stage 1, transition and norm with their own
+// stage. `prefix` is that of the backbone's names, "backbone." or none.
 nn::GroupRule group_rule(const Config& config, const GroupSettings& settings,
                          std::string prefix = "");
 

@@ -48,7 +48,8 @@ std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
     const Tensor on_device = logits_.slice(0, n);
     // A record is of one shape, and of the weights or the averaged ones.
     forward_.run({uint64_t(n), uint64_t(uintptr_t(parameters.values().raw()))}, [&] {
-      on_device.copy_(model_.forward(normalize(feed_.images(), stats_, parameters.dtype())).logits);
+      on_device.copy_(
+          model_.forward(normalize_images(feed_.images(), stats_, parameters.dtype())).logits);
     });
     feed_.prefetch();
     const Tensor logits = on_device.to(Device{});
@@ -86,7 +87,7 @@ Classification::Classification(sgformer::Classifier& model,
       evaluator_(model, std::move(validation), settings) {
   const Device device = model.parameters().device();
   const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
-  const Dtype dtype = wide(model.parameters().dtype());
+  const Dtype dtype = acc_dtype(model.parameters().dtype());
   host_drop_paths_ = empty_pinned(shape, dtype, device);
   drop_paths_copied_ = backend(device.type).event(device);
   drop_paths_ = device.type == DeviceType::cpu ? host_drop_paths_ : empty(shape, dtype, device);
@@ -96,7 +97,7 @@ void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
   feed_.start_epoch(epoch, first_batch);
 }
 
-Batch Classification::stage(const Place& place) {
+Batch Classification::load_batch(const Place& place) {
   const double before = feed_.waited();
   check(feed_.next(), "classification: a batch is asked for after the epoch's end");
   drop_paths_copied_->synchronize();  // before the host's are overwritten
@@ -116,8 +117,8 @@ Batch Classification::stage(const Place& place) {
 Losses Classification::losses(const Batch& batch) {
   const Dtype dtype = model_.parameters().dtype();
   const Tensor targets =
-      smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_, wide(dtype));
-  const Tensor images = normalize(batch.images, stats_, dtype);
+      smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_, acc_dtype(dtype));
+  const Tensor images = normalize_images(batch.images, stats_, dtype);
   const sgformer::Classifier::Output out = model_.forward(images, {.drop_paths = drop_paths_});
   return {.total = soft_cross_entropy(out.logits, targets).loss, .parts = {}};
 }

@@ -5,7 +5,7 @@
 
 #include "core/graph.h"
 #include "data/device_prefetcher.h"
-#include "ops/normalize/normalize.h"
+#include "ops/normalize_images/normalize_images.h"
 #include "sgformer/classifier.h"
 #include "tasks/task.h"
 
@@ -51,7 +51,7 @@ class Classification : public Task {
   int64_t batches() const override { return feed_.loader().batches(); }
   int64_t batch_size() const override { return feed_.loader().config().batch_size; }
   void start_epoch(int64_t epoch, int64_t first_batch) override;
-  Batch stage(const Place& place) override;
+  Batch load_batch(const Place& place) override;
   Losses losses(const Batch& batch) override;
   void prefetch() override { feed_.prefetch(); }
   ScoreSchema schema() const override { return classification_scores(); }

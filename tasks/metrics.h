@@ -1,4 +1,4 @@
-// Numbers that say how well it goes.
+// Running means, accuracy, and the named scores of an evaluation.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -37,7 +37,7 @@ struct Batch {
 
 // Means over the samples of a batch.
 struct Losses {
-  Tensor total;               // (1), on the tape, of the dtype wide(parameters)
+  Tensor total;               // (1), on the tape, of the dtype acc_dtype(parameters)
   std::vector<Tensor> parts;  // (1) each, of the same dtype, in the order of loss_parts()
 };
 
@@ -52,11 +52,11 @@ class Task {
   // The batches of an epoch, their sizes and their order are a function of (seed, epoch) alone.
   virtual void start_epoch(int64_t epoch, int64_t first_batch) = 0;
 
-  // The next batch, on the device; valid until stage() is called again. For a step to be recorded,
-  // batches of one shape lie in the same memory.
-  virtual Batch stage(const Place& place) = 0;
+  // The next batch, on the device; valid until load_batch() is called again. For a step to be
+  // recorded, batches of one shape lie in the same memory.
+  virtual Batch load_batch(const Place& place) = 0;
   // Where a device can, its work is recorded and started again for later batches of the same key():
-  // it depends on the contents of tensors that stage() filled alone, and does not wait.
+  // it depends on the contents of tensors that load_batch() filled alone, and does not wait.
   virtual Losses losses(const Batch& batch) = 0;
   // Names of the parts of the loss; they are logged beside the total.
   virtual std::vector<std::string> loss_parts() const { return {}; }

@@ -19,10 +19,10 @@ nlohmann::json to_json(const BenchResult& r) {
                    {"peak_memory_bytes", r.peak_memory_bytes},
                    {"peak_rss_bytes", r.peak_rss_bytes},
                    {"steady_allocations", r.steady_allocations},
-                   {"ceiling_flops", r.roofline.flops},
-                   {"ceiling_bytes_per_second", r.roofline.bytes},
-                   {"product_flops", r.product_flops},
-                   {"limit_share", r.limit_share}};
+                   {"roofline_flops", r.roofline.flops},
+                   {"roofline_bytes_per_second", r.roofline.bytes},
+                   {"matmul_flops", r.matmul_flops},
+                   {"roofline_share", r.roofline_share}};
   for (const auto& op : r.ops)
     j["ops"].push_back({{"name", op.name},
                         {"calls", op.row.calls},
@@ -30,7 +30,7 @@ nlohmann::json to_json(const BenchResult& r) {
                         {"seconds", op.row.seconds},
                         {"flops", op.row.flops},
                         {"bytes", op.row.bytes},
-                        {"limit_share", op.limit_share}});
+                        {"roofline_share", op.roofline_share}});
   return j;
 }
 
@@ -45,7 +45,7 @@ void print_ops(const BenchResult& r) {
         op.row.slow_calls ? fmt::format(" ({} on a slow path)", op.row.slow_calls) : "";
     fmt::print("| {} | {}{} | {:.2f} | {:.1f} % | {:.1f} | {:.1f} | {:.0f} % |\n", op.name,
                op.row.calls, slow, 1e3 * s, 100 * s / r.profiled_seconds, 1e-9 * op.row.flops / s,
-               1e-9 * op.row.bytes / s, 100 * op.limit_share);
+               1e-9 * op.row.bytes / s, 100 * op.roofline_share);
   }
   fmt::print("| not in an op | | {:.2f} | {:.1f} % | | | |\n", 1e3 * (r.profiled_seconds - known),
              100 * (1 - known / r.profiled_seconds));
@@ -86,7 +86,7 @@ int main(int argc, char** argv) {
     sg::tools::add_image_size(app, size);
     sg::tools::add_options(app, shared,
                            {"data", "batch-size", "device", "dtype", "threads", "eager"});
-    app.add_option("--mode", mode, "train, infer, or loader (one core makes training pictures)")
+    app.add_option("--mode", mode, "train, infer, or loader (one core makes training images)")
         ->check(CLI::IsMember({"train", "infer", "loader"}))
         ->capture_default_str();
     app.add_option("--warmup", options.warmup, "untimed steps")
@@ -96,7 +96,7 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 100000))
         ->capture_default_str();
     app.add_flag("--ops", options.ops, "a row an operation, from one further step");
-    app.add_flag("!--no-limits", options.limits,
+    app.add_flag("!--no-roofline", options.roofline,
                  "does not measure the machine's limits, which takes large copies and products");
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, shared, argc, argv);
@@ -136,11 +136,11 @@ int main(int argc, char** argv) {
         "after warm-up\n",
         double(r.peak_memory_bytes) / (1 << 20), double(r.peak_rss_bytes) / (1 << 20),
         r.steady_allocations);
-    if (options.limits)
+    if (options.roofline)
       fmt::print(
-          "limits measured now: {:.0f} GFLOP/s, {:.1f} GB/s; the matrix products alone would take "
+          "limits measured now: {:.0f} GFLOP/s, {:.1f} GB/s; the matmuls alone would take "
           "{:.0f} % of the step\n",
-          1e-9 * r.roofline.flops, 1e-9 * r.roofline.bytes, 100 * r.limit_share);
+          1e-9 * r.roofline.flops, 1e-9 * r.roofline.bytes, 100 * r.roofline_share);
     if (options.ops) print_ops(r);
     return sg::ExitCode::ok;
   });

@@ -1,4 +1,4 @@
-// sgeval: how well a model does on the validation set of a folder of pictures.
+// sgeval: how well a model does on the validation set of a folder of images.
 #include <fmt/core.h>
 
 #include "core/cpu/parallel.h"
@@ -6,13 +6,13 @@
 #include "report/console.h"
 #include "tasks/classification.h"
 #include "tools/common/options.h"
-#include "train/progress.h"
+#include "train/evaluate.h"
 
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
         "Evaluates a checkpoint: top-1 and top-5 accuracy in percent, and the cross entropy. A "
-        "checkpoint of sgtrain knows its model and how its pictures are prepared; flags win. Of "
+        "checkpoint of sgtrain knows its model and how its images are prepared; flags win. Of "
         "weights alone say with --model what model they are of. --data may also be the folder of "
         "the classes itself.");
     sg::train::Options shared;
@@ -56,7 +56,7 @@ int main(int argc, char** argv) {
     if (file.class_names.empty() && dataset->num_classes() != classes)
       sg::fail(sg::ExitCode::data, "{}: {} classes, but the model has {}", shared.data,
                dataset->num_classes(), classes);
-    console.line(fmt::format("{}: {}{}, {} pictures seen at {} x {}", checkpoint,
+    console.line(fmt::format("{}: {}{}, {} images seen at {} x {}", checkpoint,
                              file.model->config().name, file.ema ? " (averaged weights)" : "",
                              dataset->size(), settings.transform.img_size,
                              settings.transform.img_size));

@@ -1,4 +1,4 @@
-// sgpredict: what a model sees in pictures.
+// sgpredict: what a model sees in images.
 #include <fmt/format.h>
 
 #include <set>
@@ -30,7 +30,7 @@ std::vector<Guess> best_of(const sg::infer::Prediction& prediction,
   return best;
 }
 
-// OUT.png for one picture; for several OUT-<name>.png, numbered where two have the same name.
+// OUT.png for one image; for several OUT-<name>.png, numbered where two have the same name.
 class PanelPaths {
  public:
   PanelPaths(fs::path out, bool several) : out_(std::move(out)), several_(several) {}
@@ -71,8 +71,8 @@ nlohmann::json to_json(const std::string& image, const std::vector<Guess>& best)
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
-        "Tells the classes of pictures (JPEG, PNG, BMP, GIF, PPM; any size), the most probable "
-        "first. Pictures that cannot be read are reported, the others done, and the exit code is "
+        "Tells the classes of images (JPEG, PNG, BMP, GIF, PPM; any size), the most probable "
+        "first. Images that cannot be read are reported, the others done, and the exit code is "
         "3. A checkpoint of sgtrain knows its model; of weights alone say it with --model.");
     sg::train::Options shared;
     std::string checkpoint, significance;
@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
     int64_t top = 5;
     bool json = false;
     app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth")->required();
-    app.add_option("image", images, "pictures")->required();
+    app.add_option("image", images, "images")->required();
     shared.model.clear();
     sg::tools::add_options(app, shared, {"model", "img-size"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
@@ -91,8 +91,8 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 1 << 24))
         ->capture_default_str();
     app.add_option("--significance", significance,
-                   "PNG to write: the picture, and over it the significance map of each stage; "
-                   "OUT-<name>.png for several pictures");
+                   "PNG to write: the image, and over it the significance map of each stage; "
+                   "OUT-<name>.png for several images");
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, shared, argc, argv);
     if (shared.threads) sg::set_num_threads(int(*shared.threads));

@@ -1,11 +1,11 @@
-// sgtrain: trains a model on a folder of pictures.
+// sgtrain: trains a model on a folder of images.
 #include "tools/common/options.h"
 #include "train/run.h"
 
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
-        "Trains an SG-Former to classify pictures. Defaults are those of the published recipe; for "
+        "Trains an SG-Former to classify images. Defaults are those of the published recipe; for "
         "sgformer_nano, of one that takes minutes. Times are in epochs, rates in units of 1.\n"
         "Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 6 non-finite numbers, 75 interrupted "
         "and saved, 128+n signal n, 1 other.");

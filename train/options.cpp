@@ -75,7 +75,7 @@ Options default_options(std::string_view model) {
   if (model == "sgformer_nano") {
     o.epochs = 3, o.warmup_epochs = 0, o.cooldown_epochs = 0;
     o.lr = 2e-3, o.warmup_lr = 5e-4;
-    o.scale = {1, 1}, o.ratio = {1, 1};  // so short a run learns most from whole pictures
+    o.scale = {1, 1}, o.ratio = {1, 1};  // so short a run learns most from whole images
   }
   return o;
 }
@@ -142,7 +142,7 @@ void check_ranges(const Options& o) {
 
 void validate(const Options& o) {
   check_ranges(o);
-  if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the pictures is missing");
+  if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the images is missing");
   if (o.warmup_epochs >= o.epochs && o.warmup_epochs > 0)
     fail(ExitCode::usage, "--warmup-epochs: expected fewer than the {} --epochs, found {}",
          o.epochs, o.warmup_epochs);

@@ -13,7 +13,7 @@
 
 #include "core/compute.h"
 #include "data/transforms.h"
-#include "ops/normalize/normalize.h"
+#include "ops/normalize_images/normalize_images.h"
 #include "report/report.h"
 #include "sgformer/config.h"
 #include "sgformer/parameter_groups.h"
@@ -87,7 +87,7 @@ struct OptionInfo {
 template <class O, class F>
 void each_model_option(O& o, F&& f) {
   using enum OnResume;
-  f(OptionInfo{"--model", "sgformer_s, sgformer_m, sgformer_b, or sgformer_nano for small pictures",
+  f(OptionInfo{"--model", "sgformer_s, sgformer_m, sgformer_b, or sgformer_nano for small images",
                fixed},
     o.model);
   f(OptionInfo{"--num-classes", "width of the head; default: the classes of the data", fixed, 1,
@@ -118,12 +118,12 @@ void each_data_option(O& o, F&& f) {
   f(OptionInfo{"--data", "folder with train/ and val/, a sub-folder a class, or IDX files",
                ignored},
     o.data);
-  f(OptionInfo{"--scale", "least and largest share of the picture's area in a training crop", noted,
+  f(OptionInfo{"--scale", "least and largest share of the image's area in a training crop", noted,
                1e-6, 1},
     o.scale);
   f(OptionInfo{"--ratio", "least and largest width / height of a training crop", noted, 1e-3, 1e3},
     o.ratio);
-  f(OptionInfo{"--hflip", "probability of mirroring a training picture", noted, 0, 1}, o.hflip);
+  f(OptionInfo{"--hflip", "probability of mirroring a training image", noted, 0, 1}, o.hflip);
   f(OptionInfo{"--train-interpolation", "of training crops: random, bilinear, bicubic"},
     o.train_interpolation);
   f(OptionInfo{"--crop-pct",
@@ -179,8 +179,7 @@ void each_runtime_option(O& o, F&& f) {
   f(OptionInfo{"--dtype", kDtypeHelp}, o.dtype);
   f(OptionInfo{"--threads", "threads that compute; default: all cores", ignored, 1, 4096},
     o.threads);
-  f(OptionInfo{"-j,--workers", "threads that load pictures; 0: between the steps", ignored, 0,
-               1024},
+  f(OptionInfo{"-j,--workers", "threads that load images; 0: between the steps", ignored, 0, 1024},
     o.workers);
   f(OptionInfo{"--eager", "cuda: issue operations one by one, not as one graph a step", ignored},
     o.eager);

@@ -44,7 +44,7 @@ report::ReportSamples report_samples(const infer::Predictor& predict, const data
   report::ReportSamples samples{
       .title = "Where it looks",
       .text =
-          "Validation pictures, each followed by the significance that guides attention at the "
+          "Validation images, each followed by the significance that guides attention at the "
           "stages of the network: what is bright keeps its detail, what is dark is summarised.",
       .all = {}};
   const std::vector<infer::Prediction> predictions = predict(images, true);

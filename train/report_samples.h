@@ -1,4 +1,4 @@
-// The pictures of a report.
+// The images of a report.
 #pragma once
 #include <memory>
 

@@ -6,10 +6,10 @@
 
 #include "core/cpu/parallel.h"
 #include "infer/model_file.h"
-#include "train/report_samples.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
 #include "tasks/classification.h"
+#include "train/report_samples.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -128,14 +128,12 @@ void introduce(report::Console& console, const Options& o, const Data& d,
                            o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
   for (const nn::GroupSize& group : model.parameters().groups())
     console.line("  " + describe(group, o.weight_decay));
-  console.line(fmt::format("data {}: {} training and {} validation pictures, seen at {} x {}",
-                           o.data, d.training->size(), d.validation->size(), *o.img_size,
-                           *o.img_size));
+  console.line(fmt::format("data {}: {} training and {} validation images, seen at {} x {}", o.data,
+                           d.training->size(), d.validation->size(), *o.img_size, *o.img_size));
   console.line(fmt::format("{}; {}", describe(compute), o.dtype));
-  console.line(
-      fmt::format("{} epochs of {} steps of {} pictures; {} compute and {} loading threads",
-                  trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
-                  o.batch_size * o.grad_accum, num_threads(), o.workers));
+  console.line(fmt::format("{} epochs of {} steps of {} images; {} compute and {} loading threads",
+                           trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
+                           o.batch_size * o.grad_accum, num_threads(), o.workers));
 }
 
 }  // namespace
@@ -177,7 +175,7 @@ ExitCode run(Options options) {
     check_same_run(*from, identity, console);
     trainer.restore(from->checkpoint);
     console.line(
-        fmt::format("resuming from {}, step {}", from->path.string(), trainer.position().step));
+        fmt::format("resuming from {}, step {}", from->path.string(), trainer.state().step));
   } else if (options.resume == "auto") {
     console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
   }
@@ -185,8 +183,7 @@ ExitCode run(Options options) {
   args["version"] = SG_VERSION;
   write_file(folder / "args.json", args.dump(2) + "\n");
   Outputs outputs{
-      .log =
-          report::RunLog(folder, trainer.position().step, trainer.unjudged_epoch(), task.schema()),
+      .log = report::RunLog(folder, trainer.state().step, trainer.unjudged_epoch(), task.schema()),
       .checkpoints = CheckpointFolder(folder / kCheckpoints, int(options.checkpoint_hist)),
       .identity = identity};
   outputs.report = [&] {
@@ -213,8 +210,8 @@ ExitCode run(Options options) {
   const ExitCode code = trainer.run(outputs);
   if (code == ExitCode::ok)
     console.line(fmt::format(
-        "done: best epoch {} with {} {:.3f}; {}, {}", trainer.position().best_epoch + 1,
-        task.schema()[0].name, trainer.position().best,
+        "done: best epoch {} with {} {:.3f}; {}, {}", trainer.state().best_epoch + 1,
+        task.schema()[0].name, trainer.state().best,
         (folder / kCheckpoints / "best.safetensors").string(), (folder / "report.html").string()));
   return code;
 }

@@ -5,7 +5,7 @@
 #include "autograd/add_into.h"
 #include "autograd/keep_grad.h"
 #include "autograd/tape.h"
-#include "train/progress.h"
+#include "train/evaluate.h"
 #include "train/signals.h"
 
 namespace sg::train {
@@ -52,7 +52,7 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
           {options.weight_decay, options.model_ema_decay.value_or(usual_ema_decay(total_steps())),
            options.clip_grad}),
       graph_(task.parameters().device(), !options.eager),
-      loss_(zeros({1}, wide(task.parameters().dtype()), task.parameters().device())),
+      loss_(zeros({1}, acc_dtype(task.parameters().dtype()), task.parameters().device())),
       part_names_(task.loss_parts()) {
   options_.model_ema_decay = optimizer_.settings().ema_decay;
   if (!std::holds_alternative<CosineSchedule>(schedule_))  // that of the options is checked there
@@ -62,28 +62,29 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
     parts_ = zeros({int64_t(part_names_.size())}, loss_.dtype(), loss_.device());
   if (epoch_steps_ < 1)
     fail(ExitCode::usage,
-         "--grad-accum: a step of {} batches of {} needs more pictures than the training set has; "
+         "--grad-accum: a step of {} batches of {} needs more images than the training set has; "
          "use fewer, or a smaller --batch-size",
          options.grad_accum, task.batch_size());
 }
 
 int64_t Trainer::unjudged_epoch() const {
-  return at_.epoch + (at_.evaluated && (at_.epoch_steps == epoch_steps_ || finished()));
+  return state_.epoch + (state_.evaluated && (state_.epoch_steps == epoch_steps_ || finished()));
 }
 
 bool Trainer::finished() const {
-  const bool last = at_.epoch + 1 >= total_epochs() && at_.epoch_steps == epoch_steps_;
-  return at_.evaluated && (last || (options_.max_steps && at_.step >= options_.max_steps));
+  const bool last = state_.epoch + 1 >= total_epochs() && state_.epoch_steps == epoch_steps_;
+  return state_.evaluated && (last || (options_.max_steps && state_.step >= options_.max_steps));
 }
 
 ExitCode Trainer::run(Outputs& outputs) {
   while (!finished()) {
-    if (std::exchange(at_.evaluated, false) && at_.epoch_steps == epoch_steps_)
-      ++at_.epoch, at_.epoch_steps = 0, at_.loss = {};
+    if (std::exchange(state_.evaluated, false) && state_.epoch_steps == epoch_steps_)
+      ++state_.epoch, state_.epoch_steps = 0, state_.loss = {};
     if (!train_epoch(outputs) || !judge(outputs)) {
-      if (saved_step_ != at_.step) outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
+      if (saved_step_ != state_.step)
+        outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
       console_.line(fmt::format("signal {}: saved at step {}; go on with --resume auto",
-                                stop_signal(), at_.step));
+                                stop_signal(), state_.step));
       return ExitCode::interrupted;
     }
   }
@@ -95,28 +96,28 @@ void Trainer::attach(nn::Reducer& reducer, int64_t slice_elements) {
 }
 
 double Trainer::learning_rate(int64_t step) const {
-  return sg::learning_rate(schedule_, at_.epoch, step);
+  return sg::learning_rate(schedule_, state_.epoch, step);
 }
 
 double Trainer::try_step() {
-  task_.start_epoch(at_.epoch, at_.epoch_steps * options_.grad_accum);
+  task_.start_epoch(state_.epoch, state_.epoch_steps * options_.grad_accum);
   return step().seconds;
 }
 
 bool Trainer::train_epoch(Outputs& outputs) {
-  const auto reached = [&] { return options_.max_steps && at_.step >= options_.max_steps; };
-  task_.start_epoch(at_.epoch, at_.epoch_steps * options_.grad_accum);
-  while (at_.epoch_steps < epoch_steps_ && !reached()) {
+  const auto reached = [&] { return options_.max_steps && state_.step >= options_.max_steps; };
+  task_.start_epoch(state_.epoch, state_.epoch_steps * options_.grad_accum);
+  while (state_.epoch_steps < epoch_steps_ && !reached()) {
     if (stop_signal()) return false;
     const Step done = step();
-    ++at_.step, ++at_.epoch_steps;
-    at_.seconds += done.seconds;
-    if (std::isfinite(done.loss)) at_.loss.add(done.loss);
+    ++state_.step, ++state_.epoch_steps;
+    state_.seconds += done.seconds;
+    if (std::isfinite(done.loss)) state_.loss.add(done.loss);
     count_skip(done);
     log_step(done, outputs);
-    if (options_.recovery_interval && at_.step % options_.recovery_interval == 0) {
+    if (options_.recovery_interval && state_.step % options_.recovery_interval == 0) {
       outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
-      saved_step_ = at_.step;
+      saved_step_ = state_.step;
     }
   }
   return !stop_signal();
@@ -124,12 +125,12 @@ bool Trainer::train_epoch(Outputs& outputs) {
 
 Trainer::Step Trainer::step() {
   const auto begin = Clock::now();
-  Step s{.lr = learning_rate(at_.step)};
+  Step s{.lr = learning_rate(state_.step)};
   const int64_t passes = options_.grad_accum;
   optimizer_.prepare(s.lr, passes);
   try {
     for (int64_t i = 0; i < passes; ++i) {
-      const tasks::Batch batch = task_.stage({at_.step, i * task_.batch_size()});
+      const tasks::Batch batch = task_.load_batch({state_.step, i * task_.batch_size()});
       s.waited += batch.waited;
       const bool first = i == 0, last = i + 1 == passes;
       std::vector<uint64_t> key = batch.key();
@@ -185,21 +186,22 @@ std::vector<std::pair<std::string, double>> Trainer::loss_parts() const {
 
 void Trainer::count_skip(const Step& s) {
   if (s.applied) {
-    at_.skipped_in_a_row = 0;
+    state_.skipped_in_a_row = 0;
     return;
   }
-  ++at_.skipped, ++at_.skipped_in_a_row;
+  ++state_.skipped, ++state_.skipped_in_a_row;
   std::string parts;
   for (const auto& [name, value] : loss_parts()) parts += fmt::format(", {} {}", name, value);
-  console_.warning(fmt::format(
-      "step {} of epoch {} is skipped: loss {}{}, norm of the gradient "
-      "{}; {} in a row, {} in all",
-      at_.step, at_.epoch, s.loss, parts, s.grad_norm, at_.skipped_in_a_row, at_.skipped));
-  if (at_.skipped_in_a_row >= kMostSkips)
+  console_.warning(
+      fmt::format("step {} of epoch {} is skipped: loss {}{}, norm of the gradient "
+                  "{}; {} in a row, {} in all",
+                  state_.step, state_.epoch, s.loss, parts, s.grad_norm, state_.skipped_in_a_row,
+                  state_.skipped));
+  if (state_.skipped_in_a_row >= kMostSkips)
     fail(ExitCode::nonfinite,
          "{} steps in a row without finite numbers, the last one at step {}; the newest checkpoint "
          "is good: go on from it with a smaller --lr, or with --clip-grad 1",
-         kMostSkips, at_.step);
+         kMostSkips, state_.step);
 }
 
 void Trainer::log_step(const Step& s, Outputs& outputs) {
@@ -207,24 +209,29 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
   step_seconds_ = step_seconds_ ? 0.95 * step_seconds_ + 0.05 * s.seconds : s.seconds;
   interval_seconds_ += s.seconds, interval_waited_ += s.waited, ++interval_steps_;
   if (console_.terminal())
-    console_.bar(fmt::format(
-        " Epoch {}/{} {} {:3.0f}%  loss {:.3f}  {:.0f} images/s  lr {:.1e}  {} left", at_.epoch + 1,
-        total_epochs(), gauge(double(at_.epoch_steps) / double(epoch_steps_)),
-        100.0 * double(at_.epoch_steps) / double(epoch_steps_), at_.loss.value(),
-        images / step_seconds_, s.lr, report::duration(seconds_left())));
+    console_.bar(
+        fmt::format(" Epoch {}/{} {} {:3.0f}%  loss {:.3f}  {:.0f} images/s  lr {:.1e}  {} left",
+                    state_.epoch + 1, total_epochs(),
+                    progress_bar(double(state_.epoch_steps) / double(epoch_steps_)),
+                    100.0 * double(state_.epoch_steps) / double(epoch_steps_), state_.loss.value(),
+                    images / step_seconds_, s.lr, report::duration(seconds_left())));
 
-  const int64_t i = at_.epoch_steps - 1;
-  if (i % options_.log_interval != 0 && at_.epoch_steps != epoch_steps_) return;
+  const int64_t i = state_.epoch_steps - 1;
+  if (i % options_.log_interval != 0 && state_.epoch_steps != epoch_steps_) return;
   const double seconds = interval_seconds_ / double(interval_steps_);
   const double waited = interval_waited_ / double(interval_steps_);
   console_.detail(fmt::format(
       "Train: {} {} Loss: {:.3f} ({:.3f}) Time: {:.3f}s, {:.0f}/s LR: {:.1e} Data: {:.3f}",
-      at_.epoch, place_of(i, epoch_steps_), s.loss, at_.loss.value(), seconds, images / seconds,
-      s.lr, waited));
-  nlohmann::json row{{"epoch", at_.epoch},       {"step", at_.step},
-                     {"loss", s.loss},           {"loss_mean", at_.loss.value()},
-                     {"grad_norm", s.grad_norm}, {"lr", s.lr},
-                     {"skipped", at_.skipped},   {"images_per_second", images / seconds},
+      state_.epoch, place_of(i, epoch_steps_), s.loss, state_.loss.value(), seconds,
+      images / seconds, s.lr, waited));
+  nlohmann::json row{{"epoch", state_.epoch},
+                     {"step", state_.step},
+                     {"loss", s.loss},
+                     {"loss_mean", state_.loss.value()},
+                     {"grad_norm", s.grad_norm},
+                     {"lr", s.lr},
+                     {"skipped", state_.skipped},
+                     {"images_per_second", images / seconds},
                      {"data_seconds", waited}};
   for (const auto& [name, value] : loss_parts()) row["loss_" + name] = value;
   outputs.log.add(std::move(row));
@@ -232,9 +239,9 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
 }
 
 double Trainer::seconds_left() const {
-  const int64_t whole = total_steps() - at_.epoch * epoch_steps_ - at_.epoch_steps;
+  const int64_t whole = total_steps() - state_.epoch * epoch_steps_ - state_.epoch_steps;
   const int64_t steps =
-      options_.max_steps ? std::clamp<int64_t>(options_.max_steps - at_.step, 0, whole) : whole;
+      options_.max_steps ? std::clamp<int64_t>(options_.max_steps - state_.step, 0, whole) : whole;
   const double epochs = std::ceil(double(steps) / double(epoch_steps_));
   return double(steps) * step_seconds_ + epochs * judge_seconds_;
 }
@@ -267,30 +274,31 @@ bool Trainer::judge(Outputs& outputs) {
   if (optimizer_.ema()) with_ema([&] { chosen = evaluate("Test (EMA)"); });
   if (!chosen) return false;
   judge_seconds_ = since(begin);
-  at_.seconds += judge_seconds_;
+  state_.seconds += judge_seconds_;
 
   const ScoreInfo& chooses = schema_[0];
   const double score = (*chosen)[chooses.name];
-  const bool best = at_.best_epoch < 0 ? !std::isnan(score) : improves(chooses, score, at_.best);
-  if (best) at_.best = score, at_.best_epoch = at_.epoch;
-  nlohmann::json row{{"epoch", at_.epoch},
-                     {"step", at_.step},
-                     {"lr", learning_rate(std::max<int64_t>(at_.step - 1, 0))},
-                     {"train_loss", at_.loss.value()},
-                     {"seconds", at_.seconds}};
+  const bool best =
+      state_.best_epoch < 0 ? !std::isnan(score) : improves(chooses, score, state_.best);
+  if (best) state_.best = score, state_.best_epoch = state_.epoch;
+  nlohmann::json row{{"epoch", state_.epoch},
+                     {"step", state_.step},
+                     {"lr", learning_rate(std::max<int64_t>(state_.step - 1, 0))},
+                     {"train_loss", state_.loss.value()},
+                     {"seconds", state_.seconds}};
   for (const auto& [name, value] : chosen->values) row["eval_" + name] = value;
   if (optimizer_.ema())
     for (const auto& [name, value] : model->values) row["eval_model_" + name] = value;
   outputs.log.add(std::move(row));
-  console_.line(fmt::format("Epoch {}/{}: train loss {:.3f}, {}{}, {}{}", at_.epoch + 1,
-                            total_epochs(), at_.loss.value(), optimizer_.ema() ? "EMA " : "",
-                            describe(schema_, *chosen), report::duration(at_.seconds),
+  console_.line(fmt::format("Epoch {}/{}: train loss {:.3f}, {}{}, {}{}", state_.epoch + 1,
+                            total_epochs(), state_.loss.value(), optimizer_.ema() ? "EMA " : "",
+                            describe(schema_, *chosen), report::duration(state_.seconds),
                             best ? ", best so far" : ""));
 
-  at_.evaluated = true;
+  state_.evaluated = true;
   // The folder's metric is greater for what is better.
   outputs.checkpoints.save(checkpoint(outputs.identity), chooses.more_is_better ? score : -score);
-  saved_step_ = at_.step;
+  saved_step_ = state_.step;
   if (outputs.report) outputs.report();
   return true;
 }

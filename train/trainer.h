@@ -24,7 +24,7 @@ namespace sg::train {
 constexpr int64_t kMostSkips = 10;  // steps without finite numbers, in a row, before the run ends
 
 // Where a run is.
-struct Position {
+struct TrainState {
   int64_t step = 0;         // steps done, those skipped included
   int64_t epoch = 0;        // in progress
   int64_t epoch_steps = 0;  // of them in this epoch
@@ -50,7 +50,7 @@ class Trainer {
 
   void restore(const Checkpoint& checkpoint);
   Checkpoint checkpoint(const nlohmann::json& identity) const;
-  const Position& position() const { return at_; }
+  const TrainState& state() const { return state_; }
   const Options& options() const { return options_; }  // with the EMA's decay
   int64_t epoch_steps() const { return epoch_steps_; }
   int64_t total_epochs() const { return options_.epochs + options_.cooldown_epochs; }
@@ -100,7 +100,7 @@ class Trainer {
   Tensor loss_;                          // (1): the sum over the passes of a step
   std::vector<std::string> part_names_;  // of the loss
   Tensor parts_;                         // (P): such sums; undefined where the loss has no parts
-  Position at_;
+  TrainState state_;
   int64_t saved_step_ = -1;
   // Since the last log line.
   double interval_seconds_ = 0, interval_waited_ = 0;

@@ -26,18 +26,19 @@ Checkpoint Trainer::checkpoint(const nlohmann::json& identity) const {
   append(c.tensors, prefixed(kMoment2, named(parameters, optimizer_.moment2())));
   if (optimizer_.ema()) append(c.tensors, prefixed(kEma, named(parameters, optimizer_.ema())));
   c.state = identity;
-  c.state.update({{"step", at_.step},
+  c.state.update({{"step", state_.step},
                   {"updates", optimizer_.updates},
-                  {"epoch", at_.epoch},
-                  {"epoch_steps", at_.epoch_steps},
-                  {"evaluated", at_.evaluated},
-                  {"skipped", at_.skipped},
-                  {"skipped_in_a_row", at_.skipped_in_a_row},
-                  {"loss_sum", at_.loss.sum},
-                  {"loss_weight", at_.loss.weight},
-                  {"seconds", at_.seconds},
+                  {"epoch", state_.epoch},
+                  {"epoch_steps", state_.epoch_steps},
+                  {"evaluated", state_.evaluated},
+                  {"skipped", state_.skipped},
+                  {"skipped_in_a_row", state_.skipped_in_a_row},
+                  {"loss_sum", state_.loss.sum},
+                  {"loss_weight", state_.loss.weight},
+                  {"seconds", state_.seconds},
                   {"ranks", 1}});
-  if (at_.best_epoch >= 0) c.state["best"] = at_.best, c.state["best_epoch"] = at_.best_epoch;
+  if (state_.best_epoch >= 0)
+    c.state["best"] = state_.best, c.state["best_epoch"] = state_.best_epoch;
   return c;
 }
 
@@ -64,23 +65,24 @@ void Trainer::restore(const Checkpoint& c) {
   }
   try {
     const nlohmann::json& s = c.state;
-    s.at("step").get_to(at_.step);
+    s.at("step").get_to(state_.step);
     s.at("updates").get_to(optimizer_.updates);
-    s.at("epoch").get_to(at_.epoch);
-    s.at("epoch_steps").get_to(at_.epoch_steps);
-    s.at("evaluated").get_to(at_.evaluated);
-    s.at("skipped").get_to(at_.skipped);
-    s.at("skipped_in_a_row").get_to(at_.skipped_in_a_row);
-    s.at("loss_sum").get_to(at_.loss.sum);
-    s.at("loss_weight").get_to(at_.loss.weight);
-    s.at("seconds").get_to(at_.seconds);
-    at_.best = s.value("best", at_.best), at_.best_epoch = s.value("best_epoch", at_.best_epoch);
+    s.at("epoch").get_to(state_.epoch);
+    s.at("epoch_steps").get_to(state_.epoch_steps);
+    s.at("evaluated").get_to(state_.evaluated);
+    s.at("skipped").get_to(state_.skipped);
+    s.at("skipped_in_a_row").get_to(state_.skipped_in_a_row);
+    s.at("loss_sum").get_to(state_.loss.sum);
+    s.at("loss_weight").get_to(state_.loss.weight);
+    s.at("seconds").get_to(state_.seconds);
+    state_.best = s.value("best", state_.best),
+    state_.best_epoch = s.value("best_epoch", state_.best_epoch);
   } catch (const nlohmann::json::exception& e) {
     fail(ExitCode::checkpoint, "the checkpoint's state is incomplete: {}", e.what());
   }
-  if (at_.epoch_steps > epoch_steps_)
+  if (state_.epoch_steps > epoch_steps_)
     fail(ExitCode::checkpoint, "the checkpoint is {} steps into an epoch, which here has {}",
-         at_.epoch_steps, epoch_steps_);
+         state_.epoch_steps, epoch_steps_);
 }
 
 }  // namespace sg::train

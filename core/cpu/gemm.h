@@ -1,4 +1,4 @@
-// Matrix products on row-major memory: float by oneDNN, double by OpenBLAS.
+// Matmuls on row-major memory: float by oneDNN, double by OpenBLAS.
 #pragma once
 #include <cstdint>
 

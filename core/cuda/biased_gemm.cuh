@@ -1,4 +1,4 @@
-// Matmuls with a bias, on the way where the library does that. For *_cuda.cu files.
+// Matmuls with a bias, fused into the matmul where cuBLASLt can. For *_cuda.cu files.
 #pragma once
 #include <utility>
 
@@ -14,7 +14,7 @@ __global__ void fill_rows_kernel(const T* bias, int64_t rows, int64_t n, int64_t
   if (i < rows * n) c[i / n * stride + i % n] = bias[i % n];
 }
 
-// gemm(), with or without a bias. Where the library cannot add it on the way, the matmul is added
+// gemm(), with or without a bias. Where cuBLASLt cannot fuse it, the matmul is added
 // to rows of it: c is written once and read once more, the sum is rounded as often.
 inline void biased_gemm(Stream& stream, Gemm matmul) {
   if (matmul.bias) {

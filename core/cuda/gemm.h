@@ -36,7 +36,7 @@ struct Gemm {
   int64_t c_stride;
   bool accumulate = false;     // add to what c holds
   const void* bias = nullptr;  // (n), of dtype `out`, added to every row
-  // (m) f32, overwritten with the sums of a's rows: the gradient of a bias, on the way to that of
+  // (m) f32, overwritten with the sums of a's rows: the gradient of a bias, fused into that of
   // the weights, whose a is dy^T. With out f32 and without bias.
   float* bias_grad = nullptr;
 };
@@ -48,8 +48,8 @@ constexpr int64_t kLongSum = 2048;
 // simple_gemm() and counted as a slow path (core/profile.h).
 void gemm(Stream& stream, const Gemm& matmul);
 
-// A matmul with its `bias` or `bias_grad` on the way. False, and nothing done, where that is not to
-// be had: then what they ask for is to be done in a pass of its own (biased_gemm.cuh,
+// A matmul with its `bias` or `bias_grad` fused. Returns false, and does nothing, where that is not
+// to be had: then what they ask for is to be done in a pass of its own (biased_gemm.cuh,
 // column_sums.cuh), which is counted here as a slow path. So it is where cuBLASLt does not succeed
 // with the epilogue in any way, and, for bias_grad of more than kLongSum terms, where no algorithm
 // with it fills the device.

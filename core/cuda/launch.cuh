@@ -1,4 +1,4 @@
-// Starting kernels.
+// Kernel launches with checked errors.
 #pragma once
 #include <cuda_runtime.h>
 

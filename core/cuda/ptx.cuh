@@ -1,4 +1,4 @@
-// Instructions that C++ has no words for. tests/emulation/core/cuda/ptx.cuh says what each means.
+// PTX instructions that C++ cannot express. tests/emulation/core/cuda/ptx.cuh says what each means.
 #pragma once
 #include <cuda_bf16.h>
 

@@ -14,7 +14,7 @@ namespace sg::cuda {
 namespace {
 
 constexpr int kLeastMajor = 8;  // compute capability 8.0: bf16 matrix units, asynchronous copies
-// Of a block, for the largest tiles: A100 has so much, H100 and later more, GeForce cards less.
+// Of a block, for the largest tiles: A100 has so much, H100 and later more, GeForce GPUs less.
 constexpr size_t kLeastShared = 163 << 10;
 
 // What work on the device met, reported by a later call; the device does nothing from then on.
@@ -35,7 +35,7 @@ bool stays(cudaError_t status) {
   }
 }
 
-// Neither machine code of the card's kind is in the program, nor PTX that the driver can compile.
+// Neither machine code of the GPU's kind is in the program, nor PTX that the driver can compile.
 bool has_no_code(cudaError_t status) {
   return status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
          status == cudaErrorUnsupportedPtxVersion;
@@ -70,14 +70,14 @@ void check_launch(cudaError_t status, const Launch& l, std::span<const int> buil
   if (has_no_code(status)) {
     int device = 0;
     SG_CUDA(cudaGetDevice(&device));
-    const cudaDeviceProp card = properties(device);
+    const cudaDeviceProp gpu = properties(device);
     std::string kinds;
     for (const int kind : built_for)
       kinds += fmt::format("{}{}.{}", kinds.empty() ? "" : ", ", kind / 100, kind % 100 / 10);
     fail(ExitCode::usage,
          "CUDA: the program has no code for {} (compute capability {}.{}), it was built for {}: "
          "kernel {}: {}; build it again on this machine with -DCMAKE_CUDA_ARCHITECTURES=native",
-         card.name, card.major, card.minor, kinds, l.name, reason(status));
+         gpu.name, gpu.major, gpu.minor, kinds, l.name, reason(status));
   }
   fail(ExitCode::failure,
        "CUDA: kernel {} failed to start: {}; grid {} x {} x {}, block {} x {} x {}, {} bytes of "
@@ -165,7 +165,7 @@ class CudaBackend : public Backend {
     if (p.sharedMemPerBlockOptin < kLeastShared)
       return Obstacle{
           fmt::format("{} has {} KiB of shared memory a block, {} KiB are needed (A100, H100 and "
-                      "later data-center cards have them)",
+                      "later data-center GPUs have them)",
                       p.name, p.sharedMemPerBlockOptin >> 10, kLeastShared >> 10),
           "use --device cpu"};
     return {};
@@ -266,7 +266,7 @@ class CudaBackend : public Backend {
                     "install a newer NVIDIA driver, or use --device cpu"};
     else
       f.obstacle = {
-          fmt::format("no usable NVIDIA card was found ({}{})",
+          fmt::format("no usable NVIDIA GPU was found ({}{})",
                       status == cudaSuccess ? "no device" : cudaGetErrorString(status),
                       visible ? fmt::format(", CUDA_VISIBLE_DEVICES is '{}'", visible) : ""),
           "use --device cpu"};

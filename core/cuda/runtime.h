@@ -18,7 +18,7 @@ struct Launch {
 // Throws ExitCode::failure naming the call and CUDA's reason.
 void check_call(cudaError_t status, const char* call);
 // The same for the start of a kernel. Throws ExitCode::usage where the program has no code for the
-// card, naming the card and `built_for`: compute capabilities as nvcc has them, 800 and 900.
+// GPU, naming the GPU and `built_for`: compute capabilities as nvcc has them, 800 and 900.
 void check_launch(cudaError_t status, const Launch& launch, std::span<const int> built_for);
 
 // Lets launches of the kernel on the device, which is current, have `bytes` of dynamic shared

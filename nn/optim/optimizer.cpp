@@ -38,8 +38,8 @@ void Optimizer::prepare(double lr, int64_t passes) {
 
 void Optimizer::update(const Tensor& loss) {
   parameters_.complete_grads();
-  adamw({values_, parameters_.grads(), m_, v_, ema_, parameters_.half()}, plan_, adamw_settings(),
-        control_, loss, outcome_);
+  adamw({values_, parameters_.grads(), m_, v_, ema_, parameters_.bf16_values()}, plan_,
+        adamw_settings(), control_, loss, outcome_);
 }
 
 Optimizer::Outcome Optimizer::finish() {

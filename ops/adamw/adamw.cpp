@@ -73,11 +73,11 @@ void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& se
   };
   check_buffer("g", b.g), check_buffer("m", b.m), check_buffer("v", b.v);
   if (settings.ema_decay > 0) check_buffer("ema", b.ema);
-  if (b.half) {
-    check_shape("adamw", "half", b.half, b.p.shape());
-    check(b.half.dtype() == Dtype::bf16 && b.half.device() == b.p.device(),
-          "adamw: half: expected bf16 on {}, found {} on {}", str(b.p.device()),
-          name_of(b.half.dtype()), str(b.half.device()));
+  if (b.bf16_values) {
+    check_shape("adamw", "bf16_values", b.bf16_values, b.p.shape());
+    check(b.bf16_values.dtype() == Dtype::bf16 && b.bf16_values.device() == b.p.device(),
+          "adamw: bf16_values: expected bf16 on {}, found {} on {}", str(b.p.device()),
+          name_of(b.bf16_values.dtype()), str(b.bf16_values.device()));
   }
   check_settings(settings);
   check_shape("adamw", "control", control, {kAdamWControl});
@@ -88,12 +88,12 @@ void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& se
 
   const Tensor sum = empty({1}, Dtype::f64, b.p.device());
   {
-    const profile::Scope scope("sum_of_squares", 2.0 * double(b.g.numel()), double(b.g.bytes()));
+    const profile::OpScope scope("sum_of_squares", 2.0 * double(b.g.numel()), double(b.g.bytes()));
     kernels::sum_of_squares(b.g.stream(), b.g, sum);
   }
   const double n = double(elements), buffers = settings.ema_decay > 0 ? 9 : 7;
-  const double bytes = buffers * double(size_of(b.p.dtype())) + (b.half ? 2 : 0);
-  const profile::Scope scope("adamw", (settings.ema_decay > 0 ? 18 : 15) * n, bytes * n);
+  const double bytes = buffers * double(size_of(b.p.dtype())) + (b.bf16_values ? 2 : 0);
+  const profile::OpScope scope("adamw", (settings.ema_decay > 0 ? 18 : 15) * n, bytes * n);
   kernels::adamw(b.p.stream(), b, plan, settings, control, loss, sum, outcome);
 }
 
@@ -101,7 +101,7 @@ double sum_of_squares(const Tensor& g) {
   check(g.defined(), "sum_of_squares: g: missing");
   const Tensor result = empty({1}, Dtype::f64, g.device());
   {
-    const profile::Scope scope("sum_of_squares", 2.0 * double(g.numel()), double(g.bytes()));
+    const profile::OpScope scope("sum_of_squares", 2.0 * double(g.numel()), double(g.bytes()));
     kernels::sum_of_squares(g.stream(), g, result);
   }
   return result.item();

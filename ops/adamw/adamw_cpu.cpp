@@ -68,7 +68,7 @@ void update_ema(const AdamWBuffers& b, const AdamWPlan& plan, double decay) {
 
 void adamw(Stream&, const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s,
            In control, In loss, In sum, Out outcome) {
-  check(!b.half, "adamw: a bf16 copy of the weights is not implemented on cpu");
+  check(!b.bf16_values, "adamw: a bf16 copy of the weights is not implemented on cpu");
   dispatch<float, double>(b.p.dtype(), "adamw", [&]<class T>() HWY_ATTR {
     const double* const c = control.data<double>();
     double grad_scale = c[3];

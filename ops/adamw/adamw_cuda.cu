@@ -61,7 +61,7 @@ struct Pointers {
   float* p;
   const float* g;
   float *m, *v, *ema;  // ema: null where there is none
-  bf16* half;          // null where there is none
+  bf16* bf16_values;   // null where there is none
 };
 struct Factors {
   float one_minus_beta1, one_minus_beta2, eps, one_minus_ema_decay;
@@ -88,7 +88,7 @@ __device__ void update(const Pointers& b, const Factors& f, const Step& s, int64
       p[j] -= fmaf(s.rate, step, s.decay * p[j]);  // rounded once: see the CPU's kernel
     }
     cuda::store(b.p + i, p), cuda::store(b.m + i, m), cuda::store(b.v + i, v);
-    if (b.half) cuda::store_float<N>(b.half + i, p);
+    if (b.bf16_values) cuda::store_float<N>(b.bf16_values + i, p);
   }
   if (!b.ema) return;
   auto e = cuda::load<N>(b.ema + i);
@@ -128,7 +128,7 @@ void adamw(Stream& stream, const AdamWBuffers& b, const AdamWPlan& plan, const A
                           b.m.data<float>(),
                           b.v.data<float>(),
                           s.ema_decay > 0 ? b.ema.data<float>() : nullptr,
-                          b.half ? b.half.data<bf16>() : nullptr};
+                          b.bf16_values ? b.bf16_values.data<bf16>() : nullptr};
   const Factors factors{float(1 - s.beta1),     float(1 - s.beta2), float(s.eps),
                         float(1 - s.ema_decay), s.weight_decay,     s.max_norm};
   cuda::launch(stream, {"adamw", unsigned(plan.pieces.dim(0)), kThreads}, adamw_kernel, pointers,

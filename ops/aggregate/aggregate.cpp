@@ -42,22 +42,23 @@ Tensor aggregate(const Tensor& x, const Tensor& order, const std::vector<Region>
   for (size_t i = 0; i < regions.size(); ++i) {
     check_shape("aggregate", fmt::format("w[{}]", i), w[i], {regions[i].r});
     check_shape("aggregate", fmt::format("b[{}]", i), b[i], {1});
-    check_wide("aggregate", fmt::format("w[{}]", i), w[i], x);
-    check_wide("aggregate", fmt::format("b[{}]", i), b[i], x);
+    check_acc_dtype("aggregate", fmt::format("w[{}]", i), w[i], x);
+    check_acc_dtype("aggregate", fmt::format("b[{}]", i), b[i], x);
   }
   const int64_t tokens = check_regions(regions, virtual_tokens, n);
 
   Tensor y = empty({batch, 1, tokens, c}, x.dtype(), x.device());
   const double bytes = double(x.bytes() + y.bytes() + order.bytes());
   {
-    const profile::Scope scope("aggregate.fwd", 2.0 * double(x.numel()), bytes);
+    const profile::OpScope scope("aggregate.fwd", 2.0 * double(x.numel()), bytes);
     kernels::aggregate_fwd(x.stream(), x, order, regions, w, b, virtual_tokens, y);
   }
   std::vector<Tensor> inputs{x};
   inputs.insert(inputs.end(), w.begin(), w.end());
   inputs.insert(inputs.end(), b.begin(), b.end());
   autograd::record("aggregate", {&y}, inputs, [=](autograd::Backward& g) {
-    const profile::Scope scope("aggregate.bwd", 3.0 * double(x.numel()), bytes + double(x.bytes()));
+    const profile::OpScope scope("aggregate.bwd", 3.0 * double(x.numel()),
+                                 bytes + double(x.bytes()));
     const int count = int(regions.size());
     std::vector<Grad> dw, db;
     for (int i = 0; i < count; ++i)

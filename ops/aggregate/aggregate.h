@@ -17,7 +17,7 @@ struct Region {
 constexpr int kMostRegions = 8;
 
 // x (B, H, W, C) f32, f64 or bf16; order (B, H * W) i32; for each region a weight (r) and a bias
-// (1) of the dtype wide(x)
+// (1) of the dtype acc_dtype(x)
 // -> (B, 1, L, C), L = sum of region.tokens. sum(tokens * r) = virtual_tokens + H * W: the first
 // `virtual_tokens` ranks stand for tokens of zeros that are not in x. Chunks that would hold
 // virtual tokens alone must be left out by the caller (region.tokens reduced, virtual_tokens

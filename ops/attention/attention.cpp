@@ -48,8 +48,8 @@ void check_arguments(const Tensor& proj, const std::vector<Tensor>& kv, const Te
   const int64_t c = channels_of(spec), h = proj.dim(1), w = proj.dim(2);
   check_shape("attention", "lepe_w", lepe_w, {3, 3, c});
   check_shape("attention", "lepe_b", lepe_b, {c});
-  check_wide("attention", "lepe_w", lepe_w, proj);
-  check_wide("attention", "lepe_b", lepe_b, proj);
+  check_acc_dtype("attention", "lepe_w", lepe_w, proj);
+  check_acc_dtype("attention", "lepe_b", lepe_b, proj);
 
   check(h >= 1 && w >= 1, "attention: proj: expected at least one token, found {}",
         proj.shape().str());
@@ -146,19 +146,19 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
   result.out = empty({b, h, w, channels_of(spec)}, proj.dtype(), proj.device());
   std::vector<Tensor> lse(spec.groups.size());
   {
-    const profile::Scope scope("attention.fwd", 4 * work.multiplications, work.bytes);
+    const profile::OpScope scope("attention.fwd", 4 * work.multiplications, work.bytes);
     for (size_t i = 0; i < spec.groups.size(); ++i) {
       const HeadGroup& group = spec.groups[i];
       const AttentionGeometry& g = work.groups[i];
-      if (recording) lse[i] = empty({b, g.heads, h * w}, wide(proj.dtype()), proj.device());
+      if (recording) lse[i] = empty({b, g.heads, h * w}, acc_dtype(proj.dtype()), proj.device());
       Tensor received;
       if (group.significance != 0)
-        received = empty({b, g.heads, g.key_h * g.key_w}, wide(proj.dtype()), proj.device());
+        received = empty({b, g.heads, g.key_h * g.key_w}, acc_dtype(proj.dtype()), proj.device());
       kernels::attention_fwd(stream, proj, keys_of(group, proj, kv), g, result.out, lse[i],
                              received);
       if (!received) continue;
       const bool first = !result.significance;
-      if (first) result.significance = empty({b, h, w}, wide(proj.dtype()), proj.device());
+      if (first) result.significance = empty({b, h, w}, acc_dtype(proj.dtype()), proj.device());
       const double side = double(g.scale) * g.window;
       const double queries = g.window ? side * side : double(h * w);
       kernels::spread_significance(stream, received, g, group.significance / queries, first,
@@ -169,7 +169,7 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
   const double out_bytes = double(result.out.bytes());
   const kernels::Columns lepe{spec.lepe_column, proj.dim(3)};
   {
-    const profile::Scope scope("lepe.fwd", lepe_flops, 3 * out_bytes);
+    const profile::OpScope scope("lepe.fwd", lepe_flops, 3 * out_bytes);
     kernels::depthwise3x3_fwd(stream, proj, lepe, lepe_w, lepe_b, 1,
                               kernels::DepthwiseForm::add_into, result.out);
   }
@@ -183,12 +183,12 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
     std::vector<Tensor> dkv;
     for (size_t i = 0; i < kv.size(); ++i) dkv.push_back(gradient(3 + int(i), kv[i]));
     {
-      const profile::Scope scope("attention.bwd", 10 * work.multiplications, 2 * work.bytes);
+      const profile::OpScope scope("attention.bwd", 10 * work.multiplications, 2 * work.bytes);
       for (size_t i = 0; i < spec.groups.size(); ++i)
         kernels::attention_bwd(stream, g.dy(), proj, keys_of(spec.groups[i], proj, kv), lse[i],
                                work.groups[i], dproj, keys_of(spec.groups[i], dproj, dkv));
     }
-    const profile::Scope scope("lepe.bwd", 2 * lepe_flops, 3 * out_bytes);
+    const profile::OpScope scope("lepe.bwd", 2 * lepe_flops, 3 * out_bytes);
     kernels::depthwise3x3_bwd(stream, g.dy(), proj, lepe, lepe_w, lepe_b, 1,
                               kernels::DepthwiseForm::add_into, Grad{dproj}, {}, g.grad(1),
                               g.grad(2));

@@ -42,9 +42,9 @@ struct AttentionResult {
 
 // proj (B, H, W, P): q of all heads in columns [0, C), and wherever the spec says keys, values and
 // lepe. kv[i]: (B, h, w, Q) maps or (B, 1, L, Q) lists. lepe_w (3, 3, C), lepe_b (C).
-// f32, f64 or bf16 (lepe_w and lepe_b of the dtype wide(proj)), head_dim 1 to 64, any number of
-// keys. Gradients reach every column of proj and kv; columns that the spec does not name must not
-// exist.
+// f32, f64 or bf16 (lepe_w and lepe_b of the dtype acc_dtype(proj)), head_dim 1 to 64, any number
+// of keys. Gradients reach every column of proj and kv; columns that the spec does not name must
+// not exist.
 AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, const Tensor& lepe_w,
                           const Tensor& lepe_b, const AttentionSpec& spec);
 

@@ -5,7 +5,7 @@
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd_register.h"
 #include "ops/attention/attention.h"
-#include "ops/attention/products-inl.h"
+#include "ops/attention/matmul-inl.h"
 #include "ops/attention/units.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -233,7 +233,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
         load_queries(q_map, u.queries, begin, end, d, scale, qs, qt, block);
-        product<T>(keys, rows, d, {k, dp, 1}, qt, block, s, block);
+        matmul<T>(keys, rows, d, {k, dp, 1}, qt, block, s, block);
         exponentials(keys, rows, block, s, top, weight);
         if (lse_map.data)
           each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
@@ -242,7 +242,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
         for (int64_t i = 0; i < rows; ++i) weight[i] = 1 / weight[i];
         std::fill(weight + rows, weight + whole_vectors<T>(rows), T(0));
         if (received) add_seen(keys, rows, block, s, weight, seen);
-        product<T>(rows, d, keys, {s, 1, block}, v, dp, o, dp);
+        matmul<T>(rows, d, keys, {s, 1, block}, v, dp, o, dp);
         each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
           copy_scaled(d, o + i * dp, weight[i], out_map.data + token * g.out_ld);
         });
@@ -301,16 +301,16 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
         load_queries(q_map, u.queries, begin, end, d, scale, qs, qt, block);
         load_queries(dout_map, u.queries, begin, end, d, T(1), dos, dos_t, block);
-        product<T>(keys, rows, d, {k, dp, 1}, qt, block, s, block);
-        product<T>(keys, rows, d, {v, dp, 1}, dos_t, block, ds, block);
+        matmul<T>(keys, rows, d, {k, dp, 1}, qt, block, s, block);
+        matmul<T>(keys, rows, d, {v, dp, 1}, dos_t, block, ds, block);
         each_token(u.queries, begin, end,
                    [&](int64_t i, int64_t token) HWY_ATTR { lses[i] = lse_map[token]; });
         std::fill(lses + rows, lses + whole_vectors<T>(rows), T(0));
         softmax_gradient(keys, rows, block, lses, s, ds);
-        product<T>(rows, d, keys, {ds, 1, block}, k, dp, dqs, dp);
+        matmul<T>(rows, d, keys, {ds, 1, block}, k, dp, dqs, dp);
         store_tokens(dqs, dq_map, u.queries, begin, end, d, scale);
-        product<T>(keys, d, rows, {s, block, 1}, dos, dp, dv, dp, true);
-        product<T>(keys, d, rows, {ds, block, 1}, qs, dp, dk, dp, true);
+        matmul<T>(keys, d, rows, {s, block, 1}, dos, dp, dv, dp, true);
+        matmul<T>(keys, d, rows, {ds, block, 1}, qs, dp, dk, dp, true);
       }
       if (sums.chunks == 1) store_dkv(u, dk);
     });

@@ -98,7 +98,7 @@ inline Cut cut_of(const AttentionGeometry& g, Dtype dtype, std::initializer_list
   return c;
 }
 
-// Of the queries, in all heads; and in words, for profile::slow_path().
+// Of the queries, in all heads; and the same as text, for profile::slow_path().
 inline double map_elements(const Cut& c, int64_t images) {
   return double(images) * c.heads * c.d * c.h * c.w;
 }

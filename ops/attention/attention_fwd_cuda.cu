@@ -3,8 +3,8 @@
 // queries at a time, the next 16 being copied meanwhile. Scores and probabilities stay in
 // registers; where keys are more than 64, the softmax is corrected as larger scores are met.
 // Memory: q, k, v are read once (k, v once a chunk of queries, from L2) and out is written once.
-// The attention that keys receive is summed on the way where a window has at most 64 keys; beyond,
-// a second kernel makes the probabilities once more from q, k and the log-sum-exp.
+// The attention that keys receive is summed in the same pass where a window has at most 64 keys;
+// beyond, a second kernel makes the probabilities once more from q, k and the log-sum-exp.
 #include "ops/attention/attention_cuda.cuh"
 
 namespace sg {
@@ -255,7 +255,7 @@ void with_received(Stream& stream, Forward<T> p, int64_t images, const F& kernel
 
 template <class T, int D>
 void forward_of(Stream& stream, Forward<T> p, int64_t images) {
-  constexpr int64_t kBlocks = 2048;  // enough to fill a card with several rounds of blocks
+  constexpr int64_t kBlocks = 2048;  // enough to fill a GPU with several rounds of blocks
   constexpr size_t row = padded<T>(D) * sizeof(T);
   constexpr size_t own = kWarps * (2 * kRows * row + kScratch<T> * sizeof(T));
   const Cut whole = p.cut;

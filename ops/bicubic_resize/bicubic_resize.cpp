@@ -15,11 +15,11 @@ Tensor bicubic_resize(const Tensor& x, int64_t height, int64_t width) {
   Tensor y = empty({height, width, x.dim(2)}, x.dtype(), x.device());
   const double flops = 32.0 * double(y.numel()), bytes = double(x.bytes() + y.bytes());
   {
-    const profile::Scope scope("bicubic_resize.fwd", flops, bytes);
+    const profile::OpScope scope("bicubic_resize.fwd", flops, bytes);
     kernels::bicubic_resize_fwd(x.stream(), x, y);
   }
   autograd::record("bicubic_resize", {&y}, {x}, [=](autograd::Backward& g) {
-    const profile::Scope scope("bicubic_resize.bwd", flops, bytes);
+    const profile::OpScope scope("bicubic_resize.bwd", flops, bytes);
     kernels::bicubic_resize_bwd(g.dy().stream(), g.dy(), g.grad(0));
   });
   return y;

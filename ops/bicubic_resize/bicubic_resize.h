@@ -1,4 +1,4 @@
-// Bicubic resize of a table of vectors (the position table at another map size): a = -0.75,
+// Bicubic resize of a table of vectors (the positional embedding at another map size): a = -0.75,
 // half-pixel centres, edge clamp, no antialias, as torch.nn.functional.interpolate(mode="bicubic",
 // align_corners=False).
 #pragma once

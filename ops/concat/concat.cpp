@@ -35,7 +35,7 @@ Tensor concat(const std::vector<Tensor>& parts, int dimension) {
   std::vector<int64_t> begins{0};
   for (const Tensor& p : parts) begins.push_back(begins.back() + p.dim(d) * inner);
   {
-    const profile::Scope scope("concat.fwd", 0, bytes);
+    const profile::OpScope scope("concat.fwd", 0, bytes);
     for (size_t i = 0; i < parts.size(); ++i) {
       const int64_t columns = begins[i + 1] - begins[i];
       kernels::copy_columns(y.stream(), parts[i],
@@ -43,7 +43,7 @@ Tensor concat(const std::vector<Tensor>& parts, int dimension) {
     }
   }
   autograd::record("concat", {&y}, parts, [=](autograd::Backward& g) {
-    const profile::Scope scope("concat.bwd", 0, bytes);
+    const profile::OpScope scope("concat.bwd", 0, bytes);
     for (size_t i = 0; i + 1 < begins.size(); ++i) {
       const int64_t columns = begins[i + 1] - begins[i];
       if (const Grad dx = g.grad(int(i)))

@@ -34,12 +34,12 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeo
   const double flops = 2.0 * double(y.numel()) * double(kh * kw * channels);
   const double bytes = double(x.bytes() + w.bytes() + y.bytes());
   {
-    const profile::Scope scope("conv2d.fwd", flops, bytes);
+    const profile::OpScope scope("conv2d.fwd", flops, bytes);
     kernels::conv2d_fwd(x.stream(), x, w, b, g, y);
   }
   autograd::record("conv2d", {&y}, {x, w, b}, [=](autograd::Backward& back) {
     const int products = int(back.wants(0)) + int(back.wants(1));
-    const profile::Scope scope("conv2d.bwd", products * flops, products * bytes);
+    const profile::OpScope scope("conv2d.bwd", products * flops, products * bytes);
     kernels::conv2d_bwd(x.stream(), back.dy(), x, w, geometry, back.grad(0), back.grad(1),
                         back.grad(2));
   });

@@ -1,6 +1,6 @@
 // In float32, 3x3 windows of many channels go by Winograd's algorithm, and forward, where windows
 // overlap, is oneDNN's convolution. All else copies windows into
-// the rows of a matrix, a slice at a time, and is a matrix product: measured twice as fast as
+// the rows of a matrix, a slice at a time, and is a matmul: measured twice as fast as
 // oneDNN's gradient of the weights, and as fast as its gradient of the input.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/conv2d/conv2d_cpu.cpp"

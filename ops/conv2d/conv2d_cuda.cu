@@ -1,14 +1,14 @@
 // Three ways. In bf16, the 3x3 convolutions of the stem between maps of equal channels (taps.cuh)
 // and the merges (merges.h) have kernels that read and write maps where they lie. For all else, the
 // stem's first convolution and float32, windows are copied to the rows of a matrix, some images at
-// a time, and are a matrix product.
-// cuDNN is not used: whether it wins could not be measured without a card.
+// a time, and are a matmul.
+// cuDNN is not used: whether it wins could not be measured without a GPU.
 #include "core/cuda/biased_gemm.cuh"
 #include "core/cuda/column_sums.cuh"
 #include "core/profile.h"
 #include "ops/conv2d/conv3x3.cuh"
-#include "ops/conv2d/merges.h"
-#include "ops/conv2d/patches.cuh"
+#include "ops/conv2d/im2col.cuh"
+#include "ops/conv2d/patchify.h"
 
 namespace sg {
 namespace {

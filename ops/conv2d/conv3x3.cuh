@@ -1,7 +1,7 @@
-// What the kernels of taps.cuh and taps_weights.cuh are given, for conv2d_cuda.cu.
+// What the kernels of taps.cuh and implicit_gemm_weights.cuh are given, for conv2d_cuda.cu.
 #pragma once
 #include "core/cuda/column_sums.cuh"
-#include "ops/conv2d/taps_weights.cuh"
+#include "ops/conv2d/implicit_gemm_weights.cuh"
 
 namespace sg::conv2d_cuda {
 
@@ -114,7 +114,7 @@ void run_taps_weights(Stream& stream, const TapSum& p, In x, In dy, const Grad& 
   const int buffer = Tile<C, S>::kRows * kTileColumns * N + halo_size<C, S>(p);
   const Tensor parts = empty({blocks, 9 * C * C}, Dtype::f32, stream.device);
   cuda::launch(stream,
-               {"conv2d.taps_weights",
+               {"conv2d.implicit_gemm_weights",
                 {unsigned(blocks), C / N},
                 kGradThreads<C>,
                 2 * size_t(buffer) * sizeof(bf16)},

@@ -8,21 +8,21 @@ CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
   check_dims("soft_cross_entropy", "logits", logits, 2);
   check(logits.numel() > 0, "soft_cross_entropy: logits: {} is empty", logits.shape().str());
   check_shape("soft_cross_entropy", "targets", targets, logits.shape());
-  check_wide("soft_cross_entropy", "targets", targets, logits);
+  check_acc_dtype("soft_cross_entropy", "targets", targets, logits);
   autograd::refuse_grad("soft_cross_entropy: targets", {targets});
 
   const int64_t batch = logits.dim(0);
   const double n = double(logits.numel()), bytes = double(logits.bytes());
-  const Dtype dtype = wide(logits.dtype());
+  const Dtype dtype = acc_dtype(logits.dtype());
   Tensor loss = empty({1}, dtype, logits.device()), softmax;
   const Tensor per_sample = empty({batch}, dtype, logits.device());
   if (autograd::recording({logits})) softmax = empty({batch, 2}, dtype, logits.device());
   {
-    const profile::Scope scope("cross_entropy.fwd", 7 * n, 2 * bytes);
+    const profile::OpScope scope("cross_entropy.fwd", 7 * n, 2 * bytes);
     kernels::cross_entropy_fwd(logits.stream(), logits, targets, per_sample, softmax, loss);
   }
   autograd::record("soft_cross_entropy", {&loss}, {logits}, [=](autograd::Backward& g) {
-    const profile::Scope scope("cross_entropy.bwd", 6 * n, 3 * bytes);
+    const profile::OpScope scope("cross_entropy.bwd", 6 * n, 3 * bytes);
     kernels::cross_entropy_bwd(logits.stream(), g.dy(), logits, targets, softmax, g.grad(0));
   });
   return {loss, per_sample};
@@ -38,7 +38,7 @@ Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing, D
         smoothing);
   if (changes) check_changes("smooth_one_hot", changes, labels.dim(0), labels.device());
   const Tensor targets = empty({labels.dim(0), classes}, dtype, labels.device());
-  const profile::Scope scope("smooth_one_hot", 0, double(targets.bytes()));
+  const profile::OpScope scope("smooth_one_hot", 0, double(targets.bytes()));
   kernels::smooth_one_hot(labels.stream(), labels, changes, smoothing, targets);
   return targets;
 }

@@ -2,7 +2,7 @@
 #pragma once
 #include "autograd/tape.h"
 #include "core/slot.h"
-#include "ops/normalize/picture_change.h"
+#include "ops/normalize_images/mix_erase.h"
 
 namespace sg {
 
@@ -11,14 +11,14 @@ struct CrossEntropy {
   Tensor per_sample;  // (B), detached
 };
 
-// logits (B, K) f32, f64 or bf16; targets (B, K), and the results, of the dtype wide(logits).
+// logits (B, K) f32, f64 or bf16; targets (B, K), and the results, of the dtype acc_dtype(logits).
 // Targets carry no gradient and need not sum to 1.
 CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets);
 
 // Targets (B, classes) of labels (B) i32 in [0, classes): off = smoothing / classes,
 // on = off + 1 - smoothing.
 // changes: undefined, or what pack() returned, on the device of the labels: the targets of mixed
-// pictures are share * own + (1 - share) * partner's.
+// images are share * own + (1 - share) * partner's.
 // A label out of range, or a partner outside the batch, throws ExitCode::data on the CPU. A device
 // cannot report it: it makes the row NaN, thus the loss, and training skips such a step and says
 // so. Who has the labels on the host checks them there, before they are copied.

@@ -77,7 +77,7 @@ void one_hot(Stream&, In labels, In changes, double smoothing, Out targets) {
            sample, classes);
     return label;
   };
-  const auto* change = changes ? static_cast<const PictureChange*>(changes.raw()) : nullptr;
+  const auto* change = changes ? static_cast<const MixErase*>(changes.raw()) : nullptr;
   dispatch<float, double>(targets.dtype(), "smooth_one_hot", [&]<class T>() {
     const double off = smoothing / double(classes), on = 1 - smoothing;
     for (int64_t r = 0; r < batch; ++r) {

@@ -118,7 +118,7 @@ void backward(Stream& stream, In dloss, In logits, In targets, In softmax, Grad 
 
 // One block a row. In f64, as on the CPU: two elements of a row are more than `off`.
 __global__ void __launch_bounds__(kThreads)
-    one_hot_kernel(const int32_t* labels, const PictureChange* changes, int64_t classes,
+    one_hot_kernel(const int32_t* labels, const MixErase* changes, int64_t classes,
                    double smoothing, float* targets) {
   const int64_t row = blockIdx.x, batch = gridDim.x;
   const int32_t own = labels[row];
@@ -138,8 +138,8 @@ void one_hot(Stream& stream, In labels, In changes, double smoothing, Out target
   dispatch<float>(targets.dtype(), "smooth_one_hot on cuda", [&]<class T>() {
     cuda::launch(stream, {"smooth_one_hot", unsigned(targets.dim(0)), kThreads}, one_hot_kernel,
                  labels.data<int32_t>(),
-                 changes ? static_cast<const PictureChange*>(changes.raw()) : nullptr,
-                 targets.dim(1), smoothing, targets.data<T>());
+                 changes ? static_cast<const MixErase*>(changes.raw()) : nullptr, targets.dim(1),
+                 smoothing, targets.data<T>());
   });
 }
 

@@ -14,10 +14,10 @@ Tensor apply(const char* name, const Tensor& x, const Tensor& w, const Tensor& b
   check(h > 0 && width > 0, "{}: x: the map {} has no pixels", name, x.shape().str());
   check(stride == 1 || stride == 2, "{}: stride: expected 1 or 2, found {}", name, stride);
   check_shape(name, "w", w, {3, 3, c});
-  check_wide(name, "w", w, x);
+  check_acc_dtype(name, "w", w, x);
   if (b) {
     check_shape(name, "b", b, {c});
-    check_wide(name, "b", b, x);
+    check_acc_dtype(name, "b", b, x);
   }
 
   const std::vector<Tensor> inputs{x, w, b};
@@ -26,13 +26,13 @@ Tensor apply(const char* name, const Tensor& x, const Tensor& w, const Tensor& b
                    x.dtype(), x.device());
   const double taps = 18.0 * double(y.numel()), bytes = double(x.bytes() + y.bytes());
   {
-    const profile::Scope scope("depthwise3x3.fwd", taps, bytes);
+    const profile::OpScope scope("depthwise3x3.fwd", taps, bytes);
     kernels::depthwise3x3_fwd(x.stream(), x, all, w, b, stride, form, y);
   }
   autograd::record(name, {&y}, inputs, [=](autograd::Backward& g) {
     const bool recomputes = form == DepthwiseForm::add_gelu;
-    const profile::Scope scope("depthwise3x3.bwd", taps * (recomputes ? 3 : 2),
-                               bytes + double(x.bytes()));
+    const profile::OpScope scope("depthwise3x3.bwd", taps * (recomputes ? 3 : 2),
+                                 bytes + double(x.bytes()));
     const Tensor dx_sums = g.column_sums(0);
     kernels::depthwise3x3_bwd(x.stream(), g.dy(), x, all, w, b, stride, form, g.grad(0), dx_sums,
                               g.grad(1), g.grad(2));

@@ -6,8 +6,8 @@
 
 namespace sg {
 
-// x (B, H, W, C) f32, f64 or bf16; w (3, 3, C), b (C) or undefined, of the dtype wide(x); stride 1
-// or 2
+// x (B, H, W, C) f32, f64 or bf16; w (3, 3, C), b (C) or undefined, of the dtype acc_dtype(x);
+// stride 1 or 2
 // -> (B, ceil(H / stride), ceil(W / stride), C).
 Tensor depthwise3x3(const Tensor& x, const Tensor& w, const Tensor& b, int stride);
 

@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 && (usual || !gelu) ?
 #pragma unroll
           for (int n = 0; n < N; ++n) dz[1 + j][n] *= cuda::scaled_gelu_grad<T>(v[j][n]);
         }
-        if (usual || place.strip < split.strips)  // the zeros behind are not theirs who have none
+        if (usual || place.strip < split.strips)  // a thread without a strip writes nothing
           shared[own + kLeft] = dz[1], shared[own + kRight + lanes] = dz[kStrip];
         z.advance(taps, row, taps.bias);
       } else {
@@ -329,7 +329,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 // As many whole images as make kRows rows, so that sums are few and rows read twice are none,
-// unless that leaves a card with too few blocks.
+// unless that leaves a GPU with too few blocks.
 Split split_work(In dy, int64_t vectors, bool exchange) {
   constexpr int64_t kMostStrips = 16, kRows = 28, kFewestRows = 7, kEnoughThreads = 1024 * kThreads;
   const int64_t all = cuda::ceil_div(dy.dim(2), kStrip), strips = std::min(all, kMostStrips);

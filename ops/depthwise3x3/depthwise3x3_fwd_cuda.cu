@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 4 : 3)
   put<form>(S == 1 ? sweep.before : sweep.here, old, out, y.ld, to);
 }
 
-// Whole columns, unless that leaves a card with too few warps: a chunk reads up to two rows beside
+// Whole columns, unless that leaves a GPU with too few warps: a chunk reads up to two rows beside
 // its own.
 Split split_rows(int64_t images, int64_t rows, int64_t places) {
   constexpr int64_t kEnoughBlocks = 1024, kFewestRows = 7;

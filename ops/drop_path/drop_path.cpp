@@ -10,20 +10,20 @@ Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep) 
   check_like("drop_path_add", "branch", branch, x);
   if (keep) {
     check_shape("drop_path_add", "keep", keep, {x.dim(0)});
-    check_wide("drop_path_add", "keep", keep, x);
+    check_acc_dtype("drop_path_add", "keep", keep, x);
     autograd::refuse_grad("drop_path_add: keep", {keep});
   }
   Tensor y = empty_like(x);
   const double ops = 2.0 * double(x.numel()), bytes = double(x.bytes());
   {
-    const profile::Scope scope("drop_path.fwd", ops, 3 * bytes);
+    const profile::OpScope scope("drop_path.fwd", ops, 3 * bytes);
     kernels::drop_path_fwd(x.stream(), x, branch, keep, y);
   }
   autograd::record("drop_path_add", {&y}, {x, branch}, [=](autograd::Backward& g) {
     g.pass(0, g.dy());
     if (!keep) return g.pass(1, g.dy());
     if (!g.wants(1)) return;
-    const profile::Scope scope("drop_path.bwd", ops / 2, 2 * bytes);
+    const profile::OpScope scope("drop_path.bwd", ops / 2, 2 * bytes);
     kernels::drop_path_bwd(g.dy().stream(), g.dy(), keep, g.grad(1));
   });
   return y;

@@ -6,7 +6,7 @@
 
 namespace sg {
 
-// x, branch (B, ...) of one shape, f32, f64 or bf16; keep (B) of the dtype wide(x), without
+// x, branch (B, ...) of one shape, f32, f64 or bf16; keep (B) of the dtype acc_dtype(x), without
 // gradient, or undefined for a plain sum. Backward hands dy on to x without a copy.
 Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep);
 

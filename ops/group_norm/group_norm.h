@@ -7,12 +7,12 @@
 
 namespace sg {
 
-// x (B, H, W, C) f32, f64 or bf16; w (C), b (C) of the dtype wide(x) -> (B, H, W, C).
+// x (B, H, W, C) f32, f64 or bf16; w (C), b (C) of the dtype acc_dtype(x) -> (B, H, W, C).
 Tensor group_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
                   Activation act = Activation::none);
 
 namespace kernels {
-// mean, rstd (B), of the dtype wide(x): written, or undefined when not needed.
+// mean, rstd (B), of the dtype acc_dtype(x): written, or undefined when not needed.
 using GroupNormFwd = void(Stream&, In x, In w, In b, double eps, Activation, Out y, Out mean,
                           Out rstd);
 using GroupNormBwd = void(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation, Grad dx,

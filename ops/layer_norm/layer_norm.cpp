@@ -9,21 +9,23 @@ Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
   const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
   check_shape("layer_norm", "w", w, {c});
   check_shape("layer_norm", "b", b, {c});
-  check_wide("layer_norm", "w", w, x);
-  check_wide("layer_norm", "b", b, x);
+  check_acc_dtype("layer_norm", "w", w, x);
+  check_acc_dtype("layer_norm", "b", b, x);
 
   const std::vector<Tensor> inputs{x, w, b};
   Tensor y = empty_like(x), mean, rstd;
   if (autograd::recording(inputs)) {
-    mean = empty({rows}, wide(x.dtype()), x.device());
+    mean = empty({rows}, acc_dtype(x.dtype()), x.device());
     rstd = empty_like(mean);
   }
   {
-    const profile::Scope scope("layer_norm.fwd", 8.0 * double(x.numel()), 2.0 * double(x.bytes()));
+    const profile::OpScope scope("layer_norm.fwd", 8.0 * double(x.numel()),
+                                 2.0 * double(x.bytes()));
     kernels::layer_norm_fwd(x.stream(), x, w, b, eps, act, y, mean, rstd);
   }
   autograd::record("layer_norm", {&y}, inputs, [=](autograd::Backward& g) {
-    const profile::Scope scope("layer_norm.bwd", 14.0 * double(x.numel()), 3.0 * double(x.bytes()));
+    const profile::OpScope scope("layer_norm.bwd", 14.0 * double(x.numel()),
+                                 3.0 * double(x.bytes()));
     kernels::layer_norm_bwd(x.stream(), g.dy(), x, w, b, mean, rstd, act, g.grad(0), g.grad(1),
                             g.grad(2));
   });

@@ -8,12 +8,12 @@
 
 namespace sg {
 
-// x (..., C) f32, f64 or bf16; w (C), b (C) of the dtype wide(x) -> (..., C).
+// x (..., C) f32, f64 or bf16; w (C), b (C) of the dtype acc_dtype(x) -> (..., C).
 Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
                   Activation act = Activation::none);
 
 namespace kernels {
-// mean, rstd (rows), of the dtype wide(x): written, or undefined when not needed.
+// mean, rstd (rows), of the dtype acc_dtype(x): written, or undefined when not needed.
 using LayerNormFwd = void(Stream&, In x, In w, In b, double eps, Activation, Out y, Out mean,
                           Out rstd);
 using LayerNormBwd = void(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation, Grad dx,

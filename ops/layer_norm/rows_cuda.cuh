@@ -1,4 +1,4 @@
-// Kernels of layer normalisation for rows that registers hold, of layer_norm and residual_norm.
+// Kernels of layer normalisation for rows that registers hold, of layer_norm and add_layer_norm.
 //
 // A row lies in the registers of a group of L lanes, V vectors of 16 bytes a lane, so a warp works
 // on 32 / L rows at a time, and on two sets of them where rows are short. The mean is that of

@@ -1,5 +1,5 @@
-// Matrix products of cuBLASLt: forward reads x and w and writes y, with the bias added on the way
-// where the library can (else y is written and read once more). Backward reads dy once for dx, and
+// Matmuls of cuBLASLt: forward reads x and w and writes y, with the bias fused
+// where cuBLASLt can (else y is written and read once more). Backward reads dy once for dx, and
 // once, with x, for dw; the sums that make db are taken in the same pass where the library can,
 // else in one of their own.
 #include "core/cuda/biased_gemm.cuh"

@@ -10,11 +10,11 @@ Tensor mean_pool(const Tensor& x) {
   Tensor y = empty({x.dim(0), x.dim(3)}, x.dtype(), x.device());
   const double ops = double(x.numel()), bytes = double(x.bytes());
   {
-    const profile::Scope scope("mean_pool.fwd", ops, bytes);
+    const profile::OpScope scope("mean_pool.fwd", ops, bytes);
     kernels::mean_pool_fwd(x.stream(), x, y);
   }
   autograd::record("mean_pool", {&y}, {x}, [=](autograd::Backward& g) {
-    const profile::Scope scope("mean_pool.bwd", ops, bytes);
+    const profile::OpScope scope("mean_pool.bwd", ops, bytes);
     kernels::mean_pool_bwd(g.dy().stream(), g.dy(), g.grad(0));
   });
   return y;

@@ -23,13 +23,13 @@ Tensor slice(const Tensor& x, int dimension, int64_t begin, int64_t end) {
   Tensor y = empty(shape, x.dtype(), x.device());
   const double bytes = 2.0 * double(y.bytes());
   {
-    const profile::Scope scope("slice.fwd", 0, bytes);
+    const profile::OpScope scope("slice.fwd", 0, bytes);
     kernels::copy_columns(x.stream(), x, taken, {y, false});
   }
   const ColumnRange back{rows, columns, 0, columns, taken.from_begin, taken.from_stride};
   autograd::record("slice", {&y}, {x}, [=](autograd::Backward& g) {
     const Grad dx = g.grad(0);
-    const profile::Scope scope("slice.bwd", 0, bytes + double(dx.tensor.bytes()));
+    const profile::OpScope scope("slice.bwd", 0, bytes + double(dx.tensor.bytes()));
     if (!dx.accumulate) dx.tensor.zero_();
     kernels::copy_columns(g.dy().stream(), g.dy(), back, dx);
   });

@@ -22,9 +22,9 @@ TEST_CASE("profile: slow paths count for the innermost operation, and are logged
   profile::start();
   slow("op", "one way"), profile::add_bytes(7);  // outside of an operation
   for (int i = 0; i < 2; ++i) {
-    const profile::Scope outer("outer", 0, 1);
+    const profile::OpScope outer("outer", 0, 1);
     {
-      const profile::Scope inner("inner", 0, 10);
+      const profile::OpScope inner("inner", 0, 10);
       profile::add_bytes(1000);
       if (i == 1) slow("op", "one way"), slow("op", "another way");
     }

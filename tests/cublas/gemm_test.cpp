@@ -145,7 +145,7 @@ TEST_CASE("gemm: a long sum takes the first algorithm that fills the device, or 
   CHECK(taken(2052, {idle, {.waves = 0.3f}, {.waves = 0.2f}, broken}) == 1);
 }
 
-TEST_CASE("gemm: the gradient of a bias on the way, where its algorithm fills the device") {
+TEST_CASE("gemm: the gradient of a bias is fused where its algorithm fills the device") {
   const Told told;
   Stream& stream = current_stream(kCuda);
   const auto fused = [&](int64_t rows, std::vector<Algorithm> with_bias) {

@@ -118,10 +118,10 @@ TEST_CASE("gemm: a refusal is counted with the bytes of the simple kernel") {
                           .c_stride = 65};
   profile::start(kCuda);
   for (const char* op : {"first", "second", "second"}) {
-    const profile::Scope scope(op, 0, 1);
+    const profile::OpScope scope(op, 0, 1);
     cuda::gemm(current_stream(kCuda), matmul);
   }
-  { const profile::Scope scope("none", 0, 1); }
+  { const profile::OpScope scope("none", 0, 1); }
   const auto rows = profile::stop();
   cublaslt().failing.clear();
   // Tiles of 64: a is read for two columns of them, b for three rows.

@@ -116,7 +116,7 @@ void reach(cudaEvent_t event, uint64_t time) {
 const bool hooked = [] {
   sg::test::cuda_is_emulated = true;
   sg::test::fail_cuda_launch = sg::emulation::fail_launch;
-  sg::test::limit_cuda_memory = [](size_t bytes) { cudart().cards[0].memory = bytes; };
+  sg::test::limit_cuda_memory = [](size_t bytes) { cudart().gpus[0].memory = bytes; };
   sg::test::delay_cuda_work = [](bool computing, bool copying) {
     cudart().computing_waits = computing, cudart().copying_waits = copying;
   };
@@ -160,14 +160,14 @@ cudaError_t cudaDriverGetVersion(int* version) {
 cudaError_t cudaGetDeviceCount(int* count) {
   const auto& c = cudart();
   if (c.driver < CUDART_VERSION / 1000 * 1000) return cudaErrorInsufficientDriver;
-  *count = int(c.cards.size());
+  *count = int(c.gpus.size());
   return *count ? cudaSuccess : cudaErrorNoDevice;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
-  const auto& card = cudart().cards.at(size_t(device));
-  std::strcpy(p->name, card.name.c_str());
-  p->major = card.major, p->minor = card.minor, p->totalGlobalMem = card.memory;
-  p->sharedMemPerBlockOptin = card.shared;
+  const auto& gpu = cudart().gpus.at(size_t(device));
+  std::strcpy(p->name, gpu.name.c_str());
+  p->major = gpu.major, p->minor = gpu.minor, p->totalGlobalMem = gpu.memory;
+  p->sharedMemPerBlockOptin = gpu.shared;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
@@ -180,14 +180,14 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  *total = cudart().cards.at(size_t(t_device)).memory;
+  *total = cudart().gpus.at(size_t(t_device)).memory;
   *free = *total - used(t_device);
   return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
   ENTER("cudaMalloc");
-  if (used(t_device) + bytes > cudart().cards.at(size_t(t_device)).memory)
+  if (used(t_device) + bytes > cudart().gpus.at(size_t(t_device)).memory)
     return cudaErrorMemoryAllocation;
   return add_block(data, bytes, t_device);
 }
@@ -326,7 +326,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t record, cudaStream_t stream) {
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int bytes) {
   ENTER("cudaFuncSetAttribute");
-  const bool fits = size_t(bytes) <= cudart().cards.at(size_t(t_device)).shared;
+  const bool fits = size_t(bytes) <= cudart().gpus.at(size_t(t_device)).shared;
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || !fits)
     return cudaErrorInvalidValue;
   cudart().shared_limits[{t_device, kernel}] = size_t(bytes);

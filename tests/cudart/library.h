@@ -1,9 +1,9 @@
-// A stand-in for the CUDA runtime: cards that are told how to behave, on the memory of the host. So
-// core/cuda/runtime.cpp runs where there is no card, and with it all that stands on it: kernels are
+// A stand-in for the CUDA runtime: GPUs that are told how to behave, on the memory of the host. So
+// core/cuda/runtime.cpp runs where there is no GPU, and with it all that stands on it: kernels are
 // those of the emulation.
 //
 // What a stream is given waits there until somebody waits for it, or is done at once; both are
-// right on a card, so results must be the same. Calls that a card forbids while work is recorded
+// right on a GPU, so results must be the same. Calls that a GPU forbids while work is recorded
 // fail, and end the recording as they do there.
 #pragma once
 #include <cuda_runtime.h>
@@ -14,8 +14,8 @@
 
 namespace sg::test {
 
-struct Card {
-  std::string name = "card";
+struct Gpu {
+  std::string name = "GPU";
   int major = 9, minor = 0;
   size_t memory = SIZE_MAX;
   size_t shared = 227 << 10;  // of a block
@@ -30,7 +30,7 @@ struct KernelStart {
 };
 
 struct Cudart {
-  std::vector<Card> cards{{}, {}};
+  std::vector<Gpu> gpus{{}, {}};
   int driver = CUDART_VERSION;
   std::map<std::string, cudaError_t> failing;  // what the next call of a function ends with
   bool computing_waits = false, copying_waits = false;  // see above

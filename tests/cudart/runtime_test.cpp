@@ -15,7 +15,7 @@
 #include "tests/cudart/library.h"
 
 using namespace sg;
-using test::Card, test::cudart;
+using test::Gpu, test::cudart;
 
 namespace {
 
@@ -25,10 +25,10 @@ Backend& the_backend() { return backend(DeviceType::cuda); }
 
 // Another machine for as long as it lives.
 struct Machine {
-  explicit Machine(std::vector<Card> cards, int driver = CUDART_VERSION) {
-    cudart().cards = std::move(cards), cudart().driver = driver;
+  explicit Machine(std::vector<Gpu> gpus, int driver = CUDART_VERSION) {
+    cudart().gpus = std::move(gpus), cudart().driver = driver;
   }
-  ~Machine() { cudart().cards = {{}, {}}, cudart().driver = CUDART_VERSION; }
+  ~Machine() { cudart().gpus = {{}, {}}, cudart().driver = CUDART_VERSION; }
 };
 
 std::string refusal(Device device) {
@@ -52,12 +52,12 @@ void start(const cuda::Launch& l, int value = 0) {
 
 }  // namespace
 
-TEST_CASE("runtime: cards that are not there, or not for us, are refused with the reason") {
+TEST_CASE("runtime: GPUs that are not there, or not for us, are refused with the reason") {
   CHECK(refusal(kCuda) == "");
   CHECK(refusal({DeviceType::cuda, 2}) ==
         "device cuda:2: there are 2 devices; use cuda:0 to cuda:1");
   {
-    const Machine one({Card{}});
+    const Machine one({Gpu{}});
     CHECK(refusal(kSecond) == "device cuda:1: there is 1 device; use cuda:0");
     CHECK_FALSE(available(kSecond));
   }
@@ -67,7 +67,7 @@ TEST_CASE("runtime: cards that are not there, or not for us, are refused with th
     CHECK_FALSE(available(kCuda));
   }
   {
-    const Machine old({Card{}}, 11080);
+    const Machine old({Gpu{}}, 11080);
     const std::string built =
         fmt::format("{}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     CHECK(refusal(kCuda) == "device cuda:0: the driver knows CUDA 11.8, this build needs " + built +
@@ -76,34 +76,34 @@ TEST_CASE("runtime: cards that are not there, or not for us, are refused with th
   {
     const Machine no_card({});
     CHECK(refusal(kCuda) ==
-          "device cuda:0: no usable NVIDIA card was found (no CUDA-capable device is detected); "
+          "device cuda:0: no usable NVIDIA GPU was found (no CUDA-capable device is detected); "
           "use --device cpu");
     setenv("CUDA_VISIBLE_DEVICES", "", 1);
     CHECK(refusal(kCuda).find("detected, CUDA_VISIBLE_DEVICES is '')") != std::string::npos);
     unsetenv("CUDA_VISIBLE_DEVICES");
   }
   {
-    const Machine turing({Card{"Tesla T4", 7, 5}});
+    const Machine turing({Gpu{"Tesla T4", 7, 5}});
     CHECK(refusal(kCuda) ==
           "device cuda:0: Tesla T4 has compute capability 7.5, at least 8.0 (Ampere) is needed; "
           "use --device cpu");
   }
   {
-    const Machine geforce({Card{"NVIDIA GeForce RTX 4090", 8, 9, SIZE_MAX, 99 << 10}});
+    const Machine geforce({Gpu{"NVIDIA GeForce RTX 4090", 8, 9, SIZE_MAX, 99 << 10}});
     CHECK(refusal(kCuda).find("99 KiB of shared memory a block, 163 KiB are needed") !=
           std::string::npos);
   }
 }
 
 TEST_CASE("runtime: --device auto is the first GPU that can be used, else the CPU and why") {
-  CHECK(describe(parse_compute("auto", "auto")).starts_with("computing on cuda:0: card, "));
+  CHECK(describe(parse_compute("auto", "auto")).starts_with("computing on cuda:0: GPU, "));
   CHECK(parse_compute("auto", "auto").dtype == Dtype::bf16);
   {
-    const Machine mixed({Card{"Tesla T4", 7, 5}, Card{}});
+    const Machine mixed({Gpu{"Tesla T4", 7, 5}, Gpu{}});
     CHECK(parse_compute("auto", "f32").device == kSecond);
   }
   {
-    const Machine old({Card{"Tesla T4", 7, 5}});
+    const Machine old({Gpu{"Tesla T4", 7, 5}});
     CHECK(describe(parse_compute("auto", "auto")) ==
           "computing on cpu: Tesla T4 has compute capability 7.5, at least 8.0 (Ampere) is needed");
   }
@@ -121,8 +121,8 @@ TEST_CASE("runtime: --device auto is the first GPU that can be used, else the CP
   ::unsetenv("SG_REQUIRE_CUDA");
 }
 
-TEST_CASE("runtime: a card without code for it is told from a kernel that cannot start") {
-  const Machine blackwell({Card{"NVIDIA B200", 10, 0}});
+TEST_CASE("runtime: a GPU without code for it is told from a kernel that cannot start") {
+  const Machine blackwell({Gpu{"NVIDIA B200", 10, 0}});
   const cuda::Launch l{"layer_norm.fwd", {2, 3}, 64, 100};
   for (const auto& [call, shared] :
        {std::pair{"cudaLaunchKernel", 64 << 10}, {"cudaFuncSetAttribute", 65 << 10}}) {
@@ -187,7 +187,7 @@ TEST_CASE("launch: what is started, and an empty grid, which starts nothing") {
 }
 
 TEST_CASE("runtime: memory that runs out names what was asked and what is free") {
-  const Machine small({Card{"card", 9, 0, 1 << 20}});
+  const Machine small({Gpu{"GPU", 9, 0, 1 << 20}});
   Allocator memory(kCuda);
   const Allocator::Block block = memory.allocate(256 << 10);
   // What is cached, here and by the device, is given back before.
@@ -209,7 +209,7 @@ TEST_CASE("runtime: memory that runs out names what was asked and what is free")
   memory.release(block);
   cudart().failing["cudaHostAlloc"] = cudaErrorMemoryAllocation;
   CHECK(the_backend().allocate_pinned(100) == nullptr);
-  cudart().failing["cudaMalloc"] = cudaErrorIllegalAddress;  // of earlier work: not a full card
+  cudart().failing["cudaMalloc"] = cudaErrorIllegalAddress;  // of earlier work: not a full GPU
   CHECK_THROWS_WITH_AS(the_backend().allocate(kCuda, 100), doctest::Contains("cudaMalloc failed"),
                        Error);
 }
@@ -233,7 +233,7 @@ TEST_CASE("runtime: what earlier work did is said where it is met, with how to f
   }
   profile::start(kCuda);
   {
-    const profile::Scope scope("op", 0, 0);
+    const profile::OpScope scope("op", 0, 0);
     cudart().failing["cudaEventRecord"] = cudaErrorIllegalAddress;
   }
   CHECK(profile::stop().empty());
@@ -346,7 +346,7 @@ TEST_CASE("graph: recording that fails is ended, leaves nothing, and can be trie
 }
 
 TEST_CASE("graph: where memory runs out while work is recorded, none that it uses is given back") {
-  const Machine small({Card{"card", 9, 0, 1 << 20}});
+  const Machine small({Gpu{"GPU", 9, 0, 1 << 20}});
   Allocator::of(kCuda).release_cached();
   Graph graph(kCuda);
   int64_t second = 1 << 10;

@@ -42,7 +42,7 @@ TEST_CASE("training: a step in the steady state is one record, and copies that n
   const std::vector<std::string> expected{
       "cudaMemcpyAsync",                                   // learning rate and the like
       "cudaEventSynchronize",                              // is the host's batch free again?
-      "cudaStreamWaitEvent",                               // its place on the card
+      "cudaStreamWaitEvent",                               // its place on the GPU
       "cudaMemcpyAsync beside", "cudaMemcpyAsync beside",  // images and labels
       "cudaEventRecord",        "cudaStreamWaitEvent",     // arrived
       "cudaMemcpyAsync",        "cudaMemcpyAsync",         // to where the record reads them

@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "tests/data/pictures.h"
+#include "tests/data/images.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -31,7 +31,7 @@ std::string gzipped(const std::string& text) {
   return test::text(test::read(path));
 }
 
-Image picture_of(const Dataset& d, int64_t i) {
+Image image_of(const Dataset& d, int64_t i) {
   std::vector<uint8_t> buffer;
   Image image;
   d.open(i, buffer)->read(image);
@@ -61,7 +61,7 @@ TEST_CASE("class folders: sorted, any case of extension, nested, hidden names le
   CHECK(train->label(2) == 1);
   CHECK(train->name(0) == (dir / "train/ant/images/x y'z.Jpg").string());
   CHECK(train->name(1) == (dir / "train/zebra/a.png").string());
-  CHECK(picture_of(*train, 2).pixels == test::decode_all(test::png(test::scene(4, 4))));
+  CHECK(image_of(*train, 2).pixels == test::decode_all(test::png(test::scene(4, 4))));
 
   const auto val = open_dataset(dir.path().string(), Split::val);
   CHECK(val->num_classes() == 1);
@@ -106,7 +106,7 @@ TEST_CASE("IDX files, gzipped or not") {
   CHECK(train->num_classes() == 10);
   CHECK(train->class_names()[3] == "3");
   CHECK(train->label(0) == 7);
-  const Image second = picture_of(*train, 1);
+  const Image second = image_of(*train, 1);
   CHECK(second.height == 2);
   CHECK(second.width == 3);
   CHECK(second.row(0)[0] == 255);
@@ -161,5 +161,5 @@ TEST_CASE("Fashion-MNIST as Debian packs it") {
   CHECK(val->size() == 10000);
   CHECK(train->class_names()[9] == "Ankle boot");
   CHECK(train->label(0) == 9);
-  CHECK(picture_of(*val, 9999).width == 28);
+  CHECK(image_of(*val, 9999).width == 28);
 }

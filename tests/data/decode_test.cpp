@@ -6,7 +6,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "tests/data/pictures.h"
+#include "tests/data/images.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -50,7 +50,7 @@ std::string decode_error(const Bytes& bytes, const DecodeLimits& limits = {}) {
 
 }  // namespace
 
-TEST_CASE("a region of a JPEG is the same pixels as the whole picture cropped") {
+TEST_CASE("a region of a JPEG is the same pixels as the whole image cropped") {
   const int sizes[][2] = {{1, 1}, {3, 17}, {16, 16}, {33, 40}, {131, 97}, {200, 203}};
   for (const auto& [h, w] : sizes)
     for (const auto& [across, down] :
@@ -64,39 +64,39 @@ TEST_CASE("a region of a JPEG is the same pixels as the whole picture cropped") 
 }
 
 TEST_CASE("so is a region of the rarer kinds") {
-  const Image picture = test::scene(150, 133);
-  check_regions(test::jpeg(picture, {.channels = 1, .across = 1, .down = 1}), 60);
-  check_regions(test::jpeg(picture, {.channels = 1, .across = 2, .down = 2}), 60);
-  check_regions(test::jpeg(picture, {.channels = 4, .across = 1, .down = 1}), 60);
-  check_regions(test::jpeg(picture, {.channels = 4, .across = 2, .down = 2}), 60);
-  check_regions(test::jpeg(picture, {.across = 2, .down = 2, .chroma_across = 2}), 60);
-  check_regions(test::jpeg(picture, {.arithmetic = true}), 60);
-  check_regions(test::jpeg(picture, {.restart_rows = 1}), 60);
-  check_regions(test::png(picture), 60);
-  check_regions(test::png(picture, true), 60);
-  check_regions(test::ppm(picture), 60);
+  const Image image = test::scene(150, 133);
+  check_regions(test::jpeg(image, {.channels = 1, .across = 1, .down = 1}), 60);
+  check_regions(test::jpeg(image, {.channels = 1, .across = 2, .down = 2}), 60);
+  check_regions(test::jpeg(image, {.channels = 4, .across = 1, .down = 1}), 60);
+  check_regions(test::jpeg(image, {.channels = 4, .across = 2, .down = 2}), 60);
+  check_regions(test::jpeg(image, {.across = 2, .down = 2, .chroma_across = 2}), 60);
+  check_regions(test::jpeg(image, {.arithmetic = true}), 60);
+  check_regions(test::jpeg(image, {.restart_rows = 1}), 60);
+  check_regions(test::png(image), 60);
+  check_regions(test::png(image, true), 60);
+  check_regions(test::ppm(image), 60);
 }
 
-TEST_CASE("a lossless picture comes back from PNG and PPM") {
-  const Image picture = test::noise(37, 29);
-  CHECK(decode(test::png(picture), "a").pixels == picture.pixels);
-  CHECK(decode(test::png(picture, true), "a").pixels == picture.pixels);
-  CHECK(decode(test::ppm(picture), "a").pixels == picture.pixels);
-  const ImageSize size = probe(test::png(picture), "a");
+TEST_CASE("a lossless image comes back from PNG and PPM") {
+  const Image image = test::noise(37, 29);
+  CHECK(decode(test::png(image), "a").pixels == image.pixels);
+  CHECK(decode(test::png(image, true), "a").pixels == image.pixels);
+  CHECK(decode(test::ppm(image), "a").pixels == image.pixels);
+  const ImageSize size = probe(test::png(image), "a");
   CHECK(size.height == 37);
   CHECK(size.width == 29);
 }
 
 TEST_CASE("grey JPEG gives three equal channels, CMYK is taken as inverted") {
-  Image picture = test::scene(24, 24);
-  const Image grey = decode(test::jpeg(picture, {.channels = 1, .across = 1, .down = 1}), "a");
+  Image image = test::scene(24, 24);
+  const Image grey = decode(test::jpeg(image, {.channels = 1, .across = 1, .down = 1}), "a");
   bool equal = true;
   for (size_t i = 0; i < grey.pixels.size(); i += 3)
     equal &= grey.pixels[i] == grey.pixels[i + 1] && grey.pixels[i] == grey.pixels[i + 2];
   CHECK(equal);
-  std::fill(picture.pixels.begin(), picture.pixels.end(), uint8_t(255));  // K is 247 then
+  std::fill(image.pixels.begin(), image.pixels.end(), uint8_t(255));  // K is 247 then
   const Image ink =
-      decode(test::jpeg(picture, {.channels = 4, .across = 1, .down = 1, .quality = 100}), "a");
+      decode(test::jpeg(image, {.channels = 4, .across = 1, .down = 1, .quality = 100}), "a");
   CHECK(std::abs(ink.pixels[0] - 247) <= 2);
 }
 
@@ -116,9 +116,9 @@ TEST_CASE("small files by hand: GIF, BMP, PGM of 8 and 16 bits") {
 }
 
 TEST_CASE("a file cut anywhere is an error that names it, in rows that are not read too") {
-  const Image picture = test::scene(40, 40);
-  const Bytes files[] = {test::jpeg(picture), test::jpeg(picture, {.progressive = true}),
-                         test::png(picture), test::png(picture, true), test::ppm(picture)};
+  const Image image = test::scene(40, 40);
+  const Bytes files[] = {test::jpeg(image), test::jpeg(image, {.progressive = true}),
+                         test::png(image), test::png(image, true), test::ppm(image)};
   for (const Bytes& whole : files) {
     for (size_t n = 0; n < whole.size(); n += 1 + n / 20) {
       const Bytes cut(whole.begin(), whole.begin() + long(n));
@@ -161,7 +161,7 @@ TEST_CASE("a progressive JPEG of endless scans ends in an error, soon") {
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
 }
 
-TEST_CASE("what is not a picture is told by its content") {
+TEST_CASE("what is not a image is told by its content") {
   CHECK(contains(decode_error({}), "an empty file"));
   const std::string html = "<html>404</html>", webp = "RIFFxxxxWEBPVP8 ";
   CHECK(contains(decode_error(Bytes(html.begin(), html.end())), "failed download"));
@@ -187,7 +187,7 @@ TEST_CASE("reference files equal the pixels beside them") {
     expected.replace_extension(".png");
     const std::string path = entry.path().string();
     if (entry.path().extension() != ".jpg" || !std::filesystem::exists(expected)) continue;
-    // libjpeg has no lossless mode; it is an error, not a wrong picture.
+    // libjpeg has no lossless mode; it is an error, not a wrong image.
     if (contains(path, "lossless")) {
       decode_error(test::read(path));
       continue;
@@ -239,17 +239,17 @@ TEST_CASE("every odd file is pixels or an error, in little time and memory") {
 }
 
 TEST_CASE("flipped bytes never crash") {
-  const Image picture = test::scene(48, 48);
+  const Image image = test::scene(48, 48);
   const std::string gif =
       test::text({'G', 'I', 'F', '8', '9', 'a',  4,    0,    4,    0,    0x80, 0,   0,
                   0,   0,   0,   255, 255, 255,  0x2C, 0,    0,    0,    0,    4,   0,
                   4,   0,   0,   2,   5,   0x84, 0x1D, 0x7A, 0x5A, 0x05, 0,    0x3B});
-  std::vector<Bytes> files = {test::jpeg(picture),
-                              test::jpeg(picture, {.progressive = true}),
-                              test::jpeg(picture, {.channels = 4, .arithmetic = true}),
-                              test::png(picture),
-                              test::png(picture, true),
-                              test::ppm(picture),
+  std::vector<Bytes> files = {test::jpeg(image),
+                              test::jpeg(image, {.progressive = true}),
+                              test::jpeg(image, {.channels = 4, .arithmetic = true}),
+                              test::png(image),
+                              test::png(image, true),
+                              test::ppm(image),
                               Bytes(gif.begin(), gif.end())};
   Bytes bmp(54 + 16 * 48, 77);
   const uint8_t head[] = {'B', 'M', 0, 0, 0, 0,  0, 0, 0, 0, 54, 0,  0, 0, 40, 0, 0,

@@ -10,7 +10,7 @@
 #include <set>
 #include <sstream>
 
-#include "tests/data/pictures.h"
+#include "tests/data/images.h"
 #include "tests/support/files.h"
 #include "tools/bench/loader_speed.h"
 
@@ -20,10 +20,10 @@ using test::contains;
 
 namespace {
 
-// n small pictures, some of them broken; can throw something that is not an Error.
-class Pictures final : public Dataset {
+// n small images, some of them broken; can throw something that is not an Error.
+class DrawnImages final : public Dataset {
  public:
-  explicit Pictures(int64_t n, std::set<int64_t> broken = {})
+  explicit DrawnImages(int64_t n, std::set<int64_t> broken = {})
       : size_(n), broken_(std::move(broken)) {
     class_names_ = {"even", "odd"};
     for (int i = 0; i < 7; ++i)
@@ -31,7 +31,7 @@ class Pictures final : public Dataset {
   }
   int64_t size() const override { return size_; }
   int label(int64_t i) const override { return int(i % 2); }
-  std::string name(int64_t i) const override { return "picture " + std::to_string(i); }
+  std::string name(int64_t i) const override { return "image " + std::to_string(i); }
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override {
     ++opened;
     if (i == disaster) throw std::runtime_error("disk on fire");
@@ -123,7 +123,7 @@ std::vector<int64_t> numbers_to(int64_t n) {
 
 TEST_CASE("the same bits for any number of workers, and other orders in other epochs") {
   const Log log;
-  const auto d = std::make_shared<Pictures>(50, std::set<int64_t>{7, 31});
+  const auto d = std::make_shared<DrawnImages>(50, std::set<int64_t>{7, 31});
   for (const bool training : {true, false}) {
     const Seen one = run(d, config_of(8, 0, training), 3);
     for (int workers : {1, 3}) CHECK(run(d, config_of(8, workers, training), 3) == one);
@@ -138,7 +138,7 @@ TEST_CASE("the same bits for any number of workers, and other orders in other ep
 }
 
 TEST_CASE("training takes each sample once and drops the last partial batch") {
-  const auto d = std::make_shared<Pictures>(50);
+  const auto d = std::make_shared<DrawnImages>(50);
   Loader loader(d, config_of(8, 2));
   CHECK(loader.batches() == 6);
   loader.start_epoch(0);
@@ -149,7 +149,7 @@ TEST_CASE("training takes each sample once and drops the last partial batch") {
 
 TEST_CASE("a run resumed at batch k sees the same batches") {
   const Log log;
-  const auto d = std::make_shared<Pictures>(40, std::set<int64_t>{5});
+  const auto d = std::make_shared<DrawnImages>(40, std::set<int64_t>{5});
   const Seen all = run(d, config_of(6, 2), 1);
   REQUIRE(all.images.size() == 6);
   for (int64_t k = 0; k <= 6; ++k) {
@@ -161,7 +161,7 @@ TEST_CASE("a run resumed at batch k sees the same batches") {
 }
 
 TEST_CASE("ranks share an epoch: each sample once in training, the same global batches") {
-  const auto d = std::make_shared<Pictures>(48);
+  const auto d = std::make_shared<DrawnImages>(48);
   const auto alone = run(d, config_of(12, 1), 2).indices;
   for (int ranks : {2, 3, 4}) {
     std::vector<std::vector<int64_t>> global(alone.size());
@@ -183,7 +183,7 @@ TEST_CASE("ranks share an epoch: each sample once in training, the same global b
 
 TEST_CASE("where the ranks do not divide the set, all have as many batches") {
   // 8 ranks of 1,281,167 samples: 160,146 each, 1251 batches of 128 (here a thousandth of it).
-  const auto d = std::make_shared<Pictures>(1281);
+  const auto d = std::make_shared<DrawnImages>(1281);
   std::set<int64_t> different;
   for (int rank = 0; rank < 8; ++rank) {
     LoaderConfig c = config_of(23, 0);
@@ -198,7 +198,7 @@ TEST_CASE("where the ranks do not divide the set, all have as many batches") {
 }
 
 TEST_CASE("evaluation counts each sample once on any number of ranks, in order") {
-  const auto d = std::make_shared<Pictures>(29);
+  const auto d = std::make_shared<DrawnImages>(29);
   for (int ranks : {1, 2, 3, 8, 40}) {
     std::vector<int64_t> all;
     for (int rank = 0; rank < ranks; ++rank) {
@@ -212,9 +212,9 @@ TEST_CASE("evaluation counts each sample once on any number of ranks, in order")
   }
 }
 
-TEST_CASE("broken pictures: replaced in training, left out in evaluation, counted once") {
+TEST_CASE("broken images: replaced in training, left out in evaluation, counted once") {
   const Log log;
-  const auto d = std::make_shared<Pictures>(30, std::set<int64_t>{0, 1, 2, 17});
+  const auto d = std::make_shared<DrawnImages>(30, std::set<int64_t>{0, 1, 2, 17});
   Loader train(d, config_of(10, 2));
   for (int epoch = 0; epoch < 3; ++epoch) {
     train.start_epoch(epoch);
@@ -231,11 +231,11 @@ TEST_CASE("broken pictures: replaced in training, left out in evaluation, counte
   CHECK(samples[0] == 3);
 }
 
-TEST_CASE("too many broken pictures end the run and are named, wherever the workers are") {
+TEST_CASE("too many broken images end the run and are named, wherever the workers are") {
   const Log log;
   std::set<int64_t> broken;
   for (int64_t i = 0; i < 300; i += 10) broken.insert(i);
-  const auto d = std::make_shared<Pictures>(300, broken);
+  const auto d = std::make_shared<DrawnImages>(300, broken);
   std::set<int64_t> ended_at;
   for (int workers : {0, 1, 4}) {
     Loader loader(d, config_of(8, workers, false));
@@ -245,8 +245,8 @@ TEST_CASE("too many broken pictures end the run and are named, wherever the work
       while (loader.next(batch)) {
       }
     });
-    CHECK(contains(error, "of 300 pictures are broken, 10 are allowed"));
-    CHECK(contains(error, "picture 100: "));
+    CHECK(contains(error, "of 300 images are broken, 10 are allowed"));
+    CHECK(contains(error, "image 100: "));
     ended_at.insert(batch.number);
     test::error_of(ExitCode::data, [&] { loader.next(batch); });
   }
@@ -256,7 +256,7 @@ TEST_CASE("too many broken pictures end the run and are named, wherever the work
   CHECK(run(d, patient, 0).samples().size() == 270);
 }
 
-TEST_CASE("a file deleted during the run is one more broken picture") {
+TEST_CASE("a file deleted during the run is one more broken image") {
   const Log log;
   const test::TemporaryFolder dir;
   std::filesystem::create_directories(dir / "train/a");
@@ -277,9 +277,9 @@ TEST_CASE("a file deleted during the run is one more broken picture") {
   CHECK(loader.broken() == 1);
 }
 
-TEST_CASE("what is not a broken picture reaches the caller, at its batch") {
+TEST_CASE("what is not a broken image reaches the caller, at its batch") {
   for (int workers : {0, 1, 3}) {
-    auto d = std::make_shared<Pictures>(40);
+    auto d = std::make_shared<DrawnImages>(40);
     d->disaster = 13;
     Loader loader(d, config_of(4, workers, false));
     loader.start_epoch(0);
@@ -291,7 +291,7 @@ TEST_CASE("what is not a broken picture reaches the caller, at its batch") {
 }
 
 TEST_CASE("buffers are reused, but never while someone refers to them") {
-  const auto d = std::make_shared<Pictures>(64);
+  const auto d = std::make_shared<DrawnImages>(64);
   Loader loader(d, config_of(8, 2));
   Batch batch;
   std::set<const void*> buffers;
@@ -316,7 +316,7 @@ TEST_CASE("buffers are reused, but never while someone refers to them") {
 }
 
 TEST_CASE("a steady run asks the system for no tensor memory") {
-  const auto d = std::make_shared<Pictures>(64);
+  const auto d = std::make_shared<DrawnImages>(64);
   Loader loader(d, config_of(8, 2));
   Batch batch;
   const auto allocations = [] { return Allocator::of({}).stats().system_allocations; };
@@ -337,7 +337,7 @@ TEST_CASE("a steady run asks the system for no tensor memory") {
 }
 
 TEST_CASE("it may be destroyed or started again at any time") {
-  const auto d = std::make_shared<Pictures>(64);
+  const auto d = std::make_shared<DrawnImages>(64);
   for (int taken = 0; taken < 6; ++taken)
     for (int workers : {0, 3}) {
       Loader loader(d, config_of(4, workers));
@@ -352,14 +352,14 @@ TEST_CASE("it may be destroyed or started again at any time") {
 }
 
 TEST_CASE("settings that cannot work are refused") {
-  const auto d = std::make_shared<Pictures>(10);
+  const auto d = std::make_shared<DrawnImages>(10);
   const auto refused = [&](auto change) {
     LoaderConfig c = config_of(4, 0);
     change(c);
     return test::error_of(ExitCode::usage, [&] { Loader(d, c); });
   };
   CHECK(contains(refused([](auto& c) { c.batch_size = 11; }), "the training set has 10"));
-  CHECK(contains(refused([](auto& c) { c.ranks = 3; }), "12 pictures a step"));
+  CHECK(contains(refused([](auto& c) { c.ranks = 3; }), "12 images a step"));
   CHECK(contains(refused([](auto& c) { c.batch_size = 0; }), "batch-size"));
   CHECK(contains(refused([](auto& c) { c.workers = -1; }), "workers"));
   CHECK(contains(refused([](auto& c) { c.rank = 1; }), "rank"));
@@ -372,7 +372,7 @@ TEST_CASE("settings that cannot work are refused") {
 }
 
 TEST_CASE("the benchmark counts what it does") {
-  const Pictures d(20, {3});
+  const DrawnImages d(20, {3});
   TransformConfig config;
   config.img_size = 16;
   const benchmark::LoaderSpeed speed = benchmark::benchmark_loader(d, config, 0.02, 3);

@@ -2,7 +2,7 @@
 
 #include "data/decode.h"
 
-#include "tests/data/pictures.h"
+#include "tests/data/images.h"
 #include "tests/support/files.h"
 
 namespace sg {
@@ -10,14 +10,14 @@ namespace sg {
 TEST_CASE("encode_png: what is written is what is read") {
   for (const auto& [height, width] : {std::pair{1, 1}, {3, 7}, {64, 33}}) {
     const data::Image image = test::noise(height, width);
-    const data::Image back = data::decode(data::encode_png(image), "picture");
+    const data::Image back = data::decode(data::encode_png(image), "image");
     CHECK(back.height == height);
     CHECK(back.width == width);
     CHECK(back.pixels == image.pixels);
   }
 }
 
-TEST_CASE("encode_png: an empty picture is an error") {
+TEST_CASE("encode_png: an empty image is an error") {
   test::error_of(ExitCode::failure, [] { data::encode_png({}); });
 }
 

@@ -77,7 +77,7 @@ TEST_CASE("golden: every resize and cropped resize, byte for byte") {
   CHECK(cases > 0);
 }
 
-TEST_CASE("a window is the same pixels as the whole picture cropped, also from its source box") {
+TEST_CASE("a window is the same pixels as the whole image cropped, also from its source box") {
   for (const Filter filter : {Filter::bilinear, Filter::bicubic})
     for (const auto& [h, w, oh, ow] :
          {std::array{50, 41, 23, 17}, {9, 7, 31, 44}, {64, 64, 64, 64}, {3, 200, 11, 20}}) {

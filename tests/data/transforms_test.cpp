@@ -6,7 +6,7 @@
 #include <map>
 
 #include "io/safetensors.h"
-#include "tests/data/pictures.h"
+#include "tests/data/images.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -90,7 +90,7 @@ TEST_CASE("crops have the areas and ratios of the recipe, and lie inside") {
   CHECK(rightmost == w);
 }
 
-TEST_CASE("a picture that no crop fits gets the central one of the nearest ratio") {
+TEST_CASE("a image that no crop fits gets the central one of the nearest ratio") {
   const TransformConfig config;
   Random random(3, Purpose::test);
   for (int i = 0; i < 20; ++i) {
@@ -106,12 +106,12 @@ TEST_CASE("a picture that no crop fits gets the central one of the nearest ratio
 }
 
 TEST_CASE("a sample is a function of seed, epoch and index; flips and filters are even") {
-  const Image picture = test::scene(60, 60);
+  const Image image = test::scene(60, 60);
   TransformConfig config;
   config.img_size = 32;
   const auto make = [&](TransformConfig c, uint64_t seed, int64_t epoch, int64_t index) {
     std::vector<uint8_t> out(32 * 32 * 3);
-    Transform(c).train(*open_pixels(picture.pixels.data(), 60, 60, 3), seed, epoch, index,
+    Transform(c).train(*open_pixels(image.pixels.data(), 60, 60, 3), seed, epoch, index,
                        out.data());
     return out;
   };
@@ -139,9 +139,9 @@ TEST_CASE("a sample is a function of seed, epoch and index; flips and filters ar
   CHECK(std::abs(flipped - n / 2) < 50);
 }
 
-TEST_CASE("training pixels are crop, resize, mirror of the whole decoded picture") {
-  const Image picture = test::scene(90, 121);
-  const auto bytes = test::jpeg(picture);
+TEST_CASE("training pixels are crop, resize, mirror of the whole decoded image") {
+  const Image image = test::scene(90, 121);
+  const auto bytes = test::jpeg(image);
   const Image all = decode(bytes, "a");
   TransformConfig config;
   config.img_size = 48, config.hflip = 1, config.interpolation = Interpolation::bicubic;

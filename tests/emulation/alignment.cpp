@@ -1,5 +1,5 @@
 // What kernels, compiled with -fsanitize=alignment, call where an address is no multiple of what is
-// accessed there: a card stops there. In place of the sanitizer's library, so that the fault ends
+// accessed there: a GPU stops there. In place of the sanitizer's library, so that the fault ends
 // the launch and names the kernel.
 #include <cstdint>
 

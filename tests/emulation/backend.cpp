@@ -51,7 +51,7 @@ class EmulatedBackend : public Backend {
       return Obstacle{"SG_REQUIRE_CUDA is set, and this one is emulated", "unset SG_REQUIRE_CUDA"};
     return {};
   }
-  std::string describe(Device) override { return "emulated card"; }
+  std::string describe(Device) override { return "emulated GPU"; }
   size_t free_memory(Device) override { return g_memory_limit - g_memory_used; }
   Stream& stream(Device, StreamRole) override {
     static Stream stream{{DeviceType::cuda, 0}};

@@ -4,7 +4,7 @@
 
 namespace sg::emulation {
 
-// The device's memory; more is refused as a full card refuses it.
+// The device's memory; more is refused as a full GPU refuses it.
 void limit_memory(size_t bytes);
 
 }  // namespace sg::emulation

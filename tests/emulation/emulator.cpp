@@ -20,7 +20,7 @@ namespace {
 
 constexpr size_t kStack = 256 << 10, kExchange = 64;
 constexpr int kLanes = 32, kMostThreads = 1024;
-// A block of the least card has 163 KiB (core/cuda/runtime.cpp); 2 are left to arrays of set size.
+// A block of the least GPU has 163 KiB (core/cuda/runtime.cpp); 2 are left to arrays of set size.
 constexpr size_t kMostShared = 161 << 10;
 
 // A barrier is passed when all living threads that belong to it have arrived.
@@ -224,7 +224,7 @@ void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
         "{}: a block of {} x {} x {} threads", kernel, block.x, block.y, block.z);
   check(grid.y <= 65535 && grid.z <= 65535 && grid.x <= 0x7fffffffu, "{}: a grid of {} x {} x {}",
         kernel, grid.x, grid.y, grid.z);
-  check(shared <= kMostShared, "{}: {} bytes of shared memory, a card has {}", kernel, shared,
+  check(shared <= kMostShared, "{}: {} bytes of shared memory, a GPU has {}", kernel, shared,
         kMostShared);
   if (g_dry) return;
   g.kernel = kernel, g.body = &thread, g.threads = int(threads);

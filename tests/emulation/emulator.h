@@ -1,10 +1,10 @@
-// Runs CUDA kernels on the host, so that their logic is tested where there is no card.
+// Runs CUDA kernels on the host, so that their logic is tested where there is no GPU.
 //
 // Every thread of a block is a fiber on one operating-system thread; barriers switch between them.
 // Blocks run one after the other. What is checked:
 // - barriers and warp functions that not all threads reach, or that they reach at different places
 //   of the code;
-// - sizes that a supported card does not take;
+// - sizes that a supported GPU does not take;
 // - addresses that are no multiple of what is accessed at once (alignment.cpp), which x86 forgives;
 // - under AddressSanitizer and ThreadSanitizer, accesses out of bounds and races between the
 //   threads of a block (the sanitizers are told of the fibers).
@@ -21,7 +21,7 @@
 namespace sg::emulation {
 
 // Runs `thread` once for each thread of each block. Throws where threads wait at different
-// barriers, or sizes exceed those of a card.
+// barriers, or sizes exceed those of a GPU.
 void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
               const std::function<void()>& thread);
 
@@ -32,11 +32,11 @@ void enqueue(std::function<void()> work);
 enum class Order { ascending, descending };
 void set_order(Order order);
 
-// Launches are checked and not run, and memory is not touched: for sizes of a real card.
+// Launches are checked and not run, and memory is not touched: for sizes of a real GPU.
 void set_dry(bool dry);
 bool dry();
 
-// The n-th launch from now on fails (0: none), as a broken card would.
+// The n-th launch from now on fails (0: none), as a broken GPU would.
 void fail_launch(int64_t n);
 
 // For ptx.cuh: every lane of the warp calls it with `bytes` (at most 64) of its own, at the same

@@ -144,7 +144,7 @@ TEST_CASE("emulation: dry launches are checked, and touch nothing") {
 TEST_CASE("emulation: barriers that not all threads reach, and impossible sizes, are errors") {
   Stream& s = current_stream(kCuda);
   float* none = nullptr;
-  // Those that return count as arrived, as on a card; so another barrier is needed to get stuck.
+  // Those that return count as arrived, as on a GPU; so another barrier is needed to get stuck.
   CHECK_NOTHROW(cuda::launch(s, {"returns", 1, 64}, divergent_kernel, none));
   const auto stuck = +[](float*) {
     if (threadIdx.x < 40)

@@ -60,7 +60,7 @@ TEST_CASE("initial values of SG-Former-S") {
   }
 }
 
-TEST_CASE("the position table: column first, then row; sines, then cosines") {
+TEST_CASE("the positional embedding: column first, then row; sines, then cosines") {
   Classifier model(find_config("sgformer_s"));
   model.parameters().allocate();
   model.parameters().initialize(0);

@@ -215,20 +215,20 @@ TEST_CASE("adamw on cuda: against the CPU, with the copy in bf16") {
     const std::vector<AdamWSegment> segments{
         {0, AdamWPlan::kPiece + 100}, {AdamWPlan::kPiece + 100, n - 50, 0.5, 0}, {n - 37, n - 3}};
     const Buffers host = buffers(n, Dtype::f32);
-    Buffers card;
+    Buffers gpu;
     for (auto member : {&Buffers::p, &Buffers::g, &Buffers::m, &Buffers::v, &Buffers::ema})
-      card.*member = (host.*member).to(device);
-    card.half = zeros({n}, Dtype::bf16, device);
+      gpu.*member = (host.*member).to(device);
+    gpu.bf16_values = zeros({n}, Dtype::bf16, device);
     for (int t = 1; t <= 3; ++t) {
       const Settings s{.lr = 1e-2, .ema_decay = 0.9, .step = t, .grad_scale = 0.5};
-      CHECK(step(card, segments, s)[0] ==
+      CHECK(step(gpu, segments, s)[0] ==
             doctest::Approx(step(host, segments, s)[0]).epsilon(1e-12));
     }
     // Three steps with about ten roundings each.
     for (auto member : {&Buffers::p, &Buffers::m, &Buffers::v, &Buffers::ema})
-      CHECK(test::relative_error(card.*member, host.*member) < 30 * 0x1p-24);
-    const std::vector<float> half = to_vector<float>(card.half),
-                             expected = to_vector<float>(card.p.to(Dtype::bf16));
+      CHECK(test::relative_error(gpu.*member, host.*member) < 30 * 0x1p-24);
+    const std::vector<float> half = to_vector<float>(gpu.bf16_values),
+                             expected = to_vector<float>(gpu.p.to(Dtype::bf16));
     CHECK(std::equal(half.begin(), half.begin() + (n - 50), expected.begin()));
     CHECK(half[size_t(n) - 40] == 0);  // outside of the segments
   }

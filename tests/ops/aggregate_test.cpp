@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "core/cpu/parallel.h"
-#include "ops/rank/rank.h"
+#include "ops/argsort/argsort.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -54,7 +54,7 @@ struct Case {
 // Inputs of the case: x, order, weights, biases.
 std::vector<Tensor> inputs_of(const Case& t) {
   std::vector<Tensor> in{test::random({t.b, t.h, t.w, t.c}, 1),
-                         rank_ascending(test::random({t.b, t.h, t.w}, 2))};
+                         argsort(test::random({t.b, t.h, t.w}, 2))};
   for (const Region& r : t.regions) in.push_back(test::random({r.r}, 10 + uint64_t(r.r)));
   for (size_t i = 0; i < t.regions.size(); ++i) in.push_back(test::random({1}, 20 + i));
   return in;

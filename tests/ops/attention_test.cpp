@@ -264,7 +264,7 @@ TEST_CASE("attention: what is not a number stays so, in its rows alone") {
         std::vector<Tensor> in = s.inputs();
         in[0].span<double>()[size_t(row * in[0].dim(3) + head * 8)] = bad;
         for (size_t i = 0; i < in.size(); ++i)
-          in[i] = in[i].to(i == 1 || i == 2 ? wide(dtype) : dtype).to(device);
+          in[i] = in[i].to(i == 1 || i == 2 ? acc_dtype(dtype) : dtype).to(device);
         const std::vector<double> y = to_vector<double>(op(s, in)[0].to(Device{}));
         for (size_t i = 0; i < y.size(); ++i)
           CHECK(std::isnan(y[i]) == (int64_t(i) / 16 == row && int64_t(i) / 8 % 2 == head));

@@ -91,10 +91,10 @@ TEST_CASE("smooth_one_hot: the recipe's targets, and a loss at the start of ln 1
         std::vector<float>{0, 1, 0});
 }
 
-TEST_CASE("smooth_one_hot: mixed pictures share their targets; every row sums to 1") {
-  // Pictures 0 and 3, 1 and 2 are partners; 1 and 2 have the same label.
+TEST_CASE("smooth_one_hot: mixed images share their targets; every row sums to 1") {
+  // Images 0 and 3, 1 and 2 are partners; 1 and 2 have the same label.
   const Tensor labels = from_vector<int32_t>({3, 999, 999, 0}, {4});
-  std::vector<PictureChange> changes(4);
+  std::vector<MixErase> changes(4);
   cutmix(changes, 0, 0.3, 112, 112, 224, 224);
   const double share = 1 - 186.0 * 186 / (224 * 224);
   const Tensor t = smooth_one_hot(labels, 1000, 0.1, Dtype::f64, pack(changes, 224, 224));
@@ -115,7 +115,7 @@ TEST_CASE("smooth_one_hot: mixed pictures share their targets; every row sums to
 TEST_CASE("smooth_one_hot: on cuda the bits of the CPU; what is out of range makes its row NaN") {
   if (!have_cuda()) return;
   const Tensor labels = from_vector<int32_t>({3, 299, 7, 0, 7, 100}, {6});
-  std::vector<PictureChange> mixed(6);
+  std::vector<MixErase> mixed(6);
   mixup(std::span(mixed).first(4), 0, 0.37, 2, 2);
   mixup(std::span(mixed).last(2), 4, 0.81, 2, 2);
   for (const double smoothing : {0.0, 0.1})

@@ -1,9 +1,10 @@
-// The small ops around the blocks: residual with stochastic depth, position table, mean pooling.
+// The small ops around the blocks: residual with stochastic depth, positional embedding, mean
+// pooling.
 #include <doctest/doctest.h>
 
 #include <cmath>
 
-#include "ops/add_rows/add_rows.h"
+#include "ops/add_pos_embed/add_pos_embed.h"
 #include "ops/drop_path/drop_path.h"
 #include "ops/mean_pool/mean_pool.h"
 #include "tests/support/naive.h"
@@ -20,7 +21,7 @@ TEST_CASE("drop_path_add: value and gradients against the composed form") {
       c.inputs = {test::random(shape, 1), test::random(shape, 2)};
       const Tensor keep = test::random({shape[0]}, 3, 0, 2);
       c.op = [=](auto& in) -> std::vector<Tensor> {
-        const Tensor factors = keep.to(wide(in[0].dtype())).to(in[0].device());
+        const Tensor factors = keep.to(acc_dtype(in[0].dtype())).to(in[0].device());
         return {drop_path_add(in[0], in[1], with_keep ? factors : Tensor())};
       };
       c.reference = [=](auto& in) -> std::vector<Tensor> {
@@ -63,12 +64,12 @@ TEST_CASE(
   CHECK_THROWS_AS(draw_drop_path(1, 1, 2, 3, 0, empty({5})), Error);
 }
 
-TEST_CASE("add_rows and mean_pool: value and gradients against the composed form") {
+TEST_CASE("add_pos_embed and mean_pool: value and gradients against the composed form") {
   for (const Shape& s : {Shape{1, 1, 1, 1}, Shape{3, 2, 5, 7}, Shape{2, 4, 3, 16}}) {
     OpCase add;
-    add.name = "add_rows " + s.str();
+    add.name = "add_pos_embed " + s.str();
     add.inputs = {test::random(s, 1), test::random({s[1], s[2], s[3]}, 2)};
-    add.op = [](auto& in) -> std::vector<Tensor> { return {add_rows(in[0], in[1])}; };
+    add.op = [](auto& in) -> std::vector<Tensor> { return {add_pos_embed(in[0], in[1])}; };
     add.reference = [=](auto& in) -> std::vector<Tensor> {
       std::vector<int64_t> index(size_t(s.numel()));
       for (size_t i = 0; i < index.size(); ++i) index[i] = int64_t(i) % in[1].numel();
@@ -93,6 +94,6 @@ TEST_CASE("add_rows and mean_pool: value and gradients against the composed form
     pool.terms = s[1] * s[2];
     run(pool);
   }
-  CHECK_THROWS_WITH_AS(add_rows(zeros({1, 2, 3, 4}), zeros({3, 2, 4})),
-                       "add_rows: table: expected shape (2, 3, 4), found (3, 2, 4)", Error);
+  CHECK_THROWS_WITH_AS(add_pos_embed(zeros({1, 2, 3, 4}), zeros({3, 2, 4})),
+                       "add_pos_embed: table: expected shape (2, 3, 4), found (3, 2, 4)", Error);
 }

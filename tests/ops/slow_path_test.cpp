@@ -7,11 +7,11 @@
 #include "autograd/tape.h"
 #include "core/backend.h"
 #include "core/profile.h"
+#include "ops/add_layer_norm/add_layer_norm.h"
+#include "ops/argsort/argsort.h"
 #include "ops/attention/attention.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/layer_norm/layer_norm.h"
-#include "ops/rank/rank.h"
-#include "ops/residual_norm/residual_norm.h"
 #include "tests/support/op_case.h"
 
 using namespace sg;
@@ -53,7 +53,7 @@ TEST_CASE("slow paths: rows that registers do not hold") {
                    b = leaf({c}, Dtype::f32, 3);
       backward(layer_norm(x, w, b, 1e-6));
       const Tensor keep = full({3}, 1, Dtype::f32, kCuda);
-      const ResidualNorm r = residual_norm(x, leaf({3, 5, c}, Dtype::bf16, 4), keep, w, b, 1e-6);
+      const AddLayerNorm r = add_layer_norm(x, leaf({3, 5, c}, Dtype::bf16, 4), keep, w, b, 1e-6);
       autograd::backward({r.sum, r.norm}, {full(x.shape(), 1, Dtype::bf16, kCuda),
                                            full(x.shape(), 1, Dtype::bf16, kCuda)});
     });
@@ -61,9 +61,9 @@ TEST_CASE("slow paths: rows that registers do not hold") {
     check_row(p, "layer_norm.fwd", slow, (slow ? 4 : 2) * map);
     check_row(p, "layer_norm.bwd", slow, (slow ? 5 : 3) * map);
     // The sum and the norm one by one: 3 and 4 maps.
-    check_row(p, "residual_norm.fwd", slow, (slow ? 7 : 4) * map);
+    check_row(p, "add_layer_norm.fwd", slow, (slow ? 7 : 4) * map);
     // A copy 2, the norm 6, the branch 2.
-    check_row(p, "residual_norm.bwd", slow, (slow ? 10 : 5) * map);
+    check_row(p, "add_layer_norm.bwd", slow, (slow ? 10 : 5) * map);
   }
 }
 
@@ -104,7 +104,7 @@ TEST_CASE("slow paths: windows that are copied to a matrix") {
 TEST_CASE("slow paths: maps of more than 4096 tokens are ranked in passes") {
   if (!available(kCuda)) return;
   for (const int64_t side : {64, 65}) {
-    const Rows p = profiled([&] { rank_ascending(values({2, side, side}, Dtype::f32, 1)); });
+    const Rows p = profiled([&] { argsort(values({2, side, side}, Dtype::f32, 1)); });
     check_row(p, "rank", side > 64, double(2 * side * side) * (side > 64 ? 4 * 32 : 8));
   }
 }

@@ -209,7 +209,7 @@ Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Ste
   // Not the weights of a beginning, whose attention is so even that gradients of queries cancel.
   for (const std::string& name : p.names())
     p.set(p.values(), name, formula_parameter("step", name, p.part(name).official));
-  const auto place = [&](const Tensor& t) { return t.to(wide(dtype)).to(device); };
+  const auto place = [&](const Tensor& t) { return t.to(acc_dtype(dtype)).to(device); };
   const Tensor x = test::random({2, side, side, 3}, 1).to(Dtype::f32).to(dtype).to(device);
   ForwardOptions options{.drop_paths = place(draw_drop_paths(config, 2, 1, 1, 0)),
                          .significance = true};
@@ -217,7 +217,7 @@ Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Ste
   for (SignificanceMap& s : options.given_significance) s.map = place(s.map);
   const Classifier::Output out = model.forward(x, options);
   const Tensor targets =
-      smooth_one_hot(from_vector<int32_t>({1, 2}, {2}).to(device), 1000, 0.1, wide(dtype));
+      smooth_one_hot(from_vector<int32_t>({1, 2}, {2}).to(device), 1000, 0.1, acc_dtype(dtype));
   p.clear_grads();
   autograd::backward(soft_cross_entropy(out.logits, targets).loss);
   p.complete_grads();

@@ -1,11 +1,11 @@
-// The published models at sizes of real use, on the emulated card, dry: every launch of a training
-// step is checked against what a card takes, and none is run.
+// The published models at sizes of real use, on the emulated GPU, dry: every launch of a training
+// step is checked against what a GPU takes, and none is run.
 #include <doctest/doctest.h>
 
 #include "core/profile.h"
 #include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
-#include "ops/normalize/normalize.h"
+#include "ops/normalize_images/normalize_images.h"
 #include "sgformer/classifier.h"
 #include "sgformer/parameter_groups.h"
 #include "tests/support/faults.h"
@@ -32,7 +32,7 @@ void train(Classifier& model, nn::Optimizer& optimizer, int64_t batch, int64_t s
   const Dtype dtype = model.parameters().dtype();
   const Tensor drop_paths = draw_drop_paths(model.config(), batch, 0, 0, 0, dtype).to(kCuda);
   optimizer.prepare(1e-3);
-  const Tensor images = normalize(pixels, {}, dtype);
+  const Tensor images = normalize_images(pixels, {}, dtype);
   const Tensor logits = model.forward(images, {.drop_paths = drop_paths}).logits;
   const Tensor targets = smooth_one_hot(labels, model.config().classes, 0.1, Dtype::f32);
   model.parameters().clear_grads();
@@ -64,7 +64,7 @@ TEST_CASE("sgformer on cuda: at 224 x 224 in bf16 no operation takes a slow path
   }
 }
 
-TEST_CASE("sgformer on cuda: a card takes every launch of a step at sizes of real use") {
+TEST_CASE("sgformer on cuda: a GPU takes every launch of a step at sizes of real use") {
   if (!test::have_emulation()) return;
   const Dry dry;
   for (const char* name : {"sgformer_s", "sgformer_b"})

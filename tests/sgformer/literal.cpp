@@ -344,7 +344,7 @@ LiteralResult run_literal(const Config& config, const nn::ParameterStore& parame
   x = gelu(conv_norm(stem, "2", x, config.stem_strides[1]));
   x = conv_norm(stem, "4", x, config.stem_strides[2]);
   x = w.in("patch_embed1").norm("norm", x, 1e-5);
-  const Tensor table = resize_table(w("pos_embed"), config.table, x.dim(1), x.dim(2));
+  const Tensor table = resize_table(w("pos_embed"), config.pos_embed_side, x.dim(1), x.dim(2));
   Index every;
   for (int64_t i = 0; i < x.numel(); ++i) every.push_back(i % table.numel());
   x = add(x, gather(table, every, x.shape()));

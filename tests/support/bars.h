@@ -1,4 +1,4 @@
-// Small pictures that a network can learn: noise with a bright bar whose height is the class.
+// Small images that a network can learn: noise with a bright bar whose height is the class.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -9,7 +9,7 @@ namespace sg::test {
 
 constexpr int kBarSide = 28, kBarPixels = kBarSide * kBarSide, kBarClasses = 4;
 
-// Grey pixels of picture i of class i % kBarClasses, one picture after the other.
+// Grey pixels of image i of class i % kBarClasses, one image after the other.
 inline std::vector<uint8_t> bars(int64_t count, uint64_t seed = 1) {
   std::vector<uint8_t> pixels(size_t(count) * kBarPixels);
   for (int64_t i = 0; i < count; ++i) {

@@ -1,5 +1,5 @@
-// What stand-ins for a card can be told to do. They fill the hooks that they have
-// (tests/emulation/backend.cpp, tests/cudart/library.cpp); on a real card all stay empty.
+// What stand-ins for a GPU can be told to do. They fill the hooks that they have
+// (tests/emulation/backend.cpp, tests/cudart/library.cpp); on a real GPU all stay empty.
 #pragma once
 #include <cstddef>
 #include <cstdint>

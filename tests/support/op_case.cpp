@@ -51,7 +51,7 @@ struct Setting {
 
   Role role(size_t i) const { return roles.empty() ? Role::activation : roles[i]; }
   Tensor rounded(const Tensor& t, bool narrow) const {
-    return narrow ? t.to(rounding).to(dtype).to(device) : t.to(wide(dtype)).to(device);
+    return narrow ? t.to(rounding).to(dtype).to(device) : t.to(acc_dtype(dtype)).to(device);
   }
 };
 
@@ -68,7 +68,7 @@ Result differentiate(const Fn& f, const std::vector<Tensor>& inputs,
       t = t.to(setting.device);
     Tensor buffer;
     if (setting.role(i) == Role::weight && wanted[i])
-      buffer = empty(t.shape(), wide(t.dtype()), t.device());
+      buffer = empty(t.shape(), acc_dtype(t.dtype()), t.device());
     leaves.push_back(wanted[i] ? leaf(t, buffer) : t);
   }
   for (int t = 0; t < times; ++t) {

@@ -15,7 +15,7 @@ using Fn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 // What an input of an op is where activations are bf16.
 enum class Role {
   activation,  // bf16, and so is its gradient
-  weight,      // operand of a matrix product: bf16 with an f32 gradient
+  weight,      // operand of a matmul: bf16 with an f32 gradient
   parameter,   // f32
 };
 

@@ -1,4 +1,4 @@
-// The real model on a handful of pictures in memory.
+// The real model on a handful of images in memory.
 #include "tasks/classification.h"
 
 #include <doctest/doctest.h>
@@ -58,7 +58,7 @@ TEST_CASE("classification: overfits one batch") {
   for (int step = 0; step < 30; ++step) {
     run.task->start_epoch(step, 0);
     run.model.parameters().clear_grads();
-    const Tensor loss = run.task->losses(run.task->stage({step, 0})).total;
+    const Tensor loss = run.task->losses(run.task->load_batch({step, 0})).total;
     autograd::backward(loss);
     last = loss.item();
     if (step == 0) first = last;
@@ -131,7 +131,7 @@ TEST_CASE("classification: slices of the gradient leave complete and in order, r
   }
 }
 
-TEST_CASE("classification: every picture is judged once, whatever the batch") {
+TEST_CASE("classification: every image is judged once, whatever the batch") {
   std::vector<double> losses;
   for (int64_t batch : {1, 4, 10, 16}) {
     Run run(options_of(batch), 10 + 6);

@@ -6,7 +6,7 @@
 
 namespace sg {
 
-TEST_CASE("programs: asked for a card that does not exist, they say so and end with 2") {
+TEST_CASE("programs: asked for a GPU that does not exist, they say so and end with 2") {
   const test::TemporaryFolder folder;
   const std::string file = (folder / "nano.safetensors").string();
   test::save_as_weights(*test::nano(), file);
@@ -39,7 +39,7 @@ struct Environment {
 std::vector<std::string> commands(const test::TemporaryFolder& folder) {
   const std::string file = (folder / "nano.safetensors").string();
   test::save_as_weights(*test::nano(), file);
-  return {"sgbench --model sgformer_nano --batch 1 --repeats 1 --no-limits --json",
+  return {"sgbench --model sgformer_nano --batch 1 --repeats 1 --no-roofline --json",
           "sgtrain --data " + folder.path().string(),
           "sgeval --data . --model sgformer_nano --checkpoint " + file,
           "sgpredict --model sgformer_nano --checkpoint " + file + " x.png",
@@ -70,10 +70,10 @@ TEST_CASE("programs: where there is no GPU, auto is the CPU, and a line says why
   const test::TemporaryFolder folder;
   test::write_idx(folder / "data", 16, 8);
   test::save_as_checkpoint(*test::nano(), folder / "run.safetensors");
-  test::put(folder / "x.png", test::picture(28, 28));
+  test::put(folder / "x.png", test::png_image(28, 28));
   const std::string data = (folder / "data").string(), file = (folder / "run.safetensors").string();
   for (const std::string& command :
-       {std::string("sgbench --model sgformer_nano --batch 1 --repeats 1 --no-limits"),
+       {std::string("sgbench --model sgformer_nano --batch 1 --repeats 1 --no-roofline"),
         "sgpredict --checkpoint " + file + " " + (folder / "x.png").string(),
         "sgeval --num-classes 3 --data " + data + " --checkpoint " + file}) {
     CAPTURE(command);

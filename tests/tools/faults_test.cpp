@@ -55,7 +55,7 @@ TEST_CASE("sgtrain: sizes and heads that do not fit") {
   refused("--guidance best", "hybrid, local, global, uniform");
 }
 
-TEST_CASE("a folder of odd pictures: the broken are named, and too many of them end the run") {
+TEST_CASE("a folder of odd images: the broken are named, and too many of them end the run") {
   const fs::path odd = shared("data/odd");
   if (odd.empty()) return;
   const TemporaryFolder folder;

@@ -54,7 +54,7 @@ void save_as_weights(const sgformer::Classifier& model, const std::filesystem::p
   sgformer::save_weights(path, weights_of(model));
 }
 
-std::string picture(int height, int width) {
+std::string png_image(int height, int width) {
   data::Image image;
   image.reset(height, width);
   for (int y = 0; y < height; ++y)

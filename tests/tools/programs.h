@@ -23,7 +23,7 @@ std::unique_ptr<sgformer::Classifier> nano();
 void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem::path& path);
 void save_as_weights(const sgformer::Classifier& model, const std::filesystem::path& path);
 
-// A smooth picture, as PNG.
-std::string picture(int height, int width);
+// A smooth image, as PNG.
+std::string png_image(int height, int width);
 
 }  // namespace sg::test

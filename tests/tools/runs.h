@@ -4,7 +4,7 @@
 
 namespace sg::test {
 
-// The IDX files of an MNIST-like set of `training` and `validation` pictures of bars.
+// The IDX files of an MNIST-like set of `training` and `validation` images of bars.
 void write_idx(const std::filesystem::path& folder, int64_t training, int64_t validation);
 // train/ and val/ with a sub-folder a class, PPM.
 void write_folders(const std::filesystem::path& folder, int64_t training, int64_t validation);

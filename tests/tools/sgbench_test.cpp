@@ -10,8 +10,9 @@ TEST_CASE("sgbench: its numbers, and the promise that a step asks the system for
         mode);
     REQUIRE(ran.code == 0);
     const nlohmann::json j = ran.json();
-    for (const char* key : {"images_per_second", "step_seconds", "spread", "peak_memory_bytes",
-                            "peak_rss_bytes", "limit_share", "model", "mode", "batch", "threads"})
+    for (const char* key :
+         {"images_per_second", "step_seconds", "spread", "peak_memory_bytes", "peak_rss_bytes",
+          "roofline_share", "model", "mode", "batch", "threads"})
       CHECK_MESSAGE(j.contains(key), key);
     CHECK(j["images_per_second"] > 0);
     CHECK(j["steady_allocations"] == 0);
@@ -24,7 +25,7 @@ TEST_CASE("sgbench: with guards behind blocks, nothing is found and none is aske
   setenv("SG_ALLOCATOR_GUARD", "64", 1);
   const auto ran = test::run_program(
       "sgbench --device cpu --model sgformer_nano --batch 2 --repeats 3 --json --mode train "
-      "--no-limits");
+      "--no-roofline");
   unsetenv("SG_ALLOCATOR_GUARD");
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
   CHECK(ran.json()["steady_allocations"] == 0);

@@ -9,9 +9,9 @@ using test::contains, test::run_program;
 struct Folder : test::TemporaryFolder {
   Folder() {
     test::save_as_checkpoint(*test::nano(), *this / "run.safetensors");
-    test::put(*this / "a.png", test::picture(50, 81));
-    test::put(*this / "b.png", test::picture(28, 28));
-    test::put(*this / "broken.png", test::picture(50, 81).substr(0, 200));
+    test::put(*this / "a.png", test::png_image(50, 81));
+    test::put(*this / "b.png", test::png_image(28, 28));
+    test::put(*this / "broken.png", test::png_image(50, 81).substr(0, 200));
   }
   std::string operator()(const std::string& name) const { return (*this / name).string(); }
   test::Ran predict(const std::string& arguments) const {
@@ -49,7 +49,7 @@ TEST_CASE("sgpredict: named classes, the most probable first") {
   CHECK_FALSE(contains(text.out, classes[1]["name"]));
 }
 
-TEST_CASE("sgpredict: a broken picture is named, the others are done, the exit code is 3") {
+TEST_CASE("sgpredict: a broken image is named, the others are done, the exit code is 3") {
   const Folder folder;
   const auto ran = folder.predict(fmt::format("{} {} {} {}", folder("a.png"), folder("broken.png"),
                                               folder("missing.png"), folder("b.png")));

@@ -1,4 +1,4 @@
-// Whole runs of the program, on pictures that it learns in a second.
+// Whole runs of the program, on images that it learns in a second.
 #include <signal.h>
 #include <unistd.h>
 
@@ -215,11 +215,11 @@ TEST_CASE("sgtrain: a second signal ends at once; two runs in one folder") {
   CHECK(finish(child) == 128 + SIGINT);
 }
 
-TEST_CASE("sgtrain: pictures in folders, a broken one among them") {
+TEST_CASE("sgtrain: images in folders, a broken one among them") {
   const TemporaryFolder folder;
   const fs::path data = folder / "data", out = folder / "out";
   write_folders(data, 40, 8);
-  put(data / "train/bar2/zz.jpg", "no picture");
+  put(data / "train/bar2/zz.jpg", "no image");
   const auto ran = run_program(sgtrain(data, out, "--epochs 1 --smoothing 0"));
   CHECK_MESSAGE(ran.code == 0, ran.err);
   CHECK(contains(ran.err, "zz.jpg"));
@@ -247,7 +247,7 @@ TEST_CASE("sgtrain: --dry-run writes nothing") {
   write_idx(folder / "data", 16, 8);
   const auto ran = run_program(sgtrain(folder / "data", folder / "out", "--dry-run"));
   CHECK(ran.code == 0);
-  CHECK(contains(ran.out, "16 training and 8 validation pictures"));
+  CHECK(contains(ran.out, "16 training and 8 validation images"));
   CHECK(contains(ran.out, "2 epochs of 2 steps"));
   CHECK(!fs::exists(folder / "out"));
 }

@@ -70,5 +70,5 @@ TEST_CASE("training on cuda: what is not finite is skipped and counted") {
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   CHECK(trainer.run(outputs) == ExitCode::ok);
-  CHECK(trainer.position().skipped == 2);
+  CHECK(trainer.state().skipped == 2);
 }

@@ -60,8 +60,8 @@ TEST_CASE("dense task: learns, with the parts of its loss and its own schedule i
   REQUIRE(errors.size() == 3);
   const auto best = std::ranges::min_element(errors);
   CHECK(*best < before / 2);
-  CHECK(run.trainer->position().best == *best);
-  CHECK(run.trainer->position().best_epoch == best - errors.begin());
+  CHECK(run.trainer->state().best == *best);
+  CHECK(run.trainer->state().best_epoch == best - errors.begin());
   CHECK(std::filesystem::equivalent(
       folder / "checkpoints/best.safetensors",
       folder / fmt::format("checkpoints/checkpoint-000{}.safetensors", best - errors.begin())));

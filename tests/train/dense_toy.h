@@ -75,7 +75,7 @@ struct DenseToy : tasks::Task {
              .targets = {room.targets[0], room.targets[1], room.targets[2]}},
             labels};
   }
-  tasks::Batch stage(const tasks::Place& place) override {
+  tasks::Batch load_batch(const tasks::Place& place) override {
     hook(place.step);
     tasks::Batch batch = draw(uint64_t(epoch) + 1, next++).first;
     batch.place = place;

@@ -41,7 +41,7 @@ struct Toy : tasks::Task {
     }
     return {x, labels};
   }
-  tasks::Batch stage(const tasks::Place& place) override {
+  tasks::Batch load_batch(const tasks::Place& place) override {
     const auto [x, labels] = samples(batch, uint64_t(epoch) + 1, next++ * batch);
     const double factor = hook(place.step);
     const Tensor targets = smooth_one_hot(labels, kClasses, 0.1);
@@ -89,7 +89,7 @@ struct RunOf {
     trainer.emplace(options, task, console);
     if (auto from = train::find_resumable(folder / "checkpoints"))
       trainer->restore(from->checkpoint);
-    train::Outputs outputs{.log = report::RunLog(folder, trainer->position().step,
+    train::Outputs outputs{.log = report::RunLog(folder, trainer->state().step,
                                                  trainer->unjudged_epoch(), task.schema()),
                            .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                            .identity = nlohmann::json::object()};

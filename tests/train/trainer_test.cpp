@@ -37,7 +37,7 @@ void stopped_and_resumed(ToyRun& whole, train::Options options, std::vector<int6
     const ExitCode code = part.go();
     CHECK(code == (stop < 0 ? ExitCode::ok : ExitCode::interrupted));
     if (stop >= 0) {
-      CHECK(part.trainer->position().step == stop + 1);
+      CHECK(part.trainer->state().step == stop + 1);
     } else {
       CHECK(part.bits() == whole.bits());
       CHECK(part.log() == whole.log());
@@ -51,8 +51,8 @@ TEST_CASE("trainer: learns, and each epoch has the learning rate of the schedule
   const TemporaryFolder folder;
   ToyRun run{.folder = folder.path()};
   CHECK(run.go() == ExitCode::ok);
-  CHECK(run.trainer->position().step == kSteps);
-  CHECK(run.trainer->position().best > 60);
+  CHECK(run.trainer->state().step == kSteps);
+  CHECK(run.trainer->state().best > 60);
   std::istringstream lines(run.log());
   std::vector<double> rates;
   for (std::string line; std::getline(lines, line);)
@@ -86,7 +86,7 @@ TEST_CASE("trainer: resumes in the midst of accumulated gradients and clipping")
   const TemporaryFolder folder;
   ToyRun whole{.folder = folder.path(), .options = options};
   CHECK(whole.go() == ExitCode::ok);
-  CHECK(whole.trainer->position().step == 9);
+  CHECK(whole.trainer->state().step == 9);
   stopped_and_resumed(whole, options, {0, 1, 2, 5, 8});
 }
 
@@ -157,9 +157,9 @@ TEST_CASE("trainer: what is not finite is skipped and counted; only the EMA move
   run.options.epochs = 1, run.options.warmup_epochs = 0, run.options.cooldown_epochs = 0;
   run.task.hook = [](int64_t step) { return step == 2 || step == 3 ? NAN : 1.0; };
   CHECK(run.go() == ExitCode::ok);
-  CHECK(run.trainer->position().skipped == 2);
-  CHECK(run.trainer->position().skipped_in_a_row == 0);
-  CHECK(run.trainer->position().step == 6);
+  CHECK(run.trainer->state().skipped == 2);
+  CHECK(run.trainer->state().skipped_in_a_row == 0);
+  CHECK(run.trainer->state().step == 6);
   for (float v : run.bits()) CHECK(std::isfinite(v));
   CHECK(run.trainer->checkpoint(nlohmann::json::object()).state["updates"] == 4);
 }
@@ -171,7 +171,7 @@ TEST_CASE("trainer: ten such steps in a row end the run and keep the last checkp
   run.task.hook = [](int64_t step) { return step >= 7 ? INFINITY : 1.0; };
   const std::string message = error_of(ExitCode::nonfinite, [&] { run.go(); });
   CHECK(contains(message, "10 steps in a row"));
-  CHECK(run.trainer->position().step == 17);
+  CHECK(run.trainer->state().step == 17);
   const auto kept = train::find_resumable(folder / "checkpoints");
   REQUIRE(kept);
   CHECK(kept->checkpoint.state["step"] == 12);
@@ -206,7 +206,7 @@ TEST_CASE("trainer: --max-steps ends early, judges, and can be taken further") {
     ToyRun part{.folder = other.path()};
     part.options.max_steps = most;
     CHECK(part.go() == ExitCode::ok);
-    CHECK(part.trainer->position().step == (most ? most : kSteps));
+    CHECK(part.trainer->state().step == (most ? most : kSteps));
     const std::string summary = read_file(other / "summary.csv");
     CHECK(std::ranges::count(summary, '\n') == 1 + (most ? (most + 5) / 6 : 3));
     if (!most) CHECK(part.bits() == whole.bits());
@@ -233,7 +233,7 @@ TEST_CASE("trainer: a checkpoint of another model is refused with what differs")
   CHECK(contains(message, "(4, 5)"));
 }
 
-TEST_CASE("trainer: too few pictures for a step") {
+TEST_CASE("trainer: too few images for a step") {
   Toy task;
   report::Console console(true);
   train::Options options = toy_options();

@@ -51,7 +51,7 @@ class Bench {
   }
 
   // From now on a step is its operations, which can be timed; after one that asks for their memory,
-  // in place of the record's: a card may not have room for both.
+  // in place of the record's: a GPU may not have room for both.
   void unroll() {
     if (device_.type == DeviceType::cpu || options_.eager) return;
     graph_.forget();
@@ -72,7 +72,7 @@ class Bench {
     nn::ParameterStore& p = model_.parameters();
     const Tensor logits = model_.forward(images_, {.drop_paths = drop_paths_}).logits;
     const Tensor targets =
-        smooth_one_hot(labels_, model_.config().classes, 0.1, wide(logits.dtype()));
+        smooth_one_hot(labels_, model_.config().classes, 0.1, acc_dtype(logits.dtype()));
     p.clear_grads();
     const Tensor loss = soft_cross_entropy(logits, targets).loss;
     autograd::backward(loss);
@@ -94,7 +94,7 @@ double seconds_of(Bench& b) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// As measure_roofline(), on a card: bytes by a copy of 1 GiB, operations by a product large enough
+// As measure_roofline(), on a GPU: bytes by a copy of 1 GiB, operations by a product large enough
 // to keep all of it busy.
 Roofline roofline_of(Device device, Dtype dtype) {
   if (device.type == DeviceType::cpu) return measure_roofline();
@@ -126,7 +126,7 @@ Roofline roofline_of(Device device, Dtype dtype) {
   return c;
 }
 
-bool is_product(const std::string& op) {
+bool is_matmul(const std::string& op) {
   return op.starts_with("linear.") || op.starts_with("conv2d.");
 }
 
@@ -154,22 +154,22 @@ BenchResult bench(sgformer::Classifier& model, const BenchOptions& options) {
     r.images_per_second = double(options.batch) / r.step_seconds;
     r.spread = (times.back() - times.front()) / r.step_seconds;
 
-    if (!options.ops && !options.limits) return r;
+    if (!options.ops && !options.roofline) return r;
     b.unroll();
     profile::start(model.parameters().device());
     r.profiled_seconds = seconds_of(b);
     for (auto& [name, row] : profile::stop()) {
-      if (is_product(name)) r.product_flops += row.flops;
+      if (is_matmul(name)) r.matmul_flops += row.flops;
       if (options.ops) r.ops.push_back({name, row});
     }
   }
   std::sort(r.ops.begin(), r.ops.end(),
             [](const BenchOp& a, const BenchOp& b) { return a.row.seconds > b.row.seconds; });
-  if (!options.limits) return r;
+  if (!options.roofline) return r;
   r.roofline = roofline_of(model.parameters().device(), model.parameters().dtype());
-  r.limit_share = r.product_flops / r.roofline.flops / r.step_seconds;
+  r.roofline_share = r.matmul_flops / r.roofline.flops / r.step_seconds;
   for (BenchOp& op : r.ops)
-    op.limit_share =
+    op.roofline_share =
         std::max(op.row.flops / r.roofline.flops, op.row.bytes / r.roofline.bytes) / op.row.seconds;
   return r;
 }

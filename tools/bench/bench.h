@@ -15,15 +15,16 @@ struct BenchOptions {
   BenchMode mode = BenchMode::infer;
   int64_t batch = 8, height = 224, width = 224;
   int warmup = 2, repeats = 10;
-  bool eager = false;  // operations one by one, not recorded
-  bool ops = false;    // a pass of its own, so that it does not slow the timed repeats
-  bool limits = true;  // measure the machine's, by large copies and products
+  bool eager = false;    // operations one by one, not recorded
+  bool ops = false;      // a pass of its own, so that it does not slow the timed repeats
+  bool roofline = true;  // measure the machine's, by large copies and products
 };
 
 struct BenchOp {
   std::string name;
-  profile::Row row;        // of one step
-  double limit_share = 0;  // time at the ceiling that binds (arithmetic or bytes) over time taken
+  profile::Row row;  // of one step
+  double roofline_share =
+      0;  // time at the roofline that binds (arithmetic or bytes) over time taken
 };
 
 struct BenchResult {
@@ -34,8 +35,8 @@ struct BenchResult {
   size_t peak_rss_bytes = 0;      // process
   size_t steady_allocations = 0;  // blocks asked of the system after warm-up: 0 is the promise
   Roofline roofline;
-  double product_flops = 0;     // of linear layers and convolutions, a step
-  double limit_share = 0;       // time of those alone at the ceiling over time taken
+  double matmul_flops = 0;      // of linear layers and convolutions, a step
+  double roofline_share = 0;    // time of those alone at the roofline over time taken
   std::vector<BenchOp> ops;     // slowest first
   double profiled_seconds = 0;  // of the step that `ops` divides
 };

@@ -1,4 +1,4 @@
-"""Our framework and PyTorch side by side, in one run: inference, training, loader; CPU or card.
+"""Our framework and PyTorch side by side, in one run: inference, training, loader; CPU or GPU.
 
 Every contestant is a process of its own; they take turns in rounds, so that a noisy machine is
 noisy for all of them. Prints Markdown tables; see README.md for what each contestant does.
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-import compare_card
+import compare_gpu
 from contestants import ROOT, Worker, machine, our_contestant, play, table
 
 VARIANTS = ("eager", "eager-tuned", "compile", "compile-tuned")
@@ -70,9 +70,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
-                   help="cuda: --cases in bf16 on the card, see compare_card.py")
-    p.add_argument("--cases", nargs="+", metavar="MODEL:MODE:BATCH", type=compare_card.parse_case,
-                   default=compare_card.CASES, help="with --device cuda, in order of importance")
+                   help="cuda: --cases in bf16 on the GPU, see compare_gpu.py")
+    p.add_argument("--cases", nargs="+", metavar="MODEL:MODE:BATCH", type=compare_gpu.parse_case,
+                   default=compare_gpu.CASES, help="with --device cuda, in order of importance")
     p.add_argument("--budget", type=float, default=None, metavar="SECONDS",
                    help="with --device cuda: what does not fit is left out, with a note")
     p.add_argument("--mode", nargs="+", choices=("infer", "train"), default=None,
@@ -83,11 +83,11 @@ def main():
     p.add_argument("--model", default="sgformer_s")
     p.add_argument("--batch", type=int, default=8, help="images a step")
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--rounds", type=int, help="turns of each contestant; default: 5, on a card 3")
+    p.add_argument("--rounds", type=int, help="turns of each contestant; default: 5, on a GPU 3")
     p.add_argument("--steps", type=int,
-                   help="steps of PyTorch in a turn; default: 4, on a card 10, and then ours too")
+                   help="steps of PyTorch in a turn; default: 4, on a GPU 10, and then ours too")
     p.add_argument("--variants", nargs="*", choices=VARIANTS,
-                   help="the PyTorch contestants; default: all, on a card eager and compile")
+                   help="the PyTorch contestants; default: all, on a GPU eager and compile")
     p.add_argument("--max-autotune", action="store_true",
                    help="torch.compile with mode max-autotune (many minutes more to start)")
     p.add_argument("--sgbench", type=Path, default=ROOT / "build/bin/sgbench")
@@ -96,19 +96,19 @@ def main():
                             ROOT.parent / "shared/golden/eval_chain"])
     p.add_argument("--json", type=Path, metavar="FILE", help="write all the numbers here")
     args = p.parse_args()
-    on_card = args.device == "cuda"
-    if on_card and (args.mode or args.loader or args.matmul_limit):
+    on_gpu = args.device == "cuda"
+    if on_gpu and (args.mode or args.loader or args.matmul_limit):
         p.error("--device cuda compares --cases; --mode, --loader and --matmul-limit are the CPU's")
-    args.rounds = args.rounds or (3 if on_card else 5)
-    args.steps = args.steps or (10 if on_card else 4)
+    args.rounds = args.rounds or (3 if on_gpu else 5)
+    args.steps = args.steps or (10 if on_gpu else 4)
     if args.variants is None:
-        args.variants = compare_card.VARIANTS if on_card else VARIANTS
+        args.variants = compare_gpu.VARIANTS if on_gpu else VARIANTS
 
     result = dict(machine=machine(), arguments={k: str(v) for k, v in vars(args).items()})
     print("{date}; {cpu}, {cores} cores, load {load:.1f}; PyTorch {torch}, Python {python}; "
           "commit {commit}\n".format(**result["machine"]), flush=True)
-    if on_card:
-        return compare_card.compare(args, result)
+    if on_gpu:
+        return compare_gpu.compare(args, result)
     modes = args.mode or ([] if args.loader or args.matmul_limit else ["infer", "train"])
     for mode in modes:
         result[mode] = compare(args, mode)

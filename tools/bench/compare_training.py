@@ -1,4 +1,4 @@
-"""Do we learn as PyTorch does? Several runs of each on the same pictures with the same recipe, and
+"""Do we learn as PyTorch does? Several runs of each on the same images with the same recipe, and
 whether the loss curves differ by more than runs of one side differ among themselves.
 
 Runs take turns, so that a --budget that ends early leaves as many of each. The recipe: random crops
@@ -148,7 +148,7 @@ def main():
     p.add_argument("--seeds", type=int, default=4, help="runs of each side")
     p.add_argument("--first-seed", type=int, default=1)
     p.add_argument("--parts", type=int, default=10, help="of a curve that are compared")
-    p.add_argument("--workers", type=int, default=8, help="that load pictures")
+    p.add_argument("--workers", type=int, default=8, help="that load images")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--budget", type=float, metavar="SECONDS", help="end with what there is then")
     p.add_argument("--sgtrain", type=Path, default=ROOT / "build/bin/sgtrain")
@@ -159,16 +159,16 @@ def main():
     if not args.sgtrain.exists():
         p.error(f"{args.sgtrain} is not built")
     train = args.data / "train"
-    pictures = sum(1 for f in train.glob("*/*"))
-    if pictures < args.batch:
-        p.error(f"{train}: expected at least a batch of {args.batch} pictures, found {pictures}")
-    args.epochs = math.ceil(args.steps / (pictures // args.batch))
+    images = sum(1 for f in train.glob("*/*"))
+    if images < args.batch:
+        p.error(f"{train}: expected at least a batch of {args.batch} images, found {images}")
+    args.epochs = math.ceil(args.steps / (images // args.batch))
 
     about = machine()
     if not about["torch"]:
         p.error(f"{sys.executable} has no PyTorch to compare with")
     print(f"{about['date']}; {args.model}, {args.device}, {args.dtype}; {args.steps} steps of "
-          f"{args.batch} from {pictures} pictures, lr {args.lr:g}; PyTorch {about['torch']}, "
+          f"{args.batch} from {images} images, lr {args.lr:g}; PyTorch {about['torch']}, "
           f"commit {about['commit']}\n")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs end with us
 

@@ -115,10 +115,10 @@ class Worker:
 class Sgbench:
     """Our program, started anew in every turn; it repeats by itself and gives its median."""
 
-    def __init__(self, program, arguments, on_card=False):
+    def __init__(self, program, arguments, on_gpu=False):
         self.name, self.samples, self.cpu, self.peak = "ours", [], [], 0
         self.command = [str(program), *arguments, "--json"]
-        self.on_card, self.about = on_card, {}
+        self.on_gpu, self.about = on_gpu, {}
 
     def turn(self, images, repeats, limit=None):
         begin = time.perf_counter()
@@ -136,19 +136,19 @@ class Sgbench:
         per_core = self.about.get("images_per_second_per_core")
         self.samples.append(per_core or self.about["images_per_second"])
         self.cpu.append((usage.ru_utime + usage.ru_stime) / (time.perf_counter() - begin))
-        peak = self.about["peak_memory_bytes"] if self.on_card else usage.ru_maxrss * 1024
+        peak = self.about["peak_memory_bytes"] if self.on_gpu else usage.ru_maxrss * 1024
         self.peak = max(self.peak, peak)
 
     def close(self):
         pass
 
 
-def our_contestant(program, arguments, on_card=False):
+def our_contestant(program, arguments, on_gpu=False):
     """-> a list of one, or of none if the program is not built."""
     if not program.exists():
         note(f"{program} is not built; the comparison goes on without it")
         return []
-    return [Sgbench(program, arguments, on_card)]
+    return [Sgbench(program, arguments, on_gpu)]
 
 
 def play(contestants, rounds, images, repeats, budget=Budget()):

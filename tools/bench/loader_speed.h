@@ -1,4 +1,4 @@
-// How fast one core makes training pictures: read, decode, crop, resize, mirror.
+// How fast one core makes training images: read, decode, crop, resize, mirror.
 #pragma once
 #include "data/dataset.h"
 #include "data/transforms.h"

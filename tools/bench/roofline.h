@@ -4,7 +4,7 @@
 namespace sg::benchmark {
 
 struct Roofline {
-  double flops = 0;  // operations a second of a large float32 matrix product
+  double flops = 0;  // operations a second of a large float32 matmul
   double bytes = 0;  // bytes read and written a second by a copy that exceeds the caches
 };
 

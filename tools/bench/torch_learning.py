@@ -21,7 +21,7 @@ from torch_worker import crop_box, param_groups
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Pictures(torch.utils.data.Dataset):
+class Images(torch.utils.data.Dataset):
     """DIR/train/<class>/*: crop, resize, flip -> (H, W, 3) u8 and the class."""
 
     def __init__(self, folder, size):
@@ -49,14 +49,14 @@ def lr_at(epoch, args):
 
 def train(args):
     torch.manual_seed(args.seed)
-    random.seed(args.seed)  # of pictures loaded in this process; workers' come from torch's
+    random.seed(args.seed)  # of images loaded in this process; workers' come from torch's
     torch.set_num_threads(args.threads)
     bf16 = args.dtype == "bf16"
-    pictures = Pictures(args.data, 224)
+    images = Images(args.data, 224)
     loader = torch.utils.data.DataLoader(
-        pictures, args.batch, shuffle=True, drop_last=True, num_workers=args.workers,
+        images, args.batch, shuffle=True, drop_last=True, num_workers=args.workers,
         persistent_workers=args.workers > 0, pin_memory=args.device == "cuda")
-    model = create(args.model, classes=pictures.classes, drop_path=DROP_PATH[args.model])
+    model = create(args.model, classes=images.classes, drop_path=DROP_PATH[args.model])
     model = model.to(args.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(param_groups(model, 0.05), lr=args.lr, fused=True)
     mean, std = (torch.tensor(v, device=args.device) for v in (MEAN, STD))

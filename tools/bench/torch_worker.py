@@ -50,9 +50,9 @@ def serve(work):
         answer(wall=wall, cpu=cpu, peak=peak_rss())
 
 
-def serve_card(step):
-    """As serve(), with seconds between events of the card, which the host may run ahead of, and the
-    memory of tensors. What a turn took goes back to the card: others have theirs then."""
+def serve_gpu(step):
+    """As serve(), with seconds between events of the GPU, which the host may run ahead of, and the
+    memory of tensors. What a turn took goes back to the GPU: others have theirs then."""
     import torch
 
     for line in sys.stdin:
@@ -91,20 +91,20 @@ def make_step(args):
 
     from torch_sgformer import DROP_PATH, create
 
-    on_card = args.device == "cuda"
+    on_gpu = args.device == "cuda"
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    if on_card:
+    if on_gpu:
         torch.set_float32_matmul_precision("high")  # what autocast leaves in float32
         torch.backends.cudnn.benchmark = True
 
     def autocast():
-        return torch.autocast(args.device, torch.bfloat16, enabled=on_card)
+        return torch.autocast(args.device, torch.bfloat16, enabled=on_gpu)
 
     model = create(args.model, drop_path=DROP_PATH[args.model])
     model = model.to(args.device, memory_format=torch.channels_last)
     x = torch.randn(args.batch, 3, 224, 224, device=args.device,
-                    dtype=torch.bfloat16 if on_card else torch.float32)
+                    dtype=torch.bfloat16 if on_gpu else torch.float32)
     x = x.to(memory_format=torch.channels_last)
     y = torch.randint(0, 1000, (args.batch,), device=args.device)
     compiled = args.variant.startswith("compile")
@@ -150,8 +150,8 @@ def make_step(args):
 def throughput(args):
     import torch
 
-    on_card = args.device == "cuda"
-    imported = 0 if on_card else peak_rss()
+    on_gpu = args.device == "cuda"
+    imported = 0 if on_gpu else peak_rss()
     begin = time.perf_counter()
     step = make_step(args)
     for _ in range(2):
@@ -160,10 +160,10 @@ def throughput(args):
         raise RuntimeError("the result is not finite")
     about = dict(torch=torch.__version__, warmup_seconds=time.perf_counter() - begin)
     del value
-    if on_card:
+    if on_gpu:
         torch.cuda.empty_cache()
         answer(cuda=torch.version.cuda, **about)
-        serve_card(step)
+        serve_gpu(step)
     else:
         whole = peak_rss()
         reset_peak_rss()

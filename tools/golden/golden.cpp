@@ -6,9 +6,9 @@
 #include <functional>
 
 #include "io/safetensors.h"
+#include "ops/argsort/argsort.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/drop_path/drop_path.h"
-#include "ops/rank/rank.h"
 #include "sgformer/classifier.h"
 
 namespace sg::sgformer {
@@ -49,7 +49,7 @@ struct Case {
 
   // On the CPU, in the dtype of parameters.
   Tensor uniform(const std::string& name, Shape shape) const {
-    return from_vector(formula(key + "/" + name, shape.numel()), shape).to(wide(dtype));
+    return from_vector(formula(key + "/" + name, shape.numel()), shape).to(acc_dtype(dtype));
   }
   Tensor place(const Tensor& t) const { return t.to(dtype).to(device); }
 };
@@ -200,11 +200,11 @@ StageConfig stage_of(const Case& c) {
 // A map that ranks the tokens as `map`, (B, H, W) in f64 on the CPU, does in f64: their ranks,
 // which any dtype of parameters holds exactly, where rounding the map would make ties.
 Tensor ranks_of(const Case& c, const Tensor& map) {
-  const Tensor order = rank_ascending(map), ranks = empty(map.shape(), Dtype::f64);
+  const Tensor order = argsort(map), ranks = empty(map.shape(), Dtype::f64);
   const int64_t n = order.dim(1);
   for (int64_t i = 0; i < order.numel(); ++i)
     ranks.data<double>()[i / n * n + order.data<int32_t>()[i]] = double(i % n);
-  return ranks.to(wide(c.dtype)).to(c.device);
+  return ranks.to(acc_dtype(c.dtype)).to(c.device);
 }
 
 // The significance that the golden form gives to a self-guided module.
@@ -334,7 +334,7 @@ std::vector<GoldenRow> check_model(const Case& c) {
   std::vector<int32_t> labels;
   for (const int64_t l : c.numbers("labels")) labels.push_back(int32_t(l));
   const Tensor targets = smooth_one_hot(from_vector(labels, {int64_t(labels.size())}).to(c.device),
-                                        config.classes, c.real("smoothing"), wide(c.dtype));
+                                        config.classes, c.real("smoothing"), acc_dtype(c.dtype));
   const CrossEntropy loss = soft_cross_entropy(out.logits, targets);
   autograd::backward(loss.loss);
 

@@ -1,0 +1,77 @@
+#include "ops/normalize_images/mix_erase.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace sg {
+namespace {
+
+constexpr int64_t kWords = sizeof(MixErase) / 4;
+
+// Makes partners of the group.
+void pair_up(const char* what, std::span<MixErase> group, int64_t first, double lambda) {
+  check(group.size() % 2 == 0, "{}: {} images, expected an even number, so that each has a partner",
+        what, group.size());
+  check(lambda >= 0 && lambda <= 1, "{}: lambda: expected 0 to 1, found {}", what, lambda);
+  for (size_t i = 0; i < group.size(); ++i)
+    group[i].partner = int32_t(first + int64_t(group.size() - 1 - i));
+}
+
+}  // namespace
+
+void mixup(std::span<MixErase> group, int64_t first, double lambda, int64_t height, int64_t width) {
+  pair_up("mixup", group, first, lambda);
+  for (MixErase& c : group) {
+    c.mixed = {0, int32_t(height), 0, int32_t(width)};
+    c.weight = c.share = float(lambda);
+  }
+}
+
+void cutmix(std::span<MixErase> group, int64_t first, double lambda, int64_t y, int64_t x,
+            int64_t height, int64_t width) {
+  pair_up("cutmix", group, first, lambda);
+  check(0 <= y && y < height && 0 <= x && x < width, "cutmix: centre ({}, {}) outside {} x {}", y,
+        x, height, width);
+  const double side = std::sqrt(1 - lambda);
+  const auto cut = [side](int64_t centre, int64_t size) {
+    const int64_t half = int64_t(double(size) * side) / 2;
+    const int64_t begin = std::max<int64_t>(centre - half, 0);
+    return std::pair(int32_t(begin), int32_t(std::min(centre + half, size) - begin));
+  };
+  Box box;
+  std::tie(box.top, box.height) = cut(y, height);
+  std::tie(box.left, box.width) = cut(x, width);
+  for (MixErase& c : group) {
+    c.mixed = box, c.weight = 0;
+    c.share = float(1 - double(box.area()) / double(height * width));
+  }
+}
+
+Tensor pack(const std::vector<MixErase>& changes, int64_t height, int64_t width) {
+  const auto batch = int64_t(changes.size());
+  for (int64_t i = 0; i < batch; ++i) {
+    const MixErase& c = changes[size_t(i)];
+    check(0 <= c.partner && c.partner < batch,
+          "image change {}: partner: expected 0 to {}, found {}", i, batch - 1, c.partner);
+    for (const float v : {c.share, c.weight})
+      check(v >= 0 && v <= 1, "image change {}: share, weight: expected 0 to 1, found {}", i, v);
+    for (const Box& b : {c.mixed, c.erased})
+      check(0 <= b.top && 0 <= b.height && b.bottom() <= height && 0 <= b.left && 0 <= b.width &&
+                b.right() <= width,
+            "image change {}: rows {} to {}, columns {} to {} leave a image of {} x {}", i, b.top,
+            b.bottom(), b.left, b.right(), height, width);
+  }
+  const Tensor t = empty({batch, kWords}, Dtype::i32);
+  if (batch) std::memcpy(t.raw(), changes.data(), t.bytes());
+  return t;
+}
+
+void check_changes(std::string_view op, const Tensor& changes, int64_t batch, Device device) {
+  check_shape(op, "changes", changes, {batch, kWords});
+  check(changes.dtype() == Dtype::i32 && changes.device() == device,
+        "{}: changes: expected i32 on {}, found {} on {}", op, str(device),
+        name_of(changes.dtype()), str(changes.device()));
+}
+
+}  // namespace sg

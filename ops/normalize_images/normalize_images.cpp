@@ -1,0 +1,27 @@
+#include "ops/normalize_images/normalize_images.h"
+
+#include <limits>
+
+#include "core/profile.h"
+
+namespace sg {
+
+Tensor normalize_images(const Tensor& pixels, const ChannelStats& stats, Dtype dtype,
+                        const Tensor& changes) {
+  check_dims("normalize", "pixels", pixels, 4);
+  check(pixels.dim(3) == 3 && pixels.dtype() == Dtype::u8,
+        "normalize: pixels: expected (B, H, W, 3) u8, found {} {}", pixels.shape().str(),
+        name_of(pixels.dtype()));
+  check(3 * pixels.dim(1) * pixels.dim(2) <= std::numeric_limits<int32_t>::max(),
+        "normalize: pixels: {}: a image of more than 2^31 numbers", pixels.shape().str());
+  for (double s : stats.std) check(s > 0, "normalize: std: expected above 0, found {}", s);
+  if (changes) check_changes("normalize", changes, pixels.dim(0), pixels.device());
+  const Tensor y = empty(pixels.shape(), dtype, pixels.device());
+  // At most: a mixed image is read twice.
+  const profile::OpScope scope("normalize", 2.0 * double(y.numel()),
+                               double(pixels.bytes() * (changes ? 2 : 1) + y.bytes()));
+  kernels::normalize_images(pixels.stream(), pixels, changes, stats, y);
+  return y;
+}
+
+}  // namespace sg

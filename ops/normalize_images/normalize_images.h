@@ -1,0 +1,29 @@
+// Pixels to numbers: (v - 255 mean[c]) / (255 std[c]); on the way there, images of a training
+// batch are mixed and erased.
+#pragma once
+#include <array>
+
+#include "autograd/tape.h"
+#include "core/slot.h"
+#include "ops/normalize_images/mix_erase.h"
+
+namespace sg {
+
+struct ChannelStats {  // ImageNet's, in units of the full range
+  std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};
+};
+
+// pixels (B, H, W, 3) u8 -> (B, H, W, 3) f32, bf16, or on the CPU f64. No gradient.
+// changes: undefined, or what pack() returned, on the device of the pixels: images are mixed
+// (in f32, rounded to u8), normalised, and erased, in this order. A partner outside the batch
+// throws ExitCode::data on the CPU and makes the image NaN on a device.
+// The same bits on all devices, but for the last ones of the noise.
+Tensor normalize_images(const Tensor& pixels, const ChannelStats& stats, Dtype dtype = Dtype::f32,
+                        const Tensor& changes = {});
+
+namespace kernels {
+using NormalizeImages = void(Stream&, In pixels, In changes, const ChannelStats&, Out y);
+constinit inline Slot<NormalizeImages> normalize_images{"normalize_images"};
+}  // namespace kernels
+
+}  // namespace sg
