@@ -71,7 +71,7 @@ void check_size(std::string_view name, std::string_view format, int64_t height, 
 void check_box(const Source& source, const Box& b) {
   check(b.left >= 0 && b.top >= 0 && b.width > 0 && b.height > 0 && b.right() <= source.width() &&
             b.bottom() <= source.height(),
-        "a box of {} x {} at ({}, {}) does not lie in a image of {} x {}", b.width, b.height,
+        "a box of {} x {} at ({}, {}) does not lie in an image of {} x {}", b.width, b.height,
         b.left, b.top, source.width(), source.height());
 }
 
@@ -83,7 +83,7 @@ void copy_box(const ImageView& from, const Box& box, Image& out) {
 
 std::unique_ptr<Source> open_image(Bytes bytes, std::string_view name, const DecodeLimits& limits) {
   if (int64_t(bytes.size()) > limits.max_bytes)
-    fail(ExitCode::data, "{}: {} bytes; a image may have at most {}", name, bytes.size(),
+    fail(ExitCode::data, "{}: {} bytes; an image may have at most {}", name, bytes.size(),
          limits.max_bytes);
   if (starts_with(bytes, "\xff\xd8\xff")) return open_jpeg(bytes, name, limits);
   if (starts_with(bytes, "\x89PNG\r\n\x1a\n")) return open_png(bytes, name, limits);
@@ -116,7 +116,7 @@ ImageSize probe(Bytes bytes, std::string_view name, const DecodeLimits& limits) 
 void read_bytes(const std::string& path, std::vector<uint8_t>& bytes, const DecodeLimits& limits) {
   const InputFile file(path, ExitCode::data);
   if (file.size() > uint64_t(limits.max_bytes))
-    fail(ExitCode::data, "{}: {} bytes; a image may have at most {}", path, file.size(),
+    fail(ExitCode::data, "{}: {} bytes; an image may have at most {}", path, file.size(),
          limits.max_bytes);
   bytes.resize(file.size());
   file.read(0, bytes.data(), bytes.size());

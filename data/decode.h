@@ -26,7 +26,7 @@ struct DecodeLimits {
   int max_scans = 100;                   // of a progressive JPEG; encoders use about 10
 };
 
-// A image whose size is known and whose pixels come when asked for.
+// An image whose size is known and whose pixels come when asked for.
 class Source {
  public:
   virtual ~Source() = default;

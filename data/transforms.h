@@ -1,4 +1,4 @@
-// From a image to the img_size x img_size pixels that a network sees. What is drawn at random is
+// From an image to the img_size x img_size pixels that a network sees. What is drawn at random is
 // a function of (seed, epoch, sample) alone.
 #pragma once
 #include <array>

@@ -57,7 +57,7 @@ ParameterGroup published_group(const Part& part);
 // What reads a parameter; it decides the dtype where activations are bf16.
 enum class Use {
   elementwise,  // stays f32
-  matmul,      // operand (or bias) of a matmul: a bf16 copy
+  matmul,       // operand (or bias) of a matmul: a bf16 copy
 };
 
 struct Parameter {

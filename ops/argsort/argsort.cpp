@@ -11,7 +11,7 @@ Tensor argsort(const Tensor& significance) {
   autograd::refuse_grad("argsort", {significance});
   const int64_t n = significance.dim(1) * significance.dim(2);
   check(n <= std::numeric_limits<int32_t>::max(),
-        "rank: significance: {} has more tokens an image than an i32 can number",
+        "argsort: significance: {} has more tokens an image than an i32 can number",
         significance.shape().str());
   const Tensor order = empty({significance.dim(0), n}, Dtype::i32, significance.device());
   const profile::OpScope scope("argsort", 0, double(significance.bytes() + order.bytes()));

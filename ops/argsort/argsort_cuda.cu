@@ -275,7 +275,7 @@ void sort_large(Stream& stream, In significance, Out order) {
 
 void argsort(Stream& stream, In significance, Out order) {
   const int64_t images = order.dim(0), n = order.dim(1);
-  dispatch<float>(significance.dtype(), "rank on cuda", [&]<class T>() {
+  dispatch<float>(significance.dtype(), "argsort on cuda", [&]<class T>() {
     if (order.numel() == 0) return;
     if (n > kTile) return sort_large(stream, significance, order);
     const int threads = int(cuda::ceil_div(n, kItems * kWarp)) * kWarp;

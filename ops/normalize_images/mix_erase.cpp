@@ -23,7 +23,7 @@ void pair_up(const char* what, std::span<MixErase> group, int64_t first, double 
 void mixup(std::span<MixErase> group, int64_t first, double lambda, int64_t height, int64_t width) {
   pair_up("mixup", group, first, lambda);
   for (MixErase& c : group) {
-    c.mixed = {0, int32_t(height), 0, int32_t(width)};
+    c.mixed = {0, 0, int32_t(width), int32_t(height)};
     c.weight = c.share = float(lambda);
   }
 }
@@ -59,7 +59,7 @@ Tensor pack(const std::vector<MixErase>& changes, int64_t height, int64_t width)
     for (const Box& b : {c.mixed, c.erased})
       check(0 <= b.top && 0 <= b.height && b.bottom() <= height && 0 <= b.left && 0 <= b.width &&
                 b.right() <= width,
-            "image change {}: rows {} to {}, columns {} to {} leave a image of {} x {}", i, b.top,
+            "image change {}: rows {} to {}, columns {} to {} leave an image of {} x {}", i, b.top,
             b.bottom(), b.left, b.right(), height, width);
   }
   const Tensor t = empty({batch, kWords}, Dtype::i32);

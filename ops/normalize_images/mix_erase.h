@@ -1,5 +1,5 @@
 // What happens to the images of a training batch on the device: each may be mixed with another
-// (mixup, CutMix) and erased in part. One record a image, in a tensor, so that a recorded step
+// (mixup, CutMix) and erased in part. One record an image, in a tensor, so that a recorded step
 // runs again with other values.
 #pragma once
 #include <span>

@@ -13,7 +13,7 @@ Tensor normalize_images(const Tensor& pixels, const ChannelStats& stats, Dtype d
         "normalize: pixels: expected (B, H, W, 3) u8, found {} {}", pixels.shape().str(),
         name_of(pixels.dtype()));
   check(3 * pixels.dim(1) * pixels.dim(2) <= std::numeric_limits<int32_t>::max(),
-        "normalize: pixels: {}: a image of more than 2^31 numbers", pixels.shape().str());
+        "normalize: pixels: {}: an image of more than 2^31 numbers", pixels.shape().str());
   for (double s : stats.std) check(s > 0, "normalize: std: expected above 0, found {}", s);
   if (changes) check_changes("normalize", changes, pixels.dim(0), pixels.device());
   const Tensor y = empty(pixels.shape(), dtype, pixels.device());

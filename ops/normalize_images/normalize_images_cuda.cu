@@ -16,7 +16,7 @@ struct ImageBatch {
   const MixErase* changes;  // or null
   int64_t batch;
   int height, width;
-  int blocks;                      // a image
+  int blocks;                      // an image
   double offset[3], deviation[3];  // 255 mean, 255 std
   __device__ int size() const { return height * width * 3; }
 };
@@ -59,7 +59,7 @@ __device__ void mix_in(const ImageBatch& p, const MixErase& change, int first,
   }
 }
 
-// Writes noise to the elements [first, first + n) of a image that lie in the erased box.
+// Writes noise to the elements [first, first + n) of an image that lie in the erased box.
 template <class T>
 __device__ void erase(const ImageBatch& p, const MixErase& change, int first, int n, T* y) {
 #pragma unroll 1

@@ -161,7 +161,7 @@ TEST_CASE("a progressive JPEG of endless scans ends in an error, soon") {
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
 }
 
-TEST_CASE("what is not a image is told by its content") {
+TEST_CASE("what is not an image is told by its content") {
   CHECK(contains(decode_error({}), "an empty file"));
   const std::string html = "<html>404</html>", webp = "RIFFxxxxWEBPVP8 ";
   CHECK(contains(decode_error(Bytes(html.begin(), html.end())), "failed download"));

@@ -90,7 +90,7 @@ TEST_CASE("crops have the areas and ratios of the recipe, and lie inside") {
   CHECK(rightmost == w);
 }
 
-TEST_CASE("a image that no crop fits gets the central one of the nearest ratio") {
+TEST_CASE("an image that no crop fits gets the central one of the nearest ratio") {
   const TransformConfig config;
   Random random(3, Purpose::test);
   for (int i = 0; i < 20; ++i) {

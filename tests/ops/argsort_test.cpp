@@ -50,7 +50,7 @@ void check_rank(const Tensor& significance) {
 
 }  // namespace
 
-TEST_CASE("rank: random maps of any size, f32 and f64") {
+TEST_CASE("argsort: random maps of any size, f32 and f64") {
   for (const auto& [b, h, w] : {std::tuple{1, 1, 1},
                                 {3, 7, 5},
                                 {2, 56, 56},
@@ -70,7 +70,7 @@ TEST_CASE("rank: random maps of any size, f32 and f64") {
   }
 }
 
-TEST_CASE("rank: ties by index, both zeros equal, negative values, infinities, NaNs last") {
+TEST_CASE("argsort: ties by index, both zeros equal, negative values, infinities, NaNs last") {
   const double inf = std::numeric_limits<double>::infinity(), nan = std::nan("");
   const std::vector<double> v{0.0, nan, -0.0, 2, -1, inf, -nan, -1, -inf, 1e-45, -1e-45, inf, 2, 0};
   const std::vector<int32_t> order{8, 4, 7, 10, 0, 2, 13, 9, 3, 12, 5, 11, 1, 6};
@@ -83,7 +83,7 @@ TEST_CASE("rank: ties by index, both zeros equal, negative values, infinities, N
   check_rank<float>(from_vector(many, {1, 60, 100}).to(Dtype::f32));
 }
 
-TEST_CASE("rank: equal tokens keep their places") {
+TEST_CASE("argsort: equal tokens keep their places") {
   check_rank<float>(full({2, 20, 20}, 0.25));
   Tensor x = test::random({2, 70, 70}, 3);
   for (double& v : x.span<double>()) v = std::floor(4 * v);
@@ -91,7 +91,7 @@ TEST_CASE("rank: equal tokens keep their places") {
   check_rank<float>(x.to(Dtype::f32));
 }
 
-TEST_CASE("rank: the same for any number of threads") {
+TEST_CASE("argsort: the same for any number of threads") {
   const Tensor x = test::random({5, 30, 31}, 4);
   const int threads = num_threads();
   set_num_threads(1);
@@ -101,10 +101,10 @@ TEST_CASE("rank: the same for any number of threads") {
   set_num_threads(threads);
 }
 
-TEST_CASE("rank: wrong arguments are named, gradients refused") {
+TEST_CASE("argsort: wrong arguments are named, gradients refused") {
   CHECK_THROWS_WITH_AS(argsort(zeros({2, 8})),
-                       "rank: significance: expected 3 dimensions, found (2, 8)", Error);
+                       "argsort: significance: expected 3 dimensions, found (2, 8)", Error);
   CHECK_THROWS_WITH_AS(argsort(zeros({1, 2, 2}, Dtype::i32)),
-                       "rank: dtype i32 is not supported here", Error);
+                       "argsort: dtype i32 is not supported here", Error);
   CHECK_THROWS_AS(argsort(autograd::leaf(zeros({1, 2, 2}))), Error);
 }

@@ -241,10 +241,10 @@ TEST_CASE("normalize: wrong changes are named; on cuda a partner outside the bat
         "image change 1: share, weight: expected 0 to 1, found nan");
   CHECK(message([](auto& p) {
           p.erased = {2, 0, 5, 4};
-        }) == "image change 1: rows 0 to 4, columns 2 to 7 leave a image of 4 x 6");
+        }) == "image change 1: rows 0 to 4, columns 2 to 7 leave an image of 4 x 6");
   CHECK(message([](auto& p) {
           p.mixed = {0, 3, 1, -1};
-        }) == "image change 1: rows 3 to 2, columns 0 to 1 leave a image of 4 x 6");
+        }) == "image change 1: rows 3 to 2, columns 0 to 1 leave an image of 4 x 6");
 
   const Tensor pixels = zeros({2, 4, 4, 3}, Dtype::u8), packed = pack(c, 4, 4);
   CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, zeros({2, 16})),
