@@ -180,7 +180,7 @@ std::string report_html(const Report& r) {
   const bool ema = !rows.empty() && std::ranges::any_of(r.scores, [&](const ScoreInfo& s) {
     return rows.back()->contains("eval_model_" + s.name);
   });
-  const std::string judged = ema ? "validation, averaged weights" : "validation";
+  const std::string scored = ema ? "validation, averaged weights" : "validation";
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
@@ -194,10 +194,10 @@ std::string report_html(const Report& r) {
     if (!s.chart.empty())
       out += chart(s.chart + (s.unit.empty() ? "" : ", " + s.unit),
                    fmt::format("{{:.{}f}}", std::max(s.digits - 1, 0)),
-                   {of_epochs(r, judged, "eval_" + s.name),
+                   {of_epochs(r, scored, "eval_" + s.name),
                     of_epochs(r, "validation, last weights", "eval_model_" + s.name)});
   out += chart("Loss", "{:.3f}",
-               {of_epochs(r, judged, "eval_loss"), of_epochs(r, "training", "train_loss"),
+               {of_epochs(r, scored, "eval_loss"), of_epochs(r, "training", "train_loss"),
                 of_epochs(r, "validation, last weights", "eval_model_loss")});
   out += chart("Training loss by step", "{:.2f}", {of_steps(r, "loss", "loss")});
   out += chart("Learning rate", "{:.1e}", {of_steps(r, "rate", "lr")});

@@ -1,4 +1,4 @@
-// Images to classes: cross entropy against smoothed labels, judged by top-1, top-5 and the plain
+// Images to classes: cross entropy against smoothed labels, evaluated by top-1, top-5 and the plain
 // cross entropy.
 #pragma once
 #include <memory>

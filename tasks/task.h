@@ -1,4 +1,4 @@
-// What a run learns: how samples become losses, and how the result is judged.
+// What a run learns: how samples become losses, and how the result is evaluated.
 //
 // Trainer, checkpoints, run log and report know a task by this interface alone: batches, losses
 // with named parts, scores with a schema. docs/architecture.md says how to add one.

@@ -61,9 +61,9 @@ int main(int argc, char** argv) {
                              dataset->size(), settings.transform.img_size,
                              settings.transform.img_size));
     sg::tasks::Evaluator evaluate(*file.model, dataset, settings);
-    const auto scores =
-        *sg::train::evaluate_aloud("Test", std::ref(evaluate), sg::tasks::classification_scores(),
-                                   shared.log_interval, console);
+    const auto scores = *sg::train::evaluate_with_progress("Test", std::ref(evaluate),
+                                                           sg::tasks::classification_scores(),
+                                                           shared.log_interval, console);
     console.line(" * " + sg::tasks::describe(sg::tasks::classification_scores(), scores));
     if (json)
       fmt::print("{}\n", nlohmann::json{{"top1", scores["top1"]},

@@ -20,9 +20,10 @@ std::string place_of(int64_t i, int64_t n) {
                      100.0 * double(i) / double(std::max<int64_t>(n - 1, 1)));
 }
 
-std::optional<tasks::Scores> evaluate_aloud(const std::string& title, const Evaluate& evaluate,
-                                            const ScoreSchema& schema, int64_t interval,
-                                            report::Console& console) {
+std::optional<tasks::Scores> evaluate_with_progress(const std::string& title,
+                                                    const Evaluate& evaluate,
+                                                    const ScoreSchema& schema, int64_t interval,
+                                                    report::Console& console) {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
   return evaluate([&](int64_t done, int64_t total, const tasks::Scores& so_far) {

@@ -15,8 +15,9 @@ std::string place_of(int64_t i, int64_t n);  // "[ 450/1251 ( 36%)]", counted fr
 // Evaluates with a bar on a terminal, or a line every `interval` batches. Nothing where a signal
 // asked to stop.
 using Evaluate = std::function<std::optional<tasks::Scores>(const tasks::Task::Progress&)>;
-std::optional<tasks::Scores> evaluate_aloud(const std::string& title, const Evaluate& evaluate,
-                                            const ScoreSchema& schema, int64_t interval,
-                                            report::Console& console);
+std::optional<tasks::Scores> evaluate_with_progress(const std::string& title,
+                                                    const Evaluate& evaluate,
+                                                    const ScoreSchema& schema, int64_t interval,
+                                                    report::Console& console);
 
 }  // namespace sg::train

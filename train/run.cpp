@@ -183,7 +183,8 @@ ExitCode run(Options options) {
   args["version"] = SG_VERSION;
   write_file(folder / "args.json", args.dump(2) + "\n");
   Outputs outputs{
-      .log = report::RunLog(folder, trainer.state().step, trainer.unjudged_epoch(), task.schema()),
+      .log =
+          report::RunLog(folder, trainer.state().step, trainer.unevaluated_epoch(), task.schema()),
       .checkpoints = CheckpointFolder(folder / kCheckpoints, int(options.checkpoint_hist)),
       .identity = identity};
   outputs.report = [&] {

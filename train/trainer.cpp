@@ -67,7 +67,7 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
          options.grad_accum, task.batch_size());
 }
 
-int64_t Trainer::unjudged_epoch() const {
+int64_t Trainer::unevaluated_epoch() const {
   return state_.epoch + (state_.evaluated && (state_.epoch_steps == epoch_steps_ || finished()));
 }
 
@@ -80,7 +80,7 @@ ExitCode Trainer::run(Outputs& outputs) {
   while (!finished()) {
     if (std::exchange(state_.evaluated, false) && state_.epoch_steps == epoch_steps_)
       ++state_.epoch, state_.epoch_steps = 0, state_.loss = {};
-    if (!train_epoch(outputs) || !judge(outputs)) {
+    if (!train_epoch(outputs) || !evaluate_epoch(outputs)) {
       if (saved_step_ != state_.step)
         outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
       console_.line(fmt::format("signal {}: saved at step {}; go on with --resume auto",
@@ -243,7 +243,7 @@ double Trainer::seconds_left() const {
   const int64_t steps =
       options_.max_steps ? std::clamp<int64_t>(options_.max_steps - state_.step, 0, whole) : whole;
   const double epochs = std::ceil(double(steps) / double(epoch_steps_));
-  return double(steps) * step_seconds_ + epochs * judge_seconds_;
+  return double(steps) * step_seconds_ + epochs * eval_seconds_;
 }
 
 void Trainer::with_ema(const std::function<void()>& f) {
@@ -259,22 +259,22 @@ void Trainer::with_ema(const std::function<void()>& f) {
 }
 
 std::optional<tasks::Scores> Trainer::evaluate(const std::string& title) {
-  const auto scores = evaluate_aloud(
+  const auto scores = evaluate_with_progress(
       title, [&](const tasks::Task::Progress& progress) { return task_.evaluate(progress); },
       schema_, options_.log_interval, console_);
   if (scores) console_.detail(" * " + describe(schema_, *scores));
   return scores;
 }
 
-bool Trainer::judge(Outputs& outputs) {
+bool Trainer::evaluate_epoch(Outputs& outputs) {
   const auto begin = Clock::now();
   const std::optional<tasks::Scores> model = evaluate("Test");
   if (!model) return false;
   std::optional<tasks::Scores> chosen = model;
   if (optimizer_.ema()) with_ema([&] { chosen = evaluate("Test (EMA)"); });
   if (!chosen) return false;
-  judge_seconds_ = since(begin);
-  state_.seconds += judge_seconds_;
+  eval_seconds_ = since(begin);
+  state_.seconds += eval_seconds_;
 
   const ScoreInfo& chooses = schema_[0];
   const double score = (*chosen)[chooses.name];

@@ -1,9 +1,9 @@
 // The training loop.
 //
 // An epoch is as many steps as there are whole ones; a step is --grad-accum batches, one update of
-// weights and EMA, one tick of every counter. After each epoch the model and its EMA are judged and
-// a checkpoint is written. What a step computes depends on the checkpointed state and (seed, epoch,
-// step) alone, so a run that was stopped and resumed has the bits of one that never was.
+// weights and EMA, one tick of every counter. After each epoch the model and its EMA are evaluated
+// and a checkpoint is written. What a step computes depends on the checkpointed state and (seed,
+// epoch, step) alone, so a run that was stopped and resumed has the bits of one that never was.
 #pragma once
 #include <cmath>
 #include <functional>
@@ -41,7 +41,7 @@ struct Outputs {
   report::RunLog log;
   CheckpointFolder checkpoints;
   nlohmann::json identity;       // of the run, kept in every checkpoint
-  std::function<void()> report;  // called when an epoch has been judged
+  std::function<void()> report;  // called when an epoch has been evaluated
 };
 
 class Trainer {
@@ -56,8 +56,8 @@ class Trainer {
   int64_t total_epochs() const { return options_.epochs + options_.cooldown_epochs; }
   int64_t total_steps() const { return epoch_steps_ * total_epochs(); }
   bool finished() const;
-  // Epochs before it have been judged for good.
-  int64_t unjudged_epoch() const;
+  // Epochs before it have been evaluated for good.
+  int64_t unevaluated_epoch() const;
 
   // To the end, or until a signal asks to stop: then ExitCode::interrupted, and the newest
   // checkpoint is where it stopped. Throws ExitCode::nonfinite after kMostSkips.
@@ -84,7 +84,7 @@ class Trainer {
   std::vector<std::pair<std::string, double>> loss_parts() const;
   void count_skip(const Step& step);
   void log_step(const Step& step, Outputs& outputs);
-  bool judge(Outputs& outputs);  // false when asked to stop
+  bool evaluate_epoch(Outputs& outputs);  // false when asked to stop
   std::optional<tasks::Scores> evaluate(const std::string& title);
   double seconds_left() const;
 
@@ -105,7 +105,7 @@ class Trainer {
   // Since the last log line.
   double interval_seconds_ = 0, interval_waited_ = 0;
   int64_t interval_steps_ = 0;
-  double step_seconds_ = 0, judge_seconds_ = 0;  // of late, for the time left
+  double step_seconds_ = 0, eval_seconds_ = 0;  // of late, for the time left
 };
 
 }  // namespace sg::train

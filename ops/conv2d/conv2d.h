@@ -1,5 +1,11 @@
 // Dense 2-D convolution (cross-correlation), channels last, for the stem (3x3) and the strided
 // merges (kernel = stride). A 1x1 convolution is ops/linear; depthwise is ops/depthwise3x3.
+//
+// Files: conv2d_cpu.cpp is for CPUs; conv2d_cuda.cu, for GPUs, chooses among three ways.
+// - im2col.cuh: windows are copied to the rows of a matrix; any shape and dtype.
+// - implicit_gemm.cuh, implicit_gemm_weights.cuh, conv3x3.cuh: 3x3 in bf16 without that matrix.
+// - patchify.h, patchify.cuh, patchify_cuda.cu: the merges in bf16, read and written in place.
+// tiles.cuh is what the last two have in common, tuning_cuda.h how blocks divide the work.
 #pragma once
 #include "autograd/tape.h"
 #include "core/slot.h"
@@ -22,11 +28,6 @@ using Conv2dBwd = void(Stream&, In dy, In x, In w, const Conv2dGeometry&, Grad d
                        Grad db);
 constinit inline Slot<Conv2dFwd> conv2d_fwd{"conv2d.fwd"};
 constinit inline Slot<Conv2dBwd> conv2d_bwd{"conv2d.bwd"};
-// On cuda, where windows are copied to a matrix: of at most so many bytes, or one image, at a time.
-constinit inline int64_t conv2d_matrix_bytes = int64_t{128} << 20;
-// And where they are not, at most two blocks start for each of so many multiprocessors (132: those
-// of an H200), which take tile after tile.
-constinit inline int conv2d_multiprocessors = 132;
 }  // namespace kernels
 
 }  // namespace sg

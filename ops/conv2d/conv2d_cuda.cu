@@ -1,14 +1,15 @@
-// Three ways. In bf16, the 3x3 convolutions of the stem between maps of equal channels (taps.cuh)
-// and the merges (merges.h) have kernels that read and write maps where they lie. For all else, the
-// stem's first convolution and float32, windows are copied to the rows of a matrix, some images at
-// a time, and are a matmul.
-// cuDNN is not used: whether it wins could not be measured without a GPU.
+// Three ways. In bf16, the 3x3 convolutions of the stem between maps of equal channels
+// (implicit_gemm.cuh) and the merges (patchify.h) have kernels that read and write maps where they
+// lie. For all else, the stem's first convolution and float32, windows are copied to the rows of a
+// matrix, some images at a time, and are a matmul. cuDNN is not used: whether it wins could not be
+// measured without a GPU.
 #include "core/cuda/biased_gemm.cuh"
 #include "core/cuda/column_sums.cuh"
 #include "core/profile.h"
 #include "ops/conv2d/conv3x3.cuh"
 #include "ops/conv2d/im2col.cuh"
 #include "ops/conv2d/patchify.h"
+#include "ops/conv2d/tuning_cuda.h"
 
 namespace sg {
 namespace {
@@ -20,7 +21,7 @@ using conv2d_cuda::Windows;
 template <class T, class F>
 void for_images(const Windows& v, Device device, const F& f) {
   const int64_t bytes = v.windows() * v.pitch * int64_t(sizeof(T));
-  const int64_t step = std::clamp<int64_t>(kernels::conv2d_matrix_bytes / bytes, 1, v.batch);
+  const int64_t step = std::clamp<int64_t>(conv2d_cuda::tuning.matrix_bytes / bytes, 1, v.batch);
   const Tensor matrix = empty({step * v.windows(), v.pitch}, dtype_of<T>(), device);
   for (int64_t image = 0; image < v.batch; image += step)
     f(image, std::min(step, v.batch - image), matrix.data<T>());

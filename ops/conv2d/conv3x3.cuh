@@ -1,7 +1,9 @@
-// What the kernels of taps.cuh and implicit_gemm_weights.cuh are given, for conv2d_cuda.cu.
+// What the kernels of implicit_gemm.cuh and implicit_gemm_weights.cuh are given, for
+// conv2d_cuda.cu.
 #pragma once
 #include "core/cuda/column_sums.cuh"
 #include "ops/conv2d/implicit_gemm_weights.cuh"
+#include "ops/conv2d/tuning_cuda.h"
 
 namespace sg::conv2d_cuda {
 
@@ -76,7 +78,7 @@ void with_channels(int64_t channels, const F& f) {
 
 // Blocks a slice, for `tiles` of work.
 inline int blocks_of(int tiles, int slices, int a_multiprocessor) {
-  return std::clamp(kernels::conv2d_multiprocessors * a_multiprocessor / slices, 1, tiles);
+  return std::clamp(conv2d_cuda::tuning.multiprocessors * a_multiprocessor / slices, 1, tiles);
 }
 
 template <int S, bool Transposed>

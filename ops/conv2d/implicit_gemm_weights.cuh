@@ -1,5 +1,5 @@
-// The gradient of the weights of the convolutions of taps.cuh: dw (Cout, tap, Cin) is dy^T times
-// the map, moved by the tap, over all windows.
+// The gradient of the weights of the convolutions of implicit_gemm.cuh: dw (Cout, tap, Cin) is dy^T
+// times the map, moved by the tap, over all windows.
 //
 // A block adds over tile after tile of 16 columns of windows and keeps its part of dw in registers
 // (N channels of Cout; a warp has eight of Cin and all taps); the next tile's dy and map, with its

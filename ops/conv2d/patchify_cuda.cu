@@ -2,6 +2,7 @@
 
 #include "core/cuda/column_sums.cuh"
 #include "ops/conv2d/patchify.cuh"
+#include "ops/conv2d/tuning_cuda.h"
 
 namespace sg::conv2d_cuda {
 namespace {
@@ -27,7 +28,7 @@ Matrix matrix_of(In t, int first) {
   return {int(rows), int(t.numel() / rows / 8)};
 }
 
-int64_t slots() { return int64_t{kernels::conv2d_multiprocessors} * kMergeBlocks; }
+int64_t slots() { return int64_t{conv2d_cuda::tuning.multiprocessors} * kMergeBlocks; }
 
 // Sums are split where tiles are too few to fill the GPU, if `split` allows.
 template <int M, int N>

@@ -11,8 +11,10 @@
 namespace sg::layer_norm_rows {
 
 constexpr int kThreads = 128, kWarps = kThreads / cuda::kWarp;
-constexpr int64_t kProcessors = 132;  // blocks stay: a few for each
-constexpr int kMostElements = 24;     // of a row, that a lane holds
+// Blocks are started for so many multiprocessors and take row after row: a set number, so that sums
+// are split alike on every GPU.
+constexpr int64_t kProcessors = 132;
+constexpr int kMostElements = 24;  // of a row, that a lane holds
 
 template <class T>
 constexpr int kVector = 16 / int(sizeof(T));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/cpu/parallel.h"
+#include "ops/conv2d/tuning_cuda.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -62,7 +63,7 @@ TEST_CASE("conv2d: value and gradients against the naive form") {
 }
 
 TEST_CASE("conv2d: what has kernels of its own on cuda") {
-  const int before = kernels::conv2d_multiprocessors;
+  const int before = conv2d_cuda::tuning.multiprocessors;
   for (const auto& [multiprocessors, s] : {
            // 3x3 between maps of equal channels: tiles of 8 x 16 windows, or less; of 4 x 16.
            std::pair{1, Sizes{1, 9, 18, 64, 64, 3, 3, {1, 1, 1, 1, 1}}},
@@ -79,12 +80,12 @@ TEST_CASE("conv2d: what has kernels of its own on cuda") {
            // Not one: the last row is in no window.
            {132, Sizes{1, 5, 5, 8, 8, 2, 2, {2, 0, 0, 0, 0}}},
        }) {
-    kernels::conv2d_multiprocessors = multiprocessors;  // one: a block takes several tiles
+    conv2d_cuda::tuning.multiprocessors = multiprocessors;  // one: a block takes several tiles
     OpCase test = conv_case(s, multiprocessors > 1);
     test.reference = nullptr;  // the f64 that cuda is compared with has been, above
     run(test);
   }
-  kernels::conv2d_multiprocessors = before;
+  conv2d_cuda::tuning.multiprocessors = before;
 }
 
 TEST_CASE("conv2d: each gradient alone") {
@@ -97,8 +98,8 @@ TEST_CASE("conv2d: each gradient alone") {
 
 TEST_CASE("conv2d: on cuda, images one by one") {
   struct Bound {
-    int64_t before = std::exchange(kernels::conv2d_matrix_bytes, 1);
-    ~Bound() { kernels::conv2d_matrix_bytes = before; }
+    int64_t before = std::exchange(conv2d_cuda::tuning.matrix_bytes, 1);
+    ~Bound() { conv2d_cuda::tuning.matrix_bytes = before; }
   } bound;
   run(conv_case({3, 4, 3, 2, 3, 3, 3, {2, 1, 1, 1, 1}}, true));
 }

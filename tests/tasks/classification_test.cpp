@@ -131,7 +131,7 @@ TEST_CASE("classification: slices of the gradient leave complete and in order, r
   }
 }
 
-TEST_CASE("classification: every image is judged once, whatever the batch") {
+TEST_CASE("classification: every image is evaluated once, whatever the batch") {
   std::vector<double> losses;
   for (int64_t batch : {1, 4, 10, 16}) {
     Run run(options_of(batch), 10 + 6);
@@ -146,7 +146,7 @@ TEST_CASE("classification: every image is judged once, whatever the batch") {
 }
 
 // Two whole batches and a short one: each epoch begins with the other of the two uploads.
-TEST_CASE("classification: on cuda, every judgement has the scores of the first") {
+TEST_CASE("classification: on cuda, every evaluation has the scores of the first") {
   if (!have_cuda()) return;
   train::Options o = options_of(3);
   o.num_classes = 300;  // logits of a size of their own

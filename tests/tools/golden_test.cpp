@@ -71,7 +71,7 @@ TEST_CASE("a wrong number of a golden file is seen, in the whole or in its row")
   if (module.empty()) return;
   const Safetensors original = Safetensors::open(module);
   const test::TemporaryFolder folder;
-  const auto judged = [&](const std::function<void(std::span<double>)>& change) {
+  const auto evaluated = [&](const std::function<void(std::span<double>)>& change) {
     std::vector<NamedTensor> tensors;
     for (const std::string& name : original.names()) {
       tensors.emplace_back(name, original.tensor(name).clone());
@@ -80,16 +80,16 @@ TEST_CASE("a wrong number of a golden file is seen, in the whole or in its row")
     write_safetensors(folder / "changed.safetensors", tensors, original.metadata());
     return check_golden(folder / "changed.safetensors", Dtype::f32);
   };
-  CHECK(judged([](auto) {}).passed());
+  CHECK(evaluated([](auto) {}).passed());
   // Too little for the norm of the whole.
   const auto channels = size_t(original.shape("output")[2]);
-  const GoldenResult row = judged([&](auto v) {
+  const GoldenResult row = evaluated([&](auto v) {
     for (double& x : v.subspan(v.size() / 2 / channels * channels, channels)) x *= 1 + 5e-5;
   });
   CHECK_FALSE(row.passed());
   CHECK(row.rows[0].tensor == "output");
   CHECK(row.rows[0].error.whole <= row.rows[0].bound);
-  CHECK_FALSE(judged([](auto v) { v[0] = NAN; }).passed());
+  CHECK_FALSE(evaluated([](auto v) { v[0] = NAN; }).passed());
 }
 
 TEST_CASE("any file is refused in a dtype that a device does not have") {

@@ -19,7 +19,7 @@ struct Toy : tasks::Task {
   int64_t batch = 4, batches_of_epoch = 6, epoch = 0, next = 0;
   // Called before each batch with the step; what it returns multiplies the loss.
   std::function<double(int64_t step)> hook = [](int64_t) { return 1.0; };
-  std::function<void()> while_judging = [] {};
+  std::function<void()> while_evaluating = [] {};
 
   explicit Toy(Dtype dtype = Dtype::f32, Device device = {}) {
     store.allocate(dtype, device);
@@ -53,7 +53,7 @@ struct Toy : tasks::Task {
   }
   std::optional<tasks::Scores> evaluate(const Progress& progress) override {
     const autograd::NoGrad no_grad;
-    while_judging();
+    while_evaluating();
     const auto [x, labels] = samples(32, 0, 0);
     const Tensor z = linear(x.to(store.dtype()).to(store.device())).to(Device{}).to(Dtype::f32);
     const tasks::Scores scores{
@@ -90,7 +90,7 @@ struct RunOf {
     if (auto from = train::find_resumable(folder / "checkpoints"))
       trainer->restore(from->checkpoint);
     train::Outputs outputs{.log = report::RunLog(folder, trainer->state().step,
-                                                 trainer->unjudged_epoch(), task.schema()),
+                                                 trainer->unevaluated_epoch(), task.schema()),
                            .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                            .identity = nlohmann::json::object()};
     return trainer->run(outputs);

@@ -120,13 +120,13 @@ TEST_CASE("trainer: a signal during evaluation, and one before the first step") 
   const TemporaryFolder folder, other;
   ToyRun whole{.folder = folder.path()};
   CHECK(whole.go() == ExitCode::ok);
-  int judged = 0;
+  int evaluations = 0;
   for (int stop : {0, 1, 3, -1}) {  // before the first step, and in the first and third evaluation
     const train::StopSignals signals;
     ToyRun part{.folder = other.path()};
     if (stop == 0) ask_to_stop(SIGUSR1);
-    part.task.while_judging = [&] {
-      if (++judged == stop) ask_to_stop(SIGINT);
+    part.task.while_evaluating = [&] {
+      if (++evaluations == stop) ask_to_stop(SIGINT);
     };
     const ExitCode code = part.go();
     CHECK(code == (stop < 0 ? ExitCode::ok : ExitCode::interrupted));
@@ -198,7 +198,7 @@ TEST_CASE("trainer: accumulated batches are one batch") {
   }
 }
 
-TEST_CASE("trainer: --max-steps ends early, judges, and can be taken further") {
+TEST_CASE("trainer: --max-steps ends early, evaluates, and can be taken further") {
   const TemporaryFolder folder, other;
   ToyRun whole{.folder = folder.path()};
   CHECK(whole.go() == ExitCode::ok);
