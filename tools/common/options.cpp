@@ -86,11 +86,11 @@ ImageSize parse_image_size(const std::string& text, int64_t side) {
     if (ec != std::errc() || end != s.data() + s.size())
       fail(ExitCode::usage, "--img-size: expected N or HxW, found '{}'", text);
     train::check_ranges(of_side);
-    return *of_side.img_size;
+    return int(*of_side.img_size);  // at most 8192
   };
-  if (text.empty()) return {side, side};
+  if (text.empty()) return {int(side), int(side)};
   const size_t x = text.find('x');
-  const int64_t h = number(std::string_view(text).substr(0, x));
+  const int h = number(std::string_view(text).substr(0, x));
   return {h, x == std::string::npos ? h : number(std::string_view(text).substr(x + 1))};
 }
 

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/box.h"
 #include "tools/common/cli.h"
 #include "train/options.h"
 
@@ -26,9 +27,6 @@ void parse(CLI::App& app, const train::Options& options, int argc, char** argv);
 // then --config FILE.json, then the flags.
 train::Options parse_train_options(CLI::App& app, int argc, char** argv);
 
-struct ImageSize {
-  int64_t height, width;
-};
 // --img-size of programs that take images of any shape: "224" or "800x1344", each side in the
 // range of the table.
 void add_image_size(CLI::App& app, std::string& text);
