@@ -252,11 +252,11 @@ finish_test() {
   done
 }
 
-one_step=(--mode train --batch 2 --warmup 0 --repeats 1 --eager --no-roofline --device cuda --dtype bf16)
+one_step=(--mode train --warmup 0 --repeats 1 --eager --no-roofline --device cuda --dtype bf16)
 run_guard() {
   has guard bin/sgbench || return
   step guard "$(limit_of guard)" env SG_ALLOCATOR_GUARD=4096 "$bin/sgbench" --model sgformer_s \
-    "${one_step[@]}"
+    --batch 2 "${one_step[@]}"
 }
 run_sanitizer() { # STEP TOOL MODEL
   has "$1" bin/sgbench || return
@@ -269,7 +269,7 @@ run_sanitizer() { # STEP TOOL MODEL
   # Blocks have their exact size, but lie side by side: padding is what an overrun meets.
   [ "$2" = memcheck ] && flags+=(--padding 4096)
   step "$1" "$(limit_of "$1")" env SG_ALLOCATOR_GUARD=0 "$sanitizer" --tool "$2" "${flags[@]}" \
-    "$bin/sgbench" --model "$3" "${one_step[@]}" || return
+    "$bin/sgbench" --model "$3" --batch 2 "${one_step[@]}" || return
   # One that attached to nothing has said nothing.
   grep -qE 'SUMMARY: 0 (errors|hazards)' "$work/steps/$1.log" && return
   [ "${results[-1]}" = passed ] && results[-1]=failed reasons[-1]="no summary of the sanitizer"
@@ -285,8 +285,8 @@ run_racecheck_nano() { run_sanitizer racecheck_nano racecheck sgformer_nano; }
 run_matmul_log() {
   has matmul_log bin/sgbench || return
   step matmul_log "$(limit_of matmul_log)" env CUBLASLT_LOG_LEVEL=5 \
-    CUBLASLT_LOG_FILE="$work/steps/cublaslt.log" "$bin/sgbench" --model sgformer_s --mode train \
-    --batch 256 --warmup 0 --repeats 1 --eager --no-roofline --device cuda --dtype bf16
+    CUBLASLT_LOG_FILE="$work/steps/cublaslt.log" "$bin/sgbench" --model sgformer_s \
+    --batch 256 "${one_step[@]}"
   [ -f "$work/steps/cublaslt.log" ] && shorten "$work/steps/cublaslt.log"
 }
 

@@ -8,6 +8,7 @@
 #include "core/backend.h"
 #include "core/graph.h"
 #include "core/tensor.h"
+#include "tests/support/environment.h"
 #include "tests/support/op_case.h"
 
 using namespace sg;
@@ -21,11 +22,6 @@ void write(Device device, const Allocator::Block& block, size_t offset, size_t b
   Backend& b = backend(device.type);
   b.zero(b.stream(device), static_cast<std::byte*>(block.data) + offset, bytes);
 }
-
-struct GuardInEnvironment {
-  explicit GuardInEnvironment(const char* bytes) { setenv("SG_ALLOCATOR_GUARD", bytes, 1); }
-  ~GuardInEnvironment() { unsetenv("SG_ALLOCATOR_GUARD"); }
-};
 
 }  // namespace
 
@@ -96,7 +92,7 @@ TEST_CASE("allocator: pinned memory has guards too") {
 TEST_CASE("allocator: recorded work keeps its guards, and what it writes behind a block is found") {
   if (!available(kCuda)) return;
   const Tensor total = zeros({4}, Dtype::f32).to(kCuda);  // of allocators without guards
-  const GuardInEnvironment guard("32");
+  const test::Environment guard("SG_ALLOCATOR_GUARD", "32");
   Graph graph(kCuda);
   bool overruns = false;
   const auto step = [&] {
@@ -140,10 +136,10 @@ TEST_CASE("allocator: recorded work keeps its guards, and what it writes behind 
 
 TEST_CASE("allocator: a guard that is no number is refused") {
   for (const char* text : {"", "x", "12 ", "-1", "1048577"}) {
-    const GuardInEnvironment guard(text);
+    const test::Environment guard("SG_ALLOCATOR_GUARD", text);
     CHECK_THROWS_WITH_AS(Allocator({}), doctest::Contains("SG_ALLOCATOR_GUARD"), Error);
   }
-  const GuardInEnvironment guard("1048576");
+  const test::Environment guard("SG_ALLOCATOR_GUARD", "1048576");
   CHECK(Allocator::guard_of_environment() == 1048576);
 }
 

@@ -2,32 +2,11 @@
 
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <optional>
-
+#include "tests/support/environment.h"
 #include "tests/support/files.h"
 
 using namespace sg;
-
-namespace {
-
-// An environment variable with another value, or without one, until the end of the scope.
-class Environment {
- public:
-  Environment(const char* name, const std::string& value) : name_(name) {
-    if (const char* before = std::getenv(name)) before_ = before;
-    value.empty() ? unsetenv(name) : setenv(name, value.c_str(), 1);
-  }
-  ~Environment() { before_ ? setenv(name_, before_->c_str(), 1) : unsetenv(name_); }
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
-
- private:
-  const char* name_;
-  std::optional<std::string> before_;
-};
-
-}  // namespace
+using test::Environment;
 
 TEST_CASE("CUDA's libraries are found in toolkits, and in what pip installs") {
   const test::TemporaryFolder folder;
@@ -41,8 +20,8 @@ TEST_CASE("CUDA's libraries are found in toolkits, and in what pip installs") {
     std::filesystem::create_directories(root + prefix + "/bin");
     test::put(root + prefix + "/bin/python3", "");
   };
-  const Environment home("HOME", root + "/home"), conda("CONDA_PREFIX", "");
-  const Environment toolkit("CUDA_HOME", root + "/opt/toolkit"), other_toolkit("CUDA_PATH", "");
+  const Environment home("HOME", root + "/home"), conda("CONDA_PREFIX", {});
+  const Environment toolkit("CUDA_HOME", root + "/opt/toolkit"), other_toolkit("CUDA_PATH", {});
   const Environment venv("VIRTUAL_ENV", root + "/venv");
   python("/torch/.venv");
   const Environment path("PATH", root + "/nowhere:" + root + "/torch/.venv/bin");

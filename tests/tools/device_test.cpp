@@ -2,6 +2,7 @@
 // of a build without CUDA.
 #include <doctest/doctest.h>
 
+#include "tests/support/environment.h"
 #include "tests/tools/runs.h"
 
 namespace sg {
@@ -26,15 +27,6 @@ TEST_CASE("programs: asked for a GPU that does not exist, they say so and end wi
 
 namespace {
 
-// An environment variable for as long as it lives.
-struct Environment {
-  const char* name;
-  Environment(const char* variable, const char* value) : name(variable) {
-    ::setenv(name, value, 1);
-  }
-  ~Environment() { ::unsetenv(name); }
-};
-
 // What computes, by the device that is usual.
 std::vector<std::string> commands(const test::TemporaryFolder& folder) {
   const std::string file = (folder / "nano.safetensors").string();
@@ -52,12 +44,12 @@ TEST_CASE("programs: with SG_REQUIRE_CUDA none computes on the CPU, and each say
   const test::TemporaryFolder folder;
   for (const std::string& command : commands(folder)) {
     CAPTURE(command);
-    const Environment required("SG_REQUIRE_CUDA", "1");
+    const test::Environment required("SG_REQUIRE_CUDA", "1");
     const auto asked = test::run_program(command + " --device cpu");
     CHECK(asked.code == 2);
     CHECK(test::contains(asked.err, "SG_REQUIRE_CUDA is set, and this would compute on the cpu;"));
     CHECK(test::contains(asked.err, "--device cuda"));
-    const Environment no_gpu("CUDA_VISIBLE_DEVICES", "");
+    const test::Environment no_gpu("CUDA_VISIBLE_DEVICES", "");
     const auto found = test::run_program(command);
     CHECK(found.code == 2);
     CHECK(test::contains(found.err, "this would compute on the cpu ("));  // the reason
@@ -66,7 +58,7 @@ TEST_CASE("programs: with SG_REQUIRE_CUDA none computes on the CPU, and each say
 }
 
 TEST_CASE("programs: where there is no GPU, auto is the CPU, and a line says why") {
-  const Environment no_gpu("CUDA_VISIBLE_DEVICES", "");
+  const test::Environment no_gpu("CUDA_VISIBLE_DEVICES", "");
   const test::TemporaryFolder folder;
   test::write_idx(folder / "data", 16, 8);
   test::save_as_checkpoint(*test::nano(), folder / "run.safetensors");
