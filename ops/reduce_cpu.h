@@ -28,7 +28,7 @@ class Parts {
   Parts(const Grad& out, int parts) : out_(out), parts_(parts) {
     if (out && parts > 1) rest_ = empty({parts - 1, out.tensor.numel()}, dtype_of<T>());
   }
-  T* operator[](int part) const {
+  T* operator[](int part) {
     return part == 0 ? out_.tensor.data<T>() : rest_.data<T>() + (part - 1) * out_.tensor.numel();
   }
   // Is there a sum to add the first term of the part to?

@@ -45,7 +45,7 @@ void backward(Stream&, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd
   dispatch<float, double>(y.dtype(), "add_layer_norm", [&]<class T>() HWY_ATTR {
     const int64_t c = y.dim(-1), rows = c ? y.numel() / c : 0;
     const int chunks = chunks_of(rows, kRowGrain);
-    const Tensor scratch = zeros({chunks, 4, c}, y.dtype());
+    Tensor scratch = zeros({chunks, 4, c}, y.dtype());
     parallel_chunks(rows, kRowGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
       T* const dwp = scratch.data<T>() + chunk * 4 * c;  // then db, sums, and dz of one row
       T* const sums = branch_sums ? dwp + 2 * c : nullptr;

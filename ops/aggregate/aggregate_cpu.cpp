@@ -92,7 +92,7 @@ void backward(Stream&, In dy, In x, In order, const std::vector<Region>& regions
     int64_t sums = 0;
     for (const Region& region : regions) place.push_back(sums), sums += region.r + 1;
     const int parts = chunks_of(ranks, kGrain);
-    const Tensor scratch = zeros({parts, sums}, x.dtype());
+    Tensor scratch = zeros({parts, sums}, x.dtype());
     parallel_chunks(ranks, kGrain, [&](int part, int64_t begin, int64_t end) HWY_ATTR {
       for_chunks(
           regions, begin, end, [&](int64_t image, size_t i, int64_t chunk, int64_t first) HWY_ATTR {

@@ -311,7 +311,7 @@ void backward_of(Stream& stream, Backward<T> p, int64_t images) {
                      "keys of a window",
                      2 * map_elements(p.cut, images) * sizeof(T),
                      [&] { return name_of(p.cut, images); });
-  const Tensor delta =
+  Tensor delta =
       empty({images, p.cut.heads, int64_t{p.cut.h} * p.cut.w}, Dtype::f32, stream.device);
   p.delta = delta.data<float>();
   Backward<T> rows = p;
@@ -327,7 +327,7 @@ void backward_of(Stream& stream, Backward<T> p, int64_t images) {
 void backward(Stream& stream, In dout, In q, In kv, In lse, const AttentionGeometry& g, Out dq,
               Out dkv) {
   dispatch<float, bf16>(q.dtype(), "attention", [&]<class T>() {
-    const Backward<T> p{cut_of(g, q.dtype(), {dout, q, kv, dq, dkv}),
+    const Backward<T> p{cut_of(g, q.dtype(), {dout.raw(), q.raw(), kv.raw(), dq.raw(), dkv.raw()}),
                         dout.data<T>(),
                         q.data<T>(),
                         kv.data<T>(),

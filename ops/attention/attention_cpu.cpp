@@ -36,7 +36,7 @@ struct Layout {
 template <class T, class F>
 void each_unit(const Units& units, const Layout<T>& layout, const F& f) {
   const int64_t n = units.count(), parts = std::clamp<int64_t>(n, 1, num_threads());
-  const Tensor scratch = empty({parts, layout.size}, dtype_of<T>());
+  Tensor scratch = empty({parts, layout.size}, dtype_of<T>());
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
     for (int64_t p = begin; p < end; ++p)
       for (int64_t u = n * p / parts; u < n * (p + 1) / parts; ++u)
@@ -57,15 +57,18 @@ HWY_INLINE void each_token(const Rect& r, int64_t begin, int64_t end, const F& f
 // Columns of the map of one image.
 template <class T>
 struct Map {
-  T* data;
+  T* data;  // to const for an input
   int64_t ld;
-  Map(In t, int64_t image, int64_t tokens, int64_t ld, int64_t column)
-      : data(t ? t.data<T>() + image * tokens * ld + column : nullptr), ld(ld) {}
+  template <class InOrOut>
+  Map(const InOrOut& t, int64_t image, int64_t tokens, int64_t ld, int64_t column)
+      : data(t ? t.template data<std::remove_const_t<T>>() + image * tokens * ld + column
+               : nullptr),
+        ld(ld) {}
 };
 
 // Tokens [begin, end) of a rectangle, times factor, as dense rows.
 template <class T>
-HWY_INLINE void load_tokens(const Map<T>& map, const Rect& rect, int64_t begin, int64_t end,
+HWY_INLINE void load_tokens(const Map<const T>& map, const Rect& rect, int64_t begin, int64_t end,
                             int64_t d, T factor, T* to) {
   each_token(rect, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
     copy_scaled(d, map.data + token * map.ld, factor, to + i * whole_vectors<T>(d));
@@ -73,7 +76,7 @@ HWY_INLINE void load_tokens(const Map<T>& map, const Rect& rect, int64_t begin, 
 }
 // The same rows, and their transpose, columns ld apart; what fills up a vector is zero.
 template <class T>
-HWY_INLINE void load_queries(const Map<T>& map, const Rect& rect, int64_t begin, int64_t end,
+HWY_INLINE void load_queries(const Map<const T>& map, const Rect& rect, int64_t begin, int64_t end,
                              int64_t d, T factor, T* to, T* transposed, int64_t ld) {
   const int64_t rows = end - begin, dp = whole_vectors<T>(d), padded = whole_vectors<T>(rows);
   load_tokens(map, rect, begin, end, d, factor, to);
@@ -98,12 +101,12 @@ struct Sums {
       : chunks(units.chunks()), size(size), at(chunks == 1 ? layout.add(size) : 0) {
     if (wanted && chunks > 1) partial = empty({units.count(), size}, dtype_of<T>());
   }
-  T* of(const Unit& u, T* scratch) const {
+  T* of(const Unit& u, T* scratch) {
     return chunks == 1 ? scratch + at : partial.data<T>() + u.index * size;
   }
   // store(unit, sums) for each window that was cut in chunks, their sums added in order.
   template <class F>
-  void finish(const Units& units, const F& store) const {
+  void finish(const Units& units, const F& store) {
     if (chunks == 1) return;
     parallel_for(units.windows(), 1, [&](int64_t begin, int64_t end) HWY_ATTR {
       for (int64_t i = begin; i < end; ++i) {
@@ -208,7 +211,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     const int64_t s_at = layout.add(max_keys * block), o_at = layout.add(block * dp);
     const int64_t weight_at = layout.add(block), top_at = layout.add(block);
     const int64_t seen_at = layout.add(max_keys * lanes<T>());
-    const Sums<T> sums(units, max_keys, bool(received), layout);
+    Sums<T> sums(units, max_keys, bool(received), layout);
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
       each_token(u.keys, 0, u.keys.count(),
@@ -221,9 +224,9 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
       T *const weight = scratch + weight_at, *const top = scratch + top_at;
       T* const seen = scratch + seen_at;
       const int64_t keys = u.keys.count();
-      const Map<T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const Map<T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
-      const Map<T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
+      const Map<const T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
+      const Map<const T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
+      const Map<const T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
       const Map<T> out_map(out, u.image, n, g.out_ld, g.out_column + u.head * d);
       const Map<T> lse_map(lse, u.image * g.heads + u.head, n, 1, 0);
       load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
@@ -273,7 +276,7 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
     const int64_t dout_at = layout.add(block * dp), dout_t_at = layout.add(d * block);
     const int64_t s_at = layout.add(max_keys * block), ds_at = layout.add(max_keys * block);
     const int64_t dq_at = layout.add(block * dp), lse_at = layout.add(block);
-    const Sums<T> sums(units, 2 * max_keys * dp, true, layout);
+    Sums<T> sums(units, 2 * max_keys * dp, true, layout);
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
       const Map<T> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
       const Map<T> dv_map(dkv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
@@ -288,11 +291,11 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
       T *const dqs = scratch + dq_at, *const lses = scratch + lse_at;
       T *const dk = sums.of(u, scratch), *const dv = dk + max_keys * dp;
       const int64_t keys = u.keys.count();
-      const Map<T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const Map<T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
-      const Map<T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
+      const Map<const T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
+      const Map<const T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
+      const Map<const T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
       const Map<T> dq_map(dq, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const Map<T> dout_map(dout, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const Map<const T> dout_map(dout, u.image, n, g.out_ld, g.out_column + u.head * d);
       const T* const lse_map = lse.data<T>() + (u.image * g.heads + u.head) * n;
       load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
       load_tokens(v_map, u.keys, 0, keys, d, T(1), v);

@@ -62,8 +62,9 @@ struct Cut {
   int max_queries() const { return query_side_y * query_side_x; }
 };
 
-// The cut in which each block takes a whole window. `tensors`: all that vectors are to reach.
-inline Cut cut_of(const AttentionGeometry& g, Dtype dtype, std::initializer_list<Tensor> tensors) {
+// The cut in which each block takes a whole window. `maps`: all that vectors are to reach.
+inline Cut cut_of(const AttentionGeometry& g, Dtype dtype,
+                  std::initializer_list<const void*> maps) {
   const auto side = [](int64_t window, int64_t n) {
     return int(window ? std::min<int64_t>(window, n) : n);
   };
@@ -94,7 +95,7 @@ inline Cut cut_of(const AttentionGeometry& g, Dtype dtype, std::initializer_list
   for (const int64_t n :
        {int64_t{c.d}, c.q_column, c.q_ld, c.kv_column, c.kv_ld, c.out_column, c.out_ld})
     c.vectors &= n % vector == 0;
-  for (const Tensor& t : tensors) c.vectors &= reinterpret_cast<uintptr_t>(t.raw()) % 16 == 0;
+  for (const void* map : maps) c.vectors &= reinterpret_cast<uintptr_t>(map) % 16 == 0;
   return c;
 }
 

@@ -116,7 +116,7 @@ void forward(Stream&, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
   }
   dispatch<float, double>(x.dtype(), "conv2d", [&]<class T>() {
     const int64_t slice = slice_of<T>(v), rows = v.batch * v.rows;
-    const Scratch<T> scratch(slice * v.columns * v.size());
+    Scratch<T> scratch(slice * v.columns * v.size());
     parallel_for((rows + slice - 1) / slice, 1, [&](int64_t first, int64_t last) HWY_ATTR {
       T* const matrix = scratch.mine();
       for (int64_t begin = first * slice; begin < std::min(rows, last * slice); begin += slice) {
@@ -144,8 +144,8 @@ void backward_weights(const Windows& v, int64_t filters, const T* dy, const T* x
   const int64_t slice = slice_of<T>(v), rows = v.batch * v.rows;
   const int parts =
       int(std::clamp<int64_t>(std::min(rows, rows * v.columns / kWindows), 1, kMostParts));
-  const Parts<T> dw_parts(dw, parts), db_parts(db, parts);
-  const Scratch<T> scratch(slice * v.columns * v.size());
+  Parts<T> dw_parts(dw, parts), db_parts(db, parts);
+  Scratch<T> scratch(slice * v.columns * v.size());
   parallel_chunks(parts, 1, [&](int part, int64_t, int64_t) {
     const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
     T* const matrix = scratch.mine();
@@ -174,7 +174,7 @@ template <class T>
 void backward_input(const Windows& v, int64_t filters, const T* dy, const T* w, const Grad& grad) {
   constexpr int64_t kGrain = 32;  // rows; windows that reach over the border are done twice
   const int64_t slice = slice_of<T>(v), row_size = v.width * v.channels;
-  const Scratch<T> scratch(slice * v.columns * v.size());
+  Scratch<T> scratch(slice * v.columns * v.size());
   parallel_chunks(v.batch * v.height, kGrain, [&](int, int64_t first, int64_t last) {
     T* const matrix = scratch.mine();
     for (int64_t at = first; at < last;) {
@@ -210,7 +210,7 @@ template <class F>
 bool gradient_by(const Grad& grad, const F& f) {
   if (!grad) return false;
   if (!grad.accumulate) return f(grad.tensor.data<float>());
-  const Tensor more = empty_like(grad.tensor);
+  Tensor more = empty_like(grad.tensor);
   if (!f(more.data<float>())) return false;
   sum_chunks(more.data<float>(), 1, 0, grad);
   return true;

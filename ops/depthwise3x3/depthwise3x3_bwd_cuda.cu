@@ -362,9 +362,9 @@ void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride,
       constexpr int N = decltype(width)::value;
       const Split s = split_work(dy, channels / N, gelu);
       const int64_t parts = cuda::ceil_div(all_rows, s.rows) * s.segments;
-      const Tensor dw_parts = empty({parts, 1, 9 * channels}, Dtype::f32, x.device());
-      const Tensor db_parts = empty({parts, 1, channels}, Dtype::f32, x.device());
-      const Tensor dx_parts = empty_like(db_parts);
+      Tensor dw_parts = empty({parts, 1, 9 * channels}, Dtype::f32, x.device());
+      Tensor db_parts = empty({parts, 1, channels}, Dtype::f32, x.device());
+      Tensor dx_parts = empty_like(db_parts);
       const Partial partial{dw_parts.data<float>(), db_parts.data<float>(), dx_parts.data<float>()};
       const Map<const T> from(x, cols), grad(dy, {0, channels});
       const Map<T> to = dx ? Map<T>(dx.tensor, cols) : Map<T>();

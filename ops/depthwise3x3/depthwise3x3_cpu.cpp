@@ -24,10 +24,14 @@ constexpr int64_t kChunkRows = 8;  // rows that share a partial sum of the gradi
 // Channels of (B, H, W, ld) from a column on.
 template <class T>
 struct Map {
-  T* data;
+  T* data;  // to const for an input
   int64_t h, w, ld;
-  Map(In t, Columns cols)
-      : data(t.data<T>() + cols.column), h(t.dim(1)), w(t.dim(2)), ld(cols.ld) {}
+  template <class InOrOut>
+  Map(const InOrOut& t, Columns cols)
+      : data(t.template data<std::remove_const_t<T>>() + cols.column),
+        h(t.dim(1)),
+        w(t.dim(2)),
+        ld(cols.ld) {}
   // The first pixel of row i of an image; null outside the map.
   T* row(int64_t image, int64_t i) const {
     return i < 0 || i >= h ? nullptr : data + (image * h + i) * w * ld;
@@ -155,7 +159,7 @@ void with_stride(int stride, const F& f) {
 
 // The three input rows around output row r, counted over the batch.
 template <class T>
-Window<T> window(const Map<T>& x, int64_t r, int64_t out_h, int stride) {
+Window<T> window(const Map<const T>& x, int64_t r, int64_t out_h, int stride) {
   const int64_t n = r / out_h, i = r % out_h * stride;
   return {{x.row(n, i - 1), x.row(n, i), x.row(n, i + 1)}, x.ld, false, false};
 }
@@ -163,7 +167,8 @@ Window<T> window(const Map<T>& x, int64_t r, int64_t out_h, int stride) {
 void forward(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm form, Out y) {
   dispatch<float, double>(x.dtype(), "depthwise3x3", [&]<class T>() HWY_ATTR {
     const int64_t channels = w.dim(2);
-    const Map<T> from(x, cols), to(y, {0, channels});
+    const Map<const T> from(x, cols);
+    const Map<T> to(y, {0, channels});
     const auto taps = Taps<T>::plain(w.data<T>(), channels, form == DepthwiseForm::add_gelu);
     const T* bp = b ? b.data<T>() : nullptr;
     const auto compute_row = [&](auto s, int64_t r) HWY_ATTR {
@@ -206,14 +211,13 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
   dispatch<float, double>(x.dtype(), "depthwise3x3", [&]<class T>() HWY_ATTR {
     const int64_t channels = w.dim(2);
     const bool recompute = form == DepthwiseForm::add_gelu;
-    const Map<T> from(x, cols), grad(dy, {0, channels});
+    const Map<const T> from(x, cols), grad(dy, {0, channels});
     const T *wp = w.data<T>(), *bp = b ? b.data<T>() : nullptr;
     const int64_t rows = x.dim(0) * grad.h, row_size = grad.w * channels;
     const int chunks = chunks_of(rows, kChunkRows);
     // Sums of a chunk: of each tap, of dz, of dx.
     constexpr int64_t kSums = 11;
-    const Tensor scratch =
-        dw || db || dx_sums ? empty({chunks, kSums, channels}, x.dtype()) : Tensor();
+    Tensor scratch = dw || db || dx_sums ? empty({chunks, kSums, channels}, x.dtype()) : Tensor();
 
     // Row r of dz into `dz` (where it is not dy itself); its part of dw and db into `sums`.
     const auto visit = [&](auto s, int64_t r, T* dz, T* sums) HWY_ATTR {
@@ -284,7 +288,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     };
 
-    const Scratch<T> rings(recompute ? 3 * row_size : 0);
+    Scratch<T> rings(recompute ? 3 * row_size : 0);
     with_stride(stride, [&](auto s) {
       parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
         const int64_t begin = rows * first_chunk / chunks, end = rows * last_chunk / chunks;
@@ -295,8 +299,11 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           return scratch.data<T>() + ((r + 1) * chunks - 1) / rows * kSums * channels;
         };
         T* const ring = rings.mine();
-        const auto dz_row = [&](int64_t r) {
-          return recompute ? ring + r % 3 * row_size : grad.data + r * row_size;
+        const auto ring_row = [&](int64_t r) {
+          return recompute ? ring + r % 3 * row_size : nullptr;
+        };
+        const auto dz_row = [&](int64_t r) -> const T* {
+          return recompute ? ring_row(r) : grad.data + r * row_size;
         };
         int64_t next = begin % grad.h ? begin - 1 : begin;  // the first row not yet visited
         for (int64_t r = begin; r < end; ++r) {
@@ -304,7 +311,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           const bool last = o + 1 == grad.h;
           for (; next <= (last ? r : r + 1); ++next) {
             const bool ours = scratch && next >= begin && next < end;
-            visit(s, next, dz_row(next), ours ? sums_of(next) : nullptr);
+            visit(s, next, ring_row(next), ours ? sums_of(next) : nullptr);
           }
           if (!dx) continue;
           const T* const before = o ? dz_row(r - 1) : nullptr;

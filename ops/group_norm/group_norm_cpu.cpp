@@ -111,7 +111,7 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
         v(d, i, dz, xhat);
       });
     };
-    const Tensor scratch = zeros({batch * chunks, 2, c}, x.dtype());
+    Tensor scratch = zeros({batch * chunks, 2, c}, x.dtype());
     T* const pq = scratch.data<T>();
     each_chunk(batch, tokens, [&](int64_t n, int64_t unit, int64_t begin, int64_t end) HWY_ATTR {
       T *const p = pq + unit * 2 * c, *const q = p + c;

@@ -31,7 +31,7 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
   dispatch<float, double>(x.dtype(), "layer_norm", [&]<class T>() HWY_ATTR {
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     const int chunks = chunks_of(rows, kRowGrain);
-    const Tensor scratch = zeros({chunks, 3, c}, x.dtype());
+    Tensor scratch = zeros({chunks, 3, c}, x.dtype());
     parallel_chunks(rows, kRowGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
       T* const dwp = scratch.data<T>() + chunk * 3 * c;  // then db, and dz of one row
       for (int64_t r = begin; r < end; ++r) {
