@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogeth
     }
     if constexpr (Whole && Groups > 1) {
       __shared__ float parts[Groups][kQueries];
-      const Place here = place();
+      const AccumulatorLane here = accumulator_lane();
       if (here.t < 2)
         parts[group][set * kRows + here.row(2 * here.t)] = here.t == 0 ? delta[0] : delta[1];
       __syncthreads();
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(Backward<T> p) {
         multiply_sum(dq, ds, scratch, k, S, (live + 15) / 16);
       }
     }
-  const Place at = place();
+  const AccumulatorLane at = accumulator_lane();
   if (at.t < 2) {
     const int row = first + at.row(2 * at.t);
     if (row < u.end)

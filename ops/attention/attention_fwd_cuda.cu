@@ -107,7 +107,7 @@ struct Received {
   // Sums over the block, in the order of rows and warps, to where they belong.
   __device__ void store(const Cut& c, const Unit& u, float* received, float* partial) const {
     __shared__ float all[kWarps][kTile];
-    const Place at = place();
+    const AccumulatorLane at = accumulator_lane();
 #pragma unroll
     for (int n = 0; n < kTile / 8; ++n)
 #pragma unroll
