@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "tests/data/images.h"
+#include "tests/data/simd_targets.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -75,7 +76,8 @@ TEST_CASE("affine: the bytes of Pillow's loops, for any matrix and size") {
             translation(0, u(h)), translation(u(w), u(h)), translation(2, -1)})
         for (const Filter filter : {Filter::bilinear, Filter::bicubic}) {
           const Image expected = literal(image, m, filter, fill);
-          CHECK(transformed(image, m, filter, fill).pixels == expected.pixels);
+          test::for_each_target(
+              [&] { CHECK(transformed(image, m, filter, fill).pixels == expected.pixels); });
           for (size_t k = 0; k < expected.pixels.size(); k += 3, ++pixels)
             filled += std::equal(fill.begin(), fill.end(), &expected.pixels[k]);
         }

@@ -4,6 +4,7 @@
 
 #include "data/transforms/color_jitter.h"
 #include "tests/data/images.h"
+#include "tests/data/simd_targets.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -63,10 +64,12 @@ TEST_CASE("enhance: the bytes of Pillow's float arithmetic, for any size and fac
         }
       CHECK(changed(image, [&](ImageSpan s) { adjust_brightness(s, factor); }) ==
             brightness.pixels);
-      CHECK(changed(image, [&](ImageSpan s) { adjust_contrast(s, factor); }) == contrast.pixels);
-      CHECK(changed(image, [&](ImageSpan s) { adjust_saturation(s, factor); }) == color.pixels);
-      CHECK(changed(image, [&](ImageSpan s) { adjust_sharpness(s, factor, scratch); }) ==
-            sharpness.pixels);
+      test::for_each_target([&] {
+        CHECK(changed(image, [&](ImageSpan s) { adjust_contrast(s, factor); }) == contrast.pixels);
+        CHECK(changed(image, [&](ImageSpan s) { adjust_saturation(s, factor); }) == color.pixels);
+        CHECK(changed(image, [&](ImageSpan s) { adjust_sharpness(s, factor, scratch); }) ==
+              sharpness.pixels);
+      });
     }
 }
 

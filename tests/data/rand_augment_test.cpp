@@ -206,27 +206,27 @@ TEST_CASE("each operation is applied in place with its argument, the fill and th
   }
 }
 
-TEST_CASE("an augmented batch is the same for any number of workers") {
-  const auto run = [](int workers, uint64_t seed) {
+TEST_CASE("an augmented batch is the same for any number of workers, and in a resumed epoch") {
+  // The pixels of epoch 1, or what is left of it from a batch on.
+  const auto run = [](int workers, uint64_t seed, int64_t first_batch = 0) {
     LoaderConfig config;
     config.batch_size = 16, config.workers = workers, config.seed = seed;
     config.transform.img_size = 20;
     config.transform.rand_augment = parse_rand_augment(kPublished);
     Loader loader(std::make_shared<test::Bars>(64), config);
     std::vector<uint8_t> bytes;
-    for (const int epoch : {0, 1}) {
-      loader.start_epoch(epoch);
-      for (Batch batch; loader.next(batch);) {
-        const auto images = to_vector<uint8_t>(batch.images);
-        bytes.insert(bytes.end(), images.begin(), images.end());
-      }
+    loader.start_epoch(1, first_batch);
+    for (Batch batch; loader.next(batch);) {
+      const auto images = to_vector<uint8_t>(batch.images);
+      bytes.insert(bytes.end(), images.begin(), images.end());
     }
     return bytes;
   };
   const auto one = run(0, 1);
-  CHECK(one.size() == 2 * 64 * 20 * 20 * 3);
+  CHECK(one.size() == 64 * 20 * 20 * 3);
   for (const int workers : {1, 3}) CHECK(run(workers, 1) == one);
   CHECK(run(0, 2) != one);
+  CHECK(run(1, 1, 2) == std::vector(one.begin() + 32 * 20 * 20 * 3, one.end()));
 }
 
 TEST_CASE("policies: timm's grammar") {
