@@ -11,6 +11,14 @@ namespace {
 // Python's round: half to even, the mode that C++ starts in.
 int rounded(double v) { return int(std::nearbyint(v)); }
 
+void flip_rows(ImageSpan image) {
+  const size_t pitch = image.row_bytes();
+  for (int y = 0; y < image.height / 2; ++y) {
+    uint8_t* upper = image.pixels + size_t(y) * pitch;
+    std::swap_ranges(upper, upper + pitch, image.pixels + size_t(image.height - 1 - y) * pitch);
+  }
+}
+
 }  // namespace
 
 std::string_view name_of(Interpolation i) {
@@ -35,6 +43,10 @@ void TransformConfig::check() const {
   require(ratio[0] > 0 && ratio[0] <= ratio[1] && std::isfinite(ratio[1]), "ratio",
           "0 < low <= high", fmt::format("{} {}", ratio[0], ratio[1]));
   require(hflip >= 0 && hflip <= 1, "hflip", "a probability", hflip);
+  require(vflip >= 0 && vflip <= 1, "vflip", "a probability", vflip);
+  require(color_jitter >= 0 && std::isfinite(color_jitter), "color-jitter", "at least 0",
+          color_jitter);
+  if (rand_augment) rand_augment->check();
   require(crop_pct > 0 && crop_pct <= 1, "crop-pct", "more than 0, at most 1", crop_pct);
 }
 
@@ -71,9 +83,19 @@ Resize eval_resize(int height, int width, const TransformConfig& config) {
   return r;
 }
 
-Transform::Transform(TransformConfig config) : config_(config) { config_.check(); }
+Transform::Transform(TransformConfig config) : config_(config) {
+  config_.check();
+  if (config_.rand_augment) rand_augment_.emplace(*config_.rand_augment);
+}
 
 void Transform::train(Source& source, uint64_t seed, int64_t epoch, int64_t sample, uint8_t* out) {
+  if (config_.no_aug) {
+    TransformConfig whole = config_;
+    whole.crop_pct = 1;
+    whole.eval_filter =
+        config_.interpolation == Interpolation::bicubic ? Filter::bicubic : Filter::bilinear;
+    return resized(source, eval_resize(source.height(), source.width(), whole), out);
+  }
   const auto random = [&](Purpose purpose) {
     return Random(seed, purpose, uint64_t(epoch), uint64_t(sample));
   };
@@ -87,10 +109,22 @@ void Transform::train(Source& source, uint64_t seed, int64_t epoch, int64_t samp
     filter = Filter::bilinear;
   source.read(box, pixels_);
   resizer_(pixels_.view(), Resize::whole(config_.img_size, config_.img_size, filter, flip), out);
+  const ImageSpan image{out, config_.img_size, config_.img_size};
+  if (random(Purpose::vertical_flip).bernoulli(config_.vflip)) flip_rows(image);
+  if (rand_augment_) {
+    Random augment = random(Purpose::augment);
+    (*rand_augment_)(image, augment);
+  } else if (config_.color_jitter > 0) {
+    Random jitter = random(Purpose::color_jitter);
+    color_jitter(image, config_.color_jitter, jitter);
+  }
 }
 
 void Transform::eval(Source& source, uint8_t* out) {
-  const Resize resize = eval_resize(source.height(), source.width(), config_);
+  resized(source, eval_resize(source.height(), source.width(), config_), out);
+}
+
+void Transform::resized(Source& source, const Resize& resize, uint8_t* out) {
   const Box used = source_box(source.height(), source.width(), resize);
   source.read(used, pixels_);
   resizer_(pixels_.view(), used, source.height(), source.width(), resize, out);

@@ -3,12 +3,15 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "core/rng.h"
 #include "data/decode.h"
 #include "data/resize.h"
+#include "data/transforms/color_jitter.h"
+#include "data/transforms/rand_augment.h"
 
 namespace sg::data {
 
@@ -18,11 +21,15 @@ Interpolation parse_interpolation(std::string_view name);  // throws ExitCode::u
 
 struct TransformConfig {
   int img_size = 224;
-  // Training: RandomResizedCrop and mirroring.
+  // Training: RandomResizedCrop, mirroring, then RandAugment or, without it, ColorJitter.
   std::array<double, 2> scale{0.08, 1.0};             // share of the area
   std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  // width / height
-  double hflip = 0.5;                                 // probability
+  double hflip = 0.5, vflip = 0;                      // probabilities
+  std::optional<RandAugmentConfig> rand_augment;
+  double color_jitter = 0;  // 0: none
   Interpolation interpolation = Interpolation::random;
+  // Nothing of it in training: the whole shorter side, and its middle of the longer one.
+  bool no_aug = false;
   // Evaluation: the shorter side becomes floor(img_size / crop_pct), then a central crop.
   double crop_pct = 0.9;
   Filter eval_filter = Filter::bicubic;
@@ -47,9 +54,12 @@ class Transform {
   void eval(Source& source, uint8_t* out);
 
  private:
+  void resized(Source& source, const Resize& resize, uint8_t* out);
+
   TransformConfig config_;
   Image pixels_;
   Resizer resizer_;
+  std::optional<RandAugment> rand_augment_;
 };
 
 // One file as evaluation sees it.

@@ -5,6 +5,7 @@
 
 #include "tools/common/cli.h"
 #include "tools/golden/golden.h"
+#include "tools/golden/golden_images.h"
 
 namespace fs = std::filesystem;
 
@@ -16,13 +17,26 @@ std::vector<fs::path> collect(const fs::path& path) {
   if (!fs::is_directory(path)) return {path};
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(path))
-    if (entry.is_regular_file() && sg::sgformer::is_golden(entry.path()))
+    if (entry.is_regular_file() &&
+        (sg::sgformer::is_golden(entry.path()) || sg::tools::is_golden_images(entry.path())))
       files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   if (files.empty())
-    sg::fail(sg::ExitCode::usage, "{}: no golden file (.safetensors with metadata 'module') in it",
-             path.string());
+    sg::fail(sg::ExitCode::usage,
+             "{}: no golden file (.safetensors with the metadata of one) in it", path.string());
   return files;
+}
+
+// One line; one more for each image that differs, and one that names operations unknown here.
+bool check_images(const fs::path& file) {
+  const sg::tools::ImageCheck r = sg::tools::check_golden_images(file);
+  fmt::print("{} {} ({}): {} images equal, {} wrong, {} not checked\n",
+             r.passed() ? "ok  " : "FAIL", file.string(), r.kind, r.equal, r.wrong.size(),
+             r.not_checked.size());
+  for (const std::string& wrong : r.wrong) fmt::print("    {}\n", wrong);
+  if (!r.not_checked.empty())
+    fmt::print("    unknown operations: {}\n", fmt::join(r.not_checked, ", "));
+  return r.passed();
 }
 
 }  // namespace
@@ -50,6 +64,11 @@ int main(int argc, char** argv) {
     int failed = 0, checked = 0;
     for (const std::string& path : paths)
       for (const fs::path& file : collect(path)) {
+        if (sg::tools::is_golden_images(file)) {
+          ++checked;
+          failed += !check_images(file);
+          continue;
+        }
         const auto r = sg::sgformer::check_golden(file, sg::parse_dtype(dtype), on);
         ++checked;
         failed += !r.passed();

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/cpu/parallel.h"
+#include "tools/bench/augment_speed.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/loader_speed.h"
 #include "tools/common/options.h"
@@ -71,6 +72,18 @@ sg::ExitCode bench_loader(const std::string& data, bool json) {
   return sg::ExitCode::ok;
 }
 
+// Microseconds that one core takes for an image of 224 x 224.
+sg::ExitCode bench_augment(bool json) {
+  const auto rows = sg::benchmark::benchmark_augment();
+  nlohmann::json ops;
+  for (const auto& r : rows) ops.push_back({{"name", r.name}, {"seconds", r.seconds}});
+  if (json)
+    fmt::print("{}\n", nlohmann::json{{"mode", "augment"}, {"ops", ops}}.dump(2));
+  else
+    for (const auto& r : rows) fmt::print("{:<24} {:7.1f} us\n", r.name, 1e6 * r.seconds);
+  return sg::ExitCode::ok;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -86,8 +99,10 @@ int main(int argc, char** argv) {
     sg::tools::add_image_size(app, size);
     sg::tools::add_options(app, shared,
                            {"data", "batch-size", "device", "dtype", "threads", "eager"});
-    app.add_option("--mode", mode, "train, infer, or loader (one core makes training images)")
-        ->check(CLI::IsMember({"train", "infer", "loader"}))
+    app.add_option(
+           "--mode", mode,
+           "train, infer, loader (one core makes training images), or augment (RandAugment)")
+        ->check(CLI::IsMember({"train", "infer", "loader", "augment"}))
         ->capture_default_str();
     app.add_option("--warmup", options.warmup, "untimed steps")
         ->check(CLI::Range(0, 1000))
@@ -103,6 +118,7 @@ int main(int argc, char** argv) {
 
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
     if (mode == "loader") return bench_loader(shared.data, json);
+    if (mode == "augment") return bench_augment(json);
     const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
     sg::tools::announce(compute);
     options.batch = shared.batch_size, options.eager = shared.eager;

@@ -33,6 +33,13 @@ void each_number(const V& value, F&& f) {
   }
 }
 
+data::Rgb byte_mean(const Triple& mean) {  // Python's round: half to even
+  data::Rgb rgb;
+  for (size_t c = 0; c < 3; ++c)
+    rgb[c] = uint8_t(std::clamp(std::nearbyint(255 * mean[c]), 0.0, 255.0));
+  return rgb;
+}
+
 // "at least 1", "from 0 to 1"
 std::string range_of(const OptionInfo& info) {
   if (info.high == INFINITY) return fmt::format("at least {}", info.low);
@@ -72,7 +79,9 @@ Options default_options(std::string_view model) {
   Options o;
   o.model = model;
   o.drop_path = sgformer::find_config(model).drop_path;
+  o.aa = "rand-m9-mstd0.5-inc1";
   if (model == "sgformer_nano") {
+    o.aa = "none";
     o.epochs = 3, o.warmup_epochs = 0, o.cooldown_epochs = 0;
     o.lr = 2e-3, o.warmup_lr = 5e-4;
     o.scale = {1, 1}, o.ratio = {1, 1};  // so short a run learns most from whole images
@@ -172,8 +181,17 @@ sgformer::Config model_config(const Options& o) { return apply(o, sgformer::find
 data::TransformConfig transforms(const Options& o) {
   data::TransformConfig t;
   t.img_size = int(o.img_size.value_or(sgformer::find_config(o.model).image));
-  t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip;
+  t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip, t.vflip = o.vflip;
   t.interpolation = data::parse_interpolation(o.train_interpolation);
+  t.color_jitter = o.color_jitter, t.no_aug = o.no_aug;
+  if (!o.aa.empty() && o.aa != "none") {
+    t.rand_augment = data::parse_rand_augment(o.aa);
+    t.rand_augment->fill = byte_mean(o.mean);
+    if (t.interpolation != data::Interpolation::random)
+      t.rand_augment->filter = t.interpolation == data::Interpolation::bicubic
+                                   ? data::Filter::bicubic
+                                   : data::Filter::bilinear;
+  }
   t.crop_pct = o.crop_pct.value_or(sgformer::default_crop_pct(o.model));
   return t;
 }

@@ -35,7 +35,10 @@ struct Options {
   // Data and augmentation
   std::string data;
   Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
-  double hflip = 0.5;
+  double hflip = 0.5, vflip = 0;
+  std::string aa = "none";
+  double color_jitter = 0;
+  bool no_aug = false;
   std::string train_interpolation = "random";
   std::optional<double> crop_pct;
   Triple mean = ChannelStats().mean, std = ChannelStats().std;
@@ -124,6 +127,15 @@ void each_data_option(O& o, F&& f) {
   f(OptionInfo{"--ratio", "least and largest width / height of a training crop", noted, 1e-3, 1e3},
     o.ratio);
   f(OptionInfo{"--hflip", "probability of mirroring a training image", noted, 0, 1}, o.hflip);
+  f(OptionInfo{"--vflip", "probability of turning a training image upside down", noted, 0, 1},
+    o.vflip);
+  f(OptionInfo{"--aa", "RandAugment of training images, 'rand-m9-mstd0.5-inc1', or none"}, o.aa);
+  f(OptionInfo{"--color-jitter",
+               "of brightness, contrast and saturation, where --aa is none; 0: none", noted, 0,
+               1e3},
+    o.color_jitter);
+  f(OptionInfo{"--no-aug", "train on the middle of whole images: no crops, flips or colours"},
+    o.no_aug);
   f(OptionInfo{"--train-interpolation", "of training crops: random, bilinear, bicubic"},
     o.train_interpolation);
   f(OptionInfo{"--crop-pct",

@@ -100,6 +100,37 @@ TEST_CASE("options: what an older version's args.json lacks is the default") {
   CHECK(contains(other.refused, "\"\" -> \"backbone\""));
 }
 
+TEST_CASE("options: augmentation") {
+  const auto transforms = [](const nlohmann::json& json) { return train::transforms(given(json)); };
+  const auto published = transforms(kNothing).rand_augment;
+  REQUIRE(published);
+  CHECK(published->magnitude == 9);
+  CHECK(published->magnitude_std == 0.5);
+  CHECK(published->increasing);
+  CHECK(published->fill == data::Rgb{124, 116, 104});
+  CHECK(!published->filter);
+  CHECK(!train::transforms(train::default_options("sgformer_nano")).rand_augment);
+  for (const char* none : {"none", ""}) CHECK(!transforms({{"aa", none}}).rand_augment);
+
+  const auto other = transforms(
+      {{"aa", "rand-n3"}, {"mean", {0.5, 0.5, 1.5}}, {"train_interpolation", "bilinear"}});
+  CHECK(other.rand_augment->ops == 3);
+  CHECK(other.rand_augment->fill == data::Rgb{128, 128, 255});  // 127.5, half to even
+  CHECK(other.rand_augment->filter == data::Filter::bilinear);
+  CHECK(transforms({{"color_jitter", 0.4}}).color_jitter == 0.4);
+  CHECK(transforms({{"vflip", 0.5}}).vflip == 0.5);
+  CHECK(transforms({{"no_aug", true}}).no_aug);
+  CHECK(contains(refused({{"aa", "augmix-m5"}}), "aa: only RandAugment is built in"));
+  CHECK(contains(refused({{"vflip", 2}}), "--vflip: expected from 0 to 1, found 2"));
+
+  // What an older version trained without, a resumed run is told of.
+  auto older = train::to_json(given(kNothing));
+  older.erase("aa");
+  const auto resumed = train::changes(older, train::to_json(given(kNothing)));
+  CHECK(resumed.refused == "");
+  CHECK(contains(resumed.noted, "\"none\" -> \"rand-m9-mstd0.5-inc1\""));
+}
+
 TEST_CASE("options: defaults are the recipe's, and small for the small model") {
   const Options s = train::default_options("sgformer_s"), b = train::default_options("sgformer_b");
   CHECK(s.epochs == 300);
