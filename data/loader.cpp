@@ -236,8 +236,8 @@ void Loader::report_broken(Slot& slot) {
   std::stable_sort(slot.broken.begin(), slot.broken.end(),
                    [](const Broken& a, const Broken& b) { return a.item < b.item; });
   const int64_t n = dataset_->size();
-  const int64_t allowed =
-      std::max(int64_t(config_.max_broken_share * double(n)), std::min<int64_t>(kFewBroken, n / 2));
+  const int64_t few = config_.max_broken_share > 0 ? std::min<int64_t>(kFewBroken, n / 2) : 0;
+  const int64_t allowed = std::max(int64_t(config_.max_broken_share * double(n)), few);
   for (const Broken& b : slot.broken) {
     if (broken_.emplace(b.sample, b.message).second)
       spdlog::warn("skipped, {} so far: {}", broken_.size(), b.message);
@@ -252,8 +252,11 @@ void Loader::report_broken(Slot& slot) {
     }
     list += "\n  " + message;
   }
-  fail(ExitCode::data, "{} of {} images are broken, {} are allowed:{}", broken_.size(), n, allowed,
-       list);
+  fail(
+      ExitCode::data,
+      "{} of {} images are broken, {} are allowed (--max-broken-share {}):{}\nmend or remove them; "
+      "a larger share lets a run go on",
+      broken_.size(), n, allowed, config_.max_broken_share, list);
 }
 
 // False where no item of the batch is left.

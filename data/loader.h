@@ -35,7 +35,7 @@ struct LoaderConfig {
   int workers = 4;   // threads; 0: images are made in the caller's thread, inside next()
   int prefetch = 2;  // batches made ahead
   Device device;     // that batches are copied to: their memory is such that it can fetch them
-  // Of the samples of the dataset that may be broken; a few (at most kFewBroken) always may.
+  // Of the samples of the dataset that may be broken; a few (kFewBroken) may in any case but of 0.
   double max_broken_share = 0.01;
   TransformConfig transform;
 };

@@ -78,6 +78,7 @@ ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& 
       if (config) result.preprocessing = default_preprocessing(*config);
       if (state.contains("args")) apply_args(result.preprocessing, state["args"]);
       result.class_names = state.value("classes", result.class_names);
+      result.class_titles = state.value("class_titles", result.class_titles);
     } catch (const std::exception& e) {
       fail(ExitCode::checkpoint, "{}: {}; it is of another version", path.string(), e.what());
     }

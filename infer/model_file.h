@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/compute.h"
+#include "data/class_names.h"
 #include "infer/predictor.h"
 
 namespace sg::infer {
@@ -17,8 +18,9 @@ struct ModelFile {
   std::unique_ptr<sgformer::Classifier> model;
   // That of the run, where the file is a checkpoint of ours; else that of the model's recipe.
   Preprocessing preprocessing;
-  std::vector<std::string> class_names;  // of the data it was trained on, where known
-  bool ema = false;                      // the weights are the averaged ones
+  data::ClassNames class_names;    // of the data it was trained on, where known
+  data::ClassTitles class_titles;  // readable names of some of them
+  bool ema = false;                // the weights are the averaged ones
 };
 
 struct ModelFileRequest {

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace sg::report {
 namespace {
@@ -75,7 +76,8 @@ void Console::bar(std::string_view text) {
 }
 
 // Standard output may be closed or full; the run is worth more than its words.
-void Console::show(std::FILE* to, std::string_view text) {
+void Console::show(std::FILE* to, std::string_view message) {
+  const std::string text = escape_odd_bytes(message);  // paths are bytes
   if (bar_) std::fputs("\r\x1b[K", stdout), std::fflush(stdout);
   bar_ = false;
   std::fwrite(text.data(), 1, text.size(), to);
@@ -86,8 +88,8 @@ void Console::show(std::FILE* to, std::string_view text) {
 
 void Console::log(std::string_view text) {
   if (!log_) return;
-  const std::string stamped =
-      fmt::format("{:%Y-%m-%d %H:%M:%S} {}\n", fmt::localtime(std::time(nullptr)), text);
+  const std::string stamped = fmt::format(
+      "{:%Y-%m-%d %H:%M:%S} {}\n", fmt::localtime(std::time(nullptr)), escape_odd_bytes(text));
   std::fwrite(stamped.data(), 1, stamped.size(), log_.get());
   std::fflush(log_.get());
 }

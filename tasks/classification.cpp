@@ -11,6 +11,7 @@ data::LoaderConfig loader_config(const EvaluationSettings& s) {
   data::LoaderConfig c;
   c.training = false;
   c.batch_size = int(s.batch_size), c.workers = int(s.workers);
+  c.max_broken_share = s.max_broken_share;
   c.transform = s.transform;
   return c;
 }

@@ -13,7 +13,8 @@ namespace sg::tasks {
 
 struct EvaluationSettings {
   int64_t batch_size = 128;
-  int64_t workers = 2;  // threads that load images
+  int64_t workers = 2;             // threads that load images
+  double max_broken_share = 0.01;  // of the images; more of them end the run
   data::TransformConfig transform;
   ChannelStats stats;
 };

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/cpu/parallel.h"
+#include "core/text.h"
 #include "data/png_write.h"
 #include "infer/model_file.h"
 #include "io/file.h"
@@ -16,16 +17,19 @@ namespace fs = std::filesystem;
 
 struct Guess {
   int64_t index;
-  std::string name;
+  std::string name, title;  // title: readable, where there is one
   double probability;
 };
 
 std::vector<Guess> best_of(const sg::infer::Prediction& prediction,
-                           const std::vector<std::string>& names, int64_t top) {
+                           const sg::data::ClassNames& names, const sg::data::ClassTitles& titles,
+                           int64_t top) {
   std::vector<Guess> best;
   for (const auto& [i, probability] : sg::infer::top_classes(prediction, top)) {
     const bool named = size_t(i) < names.size();
-    best.push_back({i, named ? names[size_t(i)] : fmt::format("class {}", i), probability});
+    const std::string name = named ? names[size_t(i)] : fmt::format("class {}", i);
+    const auto title = titles.find(name);
+    best.push_back({i, name, title == titles.end() ? "" : title->second, probability});
   }
   return best;
 }
@@ -55,14 +59,18 @@ void write_png(const fs::path& path, const sg::data::Image& image) {
 }
 
 void print(const std::string& image, const std::vector<Guess>& best) {
-  fmt::print("{}\n", image);
-  for (const Guess& g : best) fmt::print("  {:6.2f} %  {}\n", 100 * g.probability, g.name);
+  fmt::print("{}\n", sg::escape_odd_bytes(image));
+  for (const Guess& g : best)
+    fmt::print("  {:6.2f} %  {}\n", 100 * g.probability,
+               g.title.empty() ? g.name : fmt::format("{} ({})", g.title, g.name));
 }
 
 nlohmann::json to_json(const std::string& image, const std::vector<Guess>& best) {
-  nlohmann::json j{{"image", image}, {"classes", nlohmann::json::array()}};
-  for (const Guess& g : best)
+  nlohmann::json j{{"image", sg::escape_name(image)}, {"classes", nlohmann::json::array()}};
+  for (const Guess& g : best) {
     j["classes"].push_back({{"index", g.index}, {"name", g.name}, {"probability", g.probability}});
+    if (!g.title.empty()) j["classes"].back()["title"] = g.title;
+  }
   return j;
 }
 
@@ -71,8 +79,9 @@ nlohmann::json to_json(const std::string& image, const std::vector<Guess>& best)
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
-        "Tells the classes of images (JPEG, PNG, BMP, GIF, PPM; any size), the most probable "
-        "first. Images that cannot be read are reported, the others done, and the exit code is "
+        "Tells the classes of images (JPEG, PNG, WebP, TIFF, AVIF, GIF, BMP, PPM; any size), the "
+        "most probable first. Images that cannot be read are reported, the others done, and the "
+        "exit code is "
         "3. A checkpoint of sgtrain knows its model; of weights alone say it with --model.");
     sg::train::Options shared;
     std::string checkpoint, significance;
@@ -85,7 +94,7 @@ int main(int argc, char** argv) {
     shared.model.clear();
     sg::tools::add_options(app, shared, {"model", "img-size"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
-    sg::tools::add_options(app, shared, {"device", "dtype", "threads"});
+    sg::tools::add_options(app, shared, {"class-map", "class-names", "device", "dtype", "threads"});
     sg::tools::add_ema_flags(app, ema);
     app.add_option("--top", top, "classes to show")
         ->check(CLI::Range(1, 1 << 24))
@@ -109,6 +118,11 @@ int main(int argc, char** argv) {
     if (shared.img_size) preprocessing.transform.img_size = int(*shared.img_size);
     const sg::infer::Predictor predict(*file.model, preprocessing);
 
+    const sg::data::ClassNames names = sg::train::known_classes(shared, file.class_names);
+    const sg::data::ClassTitles titles = shared.class_names.empty()
+                                             ? file.class_titles
+                                             : sg::data::read_class_titles(shared.class_names);
+
     PanelPaths panels(significance, images.size() > 1);
     nlohmann::json results = nlohmann::json::array();
     auto code = sg::ExitCode::ok;
@@ -117,7 +131,7 @@ int main(int argc, char** argv) {
         const auto prediction = predict({&pixels, 1}, !significance.empty())[0];
         if (!significance.empty())
           write_png(panels(image), sg::report::significance_panel(pixels, prediction.significance));
-        const auto best = best_of(prediction, file.class_names, top);
+        const auto best = best_of(prediction, names, titles, top);
         if (json)
           results.push_back(to_json(image, best));
         else
@@ -125,8 +139,10 @@ int main(int argc, char** argv) {
       } catch (const sg::Error& e) {
         if (e.code() != sg::ExitCode::data) throw;
         std::fflush(stdout);
-        fmt::print(stderr, "error: {}\n", e.what());
-        if (json) results.push_back({{"image", image}, {"error", e.what()}});
+        fmt::print(stderr, "error: {}\n", sg::escape_odd_bytes(e.what()));
+        if (json)
+          results.push_back(
+              {{"image", sg::escape_name(image)}, {"error", sg::escape_odd_bytes(e.what())}});
         code = e.code();
       }
     if (json) fmt::print("{}\n", results.dump(2));

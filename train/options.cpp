@@ -64,7 +64,7 @@ void from_json(const nlohmann::json& json, V& value) {
     json.get_to(value);
   } else if constexpr (std::is_same_v<V, std::string>) {
     if (!json.is_string()) throw std::invalid_argument("a text");
-    json.get_to(value);
+    value = unescape_name(json.get<std::string>());
   } else {
     const bool fits = json.is_array() && json.size() == value.size() &&
                       std::ranges::all_of(json, [](const auto& v) { return v.is_number(); });
@@ -96,6 +96,8 @@ nlohmann::json to_json(const Options& options) {
     const std::string key = key_of(info.name());
     if constexpr (kOptional<V>) {
       if (value) json[key] = *value;
+    } else if constexpr (std::is_same_v<V, std::string>) {
+      json[key] = escape_name(value);
     } else {
       json[key] = value;
     }
@@ -159,6 +161,7 @@ void validate(const Options& o) {
     fail(ExitCode::usage, "--initial-checkpoint begins a run, --resume goes on with one: give one");
   parse_compute(o.device, o.dtype);
   group_settings(o);
+  data::parse_class_order(o.class_order);
   Options probe = o;  // without classes of data
   probe.num_classes = o.num_classes.value_or(1);
   sgformer::validate(model_config(probe));
@@ -203,8 +206,34 @@ sgformer::GroupSettings group_settings(const Options& o) {
 }
 
 tasks::ClassificationSettings classification(const Options& o) {
-  return {
-      {o.batch_size, o.workers, transforms(o), channel_stats(o)}, uint64_t(o.seed), o.smoothing};
+  return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o)},
+          uint64_t(o.seed),
+          o.smoothing};
+}
+
+data::DatasetRequest dataset_request(const Options& o) {
+  data::DatasetRequest r;
+  r.order = data::parse_class_order(o.class_order);
+  if (!o.class_map.empty()) r.classes = data::read_class_map(o.class_map);
+  r.train_split = o.train_split, r.val_split = o.val_split;
+  r.val_share = o.val_share, r.seed = uint64_t(o.seed);
+  return r;
+}
+
+data::ClassNames known_classes(const Options& o, const data::ClassNames& of_checkpoint) {
+  if (o.class_map.empty()) return of_checkpoint;
+  const data::ClassNames map = data::read_class_map(o.class_map);
+  if (!of_checkpoint.empty() && map != of_checkpoint)
+    fail(ExitCode::usage,
+         "--class-map: the checkpoint knows its classes, and they are not those of {}; leave the "
+         "flag out",
+         o.class_map);
+  return map;
+}
+
+data::ClassTitles class_titles(const Options& o) {
+  if (!o.class_names.empty()) return data::read_class_titles(o.class_names);
+  return data::find_class_titles(o.data);
 }
 
 OptionChanges changes(const nlohmann::json& before, const nlohmann::json& now) {

@@ -33,7 +33,10 @@ struct Options {
   bool balance_significance = false, grad_checkpointing = false;
 
   // Data and augmentation
-  std::string data;
+  std::string data, train_split = "train", val_split = "val";
+  double val_share = 0;
+  std::string class_map, class_order = "name", class_names;
+  double max_broken_share = 0.01;
   Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
   double hflip = 0.5, vflip = 0;
   std::string aa = "none";
@@ -62,6 +65,7 @@ struct Options {
 
   // Output
   std::string output, experiment, resume, initial_checkpoint;
+  bool accept_data_change = false;
   bool reset_head = false;
   int64_t log_interval = 50, recovery_interval = 0, checkpoint_hist = 10;
   bool dry_run = false;
@@ -121,6 +125,37 @@ void each_data_option(O& o, F&& f) {
   f(OptionInfo{"--data", "folder with train/ and val/, a sub-folder a class, or IDX files",
                ignored},
     o.data);
+  f(OptionInfo{"--train-split", "folder in --data to learn from; 'train' also finds training/",
+               ignored},
+    o.train_split);
+  f(OptionInfo{"--val-split",
+               "folder in --data to evaluate on; 'val' also finds validation/, valid/, eval/, "
+               "evaluation/, test/"},
+    o.val_split);
+  f(OptionInfo{"--val-share",
+               "share of each class held out where there is no validation set, chosen by --seed",
+               fixed, 0, std::nextafter(1, 0)},
+    o.val_share);
+  f(OptionInfo{"--class-map",
+               "file with a class name a line, or 'name index'; default: the folders", ignored},
+    o.class_map);
+  f(
+      OptionInfo{
+          "--class-order",
+          "of folders as classes: name (10 before 2, as torchvision), natural (2 before 10, as "
+          "timm)",
+          ignored},
+      o.class_order);
+  f(OptionInfo{"--class-names",
+               "file of readable names of classes to show: 'n01440764 tench' a line, or JSON; "
+               "default: LOC_synset_mapping.txt, synset_words.txt or imagenet_class_index.json in "
+               "--data",
+               ignored},
+    o.class_names);
+  f(OptionInfo{"--max-broken-share",
+               "share of images that may be broken and are skipped; ten may in any case but of 0",
+               ignored, 0, 1},
+    o.max_broken_share);
   f(OptionInfo{"--scale", "least and largest share of the image's area in a training crop", noted,
                1e-6, 1},
     o.scale);
@@ -207,6 +242,10 @@ void each_output_option(O& o, F&& f) {
   f(OptionInfo{"--resume", "go on from a checkpoint, a run's folder, or 'auto': --output's newest",
                ignored},
     o.resume);
+  f(OptionInfo{"--accept-data-change",
+               "with --resume: training images have changed within an epoch; it begins again",
+               ignored},
+    o.accept_data_change);
   f(OptionInfo{"--initial-checkpoint", "weights to start from (.safetensors, .pth)", ignored},
     o.initial_checkpoint);
   f(OptionInfo{"--reset-head", "leave out the head of --initial-checkpoint", ignored},
@@ -241,7 +280,7 @@ void each_option(O& o, F&& f) {
 // The recipe of a model: the published one, or for sgformer_nano one that takes minutes.
 Options default_options(std::string_view model);
 
-// {"batch_size": 128, ...}; what is empty is left out.
+// {"batch_size": 128, ...}; what is empty is left out. Texts are escaped (core/text.h).
 nlohmann::json to_json(const Options& options);
 // For the report: what is set, and whether the model's own recipe has it so.
 std::vector<report::Setting> settings(const Options& options);
@@ -262,6 +301,13 @@ data::TransformConfig transforms(const Options& options);
 ChannelStats channel_stats(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);
+// What --data and the flags about splits and classes mean, with the classes of --class-map.
+data::DatasetRequest dataset_request(const Options& options);
+// Those of a checkpoint that knows its classes, else of --class-map; may be empty. Throws
+// ExitCode::usage where both are given and differ.
+data::ClassNames known_classes(const Options& options, const data::ClassNames& of_checkpoint);
+// Of --class-names, or of a file with a usual name in --data.
+data::ClassTitles class_titles(const Options& options);
 
 // How two runs differ: "  batch_size                 128 -> 64" a line. What an args.json does not
 // have, one of an older version, is the default.

@@ -18,14 +18,15 @@ std::vector<int64_t> choose(int64_t size, int count) {
   return chosen;
 }
 
-std::string class_name(const data::Dataset& dataset, int64_t c) {
-  return c < dataset.num_classes() ? dataset.class_names()[size_t(c)] : fmt::format("class {}", c);
+std::string class_name(const data::Dataset& dataset, const data::ClassTitles& titles, int64_t c) {
+  return c < dataset.num_classes() ? data::titled(dataset.class_names()[size_t(c)], titles)
+                                   : fmt::format("class {}", c);
 }
 
 }  // namespace
 
 report::ReportSamples report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
-                                     int count) {
+                                     const data::ClassTitles& titles, int count) {
   data::Transform transform(predict.preprocessing().transform);
   const int side = transform.config().img_size;
   std::vector<int64_t> indices;
@@ -53,11 +54,11 @@ report::ReportSamples report_samples(const infer::Predictor& predict, const data
     const int64_t truth = dataset.label(indices[i]);
     const auto png =
         data::encode_png(report::significance_panel(images[i], predictions[i].significance));
-    const std::string is = class_name(dataset, truth);
+    const std::string is = class_name(dataset, titles, truth);
     const bool right = best.index == truth;
     samples.all.push_back({.panel = std::string(png.begin(), png.end()),
                            .description = is + " and its significance",
-                           .headline = class_name(dataset, best.index),
+                           .headline = class_name(dataset, titles, best.index),
                            .note = fmt::format("{:.0f} %{}", 100 * best.probability,
                                                right ? "" : ", but it is " + is),
                            .good = right});

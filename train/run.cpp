@@ -2,9 +2,11 @@
 
 #include <fmt/chrono.h>
 
+#include <algorithm>
 #include <ctime>
 
 #include "core/cpu/parallel.h"
+#include "core/text.h"
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
@@ -21,12 +23,18 @@ constexpr const char* kCheckpoints = "checkpoints";
 
 struct Data {
   std::shared_ptr<const data::Dataset> training, validation;
+  data::ClassTitles titles;
 };
 
-Data open_data(const std::string& folder) {
+Data open_data(const Options& o) {
   Data d;
-  d.training = data::open_dataset(folder, data::Split::train);
-  d.validation = data::open_dataset(folder, data::Split::val, d.training->class_names());
+  data::DatasetRequest request = dataset_request(o);
+  d.training = data::open_dataset(o.data, data::Split::train, request);
+  request.classes = d.training->class_names();
+  d.validation = data::open_dataset(o.data, data::Split::val, request);
+  const data::ClassTitles all = class_titles(o);
+  for (const std::string& name : request.classes)
+    if (const auto found = all.find(name); found != all.end()) d.titles.insert(*found);
   return d;
 }
 
@@ -55,8 +63,8 @@ fs::path run_folder(const Options& o) {
 // "sgformer_s on imagenet"
 std::string title_of(const Options& o) {
   const fs::path data = fs::path(o.data).lexically_normal();
-  return fmt::format("{} on {}", o.model,
-                     (data.has_filename() ? data : data.parent_path()).filename().string());
+  const fs::path name = (data.has_filename() ? data : data.parent_path()).filename();
+  return fmt::format("{} on {}", o.model, escape_name(name.string()));
 }
 
 // What --resume means: a checkpoint's file, or the newest checkpoint of a run.
@@ -81,26 +89,64 @@ std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folde
 
 nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Classifier& model) {
   nlohmann::json args = to_json(o);
-  args.erase("resume"), args.erase("dry_run");  // they say how a process started
+  // They say how a process started.
+  for (const char* key : {"resume", "dry_run", "accept_data_change"}) args.erase(key);
   return {{"args", args},
           {"model", sgformer::config_to_json(model.config())},
           {"classes", d.training->class_names()},
+          {"class_titles", d.titles},
           {"train_images", d.training->size()},
           {"seed", o.seed},
           {"version", SG_VERSION}};
+}
+
+// What lacks in one of two lists of classes, or that their order is another.
+std::string changed_classes(const nlohmann::json& before, const nlohmann::json& now) {
+  const auto lacking = [](const nlohmann::json& all, const nlohmann::json& in) {
+    data::ClassNames names;
+    for (const auto& name : all)
+      if (std::find(in.begin(), in.end(), name) == in.end()) names.push_back(name);
+    return names.empty() ? std::string("none") : data::some_of(names);
+  };
+  if (!before.is_array()) return "not known";
+  return fmt::format("{} -> {} names; gone: {}; new: {}", before.size(), now.size(),
+                     lacking(before, now), lacking(now, before));
+}
+
+// Where the training set is not the one of the checkpoint the order of an epoch is another too. At
+// the end of an epoch nothing depends on it; within one it is an error, or the epoch begins again.
+void adapt_to_data(Checkpoint& checkpoint, const Options& options, int64_t images,
+                   int64_t epoch_steps, report::Console& console) {
+  nlohmann::json& state = checkpoint.state;
+  const auto before = state.value("train_images", images);
+  if (before == images) return;
+  const int64_t steps_before = before / options.batch_size / options.grad_accum;
+  const bool at_end = state.value("epoch_steps", int64_t{0}) == steps_before;
+  const std::string change =
+      fmt::format("the training set had {} images and has {} now", before, images);
+  const int64_t epoch = state.value("epoch", int64_t{0}) + 1;
+  if (at_end) {
+    state["epoch_steps"] = epoch_steps;
+    console.warning(fmt::format("{}; epoch {} is complete, the run goes on with the images of now",
+                                change, epoch));
+    return;
+  }
+  if (!options.accept_data_change)
+    fail(ExitCode::checkpoint,
+         "--resume: {}, and the checkpoint lies within epoch {}, whose order cannot be kept; give "
+         "the same images, or --accept-data-change to begin that epoch again with these weights",
+         change, epoch);
+  state["epoch_steps"] = 0, state["evaluated"] = false;
+  state["loss_sum"] = 0.0, state["loss_weight"] = 0.0;
+  console.warning(fmt::format("{}; epoch {} begins again with the weights so far", change, epoch));
 }
 
 void check_same_run(const Resumable& from, const nlohmann::json& identity,
                     report::Console& console) {
   const nlohmann::json &before = from.checkpoint.state, none = nlohmann::json::object();
   OptionChanges c = changes(before.value("args", none), identity["args"]);
-  for (const char* key : {"train_images", "classes"})
-    if (const auto a = before.value(key, nlohmann::json()); a != identity[key]) {
-      const auto text = [](const nlohmann::json& j) {
-        return j.is_array() ? fmt::format("{} names", j.size()) : j.dump();
-      };
-      c.refused += fmt::format("  {:<22} {} -> {}\n", key, text(a), text(identity[key]));
-    }
+  if (const auto a = before.value("classes", nlohmann::json()); a != identity["classes"])
+    c.refused += fmt::format("  {:<22} {}\n", "classes", changed_classes(a, identity["classes"]));
   if (!c.refused.empty())
     fail(
         ExitCode::checkpoint,
@@ -130,6 +176,8 @@ void introduce(report::Console& console, const Options& o, const Data& d,
     console.line("  " + describe(group, o.weight_decay));
   console.line(fmt::format("data {}: {} training and {} validation images, seen at {} x {}", o.data,
                            d.training->size(), d.validation->size(), *o.img_size, *o.img_size));
+  for (const auto* dataset : {d.training.get(), d.validation.get()})
+    for (const std::string& remark : dataset->remarks()) console.line(remark);
   console.line(fmt::format("{}; {}", describe(compute), o.dtype));
   console.line(fmt::format("{} epochs of {} steps of {} images; {} compute and {} loading threads",
                            trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
@@ -144,7 +192,7 @@ ExitCode run(Options options) {
   const StopSignals signals;
   report::Console console;
 
-  const Data data = open_data(options.data);
+  const Data data = open_data(options);
   resolve(options, data);
   sgformer::Classifier model(model_config(options));
   model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
@@ -171,8 +219,9 @@ ExitCode run(Options options) {
   const fs::path folder = run_folder(options);
   const FolderLock lock(folder);
   console.open_log(folder / "train.log");
-  if (const auto from = find_checkpoint(options, folder)) {
+  if (auto from = find_checkpoint(options, folder)) {
     check_same_run(*from, identity, console);
+    adapt_to_data(from->checkpoint, options, data.training->size(), trainer.epoch_steps(), console);
     trainer.restore(from->checkpoint);
     console.line(
         fmt::format("resuming from {}, step {}", from->path.string(), trainer.state().step));
@@ -203,7 +252,8 @@ ExitCode run(Options options) {
         .parameters = model.parameters().count(),
         .finished = trainer.finished()};
     const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
-    trainer.with_ema([&] { report.samples = report_samples(predict, *data.validation); });
+    trainer.with_ema(
+        [&] { report.samples = report_samples(predict, *data.validation, data.titles); });
     write_file(folder / "report.html", report::report_html(report));
   };
   console.line(fmt::format("writing to {}", folder.string()));
