@@ -28,7 +28,7 @@ struct TransformConfig {
   std::optional<RandAugmentConfig> rand_augment;
   double color_jitter = 0;  // 0: none
   Interpolation interpolation = Interpolation::random;
-  // Nothing of it in training: the whole shorter side, and its middle of the longer one.
+  // Training without any of this: the whole of the shorter side, the middle of the longer one.
   bool no_aug = false;
   // Evaluation: the shorter side becomes floor(img_size / crop_pct), then a central crop.
   double crop_pct = 0.9;

@@ -61,8 +61,7 @@ HWY_INLINE VI channel(VI pixels) {
   return hn::And(hn::ShiftRight<8 * kChannel>(pixels), hn::Set(I32(), 255));
 }
 
-// Byte offsets of the taps before, at, and after a coordinate in one direction. The outer two are
-// those of a cubic.
+// Byte offsets of pixels along one direction; an index outside is that of the nearest edge.
 struct Axis {
   int last;    // greatest index
   int stride;  // bytes from one index to the next

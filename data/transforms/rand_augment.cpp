@@ -84,8 +84,8 @@ RandAugmentConfig parse_rand_augment(std::string_view policy) {
     return std::min(policy.find('-', from), policy.size());
   };
   size_t end = section_end(0);
-  if (const auto kind = policy.substr(0, end); kind != "rand")
-    refuse(policy, fmt::format("only RandAugment is built in, not '{}'", kind));
+  if (policy.substr(0, end) != "rand")
+    refuse(policy, "only RandAugment is built in, no AutoAugment, AugMix or 3a");
   while (end < policy.size()) {
     const size_t begin = end + 1;
     end = section_end(begin);

@@ -163,7 +163,8 @@ TEST_CASE("erasing: a quarter of the images, areas even, strictly inside; noise 
   check_share(erased, n, 0.25);
   CHECK((first_row && last_row));
   check_share(tall, erased, 0.5);
-  // Of areas above 0.3, those of ratios beyond 1 / 0.3 would not fit, and none is so: even.
+  // Even, but for areas above 0.3 with ratios near 0.3 or 1 / 0.3: 0.5 % do not fit and are drawn
+  // again, which takes 0.0007 off the mean.
   const double low = 0.02, high = 1.0 / 3;
   CHECK(std::abs(area / erased - (low + high) / 2) <
         5 * (high - low) / std::sqrt(12 * erased) + 1e-3);
