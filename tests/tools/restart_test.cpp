@@ -90,16 +90,15 @@ TEST_CASE("sgtrain: the command that it prints goes on, in a folder with spaces 
   CHECK(contains(command, "--output output/train/"));
   CHECK(std::system((in_folder + command + " --max-steps 3 >again 2>&1").c_str()) == 0);
   CHECK(contains(read_file(folder / "my runs/again"), "resuming from output/train/"));
-  // Here, and by the folder's name.
-  const auto refused = run_program(
-      sgtrain(folder / "my runs/data", "'" + (folder / "a b").string() + "'", "--max-steps 1"));
-  CHECK_MESSAGE(refused.code == 0, refused.err);
-  const auto again =
-      run_program(sgtrain(folder / "my runs/data", "'" + (folder / "a b").string() + "'"));
-  CHECK(again.code == 2);
-  const std::string advice = after(again.err, "go on with it: ");
-  CHECK(contains(advice, "--output '" + (folder / "a b").string() + "'"));
-  CHECK(std::system((advice + " --max-steps 1 >/dev/null 2>&1").c_str()) == 0);
+  // What is said of a folder that holds a run works too.
+  const std::string quoted = "'" + (folder / "a b").string() + "'";
+  fs::rename(folder / "my runs/data", folder / "data");
+  CHECK(run_program(sgtrain(folder / "data", quoted, "--max-steps 1")).code == 0);
+  const auto refused = run_program(sgtrain(folder / "data", quoted, "--max-steps 1"));
+  CHECK(refused.code == 2);
+  const std::string advice = after(refused.err, "go on with it: ");
+  CHECK(contains(advice, "--output " + quoted));
+  CHECK(std::system((advice + " >/dev/null 2>&1").c_str()) == 0);
 }
 
 TEST_CASE("sgtrain: SIGHUP saves, and is ignored under nohup") {
@@ -195,9 +194,9 @@ TEST_CASE(
       return read_file(folder / "code");
     };
     CHECK(run_to(">/dev/full") == "1\n");
-    CHECK(contains(read_file(err), "No space left on device"));
+    CHECK(contains(read_file(err), "error: standard output: "));
     CHECK(run_to("| true") == "1\n");
-    CHECK(contains(read_file(err), "Broken pipe"));
+    CHECK(contains(read_file(err), "error: standard output: "));
     CHECK(run_to(">/dev/null") == "0\n");
   }
   CHECK(std::system((program(sgtrain(folder / "data", folder / "out", "--max-steps 1")) +
