@@ -88,4 +88,31 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
   return best ? fmt::format("; did you mean '{}'?", *best) : "";
 }
 
+std::string shell_command(const std::vector<std::string>& words) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
+  std::string line;
+  for (const std::string& word : words) {
+    if (!line.empty()) line += ' ';
+    const bool shown = std::ranges::all_of(word, [](char c) { return c >= 0x20 && c < 0x7f; });
+    if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) {
+      line += word;
+      continue;
+    }
+    line += shown ? "'" : "$'";  // bash, zsh and POSIX of 2024 know the second
+    for (const char c : word) {
+      if (c < 0x20 || c >= 0x7f)
+        line += fmt::format("\\x{:02x}", uint8_t(c));
+      else if (c == '\'')
+        line += shown ? "'\\''" : "\\'";
+      else if (c == '\\' && !shown)
+        line += "\\\\";
+      else
+        line += c;
+    }
+    line += '\'';
+  }
+  return line;
+}
+
 }  // namespace sg

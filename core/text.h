@@ -16,5 +16,8 @@ std::string escape_name(std::string_view bytes);
 std::string unescape_name(std::string_view text);
 // Of a message, which may hold escaped names already: odd bytes alone.
 std::string escape_odd_bytes(std::string_view text);
+// The words as one line that a shell takes apart into the same bytes again: "sgtrain --data 'my
+// images'".
+std::string shell_command(const std::vector<std::string>& words);
 
 }  // namespace sg

@@ -34,7 +34,7 @@ std::string checksum(Metadata metadata) {
 }
 
 [[noreturn]] void damaged(const Safetensors& file, const std::string& what) {
-  fail(ExitCode::checkpoint, "{}: {}; the file is damaged, resume from an earlier checkpoint",
+  fail(ExitCode::checkpoint, "{}: {}; the file is damaged; take an earlier checkpoint",
        file.path().string(), what);
 }
 

@@ -5,9 +5,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
+#include <ctime>
+#include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -42,9 +42,15 @@ Console::~Console() {
 }
 
 void Console::open_log(const std::filesystem::path& path) {
-  log_.reset(std::fopen(path.c_str(), "ae"));
-  if (!log_)
-    fail(ExitCode::failure, "{}: cannot be written: {}", path.string(), std::strerror(errno));
+  const std::lock_guard lock(mutex_);
+  log_ = LogFile(path);
+  append_to_log(std::exchange(before_log_, {}));
+}
+
+std::string Console::log_problem() {
+  const std::lock_guard lock(mutex_);
+  append_to_log({});
+  return log_.problem();
 }
 
 void Console::line(std::string_view text) {
@@ -87,11 +93,14 @@ void Console::show(std::FILE* to, std::string_view message) {
 }
 
 void Console::log(std::string_view text) {
-  if (!log_) return;
   const std::string stamped = fmt::format(
       "{:%Y-%m-%d %H:%M:%S} {}\n", fmt::localtime(std::time(nullptr)), escape_odd_bytes(text));
-  std::fwrite(stamped.data(), 1, stamped.size(), log_.get());
-  std::fflush(log_.get());
+  log_.is_open() ? append_to_log(stamped) : void(before_log_ += stamped);
+}
+
+void Console::append_to_log(std::string_view text) {
+  if (log_.append(text) || std::exchange(warned_, true)) return;
+  show(stderr, fmt::format("warning: {}; the run goes on, and tries again", log_.problem()));
 }
 
 std::string duration(double seconds) {

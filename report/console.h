@@ -3,10 +3,11 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+
+#include "io/log_file.h"
 
 namespace sg::report {
 
@@ -20,8 +21,11 @@ class Console {
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
 
-  // From now on everything is also appended to this file.
+  // From now on everything is also appended to this file, and first what was said before. A full
+  // disk is warned of once; what waits for room is written when there is some.
   void open_log(const std::filesystem::path& path);
+  // Why the end of the log is missing, or "".
+  std::string log_problem();
   bool terminal() const { return terminal_; }
 
   void line(std::string_view text);
@@ -34,14 +38,14 @@ class Console {
  private:
   void show(std::FILE* to, std::string_view text);
   void log(std::string_view text);
+  void append_to_log(std::string_view text);
 
   std::mutex mutex_;
   bool quiet_, terminal_, bar_ = false;
   std::chrono::steady_clock::time_point drawn_{};
-  struct Close {
-    void operator()(std::FILE* f) const { std::fclose(f); }
-  };
-  std::unique_ptr<std::FILE, Close> log_;
+  LogFile log_;
+  std::string before_log_;
+  bool warned_ = false;
 };
 
 // "1:02:03", "2:03"

@@ -175,6 +175,14 @@ std::string base64(std::string_view bytes) {
   return out;
 }
 
+// Pages of an earlier version have no generator, but the style that begins so.
+bool is_own_report(const std::string& html) {
+  const std::string_view begin = std::string_view(html).substr(0, 4096);
+  return begin.starts_with("<!doctype html>") &&
+         (begin.find("<meta name=\"generator\" content=\"sgtrain\">") != std::string::npos ||
+          begin.find("--page: #f6f7f9; --card: #ffffff; --ink: #16191d") != std::string::npos);
+}
+
 std::string report_html(const Report& r) {
   const auto rows = epoch_rows(r);
   const bool ema = !rows.empty() && std::ranges::any_of(r.scores, [&](const ScoreInfo& s) {
@@ -184,6 +192,7 @@ std::string report_html(const Report& r) {
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta name=\"generator\" content=\"sgtrain\">\n"
       "<title>{0}</title>\n<style>{1}</style></head>\n<body><main>\n<h1>{0}</h1>\n"
       "<p>{2} Epoch {3} of {4}{5}, {6:%Y-%m-%d %H:%M}.</p>\n",
       escaped(r.title), kReportStyle, escaped(r.data),

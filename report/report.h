@@ -41,6 +41,7 @@ struct Report {
 };
 
 std::string report_html(const Report& report);
+bool is_own_report(const std::string& html);  // whether report_html() made this page
 
 // Names and values of what this process runs on.
 std::vector<std::pair<std::string, std::string>> machine();

@@ -10,6 +10,7 @@
 #include "io/file.h"
 #include "report/significance_image.h"
 #include "tools/common/options.h"
+#include "tools/common/output_file.h"
 
 namespace {
 
@@ -101,10 +102,18 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--significance", significance,
                    "PNG to write: the image, and over it the significance map of each stage; "
-                   "OUT-<name>.png for several images");
+                   "OUT-<name>.png for several images; over files of earlier calls alone");
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, shared, argc, argv);
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
+    PanelPaths panel_of(significance, images.size() > 1);
+    std::vector<fs::path> panels, read(images.begin(), images.end());
+    read.push_back(checkpoint);
+    if (!significance.empty())
+      for (const std::string& image : images) {
+        panels.push_back(panel_of(image));
+        sg::tools::check_output(panels.back(), read, sg::data::is_own_png);
+      }
     const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
     sg::tools::announce(compute);
 
@@ -123,14 +132,15 @@ int main(int argc, char** argv) {
                                              ? file.class_titles
                                              : sg::data::read_class_titles(shared.class_names);
 
-    PanelPaths panels(significance, images.size() > 1);
     nlohmann::json results = nlohmann::json::array();
     auto code = sg::ExitCode::ok;
-    for (const std::string& image : images) try {
+    for (size_t i = 0; i < images.size(); ++i) {
+      const std::string& image = images[i];
+      try {
         const sg::data::Image pixels = predict.load(image);
         const auto prediction = predict({&pixels, 1}, !significance.empty())[0];
         if (!significance.empty())
-          write_png(panels(image), sg::report::significance_panel(pixels, prediction.significance));
+          write_png(panels[i], sg::report::significance_panel(pixels, prediction.significance));
         const auto best = best_of(prediction, names, titles, top);
         if (json)
           results.push_back(to_json(image, best));
@@ -145,6 +155,7 @@ int main(int argc, char** argv) {
               {{"image", sg::escape_name(image)}, {"error", sg::escape_odd_bytes(e.what())}});
         code = e.code();
       }
+    }
     if (json) fmt::print("{}\n", results.dump(2));
     return code;
   });

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <set>
 
@@ -31,20 +32,67 @@ T number_or(const nlohmann::json& state, const char* key, T otherwise) {
 
 bool is_link(const fs::path& path) { return path.filename() == kLast || path.filename() == kBest; }
 
+// 12 of "checkpoint-0012.safetensors" for "checkpoint-" and 4 digits or more.
+std::optional<int64_t> number_in(const fs::path& path, std::string_view prefix, size_t digits) {
+  const std::string name = path.stem().string();
+  if (path.extension() != ".safetensors" || !name.starts_with(prefix)) return {};
+  const std::string_view number = std::string_view(name).substr(prefix.size());
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+  const bool whole = error == std::errc() && end == number.data() + number.size() && value >= 0;
+  return whole && number.size() >= digits ? std::optional(value) : std::nullopt;
+}
+std::optional<int64_t> epoch_in(const fs::path& path) { return number_in(path, "checkpoint-", 4); }
+std::optional<int64_t> step_in(const fs::path& path) { return number_in(path, "recovery-", 8); }
+
 // A name that CheckpointFolder gives; other files in the folder are none of its business.
-bool is_ours(const fs::path& path) {
-  const std::string name = path.filename().string();
-  return path.extension() == ".safetensors" &&
-         (is_link(path) || name.starts_with("checkpoint-") || name.starts_with("recovery-"));
+bool is_ours(const fs::path& path) { return is_link(path) || epoch_in(path) || step_in(path); }
+
+// False for a copy that somebody made under the name of another epoch or step.
+bool fits_name(const fs::path& path, const nlohmann::json& state) {
+  if (const auto epoch = epoch_in(path)) return *epoch == number_or<int64_t>(state, "epoch", -1);
+  if (const auto step = step_in(path)) return *step == number_or<int64_t>(state, "step", -1);
+  return true;
+}
+
+std::vector<fs::path> our_names(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (const auto& item : fs::directory_iterator(folder, error))
+    if (is_ours(item.path())) paths.push_back(item.path());
+  return paths;
+}
+
+bool is_written_by_a_run(const fs::path& path) {
+  try {
+    return fits_name(path, checkpoint_state(path));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// What no run wrote, and what is damaged, is not lost where a checkpoint takes its name.
+void keep_aside(const fs::path& path) {
+  std::error_code absent;
+  if (!fs::exists(fs::symlink_status(path, absent)) || is_written_by_a_run(path)) return;
+  fs::path aside;
+  int n = 1;
+  do aside = fmt::format("{}.old{}", path.string(), n++);
+  while (fs::exists(fs::symlink_status(aside, absent)));
+  std::error_code error;
+  fs::rename(path, aside, error);
+  if (error)
+    fail(ExitCode::checkpoint, "{}: is no whole checkpoint, and cannot be renamed: {}",
+         path.string(), error.message());
+  spdlog::warn("{}: is no whole checkpoint of this name; it is {} now", path.string(),
+               aside.filename().string());
 }
 
 // All checkpoints of the folder whose header is whole, newest first. Two names of one file count
 // once; each damaged file is warned of and counted.
 std::vector<Candidate> scan(const fs::path& folder, size_t* damaged = nullptr) {
-  std::vector<fs::path> paths;
+  std::vector<fs::path> paths = our_names(folder);
   std::error_code error;
-  for (const auto& item : fs::directory_iterator(folder, error))
-    if (is_ours(item.path())) paths.push_back(item.path());
   std::ranges::sort(paths, {}, [](const fs::path& p) { return std::pair(is_link(p), p); });
 
   std::vector<Candidate> result;
@@ -53,6 +101,7 @@ std::vector<Candidate> scan(const fs::path& folder, size_t* damaged = nullptr) {
     if (std::any_of(paths.begin(), paths.begin() + int64_t(i), same)) continue;
     try {
       const nlohmann::json state = checkpoint_state(paths[i]);
+      if (!fits_name(paths[i], state)) continue;
       result.push_back({.path = paths[i],
                         .step = state["step"].get<int64_t>(),
                         .serial = number_or<int64_t>(state, "serial", 0),
@@ -69,8 +118,9 @@ std::vector<Candidate> scan(const fs::path& folder, size_t* damaged = nullptr) {
 
 void link(const fs::path& existing, const fs::path& path) {
   std::error_code absent;
-  if (existing != path && !fs::equivalent(existing, path, absent))
-    replace_with_link(existing, path, ExitCode::checkpoint);
+  if (existing == path || fs::equivalent(existing, path, absent)) return;
+  keep_aside(path);
+  replace_with_link(existing, path, ExitCode::checkpoint);
 }
 
 }  // namespace
@@ -79,7 +129,7 @@ CheckpointFolder::CheckpointFolder(fs::path folder, int history)
     : folder_(std::move(folder)), history_(size_t(std::max(history, 1))), lock_(folder_) {
   std::vector<fs::path> unfinished;
   for (const auto& item : fs::directory_iterator(folder_))
-    if (item.path().filename().string().find(AtomicFile::kUnfinished) != std::string::npos)
+    if (is_ours(AtomicFile::unfinished_of(item.path().filename().string())))
       unfinished.push_back(item.path());
   for (const fs::path& path : unfinished) fs::remove(path);
   const std::vector<Candidate> found = scan(folder_);
@@ -90,6 +140,7 @@ void CheckpointFolder::save_as(const std::string& name, Checkpoint checkpoint,
                                std::optional<double> metric) {
   checkpoint.state["serial"] = serial_++;
   checkpoint.state["metric"] = metric ? nlohmann::json(*metric) : nlohmann::json();
+  keep_aside(folder_ / name);
   save_checkpoint(folder_ / name, checkpoint);
   refresh();
 }
@@ -123,6 +174,20 @@ void CheckpointFolder::refresh() const {
     if (!kept.contains(c.path) && !fs::remove(c.path, error))
       spdlog::warn("{}: cannot be removed: {}", c.path.string(), error.message());
   }
+}
+
+bool holds_checkpoint(const fs::path& folder) {
+  return std::ranges::any_of(our_names(folder), is_written_by_a_run);
+}
+
+std::vector<fs::path> foreign_checkpoints(const fs::path& folder) {
+  std::vector<fs::path> foreign;
+  for (const fs::path& path : our_names(folder)) try {
+      if (!is_checkpoint(Safetensors::open(path))) foreign.push_back(path);
+    } catch (const Error&) {
+      // No whole header: a damaged checkpoint, or something that keep_aside() keeps.
+    }
+  return foreign;
 }
 
 std::optional<Resumable> find_resumable(const fs::path& folder) {

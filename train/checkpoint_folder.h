@@ -5,9 +5,14 @@
 // The two newest of all stay too, so that there is one before if one is damaged. "Newest" is the
 // order of saving, not of steps: a run may go back to an older checkpoint in the same folder.
 // Killed at any moment, the folder holds the previous checkpoint or the new one.
+//
+// Only whole checkpoints of exactly these names count, whose state is of the epoch or step that the
+// name says: copies by other names are their maker's, and are neither resumed from nor removed.
+// What else bears such a name when a checkpoint is saved there is kept by another name.
 #pragma once
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "io/checkpoint.h"
 #include "io/file.h"
@@ -32,6 +37,11 @@ class CheckpointFolder {
   FolderLock lock_;
   int64_t serial_;  // of the next checkpoint
 };
+
+// Whether the folder holds a checkpoint of a run.
+bool holds_checkpoint(const std::filesystem::path& folder);
+// Whole safetensors files of another program, by names that a run writes to.
+std::vector<std::filesystem::path> foreign_checkpoints(const std::filesystem::path& folder);
 
 struct Resumable {
   std::filesystem::path path;

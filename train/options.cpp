@@ -157,8 +157,9 @@ void validate(const Options& o) {
   if (o.warmup_epochs >= o.epochs && o.warmup_epochs > 0)
     fail(ExitCode::usage, "--warmup-epochs: expected fewer than the {} --epochs, found {}",
          o.epochs, o.warmup_epochs);
-  if (!o.resume.empty() && !o.initial_checkpoint.empty())
-    fail(ExitCode::usage, "--initial-checkpoint begins a run, --resume goes on with one: give one");
+  if (o.resume == "auto" && o.output.empty() && o.experiment.empty())
+    fail(ExitCode::usage,
+         "--resume auto: --output is missing, the folder of the run that begins or goes on");
   parse_compute(o.device, o.dtype);
   group_settings(o);
   data::parse_class_order(o.class_order);

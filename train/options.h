@@ -239,14 +239,18 @@ void each_output_option(O& o, F&& f) {
                ignored},
     o.output);
   f(OptionInfo{"--experiment", "sub-folder of --output", ignored}, o.experiment);
-  f(OptionInfo{"--resume", "go on from a checkpoint, a run's folder, or 'auto': --output's newest",
+  f(OptionInfo{"--resume",
+               "go on from a checkpoint, a run's folder, or 'auto': --output's newest where there "
+               "is one",
                ignored},
     o.resume);
   f(OptionInfo{"--accept-data-change",
                "with --resume: training images have changed within an epoch; it begins again",
                ignored},
     o.accept_data_change);
-  f(OptionInfo{"--initial-checkpoint", "weights to start from (.safetensors, .pth)", ignored},
+  f(OptionInfo{"--initial-checkpoint",
+               "weights to start from (.safetensors, .pth); not read where --resume goes on",
+               ignored},
     o.initial_checkpoint);
   f(OptionInfo{"--reset-head", "leave out the head of --initial-checkpoint", ignored},
     o.reset_head);

@@ -12,14 +12,12 @@
 #include "sgformer/config_json.h"
 #include "tasks/classification.h"
 #include "train/report_samples.h"
-#include "train/signals.h"
+#include "train/run_folder.h"
 #include "train/trainer.h"
 
 namespace sg::train {
 namespace fs = std::filesystem;
 namespace {
-
-constexpr const char* kCheckpoints = "checkpoints";
 
 struct Data {
   std::shared_ptr<const data::Dataset> training, validation;
@@ -38,6 +36,19 @@ Data open_data(const Options& o) {
   return d;
 }
 
+bool names_folder(const Options& o) { return !o.output.empty() || !o.experiment.empty(); }
+
+fs::path run_folder(const Options& o) {
+  const fs::path output = o.output.empty() ? "output/train" : o.output;
+  return o.experiment.empty() ? output : output / o.experiment;
+}
+
+fs::path new_folder(const Options& o) {
+  return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
+                                                fmt::localtime(std::time(nullptr)), o.model,
+                                                *o.img_size);
+}
+
 // Fills in what depends on the data, so that args.json says all.
 void resolve(Options& o, const Data& d) {
   const int64_t classes = d.training->num_classes();
@@ -49,15 +60,15 @@ void resolve(Options& o, const Data& d) {
   o.dtype = name_of(parse_compute(o.device, o.dtype).dtype);
   const data::TransformConfig t = transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;
+  if (!names_folder(o)) o.output = new_folder(o).string();
 }
 
-fs::path run_folder(const Options& o) {
-  if (!o.experiment.empty())
-    return fs::path(o.output.empty() ? "output/train" : o.output) / o.experiment;
-  if (!o.output.empty()) return o.output;
-  return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
-                                                fmt::localtime(std::time(nullptr)), o.model,
-                                                *o.img_size);
+// The command line by which a run goes on in its folder; the last of equal flags counts.
+std::string go_on_command(std::vector<std::string> command, const Options& given,
+                          const fs::path& folder) {
+  if (!names_folder(given)) command.insert(command.end(), {"--output", folder.string()});
+  if (given.resume != "auto") command.insert(command.end(), {"--resume", "auto"});
+  return shell_command(command);
 }
 
 // "sgformer_s on imagenet"
@@ -68,15 +79,13 @@ std::string title_of(const Options& o) {
 }
 
 // What --resume means: a checkpoint's file, or the newest checkpoint of a run.
-std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folder) {
+std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folder,
+                                         const std::string& go_on) {
   if (o.resume.empty()) {
-    const fs::path checkpoints = folder / kCheckpoints;
-    std::error_code absent;
-    for (const auto& item : fs::directory_iterator(checkpoints, absent))
-      if (item.path().extension() == ".safetensors")
-        fail(ExitCode::usage,
-             "{}: holds a run already; go on with it by --resume auto, or choose another --output",
-             folder.string());
+    if (holds_checkpoint(folder / kCheckpoints))
+      fail(ExitCode::usage,
+           "{}: holds a run already; choose another --output, or go on with it: {}",
+           folder.string(), go_on);
     return {};
   }
   if (o.resume == "auto") return find_resumable(folder / kCheckpoints);
@@ -148,11 +157,11 @@ void check_same_run(const Resumable& from, const nlohmann::json& identity,
   if (const auto a = before.value("classes", nlohmann::json()); a != identity["classes"])
     c.refused += fmt::format("  {:<22} {}\n", "classes", changed_classes(a, identity["classes"]));
   if (!c.refused.empty())
-    fail(
-        ExitCode::checkpoint,
-        "{}: is of another run (there -> here):\n{}resume with the same, or take its weights alone "
-        "by --initial-checkpoint",
-        from.path.string(), c.refused);
+    fail(ExitCode::checkpoint,
+         "{}: is of another run (there -> here):\n{}resume with the same, or begin a run with its "
+         "weights in another folder: {}",
+         from.path.string(), c.refused,
+         shell_command({"--initial-checkpoint", from.path.string(), "--output"}) + " FOLDER");
   if (!c.noted.empty())
     console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
 }
@@ -186,23 +195,32 @@ void introduce(report::Console& console, const Options& o, const Data& d,
 
 }  // namespace
 
-ExitCode run(Options options) {
+ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command) {
   validate(options);
   if (options.threads) set_num_threads(int(*options.threads));
-  const StopSignals signals;
   report::Console console;
 
   const Data data = open_data(options);
+  const Options given = options;
   resolve(options, data);
   sgformer::Classifier model(model_config(options));
   model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
   const Compute compute = parse_compute(options.device, options.dtype);
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
-  if (!options.initial_checkpoint.empty()) {
-    const bool ema =
-        infer::load_initial_weights(model, options.initial_checkpoint, options.reset_head);
-    console.line(fmt::format("weights of {}{}", options.initial_checkpoint, ema ? " (EMA)" : ""));
+
+  const fs::path folder = run_folder(options);
+  const std::string go_on = go_on_command(command, given, folder);
+  std::optional<FolderLock> lock;
+  std::optional<Resumable> from;
+  if (!options.dry_run) {
+    check_files_in_the_way(folder);
+    lock.emplace(folder);
+    from = find_checkpoint(options, folder, go_on);
+  }
+  if (const std::string& weights = options.initial_checkpoint; !weights.empty() && !from) {
+    const bool ema = infer::load_initial_weights(model, weights, options.reset_head);
+    console.line(fmt::format("weights of {}{}", weights, ema ? " (EMA)" : ""));
   }
   tasks::Classification task(model, data.training, data.validation, classification(options));
   Trainer trainer(options, task, console);
@@ -216,27 +234,30 @@ ExitCode run(Options options) {
     return ExitCode::ok;
   }
 
-  const fs::path folder = run_folder(options);
-  const FolderLock lock(folder);
-  console.open_log(folder / "train.log");
-  if (auto from = find_checkpoint(options, folder)) {
+  if (from) {
     check_same_run(*from, identity, console);
     adapt_to_data(from->checkpoint, options, data.training->size(), trainer.epoch_steps(), console);
     trainer.restore(from->checkpoint);
     console.line(
         fmt::format("resuming from {}, step {}", from->path.string(), trainer.state().step));
+    if (!options.initial_checkpoint.empty())
+      console.line(fmt::format("{} is not read: the run goes on", options.initial_checkpoint));
+    from.reset();  // its tensors
   } else if (options.resume == "auto") {
     console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
   }
   nlohmann::json args = identity["args"];
   args["version"] = SG_VERSION;
-  write_file(folder / "args.json", args.dump(2) + "\n");
+  remove_unfinished(folder);
+  write_file(folder / "args.json", args.dump(2) + "\n");  // first: it says whose folder this is
+  console.open_log(folder / "train.log");
   Outputs outputs{
       .log =
           report::RunLog(folder, trainer.state().step, trainer.unevaluated_epoch(), task.schema()),
       .checkpoints = CheckpointFolder(folder / kCheckpoints, int(options.checkpoint_hist)),
       .identity = identity};
-  outputs.report = [&] {
+  std::string report_problem;
+  const auto write_report = [&] {
     report::Report report{
         .title = title_of(options),
         .data = fmt::format("{} training and {} validation images of {} x {} "
@@ -256,9 +277,28 @@ ExitCode run(Options options) {
         [&] { report.samples = report_samples(predict, *data.validation, data.titles); });
     write_file(folder / "report.html", report::report_html(report));
   };
+  // A page that cannot be made is no reason to end: the next epoch makes it again.
+  outputs.report = [&] {
+    try {
+      write_report();
+      report_problem.clear();
+    } catch (const std::exception& e) {
+      if (report_problem.empty())
+        console.warning(fmt::format("{}; the run goes on, and tries again", e.what()));
+      report_problem = e.what();
+    }
+  };
   console.line(fmt::format("writing to {}", folder.string()));
 
+  signals.save_first();
   const ExitCode code = trainer.run(outputs);
+  if (!report_problem.empty()) outputs.report();
+  std::vector<std::string> problems = outputs.log.problems();
+  problems.insert(problems.end(), {report_problem, console.log_problem()});
+  std::erase(problems, "");
+  for (const std::string& problem : problems)
+    console.warning(fmt::format("incomplete: {}", problem));
+  if (code == ExitCode::interrupted) console.line(fmt::format("go on by: {}", go_on));
   if (code == ExitCode::ok)
     console.line(fmt::format(
         "done: best epoch {} with {} {:.3f}; {}, {}", trainer.state().best_epoch + 1,

@@ -83,8 +83,7 @@ ExitCode Trainer::run(Outputs& outputs) {
     if (!train_epoch(outputs) || !evaluate_epoch(outputs)) {
       if (saved_step_ != state_.step)
         outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
-      console_.line(fmt::format("signal {}: saved at step {}; go on with --resume auto",
-                                stop_signal(), state_.step));
+      console_.line(fmt::format("signal {}: saved at step {}", stop_signal(), state_.step));
       return ExitCode::interrupted;
     }
   }

@@ -56,8 +56,56 @@ TEST_CASE("run log: a run that goes back takes back what it will write again") {
                  report::tensorboard_record(log.rows().back()["time"], 3,
                                             {{"step/epoch", 1}, {"step/loss", 1.0 / 3}})));
 
+  CHECK(contains(read_file(folder / "metrics.cut.jsonl"), "\"step\":4"));
+  CHECK(report::is_own_metrics(read_file(folder / "metrics.cut.jsonl")));
+
   // The same epoch evaluated, its checkpoint not yet: the steps stay, the epoch's row goes.
   CHECK(report::RunLog(folder.path(), 3, 0, kScores).rows().size() == 3);
+}
+
+TEST_CASE("run log: events of other programs stay") {
+  const TemporaryFolder folder;
+  const std::string other = "events.out.tfevents.1.host.12.0";
+  put(folder / other, "of somebody");
+  report::RunLog(folder.path(), 0, 0, kScores);
+  report::RunLog(folder.path(), 0, 0, kScores);
+  CHECK(read_file(folder / other) == "of somebody");
+  std::filesystem::remove(folder / other);
+  events(folder);  // one of ours
+}
+
+TEST_CASE("run log: what is no metrics.jsonl of ours") {
+  const std::string row = "{\"epoch\":0,\"step\":1,\"time\":1.5}\n";
+  for (const std::string& text : {std::string(), row, row + row, row + "{\"ep"})
+    CHECK(report::is_own_metrics(text));
+  for (const std::string& text : {std::string("loss 1\n"), std::string("{\"step\":1,\"loss\":2}\n"),
+                                  row + "text\n" + row, row + "text"})
+    CHECK_FALSE(report::is_own_metrics(text));
+}
+
+TEST_CASE("run log: files that cannot be written do not end the run, and are told of") {
+  const TemporaryFolder folder;
+  report::RunLog log(folder.path(), 0, 0, kScores);
+  static bool full = true;
+  full = true;
+  system_write = [](int fd, const void* data, size_t bytes) -> ssize_t {
+    if (!full) return ::write(fd, data, bytes);
+    errno = ENOSPC;
+    return -1;
+  };
+  log.add({{"epoch", 0}, {"step", 1}, {"loss", 1.0}});
+  log.add({{"epoch", 0}, {"step", 1}, {"train_loss", 0.5}});
+  const auto problems = log.problems();
+  REQUIRE(problems.size() == 3);
+  CHECK(contains(problems[0], "metrics.jsonl: No space left on device"));
+  CHECK(contains(problems[1], "events.out.tfevents."));
+  CHECK(contains(problems[2], "summary.csv"));
+  full = false;
+  CHECK(log.problems().empty());
+  system_write = ::write;
+  CHECK(report::is_own_metrics(read_file(folder / "metrics.jsonl")));
+  CHECK(contains(read_file(folder / "metrics.jsonl"), "\"train_loss\":0.5"));
+  CHECK(contains(read_file(folder / "summary.csv"), "\n0,0.5,"));
 }
 
 TEST_CASE("run log: numbers that are not finite are written as null and read back as missing") {

@@ -77,6 +77,35 @@ TEST_CASE("sgpredict: significance maps as PNG") {
   CHECK_FALSE(std::filesystem::exists(folder / "m.png"));
 }
 
+TEST_CASE("sgpredict: no image is written over what another program wrote, or what is read") {
+  const Folder folder;
+  test::put(folder / "photo.jpg", "of somebody");
+  const std::string checkpoint = read_file(folder / "run.safetensors");
+  const auto refused = [&](const std::string& images, const std::string& out) {
+    const auto ran = folder.predict(images + " --significance " + out);
+    CHECK(ran.code == 2);
+    CHECK_MESSAGE(contains(ran.err, out + ": "), ran.err);
+    CHECK(ran.out == "");
+  };
+  refused(folder("a.png"), folder("photo.jpg"));
+  refused(folder("b.png"), folder("b.png"));
+  refused(folder("a.png"), folder("run.safetensors"));
+  refused(folder("a.png"), "/dev/null");
+  CHECK(read_file(folder / "photo.jpg") == "of somebody");
+  CHECK(read_file(folder / "run.safetensors") == checkpoint);
+  CHECK(read_file(folder / "b.png") == test::png_image(28, 28));
+  test::put(folder / "m-b.png", "of somebody");
+  const auto several = folder.predict(
+      fmt::format("{} {} --significance {}", folder("a.png"), folder("b.png"), folder("m.png")));
+  CHECK(several.code == 2);
+  CHECK_FALSE(std::filesystem::exists(folder / "m-a.png"));
+  // Its own of an earlier call, unless it is read now.
+  for (int i = 0; i < 2; ++i)
+    CHECK(folder.predict(folder("a.png") + " --significance " + folder("map.png")).code == 0);
+  std::filesystem::create_symlink(folder / "map.png", folder / "link.png");
+  refused(folder("map.png"), folder("link.png"));
+}
+
 TEST_CASE("sgpredict: weights alone need the model's name, and give the same") {
   const Folder folder;
   test::save_as_weights(*test::nano(), folder / "weights.safetensors");

@@ -106,6 +106,47 @@ TEST_CASE("a damaged newest checkpoint gives way to the one before") {
                  "all 2 checkpoints are damaged"));
 }
 
+TEST_CASE("copies and files of others stay, and are not resumed from") {
+  const TemporaryFolder out;
+  const std::set<std::string> others{"checkpoint-0001-mybackup.safetensors",
+                                     "checkpoint-1.safetensors",
+                                     "recovery-copy.safetensors",
+                                     "checkpoint-0099.safetensors",
+                                     "thesis.unfinished.12.3",
+                                     "checkpoint-0001.safetensors.bak"};
+  {
+    CheckpointFolder folder(out.path(), 1);
+    folder.save(at(1), 1);
+    for (const std::string& name : others)
+      fs::copy(out / "checkpoint-0001.safetensors", out / name);
+    for (int i = 2; i < 6; ++i) folder.save(at(i), i);
+  }
+  const CheckpointFolder again(out.path(), 1);
+  const std::set<std::string> now = names(out.path());
+  for (const std::string& name : others) CHECK_MESSAGE(now.contains(name), name);
+  CHECK_FALSE(now.contains("checkpoint-0001.safetensors"));
+  CHECK(step_of(find_resumable(out.path())) == 5);
+  for (const std::string& name : now)
+    if (!others.contains(name)) fs::remove(out / name);
+  CHECK_FALSE(find_resumable(out.path()));
+}
+
+TEST_CASE("what bears the name of a checkpoint and is none is kept by another name") {
+  const TemporaryFolder out;
+  {
+    CheckpointFolder folder(out.path(), 1);
+    folder.save(at(1), 1);
+  }
+  fs::copy(out / "checkpoint-0001.safetensors", out / "checkpoint-0002.safetensors");
+  put(out / "best.safetensors", "of somebody");
+  CheckpointFolder folder(out.path(), 1);
+  folder.save(at(2), 2);
+  CHECK(read_file(out / "best.safetensors.old1") == "of somebody");
+  CHECK(load_checkpoint(out / "checkpoint-0002.safetensors.old1").state["step"] == 1);
+  CHECK(step_of(find_resumable(out.path())) == 2);
+  CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0002.safetensors"));
+}
+
 TEST_CASE("a second run in the folder is refused") {
   const TemporaryFolder out;
   const CheckpointFolder folder(out.path());

@@ -7,6 +7,7 @@
 #include <array>
 #include <thread>
 
+#include "tests/support/process.h"
 #include "tests/train/toy.h"
 #include "train/signals.h"
 
@@ -149,6 +150,32 @@ TEST_CASE("trainer: signals do not interrupt threads that compute") {
     std::thread([&] { CHECK(blocked() == std::array{1, 1, 1}); }).join();
   }
   CHECK(blocked() == before);
+}
+
+TEST_CASE("signals: while there is nothing to save one ends the program, then it is noted") {
+  using train::StopSignals;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) {
+    CHECK(wait_for(start_child([&] {
+            const StopSignals signals(StopSignals::Begin::nothing_to_save);
+            ::kill(::getpid(), signal);
+            ::sleep(60);
+            return 0;
+          })) == 128 + signal);
+    CHECK(wait_for(start_child([&] {
+            StopSignals signals(StopSignals::Begin::nothing_to_save);
+            signals.save_first();
+            ask_to_stop(signal);
+            return train::stop_signal() == signal ? 7 : 8;
+          })) == 7);
+  }
+  // As nohup starts a program.
+  CHECK(wait_for(start_child([&] {
+          ::signal(SIGHUP, SIG_IGN);
+          const StopSignals signals;
+          ::kill(::getpid(), SIGHUP);
+          ask_to_stop(SIGTERM);
+          return train::stop_signal() == SIGTERM ? 7 : 8;
+        })) == 7);
 }
 
 TEST_CASE("trainer: what is not finite is skipped and counted; only the EMA moves on") {

@@ -1,10 +1,13 @@
 #include "tools/common/cli.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 
 #include "core/allocator.h"
@@ -33,10 +36,7 @@ void fill_standard_streams() {
     if (::fcntl(fd, F_GETFD) < 0) (void)!::open("/dev/null", O_RDWR);
 }
 
-}  // namespace
-
-int run(const std::function<ExitCode()>& body) {
-  fill_standard_streams();
+int run_body(const std::function<ExitCode()>& body) {
   // Standard output is for results, which may be JSON.
   spdlog::set_default_logger(
       std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_mt>()));
@@ -56,6 +56,21 @@ int run(const std::function<ExitCode()>& body) {
     fmt::print(stderr, "error: {}\n", e.what());
   }
   return int(ExitCode::failure);
+}
+
+}  // namespace
+
+int run(const std::function<ExitCode()>& body) {
+  fill_standard_streams();
+  // A reader that leaves, and a limit of files' sizes, are errors of the write, not of the program.
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
+  const int code = run_body(body);
+  errno = 0;
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
+  fmt::print(stderr, "error: standard output: {}\n",
+             errno ? std::strerror(errno) : "not all was written");
+  return code ? code : int(ExitCode::failure);
 }
 
 void announce(const Compute& compute) { fmt::print(stderr, "{}\n", describe(compute)); }

@@ -10,7 +10,8 @@
 namespace sg::tools {
 
 // Runs the body of main: an Error becomes one line on standard error and its exit code. Logs go to
-// standard error too. Damage that guards behind tensors found (core/allocator.h) is an Error.
+// standard error too. Standard output that cannot be written is ExitCode::failure. Damage that
+// guards behind tensors found (core/allocator.h) is an Error.
 int run(const std::function<ExitCode()>& body);
 
 // Parses; adds --version. --help and --version end the program; a wrong argument throws
