@@ -27,13 +27,13 @@ std::string class_name(const data::Dataset& dataset, int64_t c) {
 report::ReportSamples report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
                                      int count) {
   data::Transform transform(predict.preprocessing().transform);
-  const int side = transform.config().img_size;
+  const auto [height, width] = transform.config().img_size;
   std::vector<int64_t> indices;
   std::vector<data::Image> images;
   std::vector<uint8_t> buffer;
   for (const int64_t i : choose(dataset.size(), count)) {
     data::Image image;
-    image.reset(side, side);
+    image.reset(height, width);
     try {
       transform.eval(*dataset.open(i, buffer), image.pixels.data());
     } catch (const Error&) {

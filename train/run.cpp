@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "core/cpu/parallel.h"
+#include "core/text.h"
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
@@ -49,7 +50,7 @@ fs::path run_folder(const Options& o) {
   if (!o.output.empty()) return o.output;
   return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
                                                 fmt::localtime(std::time(nullptr)), o.model,
-                                                *o.img_size);
+                                                str(*o.img_size));
 }
 
 // "sgformer_s on imagenet"
@@ -129,7 +130,8 @@ void introduce(report::Console& console, const Options& o, const Data& d,
   for (const nn::GroupSize& group : model.parameters().groups())
     console.line("  " + describe(group, o.weight_decay));
   console.line(fmt::format("data {}: {} training and {} validation images, seen at {} x {}", o.data,
-                           d.training->size(), d.validation->size(), *o.img_size, *o.img_size));
+                           d.training->size(), d.validation->size(), o.img_size->height,
+                           o.img_size->width));
   console.line(fmt::format("{}; {}", describe(compute), o.dtype));
   console.line(fmt::format("{} epochs of {} steps of {} images; {} compute and {} loading threads",
                            trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
@@ -193,8 +195,8 @@ ExitCode run(Options options) {
         .data = fmt::format("{} training and {} validation images of {} x {} "
                             "pixels, {} classes.",
                             report::grouped(data.training->size()),
-                            report::grouped(data.validation->size()), *options.img_size,
-                            *options.img_size, *options.num_classes),
+                            report::grouped(data.validation->size()), options.img_size->height,
+                            options.img_size->width, *options.num_classes),
         .configuration = settings(options),
         .rows = outputs.log.rows(),
         .scores = task.schema(),
