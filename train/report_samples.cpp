@@ -24,8 +24,7 @@ std::string class_name(const data::Dataset& dataset, int64_t c) {
 
 }  // namespace
 
-report::ReportSamples report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
-                                     int count) {
+Gallery report_samples(const infer::Predictor& predict, const data::Dataset& dataset, int count) {
   data::Transform transform(predict.preprocessing().transform);
   const auto [height, width] = transform.config().img_size;
   std::vector<int64_t> indices;
@@ -41,12 +40,12 @@ report::ReportSamples report_samples(const infer::Predictor& predict, const data
     }
     indices.push_back(i), images.push_back(std::move(image));
   }
-  report::ReportSamples samples{
+  Gallery samples{
       .title = "Where it looks",
       .text =
           "Validation images, each followed by the significance that guides attention at the "
           "stages of the network: what is bright keeps its detail, what is dark is summarised.",
-      .all = {}};
+      .items = {}};
   const std::vector<infer::Prediction> predictions = predict(images, true);
   for (size_t i = 0; i < images.size(); ++i) {
     const infer::ClassProbability best = infer::top_classes(predictions[i], 1)[0];
@@ -55,12 +54,12 @@ report::ReportSamples report_samples(const infer::Predictor& predict, const data
         data::encode_png(report::significance_panel(images[i], predictions[i].significance));
     const std::string is = class_name(dataset, truth);
     const bool right = best.index == truth;
-    samples.all.push_back({.panel = std::string(png.begin(), png.end()),
-                           .description = is + " and its significance",
-                           .headline = class_name(dataset, best.index),
-                           .note = fmt::format("{:.0f} %{}", 100 * best.probability,
-                                               right ? "" : ", but it is " + is),
-                           .good = right});
+    samples.items.push_back({.png = std::string(png.begin(), png.end()),
+                             .description = is + " and its significance",
+                             .headline = class_name(dataset, best.index),
+                             .note = fmt::format("{:.0f} %{}", 100 * best.probability,
+                                                 right ? "" : ", but it is " + is),
+                             .good = right});
   }
   return samples;
 }

@@ -206,6 +206,7 @@ ExitCode run(Options options) {
         .finished = trainer.finished()};
     const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
     trainer.with_ema([&] { report.samples = report_samples(predict, *data.validation); });
+    report.findings = task.findings();
     write_file(folder / "report.html", report::report_html(report));
   };
   console.line(fmt::format("writing to {}", folder.string()));
