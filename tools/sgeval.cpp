@@ -1,6 +1,8 @@
 // sgeval: how well a model does on the validation set of a folder of images.
 #include <fmt/core.h>
 
+#include <map>
+
 #include "core/cpu/parallel.h"
 #include "core/text.h"
 #include "data/image_list.h"
@@ -64,6 +66,19 @@ void print(const Table& table) {
   };
   line(table.columns);
   for (const auto& row : table.rows) line(row);
+}
+
+nlohmann::json per_class_json(const std::vector<tasks::Outcome>& outcomes,
+                              const std::vector<std::string>& names) {
+  std::map<int64_t, std::pair<int64_t, int64_t>> counts;  // of each label: images, right ones
+  for (const tasks::Outcome& o : outcomes)
+    ++counts[o.label].first, counts[o.label].second += o.right();
+  nlohmann::json array = nlohmann::json::array();
+  for (const auto& [label, count] : counts)
+    array.push_back({{"class", tasks::class_name(names, label)},
+                     {"images", count.first},
+                     {"top1", 100 * double(count.second) / double(count.first)}});
+  return array;
 }
 
 void write_png(const fs::path& path, const data::Image& image) {
@@ -196,8 +211,7 @@ int main(int argc, char** argv) {
     const std::vector<std::string>& names = dataset->class_names();
     if (!confusion.empty())
       write_png(confusion, report::matrix_image(tasks::confusion_matrix(outcomes, names, classes)));
-    const Table by_class = tasks::accuracy_by_class(outcomes, names);
-    if (per_class && !json) print(by_class);
+    if (per_class && !json) print(tasks::accuracy_by_class(outcomes, names));
     if (!results_file.empty()) {
       std::vector<ImageResult> results;
       for (const tasks::Outcome& o : outcomes)
@@ -220,9 +234,7 @@ int main(int argc, char** argv) {
                        {"checkpoint", path},
                        {"version", SG_VERSION}};
       for (size_t i = 0; i < ks.size(); ++i) j[fmt::format("top{}", ks[i])] = accuracies[i];
-      if (per_class)
-        for (const auto& row : by_class.rows)
-          j["per_class"].push_back({{"class", row[0]}, {"images", row[1]}, {"right", row[2]}});
+      if (per_class) j["per_class"] = per_class_json(outcomes, names);
       fmt::print("{}\n", tools::json_text(j));
     }
     return ExitCode::ok;

@@ -45,6 +45,7 @@ TEST_CASE("sgeval: a run's folder is its best checkpoint; any top k, accuracy by
   CHECK(j.contains("top2"));
   CHECK(!j.contains("top1"));
   CHECK(j["per_class"][0]["class"] == "cat");
+  CHECK(j["per_class"][0]["images"] == 3);
   CHECK(folder.evaluate("val", "--topk 0").code == 2);
   CHECK(folder.evaluate("val", "--topk 1,x").code == 2);
   CHECK(run_program(fmt::format("sgeval {} --checkpoint {}", folder("val"), folder("flat"))).code ==

@@ -1,7 +1,6 @@
 #include "tools/common/images.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>

@@ -34,7 +34,6 @@ constexpr OtherName kOtherNames[] = {
     {"--ema-decay", "--model-ema-decay"},
     {"--ld", "--layer-decay"},
     {"--layer-decay-rate", "--layer-decay"},
-    {"--interpolation", "--train-interpolation"},
     {"--crop-ratio", "--crop-pct"},
     {"--nb-classes", "--num-classes"},
     {"--classes", "--num-classes"},
@@ -74,7 +73,6 @@ constexpr OtherName kOtherNames[] = {
     {"--use-checkpoint", "--grad-checkpointing"},
     {"--gradient-checkpointing", "--grad-checkpointing"},
     {"--cfg", "--config"},
-    {"--test-only", "--dry-run"},
 };
 
 struct Switch {
