@@ -57,6 +57,10 @@ class FolderDataset final : public Dataset {
   std::vector<int64_t> class_ends_;
 };
 
+// Paths of the images in a folder and deeper, sorted; those that FolderDataset takes. Throws
+// ExitCode::data where there are none.
+std::vector<std::string> images_below(const std::string& folder);
+
 // Images in the IDX format of MNIST: grey, one size, gzipped or not. They are kept in memory.
 class IdxDataset final : public Dataset {
  public:

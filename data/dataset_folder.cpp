@@ -203,4 +203,15 @@ std::unique_ptr<Source> FolderDataset::open(int64_t i, std::vector<uint8_t>& buf
   return open_image(buffer, path);
 }
 
+std::vector<std::string> images_below(const std::string& folder) {
+  std::vector<std::string> images;
+  int64_t others = 0;
+  collect(folder, "", 0, images, others);
+  if (images.empty())
+    fail(ExitCode::data, "{}: no images in it or deeper; {} other files were seen", folder, others);
+  std::sort(images.begin(), images.end());
+  for (std::string& image : images) image = folder + (folder.ends_with('/') ? "" : "/") + image;
+  return images;
+}
+
 }  // namespace sg::data

@@ -82,12 +82,13 @@ void Loader::stop() {
 }
 
 void Loader::allocate(Slot& slot) const {
-  const int64_t b = config_.batch_size, s = config_.transform.img_size;
+  const int64_t b = config_.batch_size;
+  const auto [h, w] = config_.transform.img_size;
   const auto make = [&](Shape shape, Dtype dtype) {
     return config_.device.type == DeviceType::cpu ? empty(shape, dtype)
                                                   : empty_pinned(shape, dtype, config_.device);
   };
-  slot.images = make({b, s, s, 3}, Dtype::u8);
+  slot.images = make({b, h, w, 3}, Dtype::u8);
   slot.labels = make({b}, Dtype::i32);
 }
 
@@ -171,8 +172,8 @@ void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
 
 // False where the sample is broken.
 bool Loader::try_sample(Slot& slot, int64_t item, int64_t sample, Scratch& scratch) {
-  const int64_t s = config_.transform.img_size;
-  uint8_t* out = slot.images.data<uint8_t>() + item * s * s * 3;
+  const auto [h, w] = config_.transform.img_size;
+  uint8_t* out = slot.images.data<uint8_t>() + item * h * w * 3;
   try {
     const auto source = dataset_->open(sample, scratch.bytes);
     if (config_.training)

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace sg::data {
 namespace {
@@ -30,14 +31,16 @@ std::string_view name_of(Interpolation i) {
 Interpolation parse_interpolation(std::string_view name) {
   for (auto i : {Interpolation::bilinear, Interpolation::bicubic, Interpolation::random})
     if (name == name_of(i)) return i;
-  fail(ExitCode::usage, "interpolation: expected bilinear, bicubic or random, found {}", name);
+  fail(ExitCode::usage, "interpolation: expected bilinear, bicubic or random, found {}{}", name,
+       did_you_mean(name, {"bilinear", "bicubic", "random"}));
 }
 
 void TransformConfig::check() const {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
     if (!ok) fail(ExitCode::usage, "{}: expected {}, found {}", name, expected, found);
   };
-  require(img_size >= 1 && img_size <= 8192, "img-size", "1 to 8192", img_size);
+  for (const int side : {img_size.height, img_size.width})
+    require(side >= 1 && side <= 8192, "img-size", "1 to 8192", side);
   require(scale[0] > 0 && scale[0] <= scale[1] && scale[1] <= 1, "scale", "0 < low <= high <= 1",
           fmt::format("{} {}", scale[0], scale[1]));
   require(ratio[0] > 0 && ratio[0] <= ratio[1] && std::isfinite(ratio[1]), "ratio",
@@ -71,15 +74,20 @@ Box random_resized_crop(int height, int width, const TransformConfig& config, Ra
 }
 
 Resize eval_resize(int height, int width, const TransformConfig& config) {
-  const int size = config.img_size;
-  const int64_t shorter = int64_t(std::floor(size / config.crop_pct));
+  const auto [h, w] = config.img_size;
+  const double tall = std::floor(h / config.crop_pct), wide = std::floor(w / config.crop_pct);
   Resize r;
   r.filter = config.eval_filter;
-  // The longer side is truncated.
-  r.width = width <= height ? shorter : int64_t(double(shorter * width) / height);
-  r.height = width <= height ? int64_t(double(shorter * height) / width) : shorter;
-  r.window = {rounded(double(r.width - size) / 2), rounded(double(r.height - size) / 2), size,
-              size};
+  if (h == w) {  // torchvision's Resize: the longer side is truncated
+    const auto shorter = int64_t(tall);
+    r.width = width <= height ? shorter : int64_t(double(shorter * width) / height);
+    r.height = width <= height ? int64_t(double(shorter * height) / width) : shorter;
+  } else {  // timm's ResizeKeepRatio: both sides are rounded
+    const double ratio = std::min(height / tall, width / wide);
+    r.height = int64_t(std::nearbyint(height / ratio));
+    r.width = int64_t(std::nearbyint(width / ratio));
+  }
+  r.window = {rounded(double(r.width - w) / 2), rounded(double(r.height - h) / 2), w, h};
   return r;
 }
 
@@ -108,8 +116,9 @@ void Transform::train(Source& source, uint64_t seed, int64_t epoch, int64_t samp
       random(Purpose::interpolation).bernoulli(0.5))
     filter = Filter::bilinear;
   source.read(box, pixels_);
-  resizer_(pixels_.view(), Resize::whole(config_.img_size, config_.img_size, filter, flip), out);
-  const ImageSpan image{out, config_.img_size, config_.img_size};
+  const auto [h, w] = config_.img_size;
+  resizer_(pixels_.view(), Resize::whole(h, w, filter, flip), out);
+  const ImageSpan image{out, h, w};
   if (random(Purpose::vertical_flip).bernoulli(config_.vflip)) flip_rows(image);
   if (rand_augment_) {
     Random augment = random(Purpose::augment);
@@ -134,9 +143,31 @@ Image load_eval_image(const std::string& path, const TransformConfig& config) {
   std::vector<uint8_t> bytes;
   read_bytes(path, bytes);
   Image image;
-  image.reset(config.img_size, config.img_size);
+  image.reset(config.img_size.height, config.img_size.width);
   Transform(config).eval(*open_image(bytes, path), image.pixels.data());
   return image;
+}
+
+Image load_eval_region(const std::string& path, const TransformConfig& config, int most) {
+  std::vector<uint8_t> bytes;
+  read_bytes(path, bytes);
+  const auto source = open_image(bytes, path);
+  const Resize resize = eval_resize(source->height(), source->width(), config);
+  const double y = double(source->height()) / double(resize.height);
+  const double x = double(source->width()) / double(resize.width);
+  const int top = int(resize.window.top * y), left = int(resize.window.left * x);
+  Image region;
+  source->read({left, top, std::clamp(rounded(resize.window.width * x), 1, source->width() - left),
+                std::clamp(rounded(resize.window.height * y), 1, source->height() - top)},
+               region);
+  const double factor = double(most) / std::max(region.height, region.width);
+  if (factor >= 1) return region;
+  Image small;
+  small.reset(std::max(rounded(region.height * factor), 1),
+              std::max(rounded(region.width * factor), 1));
+  Resizer()(region.view(), Resize::whole(small.height, small.width, Filter::bicubic),
+            small.pixels.data());
+  return small;
 }
 
 }  // namespace sg::data

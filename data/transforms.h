@@ -1,4 +1,4 @@
-// From an image to the img_size x img_size pixels that a network sees. What is drawn at random is
+// From an image to the img_size pixels that a network sees. What is drawn at random is
 // a function of (seed, epoch, sample) alone.
 #pragma once
 #include <array>
@@ -20,7 +20,7 @@ std::string_view name_of(Interpolation interpolation);
 Interpolation parse_interpolation(std::string_view name);  // throws ExitCode::usage
 
 struct TransformConfig {
-  int img_size = 224;
+  ImageSize img_size = 224;
   // Training: RandomResizedCrop, mirroring, then RandAugment or, without it, ColorJitter.
   std::array<double, 2> scale{0.08, 1.0};             // share of the area
   std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  // width / height
@@ -30,7 +30,8 @@ struct TransformConfig {
   Interpolation interpolation = Interpolation::random;
   // Training without any of this: the whole of the shorter side, the middle of the longer one.
   bool no_aug = false;
-  // Evaluation: the shorter side becomes floor(img_size / crop_pct), then a central crop.
+  // Evaluation: the shorter side becomes floor(img_size / crop_pct), then a central crop. Where
+  // img_size is no square, the image is made as small as covers floor(img_size / crop_pct).
   double crop_pct = 0.9;
   Filter eval_filter = Filter::bicubic;
 
@@ -49,7 +50,7 @@ class Transform {
   explicit Transform(TransformConfig config);
   const TransformConfig& config() const { return config_; }
 
-  // Both write (img_size, img_size, 3) dense.
+  // Both write (img_size.height, img_size.width, 3) dense.
   void train(Source& source, uint64_t seed, int64_t epoch, int64_t sample, uint8_t* out);
   void eval(Source& source, uint8_t* out);
 
@@ -64,5 +65,8 @@ class Transform {
 
 // One file as evaluation sees it.
 Image load_eval_image(const std::string& path, const TransformConfig& config = {});
+// The part of it that evaluation sees, in its own pixels; made smaller where a side is longer than
+// `most`.
+Image load_eval_region(const std::string& path, const TransformConfig& config, int most);
 
 }  // namespace sg::data

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "io/checkpoint.h"
+#include "io/json.h"
 #include "sgformer/config_json.h"
 #include "sgformer/weights.h"
 
@@ -58,7 +59,11 @@ Preprocessing default_preprocessing(const sgformer::Config& config) {
 
 // From the options of the run that wrote the checkpoint.
 void apply_args(Preprocessing& p, const nlohmann::json& args) {
-  p.transform.img_size = args.value("img_size", p.transform.img_size);
+  if (args.contains("img_size")) {
+    const auto size = image_size_from_json(args["img_size"]);
+    if (!size) throw std::invalid_argument("img_size: " + args["img_size"].dump());
+    p.transform.img_size = *size;
+  }
   p.transform.crop_pct = args.value("crop_pct", p.transform.crop_pct);
   p.stats.mean = args.value("mean", p.stats.mean);
   p.stats.std = args.value("std", p.stats.std);

@@ -15,8 +15,9 @@ namespace sg::report {
 // standard error, and all of them with the time to the log. One at a time.
 class Console {
  public:
-  // `quiet` keeps everything but warnings off the screen.
-  explicit Console(bool quiet = false);
+  // `quiet` keeps everything but warnings off the screen, which is standard output, or standard
+  // error where that is for results.
+  explicit Console(bool quiet = false, std::FILE* screen = stdout);
   ~Console();
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
@@ -41,12 +42,27 @@ class Console {
   void append_to_log(std::string_view text);
 
   std::mutex mutex_;
+  std::FILE* screen_;
   bool quiet_, terminal_, bar_ = false;
   std::chrono::steady_clock::time_point drawn_{};
   LogFile log_;
   std::string before_log_;
   bool warned_ = false;
 };
+
+// The words of a bar, for something that begins now.
+class Progress {
+ public:
+  double seconds() const;
+  // " Test ━━━━╌╌╌╌  50%  Acc@1 80.000  0:10 left"
+  std::string text(std::string_view title, int64_t done, int64_t total,
+                   std::string_view note) const;
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+std::string progress_bar(double share);  // "━━━━━━╌╌╌╌"
 
 // "1:02:03", "2:03"
 std::string duration(double seconds);

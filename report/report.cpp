@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <ctime>
 
+#include "data/png_write.h"
 #include "report/chart.h"
 #include "report/console.h"
+#include "report/matrix_image.h"
 #include "report/report_style.h"
 #include "report/run_log.h"
 
@@ -101,17 +103,60 @@ std::string tiles(const Report& r) {
   return "<div class=\"tiles\">\n" + out + "</div>\n";
 }
 
-std::string samples(const Report& r) {
-  if (r.samples.all.empty()) return "";
-  std::string out = fmt::format("<h2>{}</h2>\n<p class=\"above\">{}</p>\n<div class=\"samples\">\n",
-                                escaped(r.samples.title), escaped(r.samples.text));
-  for (const ReportSample& s : r.samples.all)
+std::string heading(const std::string& title, const std::string& text) {
+  return fmt::format("<h2>{}</h2>\n<p class=\"above\">{}</p>\n", escaped(title), escaped(text));
+}
+
+// `wide`: panels of several images, not single ones.
+std::string gallery(const Gallery& g, bool wide) {
+  if (g.items.empty()) return "";
+  std::string out =
+      heading(g.title, g.text) + fmt::format("<div class=\"samples{}\">\n", wide ? "" : " small");
+  for (const Gallery::Item& s : g.items)
     out += fmt::format(
         "<div class=\"card sample\"><img alt=\"{}\" src=\"data:image/png;base64,{}\"><p "
         "class=\"{}\"><strong>{}</strong> {}</p></div>\n",
-        escaped(s.description), base64(s.panel), s.good ? "right" : "wrong", escaped(s.headline),
+        escaped(s.description), base64(s.png), s.good ? "right" : "wrong", escaped(s.headline),
         escaped(s.note));
   return out + "</div>\n";
+}
+
+// At half its size, which is sharp on screens of fine pixels too; wider than the page, it scrolls.
+std::string matrix(const Matrix& m) {
+  const data::Image image = matrix_image(m);
+  const auto png = data::encode_png(image);
+  return heading(m.title, m.text) +
+         fmt::format(
+             "<div class=\"card scroll\"><img class=\"matrix\" width=\"{}\" alt=\"{}\" "
+             "src=\"data:image/png;base64,{}\"></div>\n",
+             image.width / 2, escaped(m.title),
+             base64({reinterpret_cast<const char*>(png.data()), png.size()}));
+}
+
+std::string table(const Table& t) {
+  std::string out = heading(t.title, t.text) + "<div class=\"card scroll tall\"><table><tr>";
+  const auto cell = [&](const char* tag, size_t column, const std::string& text) {
+    const bool number = column > 0 && column + 1 < t.columns.size();
+    out += fmt::format("<{0}{1}>{2}</{0}>", tag, number ? " class=\"number\"" : "", escaped(text));
+  };
+  for (size_t c = 0; c < t.columns.size(); ++c) cell("th", c, t.columns[c]);
+  out += "</tr>\n";
+  for (const auto& row : t.rows) {
+    out += "<tr>";
+    for (size_t c = 0; c < row.size(); ++c) cell("td", c, row[c]);
+    out += "</tr>\n";
+  }
+  return out + "</table></div>\n";
+}
+
+std::string findings(const Findings& f) {
+  std::string out;
+  for (const std::string& note : f.notes)
+    out += fmt::format("<p class=\"note\">{}</p>\n", escaped(note));
+  for (const Matrix& m : f.matrices) out += matrix(m);
+  for (const Table& t : f.tables) out += table(t);
+  for (const Gallery& g : f.galleries) out += gallery(g, false);
+  return out;
 }
 
 std::string history(const Report& r) {
@@ -210,7 +255,8 @@ std::string report_html(const Report& r) {
                 of_epochs(r, "validation, last weights", "eval_model_loss")});
   out += chart("Training loss by step", "{:.2f}", {of_steps(r, "loss", "loss")});
   out += chart("Learning rate", "{:.1e}", {of_steps(r, "rate", "lr")});
-  out += "</div>\n" + samples(r) + history(r) + configuration(r) + machine_table();
+  out += "</div>\n" + gallery(r.samples, true) + findings(r.findings) + history(r) +
+         configuration(r) + machine_table();
   return out + "</main></body></html>\n";
 }
 

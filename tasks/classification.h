@@ -3,10 +3,11 @@
 #pragma once
 #include <memory>
 
-#include "core/graph.h"
 #include "data/device_prefetcher.h"
+#include "infer/dataset_predictor.h"
 #include "ops/normalize_images/normalize_images.h"
 #include "sgformer/classifier.h"
+#include "tasks/outcomes.h"
 #include "tasks/task.h"
 
 namespace sg::tasks {
@@ -31,12 +32,18 @@ class Evaluator {
             const EvaluationSettings& settings);
   std::optional<Scores> operator()(const Task::Progress& progress);
 
+  // Of the last evaluation: what was predicted of each image that could be read; those that could
+  // not, with why; and both as a confusion matrix, accuracy by class and the worst mistakes.
+  const std::vector<Outcome>& outcomes() const { return outcomes_; }
+  const std::map<int64_t, std::string>& broken() const { return predict_.broken(); }
+  Findings findings() const;
+
  private:
-  const sgformer::Classifier& model_;
-  ChannelStats stats_;
-  data::DevicePrefetcher feed_;
-  Graph forward_;
-  Tensor logits_;  // of a whole batch
+  int64_t classes_;
+  std::shared_ptr<const data::Dataset> dataset_;
+  data::TransformConfig transform_;
+  infer::DatasetPredictor predict_;
+  std::vector<Outcome> outcomes_;
 };
 
 // top1 and top5 in percent, and loss, the plain cross entropy.
@@ -57,6 +64,7 @@ class Classification : public Task {
   void prefetch() override { feed_.prefetch(); }
   ScoreSchema schema() const override { return classification_scores(); }
   std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
+  Findings findings() const override;
 
  private:
   sgformer::Classifier& model_;

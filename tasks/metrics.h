@@ -17,9 +17,10 @@ struct Mean {
   double value() const { return weight > 0 ? sum / weight : 0; }
 };
 
-// How many rows of logits (B, K) have their label (B) i32 among the k largest. Of equal logits the
-// first counts as the larger; a row whose logit of the label is not a number is no hit.
-int64_t top_k_hits(const Tensor& logits, const Tensor& labels, int k);
+// How many logits of a row (B, K) come before that of its label (B) i32: the label is among the k
+// largest where they are fewer than k. Of equal logits the first counts as the larger; where that
+// of the label is not a number, all K do.
+std::vector<int64_t> label_ranks(const Tensor& logits, const Tensor& labels);
 
 // Results of an evaluation, by name.
 struct Scores {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "core/findings.h"
 #include "core/scores.h"
 #include "nn/optim/schedule.h"
 #include "nn/parameters.h"
@@ -72,6 +73,8 @@ class Task {
   using Progress = std::function<bool(int64_t done, int64_t total, const Scores& so_far)>;
   // The parameters as they are, on the whole validation set; nothing where given up.
   virtual std::optional<Scores> evaluate(const Progress& progress) = 0;
+  // Of the last evaluation, what the report shows beside the scores.
+  virtual Findings findings() const { return {}; }
 };
 
 }  // namespace sg::tasks

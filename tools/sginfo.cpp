@@ -118,16 +118,16 @@ int main(int argc, char** argv) {
         "Shows what a model consists of, for one image: output shape, parameters, multiply-adds in "
         "1e9 (GMAC), and memory of the outputs in MiB of float32.");
     sg::train::Options options;
-    std::string checkpoint, size;
+    std::string checkpoint;
     bool all = false, json = false;
-    auto* name = app.add_option("model", options.model, "model name")->capture_default_str();
+    auto* name = sg::tools::add_option(app, {"model,--model", "model name"}, options.model);
     app.add_option("--checkpoint", checkpoint, "a checkpoint of sgtrain instead of a name")
         ->excludes(name);
     sg::tools::add_options(app, options, sg::tools::kModelFlags);
-    sg::tools::add_image_size(app, size);
+    sg::tools::add_options(app, options, {"img-size"});
     app.add_flag("--all", all, "a row a layer instead of a row a block");
     app.add_flag("--json", json, "JSON on standard output");
-    sg::tools::parse(app, options, argc, argv);
+    sg::tools::parse(app, argc, argv);
 
     const nlohmann::json state = checkpoint.empty() ? nlohmann::json() : state_of(checkpoint);
     sg::sgformer::Classifier model(
@@ -136,7 +136,7 @@ int main(int argc, char** argv) {
             : sg::train::apply(options, sg::sgformer::config_from_json(state["model"])));
     const sg::sgformer::Config& config = model.config();
     model.parameters().allocate();
-    const auto image = sg::tools::parse_image_size(size, config.image);
+    const sg::ImageSize image = options.img_size.value_or(int(config.image));
     std::vector<LayerRow> rows;
     {
       const sg::autograd::NoGrad no_grad;

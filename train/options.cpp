@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "io/json.h"
 
 namespace sg::train {
 namespace {
@@ -25,7 +26,9 @@ constexpr bool kOptional<std::optional<T>> = true;
 template <class V, class F>
 void each_number(const V& value, F&& f) {
   if constexpr (kOptional<V>) {
-    if (value) f(double(*value));
+    if (value) each_number(*value, f);
+  } else if constexpr (std::is_same_v<V, ImageSize>) {
+    f(double(value.height)), f(double(value.width));
   } else if constexpr (std::is_same_v<V, Pair> || std::is_same_v<V, Triple>) {
     for (double v : value) f(v);
   } else if constexpr (std::is_same_v<V, int64_t> || std::is_same_v<V, double>) {
@@ -40,11 +43,15 @@ data::Rgb byte_mean(const Triple& mean) {  // Python's round: half to even
   return rgb;
 }
 
-// "at least 1", "from 0 to 1"
-std::string range_of(const OptionInfo& info) {
-  if (info.high == INFINITY) return fmt::format("at least {}", info.low);
-  if (info.high == std::nextafter(1, 0)) return fmt::format("from {} to less than 1", info.low);
-  return fmt::format("from {} to {}", info.low, info.high);
+// As args.json has it: paths are bytes, JSON is UTF-8.
+template <class V>
+nlohmann::json value_to_json(const V& value) {
+  if constexpr (std::is_same_v<V, ImageSize>)
+    return image_size_to_json(value);
+  else if constexpr (std::is_same_v<V, std::string>)
+    return escape_name(value);
+  else
+    return value;
 }
 
 template <class V>
@@ -53,6 +60,10 @@ void from_json(const nlohmann::json& json, V& value) {
     typename V::value_type inner;
     from_json(json, inner);
     value = inner;
+  } else if constexpr (std::is_same_v<V, ImageSize>) {
+    const auto size = image_size_from_json(json);
+    if (!size) throw std::invalid_argument("a number or \"height width\"");
+    value = *size;
   } else if constexpr (std::is_same_v<V, int64_t>) {
     if (!json.is_number_integer()) throw std::invalid_argument("a whole number");
     json.get_to(value);
@@ -75,6 +86,12 @@ void from_json(const nlohmann::json& json, V& value) {
 
 }  // namespace
 
+std::string range_of(const OptionInfo& info) {
+  if (info.high == INFINITY) return fmt::format("at least {}", info.low);
+  if (info.high == std::nextafter(1, 0)) return fmt::format("from {} to less than 1", info.low);
+  return fmt::format("from {} to {}", info.low, info.high);
+}
+
 Options default_options(std::string_view model) {
   Options o;
   o.model = model;
@@ -95,11 +112,9 @@ nlohmann::json to_json(const Options& options) {
     using V = std::decay_t<decltype(value)>;
     const std::string key = key_of(info.name());
     if constexpr (kOptional<V>) {
-      if (value) json[key] = *value;
-    } else if constexpr (std::is_same_v<V, std::string>) {
-      json[key] = escape_name(value);
+      if (value) json[key] = value_to_json(*value);
     } else {
-      json[key] = value;
+      json[key] = value_to_json(value);
     }
   });
   return json;
@@ -142,12 +157,14 @@ void apply_json(Options& options, const nlohmann::json& json, std::string_view f
   }
 }
 
+void check_range(const OptionInfo& info, double value) {
+  if (!(value >= info.low && value <= info.high))
+    fail(ExitCode::usage, "--{}: expected {}, found {}", info.name(), range_of(info), value);
+}
+
 void check_ranges(const Options& o) {
   each_option(o, [](const OptionInfo& info, const auto& value) {
-    each_number(value, [&](double v) {
-      if (!(v >= info.low && v <= info.high))
-        fail(ExitCode::usage, "--{}: expected {}, found {}", info.name(), range_of(info), v);
-    });
+    each_number(value, [&](double v) { check_range(info, v); });
   });
 }
 
@@ -184,7 +201,7 @@ sgformer::Config model_config(const Options& o) { return apply(o, sgformer::find
 
 data::TransformConfig transforms(const Options& o) {
   data::TransformConfig t;
-  t.img_size = int(o.img_size.value_or(sgformer::find_config(o.model).image));
+  t.img_size = o.img_size.value_or(int(sgformer::find_config(o.model).image));
   t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip, t.vflip = o.vflip;
   t.interpolation = data::parse_interpolation(o.train_interpolation);
   t.color_jitter = o.color_jitter, t.no_aug = o.no_aug;

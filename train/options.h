@@ -28,7 +28,8 @@ using Triple = std::array<double, 3>;
 struct Options {
   // Model
   std::string model = "sgformer_s";
-  std::optional<int64_t> num_classes, img_size;
+  std::optional<int64_t> num_classes;
+  std::optional<ImageSize> img_size;
   std::string guidance, scales, regions;
   bool balance_significance = false, grad_checkpointing = false;
 
@@ -100,8 +101,9 @@ void each_model_option(O& o, F&& f) {
   f(OptionInfo{"--num-classes", "width of the head; default: the classes of the data", fixed, 1,
                1 << 24},
     o.num_classes);
-  f(OptionInfo{"--img-size", "pixels a side; default: the model's own (nano 28, others 224)", fixed,
-               1, 8192},
+  f(OptionInfo{"--img-size",
+               "pixels: N, or HEIGHT WIDTH or HxW; default: the model's own (nano 28, others 224)",
+               fixed, 1, 8192},
     o.img_size);
   f(OptionInfo{"--guidance", "significance that guides: hybrid, local, global, uniform", fixed},
     o.guidance);
@@ -122,8 +124,8 @@ void each_model_option(O& o, F&& f) {
 template <class O, class F>
 void each_data_option(O& o, F&& f) {
   using enum OnResume;
-  f(OptionInfo{"--data", "folder with train/ and val/, a sub-folder a class, or IDX files",
-               ignored},
+  f(OptionInfo{"data,--data-dir,--data-path,--data",
+               "folder with train/ and val/, a sub-folder a class, or IDX files", ignored},
     o.data);
   f(OptionInfo{"--train-split", "folder in --data to learn from; 'train' also finds training/",
                ignored},
@@ -190,7 +192,8 @@ void each_optimization_option(O& o, F&& f) {
     o.cooldown_epochs);
   f(OptionInfo{"-b,--batch,--batch-size", "images a forward pass", fixed, 1, 1 << 20},
     o.batch_size);
-  f(OptionInfo{"--grad-accum", "forward passes a step", fixed, 1, 1 << 16}, o.grad_accum);
+  f(OptionInfo{"--grad-accum-steps,--grad-accum", "forward passes a step", fixed, 1, 1 << 16},
+    o.grad_accum);
   f(OptionInfo{"--lr", "highest learning rate, not scaled by the batch", noted, 0, 1e3}, o.lr);
   f(OptionInfo{"--min-lr", "learning rate at the end of the cosine", noted, 0, 1e3}, o.min_lr);
   f(OptionInfo{"--warmup-lr", "learning rate of the first warm-up epoch", noted, 0, 1e3},
@@ -292,8 +295,12 @@ std::vector<report::Setting> settings(const Options& options);
 // unknown name (with the nearest) or a value of the wrong type.
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file);
 
-// Throws ExitCode::usage naming the flag, what is allowed and what was found: check_ranges() of
-// every number for itself, validate() of a whole training run.
+// "from 0 to 1", "at least 0"
+std::string range_of(const OptionInfo& info);
+
+// Throws ExitCode::usage naming the flag, what is allowed and what was found: check_range() of a
+// number, check_ranges() of every number for itself, validate() of a whole training run.
+void check_range(const OptionInfo& info, double value);
 void check_ranges(const Options& options);
 void validate(const Options& options);
 

@@ -25,16 +25,16 @@ std::string class_name(const data::Dataset& dataset, const data::ClassTitles& ti
 
 }  // namespace
 
-report::ReportSamples report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
-                                     const data::ClassTitles& titles, int count) {
+Gallery report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
+                       const data::ClassTitles& titles, int count) {
   data::Transform transform(predict.preprocessing().transform);
-  const int side = transform.config().img_size;
+  const auto [height, width] = transform.config().img_size;
   std::vector<int64_t> indices;
   std::vector<data::Image> images;
   std::vector<uint8_t> buffer;
   for (const int64_t i : choose(dataset.size(), count)) {
     data::Image image;
-    image.reset(side, side);
+    image.reset(height, width);
     try {
       transform.eval(*dataset.open(i, buffer), image.pixels.data());
     } catch (const Error&) {
@@ -42,12 +42,12 @@ report::ReportSamples report_samples(const infer::Predictor& predict, const data
     }
     indices.push_back(i), images.push_back(std::move(image));
   }
-  report::ReportSamples samples{
+  Gallery samples{
       .title = "Where it looks",
       .text =
           "Validation images, each followed by the significance that guides attention at the "
           "stages of the network: what is bright keeps its detail, what is dark is summarised.",
-      .all = {}};
+      .items = {}};
   const std::vector<infer::Prediction> predictions = predict(images, true);
   for (size_t i = 0; i < images.size(); ++i) {
     const infer::ClassProbability best = infer::top_classes(predictions[i], 1)[0];
@@ -56,12 +56,12 @@ report::ReportSamples report_samples(const infer::Predictor& predict, const data
         data::encode_png(report::significance_panel(images[i], predictions[i].significance));
     const std::string is = class_name(dataset, titles, truth);
     const bool right = best.index == truth;
-    samples.all.push_back({.panel = std::string(png.begin(), png.end()),
-                           .description = is + " and its significance",
-                           .headline = class_name(dataset, titles, best.index),
-                           .note = fmt::format("{:.0f} %{}", 100 * best.probability,
-                                               right ? "" : ", but it is " + is),
-                           .good = right});
+    samples.items.push_back({.png = std::string(png.begin(), png.end()),
+                             .description = is + " and its significance",
+                             .headline = class_name(dataset, titles, best.index),
+                             .note = fmt::format("{:.0f} %{}", 100 * best.probability,
+                                                 right ? "" : ", but it is " + is),
+                             .good = right});
   }
   return samples;
 }

@@ -46,7 +46,7 @@ fs::path run_folder(const Options& o) {
 fs::path new_folder(const Options& o) {
   return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
                                                 fmt::localtime(std::time(nullptr)), o.model,
-                                                *o.img_size);
+                                                str(*o.img_size));
 }
 
 // Fills in what depends on the data, so that args.json says all.
@@ -184,7 +184,8 @@ void introduce(report::Console& console, const Options& o, const Data& d,
   for (const nn::GroupSize& group : model.parameters().groups())
     console.line("  " + describe(group, o.weight_decay));
   console.line(fmt::format("data {}: {} training and {} validation images, seen at {} x {}", o.data,
-                           d.training->size(), d.validation->size(), *o.img_size, *o.img_size));
+                           d.training->size(), d.validation->size(), o.img_size->height,
+                           o.img_size->width));
   for (const auto* dataset : {d.training.get(), d.validation.get()})
     for (const std::string& remark : dataset->remarks()) console.line(remark);
   console.line(fmt::format("{}; {}", describe(compute), o.dtype));
@@ -263,8 +264,8 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
         .data = fmt::format("{} training and {} validation images of {} x {} "
                             "pixels, {} classes.",
                             report::grouped(data.training->size()),
-                            report::grouped(data.validation->size()), *options.img_size,
-                            *options.img_size, *options.num_classes),
+                            report::grouped(data.validation->size()), options.img_size->height,
+                            options.img_size->width, *options.num_classes),
         .configuration = settings(options),
         .rows = outputs.log.rows(),
         .scores = task.schema(),
@@ -275,6 +276,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
     const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
     trainer.with_ema(
         [&] { report.samples = report_samples(predict, *data.validation, data.titles); });
+    report.findings = task.findings();
     write_file(folder / "report.html", report::report_html(report));
   };
   // A page that cannot be made is no reason to end: the next epoch makes it again.

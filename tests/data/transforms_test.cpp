@@ -50,6 +50,33 @@ TEST_CASE("evaluation: sizes truncate, offsets round half to even") {
   CHECK(of(300, 300, imagenet_default).height == 256);
 }
 
+TEST_CASE("evaluation at a size that is no square covers it, sides rounded, as timm's does") {
+  TransformConfig c;
+  c.img_size = {320, 256}, c.crop_pct = 1;
+  // The image covers 320 x 256: min(500 / 320, 375 / 256) = 1.4648.
+  CHECK(eval_resize(500, 375, c).height == 341);  // 341.33
+  CHECK(eval_resize(500, 375, c).width == 256);
+  CHECK(eval_resize(500, 375, c).window == Box{0, 10, 256, 320});  // 10.5 to even
+  CHECK(eval_resize(375, 500, c).height == 320);
+  CHECK(eval_resize(375, 500, c).width == 427);                    // 426.67
+  CHECK(eval_resize(375, 500, c).window == Box{86, 0, 256, 320});  // 85.5 to even
+  c.crop_pct = 0.9;                                                // covers 355 x 284
+  CHECK(eval_resize(320, 256, c).height == 355);
+  CHECK(eval_resize(320, 256, c).window.height == 320);
+}
+
+TEST_CASE("training at a size that is no square: rows and columns are not exchanged") {
+  const Image image = test::scene(90, 121);
+  TransformConfig config;
+  config.img_size = {20, 48}, config.hflip = 0, config.interpolation = Interpolation::bicubic;
+  std::vector<uint8_t> out(20 * 48 * 3), expected(out.size());
+  Transform(config).train(*open_pixels(image.pixels.data(), 90, 121, 3), 7, 1, 3, out.data());
+  Random random(7, Purpose::crop, 1, 3);
+  const Box box = random_resized_crop(90, 121, config, random);
+  Resizer()(image.view().crop(box), Resize::whole(20, 48, Filter::bicubic), expected.data());
+  CHECK(out == expected);
+}
+
 TEST_CASE("evaluation of a strip a million pixels long takes a window's time") {
   const auto evaluated = [](const uint8_t* pixels, int length) {
     Image out;

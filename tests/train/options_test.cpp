@@ -44,6 +44,20 @@ TEST_CASE("options: a file's names may have either kind of hyphen, and null leav
   CHECK(given({{"weight_decay", 1}}).weight_decay == 1);
 }
 
+TEST_CASE("options: image sizes of args.json, old and new") {
+  const auto size = [](const nlohmann::json& value) {
+    return train::transforms(given({{"img_size", value}})).img_size;
+  };
+  CHECK(size(160) == ImageSize(160, 160));
+  CHECK(size("320 256") == ImageSize(320, 256));
+  CHECK(size("320x256") == ImageSize(320, 256));
+  CHECK(size({320, 256}) == ImageSize(320, 256));
+  CHECK(train::to_json(given({{"img_size", "320x256"}}))["img_size"] == "320 256");
+  CHECK(train::to_json(given({{"img_size", "64 64"}}))["img_size"] == 64);
+  CHECK(contains(refused({{"img_size", "320 x 256"}}), "expected a number or"));
+  CHECK(contains(refused({{"img_size", "320 9000"}}), "--img-size: expected from 1 to 8192"));
+}
+
 TEST_CASE("options: a file's unknown names and wrong types are named") {
   CHECK(contains(refused({{"batch_sise", 4}}), "did you mean 'batch_size'"));
   CHECK(contains(refused({{"batch_size", "many"}}), "expected a whole number, found \"many\""));
