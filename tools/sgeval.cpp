@@ -29,8 +29,7 @@ int main(int argc, char** argv) {
         "checkpoint of sgtrain knows its model and how its images are prepared; flags win. Of "
         "weights alone say with --model what model they are of. --data may also be the folder of "
         "the classes itself. A checkpoint of sgtrain knows its classes; weights alone are taken to "
-        "count "
-        "them in timm's natural order unless --class-map or --class-order says otherwise.");
+        "count them in timm's natural order unless --class-map or --class-order says otherwise.");
     sg::train::Options shared;
     std::string checkpoint;
     std::optional<bool> ema;
