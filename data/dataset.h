@@ -31,12 +31,12 @@ class Dataset {
   std::vector<std::string> remarks_;
 };
 
-// A sub-folder a class; images in it or deeper, told by their extensions in any case
-// (kImageFormats; what an image is, is told by its bytes). What is hidden or a system's own
-// (.DS_Store, Thumbs.db,
-// __MACOSX) is passed over; other files are counted in remarks(). Given `classes`, sub-folders must
-// be among them, and those that lack or are empty are remarked; otherwise the sub-folders are the
-// classes, in that order, and one without images is an error.
+// A sub-folder a class; images in it or deeper, told by their extensions in any case (of which
+// format they are is told by their bytes). What is hidden or a system's own (.DS_Store, Thumbs.db,
+// __MACOSX) is passed over; other files are counted in remarks().
+// Given `classes`, sub-folders must be among them, and those that lack or are empty are remarked;
+// otherwise the sub-folders are the classes, in the order that is asked for, and one without images
+// is an error.
 class FolderDataset final : public Dataset {
  public:
   explicit FolderDataset(const std::string& folder, const ClassNames& classes = {},

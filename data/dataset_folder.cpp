@@ -175,7 +175,7 @@ FolderDataset::FolderDataset(const std::string& folder, const ClassNames& classe
     remarks_.push_back(fmt::format("{}: left out: {} beside the class folders, in none", folder,
                                    describe(beside)));
   if (!empty.empty())
-    remarks_.push_back(fmt::format("{}: no images of {} of {} classes: {}; the others count",
+    remarks_.push_back(fmt::format("{}: no images of {} of {} classes: {}; goes on without them",
                                    folder, empty.size(), class_names_.size(), some_of(empty)));
 }
 

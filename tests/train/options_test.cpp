@@ -37,6 +37,16 @@ TEST_CASE("options: args.json gives back every one of them") {
   CHECK(back.lr == o.lr);
 }
 
+TEST_CASE("options: paths are bytes, which args.json holds escaped") {
+  Options o = train::default_options("sgformer_nano"), back;
+  o.data = "d\xe9p\xf4t/caf\\xe9", o.output = "r\xc3\xa9sultat";
+  const nlohmann::json json = train::to_json(o);
+  CHECK(json["data"] == "d\\xe9p\\xf4t/caf\\x5cxe9");
+  train::apply_json(back, nlohmann::json::parse(json.dump()), "args.json");
+  CHECK(back.data == o.data);
+  CHECK(back.output == o.output);
+}
+
 TEST_CASE("options: a file's names may have either kind of hyphen, and null leaves a default") {
   CHECK(given({{"batch-size", 4}}).batch_size == 4);
   CHECK(given({{"batch_size", 4}}).batch_size == 4);
