@@ -4,6 +4,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
 #include "tests/support/files.h"
 #include "tests/support/process.h"
 
@@ -106,4 +108,9 @@ TEST_CASE("cores: each thread takes address space") {
   };
   CHECK(within(room(all)) == 50 + all);
   if (all > 1) CHECK(within(room(all) - 1) == all - 1);
+}
+
+TEST_CASE("cores: threads that wait sleep soon, unless the environment says otherwise") {
+  // This program too was started again with it, before libgomp looked.
+  CHECK((std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")));
 }
