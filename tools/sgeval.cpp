@@ -5,6 +5,7 @@
 #include "infer/model_file.h"
 #include "report/console.h"
 #include "tasks/classification.h"
+#include "tools/common/announce.h"
 #include "tools/common/options.h"
 #include "train/evaluate.h"
 
@@ -42,6 +43,7 @@ int main(int argc, char** argv) {
                      .model = shared.model,
                      .change = [&](auto config) { return sg::train::apply(shared, config); },
                      .compute = compute});
+    sg::tools::announce(file);
     auto [transform, stats] = file.preprocessing;
     if (shared.img_size) transform.img_size = int(*shared.img_size);
     if (shared.crop_pct) transform.crop_pct = *shared.crop_pct;
@@ -54,8 +56,10 @@ int main(int argc, char** argv) {
         sg::data::open_dataset(shared.data, sg::data::Split::val, file.class_names);
     const int64_t classes = file.model->config().classes;
     if (file.class_names.empty() && dataset->num_classes() != classes)
-      sg::fail(sg::ExitCode::data, "{}: {} classes, but the model has {}", shared.data,
-               dataset->num_classes(), classes);
+      sg::fail(sg::ExitCode::data,
+               "{}: {} classes, but the weights of {} have {}; a new head is trained by sgtrain "
+               "--initial-checkpoint {} --reset-head",
+               shared.data, dataset->num_classes(), checkpoint, classes, checkpoint);
     console.line(fmt::format("{}: {}{}, {} images seen at {} x {}", checkpoint,
                              file.model->config().name, file.ema ? " (averaged weights)" : "",
                              dataset->size(), settings.transform.img_size,

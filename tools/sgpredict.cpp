@@ -8,6 +8,7 @@
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "report/significance_image.h"
+#include "tools/common/announce.h"
 #include "tools/common/options.h"
 
 namespace {
@@ -105,6 +106,7 @@ int main(int argc, char** argv) {
          .model = shared.model,
          .change = [&](auto config) { return sg::train::apply(shared, std::move(config)); },
          .compute = compute});
+    sg::tools::announce(file);
     sg::infer::Preprocessing preprocessing = file.preprocessing;
     if (shared.img_size) preprocessing.transform.img_size = int(*shared.img_size);
     const sg::infer::Predictor predict(*file.model, preprocessing);

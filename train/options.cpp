@@ -148,6 +148,10 @@ void validate(const Options& o) {
          o.epochs, o.warmup_epochs);
   if (!o.resume.empty() && !o.initial_checkpoint.empty())
     fail(ExitCode::usage, "--initial-checkpoint begins a run, --resume goes on with one: give one");
+  if (o.ema && o.no_ema) fail(ExitCode::usage, "--ema and --no-ema: give one");
+  if ((o.ema || o.no_ema) && o.initial_checkpoint.empty())
+    fail(ExitCode::usage, "--{}: chooses weights of --initial-checkpoint, which is missing",
+         o.ema ? "ema" : "no-ema");
   parse_compute(o.device, o.dtype);
   group_settings(o);
   Options probe = o;  // without classes of data

@@ -52,6 +52,11 @@ fs::path run_folder(const Options& o) {
                                                 *o.img_size);
 }
 
+// Which weights of --initial-checkpoint; empty: the averaged ones where it has them.
+std::optional<bool> initial_ema(const Options& o) {
+  return o.ema || o.no_ema ? std::optional(o.ema) : std::nullopt;
+}
+
 // "sgformer_s on imagenet"
 std::string title_of(const Options& o) {
   const fs::path data = fs::path(o.data).lexically_normal();
@@ -152,9 +157,9 @@ ExitCode run(Options options) {
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
   if (!options.initial_checkpoint.empty()) {
-    const bool ema =
-        infer::load_initial_weights(model, options.initial_checkpoint, options.reset_head);
-    console.line(fmt::format("weights of {}{}", options.initial_checkpoint, ema ? " (EMA)" : ""));
+    fmt::print(stderr, "{}\n",
+               infer::load_initial_weights(model, options.initial_checkpoint, initial_ema(options),
+                                           options.reset_head));
   }
   tasks::Classification task(model, data.training, data.validation, classification(options));
   Trainer trainer(options, task, console);
