@@ -61,13 +61,13 @@ class Machine {
         marks_.push_back(stack_.size());
         break;
       case 'q':  // BINPUT
-        memo_[number<uint8_t>()] = top();
+        memoize(number<uint8_t>());
         break;
       case 'r':  // LONG_BINPUT
-        memo_[number<uint32_t>()] = top();
+        memoize(number<uint32_t>());
         break;
       case 0x94:  // MEMOIZE
-        memo_[uint32_t(memo_.size())] = top();
+        memoize(uint32_t(memo_.size()));
         break;
       case 'h':  // BINGET
         recall(number<uint8_t>());
@@ -227,6 +227,10 @@ class Machine {
     uint64_t value = !bytes.empty() && bytes.back() < 0 ? ~uint64_t{0} : 0;  // the sign
     std::memcpy(&value, bytes.data(), bytes.size());
     push(Kind::integer).integer = int64_t(value);
+  }
+  void memoize(uint32_t index) {
+    if (memo_.size() == kMaxNodes) refuse(fmt::format("more than {} values", kMaxNodes));
+    memo_[index] = top();
   }
   void recall(uint32_t index) {
     const auto found = memo_.find(index);

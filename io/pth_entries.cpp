@@ -173,15 +173,15 @@ class Walk {
   void visit_mapping(const Node& from, const std::string& name, int depth) {
     if (from.kind == Kind::dict) visit(from, name, depth + 1);
     if (from.kind != Kind::list) return;
-    for (const Node* pair : from.items) {
-      count_visit(name);
-      if (pair->items.size() == 2) visit_item(*pair->items[0], *pair->items[1], name, depth);
-    }
+    for (const Node* pair : from.items)
+      if (pair->items.size() == 2)
+        visit_item(*pair->items[0], *pair->items[1], name, depth);
+      else
+        count_visit(name);
   }
 
   void visit_item(const Node& key, const Node& value, const std::string& name, int depth) {
-    count_visit(name);
-    if (key.kind != Kind::text && key.kind != Kind::integer) return;
+    if (key.kind != Kind::text && key.kind != Kind::integer) return count_visit(name);
     const std::string text = key.kind == Kind::text ? key.text : std::to_string(key.integer);
     visit(value, name.empty() ? text : name + "." + text, depth + 1);
   }

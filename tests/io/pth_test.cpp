@@ -141,6 +141,10 @@ TEST_CASE("nothing is executed, and tricks with pickles are refused") {
   CHECK(contains(error_for(stream_of("\x8e\xff\xff\xff\xff\xff\xff\xff\xff")), "cut"));
   CHECK(contains(error_for(stream_of("\x8b\xff\xff\xff\xff")), "cut"));
   CHECK(contains(error_for(stream_of("\x91")), "mark is missing"));
+  // A byte each, which must not become much memory.
+  for (const char opcode : {'\x94', '2', ')'})
+    CHECK(contains(error_for(stream_of("N" + std::string(2'100'000, opcode))),
+                   "more than 2000000 values"));
   CHECK(contains(error_for(stream_of("](N\x90")), "wrong container"));
   // A list of 100,000 references, from which 100 Counters are made.
   std::string wide = "](", many = "(";
