@@ -37,5 +37,6 @@ std::vector<NamedTensor> load_part(const std::filesystem::path& path, std::strin
 nlohmann::json checkpoint_state(const std::filesystem::path& path);
 // True where the file claims to be one of ours; its tensors are then more than weights.
 bool is_checkpoint(const Safetensors& file);
+bool is_checkpoint(const std::filesystem::path& path);  // false for other kinds of weights too
 
 }  // namespace sg

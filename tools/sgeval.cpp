@@ -12,6 +12,7 @@
 #include "report/console.h"
 #include "report/matrix_image.h"
 #include "tasks/classification.h"
+#include "tools/common/announce.h"
 #include "tools/common/images.h"
 #include "tools/common/options.h"
 #include "tools/common/output_file.h"
@@ -181,6 +182,7 @@ int main(int argc, char** argv) {
                .model = shared.model,
                .change = [&](auto config) { return train::apply(shared, config); },
                .compute = compute});
+    tools::announce(file);
     auto [transform, stats] = file.preprocessing;
     if (shared.img_size) transform.img_size = *shared.img_size;
     if (shared.crop_pct) transform.crop_pct = *shared.crop_pct;
@@ -203,8 +205,9 @@ int main(int argc, char** argv) {
     const int64_t classes = file.model->config().classes;
     if (file.class_names.empty() && dataset->num_classes() != classes)
       fail(ExitCode::data,
-           "{}: {} classes, but the model has {}; --class-map names those of the model",
-           shared.data, dataset->num_classes(), classes);
+           "{}: {} classes, but the weights of {} have {}; --class-map names those of the weights, "
+           "and sgtrain --initial-checkpoint {} --reset-head trains a new head",
+           shared.data, dataset->num_classes(), path, classes, path);
     std::vector<std::string> remarks = dataset->remarks();
     if (file.class_names.empty() && shared.class_map.empty() && !request.classes.empty())
       remarks.push_back(fmt::format(

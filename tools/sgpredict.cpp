@@ -13,6 +13,7 @@
 #include "io/file.h"
 #include "report/console.h"
 #include "report/significance_image.h"
+#include "tools/common/announce.h"
 #include "tools/common/images.h"
 #include "tools/common/options.h"
 #include "tools/common/output_file.h"
@@ -129,6 +130,7 @@ int main(int argc, char** argv) {
          .model = shared.model,
          .change = [&](auto config) { return sg::train::apply(shared, std::move(config)); },
          .compute = compute});
+    sg::tools::announce(file);
     sg::infer::Preprocessing preprocessing = file.preprocessing;
     if (shared.img_size) preprocessing.transform.img_size = *shared.img_size;
 

@@ -177,6 +177,10 @@ void validate(const Options& o) {
   if (o.resume == "auto" && o.output.empty() && o.experiment.empty())
     fail(ExitCode::usage,
          "--resume auto: --output is missing, the folder of the run that begins or goes on");
+  if (o.ema && o.no_ema) fail(ExitCode::usage, "--ema and --no-ema: give one");
+  if ((o.ema || o.no_ema) && o.initial_checkpoint.empty())
+    fail(ExitCode::usage, "--{}: chooses weights of --initial-checkpoint, which is missing",
+         o.ema ? "ema" : "no-ema");
   parse_compute(o.device, o.dtype);
   group_settings(o);
   data::parse_class_order(o.class_order);

@@ -67,7 +67,7 @@ struct Options {
   // Output
   std::string output, experiment, resume, initial_checkpoint;
   bool accept_data_change = false;
-  bool reset_head = false;
+  bool reset_head = false, ema = false, no_ema = false;
   int64_t log_interval = 50, recovery_interval = 0, checkpoint_hist = 10;
   bool dry_run = false;
 };
@@ -257,6 +257,11 @@ void each_output_option(O& o, F&& f) {
     o.initial_checkpoint);
   f(OptionInfo{"--reset-head", "leave out the head of --initial-checkpoint", ignored},
     o.reset_head);
+  f(OptionInfo{"--ema", "averaged weights of --initial-checkpoint; the default where it has them",
+               ignored},
+    o.ema);
+  f(OptionInfo{"--no-ema", "the weights of --initial-checkpoint that are not averaged", ignored},
+    o.no_ema);
   f(OptionInfo{"--log-interval", "steps from one log line to the next", ignored, 1, 1e9},
     o.log_interval);
   f(OptionInfo{"--recovery-interval", "steps between checkpoints within an epoch; 0: none", ignored,

@@ -71,6 +71,11 @@ std::string go_on_command(std::vector<std::string> command, const Options& given
   return shell_command(command);
 }
 
+// Which weights of --initial-checkpoint; empty: the averaged ones where it has them.
+std::optional<bool> initial_ema(const Options& o) {
+  return o.ema || o.no_ema ? std::optional(o.ema) : std::nullopt;
+}
+
 // "sgformer_s on imagenet"
 std::string title_of(const Options& o) {
   const fs::path data = fs::path(o.data).lexically_normal();
@@ -219,10 +224,8 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
     lock.emplace(folder);
     from = find_checkpoint(options, folder, go_on);
   }
-  if (const std::string& weights = options.initial_checkpoint; !weights.empty() && !from) {
-    const bool ema = infer::load_initial_weights(model, weights, options.reset_head);
-    console.line(fmt::format("weights of {}{}", weights, ema ? " (EMA)" : ""));
-  }
+  if (const std::string& weights = options.initial_checkpoint; !weights.empty() && !from)
+    console.line(infer::load_initial_weights(model, weights, initial_ema(options), options.reset_head));
   tasks::Classification task(model, data.training, data.validation, classification(options));
   Trainer trainer(options, task, console);
   options = trainer.options();

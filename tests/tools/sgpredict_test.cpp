@@ -189,8 +189,22 @@ TEST_CASE("sgpredict: weights alone need the model's name, and give the same") {
     CHECK(named.json()[0]["classes"][i]["index"] == known[0]["classes"][i]["index"]);
     CHECK(named.json()[0]["classes"][i]["probability"] == known[0]["classes"][i]["probability"]);
   }
+  CHECK(contains(named.err, "weights.safetensors: the weights (none are averaged)"));
+  CHECK(contains(named.err, "no class names"));
+  const auto averaged = run_program(arguments + " --model sgformer_nano --ema");
+  CHECK(averaged.code == 4);
+  CHECK(contains(averaged.err, "holds no averaged (EMA) weights"));
   const auto other = run_program(arguments + " --model sgformer_s");
   CHECK(other.code == 4);
+}
+
+TEST_CASE("sgpredict: a checkpoint knows its classes and images whatever its name") {
+  const Folder folder;
+  std::filesystem::copy(folder / "run.safetensors", folder / "best.pth");
+  const auto renamed = run_program(fmt::format("sgpredict --device cpu --json --checkpoint {} {}",
+                                               folder("best.pth"), folder("a.png")));
+  REQUIRE(renamed.code == 0);
+  CHECK(renamed.json() == folder.predict(folder("a.png") + " --json").json());
 }
 
 TEST_CASE("sgpredict: wrong arguments and files") {

@@ -16,6 +16,29 @@ int shell(const std::string& command) { return std::system(program(command).c_st
 
 }  // namespace
 
+TEST_CASE("sgtrain: --ema and --no-ema choose the weights to begin with, and it says which") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", weights = folder / "w.pth";
+  write_idx(data, 16, 4);
+  const auto model = nano();
+  std::vector<NamedTensor> tensors;
+  for (const char* prefix : {"model.", "model_ema."})
+    for (const std::string& name : model->parameters().names())
+      tensors.emplace_back(prefix + name,
+                           model->parameters().get(model->parameters().values(), name));
+  write_safetensors(weights, tensors);
+  const auto begun = [&](const std::string& flags) {
+    const auto ran = run_program(sgtrain(
+        data, folder / "out",
+        fmt::format("--initial-checkpoint {} --reset-head --dry-run {}", weights.string(), flags)));
+    CHECK_MESSAGE(ran.code == 0, ran.err);
+    return ran.err;
+  };
+  CHECK(contains(begun(""), "w.pth: the averaged (EMA) weights"));
+  CHECK(contains(begun("--ema"), "w.pth: the averaged (EMA) weights"));
+  CHECK(contains(begun("--no-ema"), "w.pth: the weights, not the averaged (EMA) ones"));
+}
+
 TEST_CASE("sgtrain: frozen stages keep their weights; layers have learning rates of their own") {
   const TemporaryFolder folder;
   const fs::path data = folder / "data", out = folder / "out", weights = folder / "w.safetensors";

@@ -93,6 +93,9 @@ TEST_CASE("options: out of range names the flag, the range and what was found") 
   CHECK(contains(refused({{"train_interpolation", "nearest"}}), "nearest"));
   CHECK(contains(refused({{"data", ""}}), "--data"));
   CHECK(contains(refused({{"resume", "auto"}}), "--resume auto: --output is missing"));
+  CHECK(contains(refused({{"ema", true}}), "--ema: chooses weights of --initial-checkpoint"));
+  CHECK(contains(refused({{"initial_checkpoint", "x"}, {"ema", true}, {"no_ema", true}}),
+                 "--ema and --no-ema: give one"));
   CHECK(contains(refused({{"scales", "4,2,1"}}), "heads"));
   CHECK(contains(refused({{"freeze", "5"}}), "--freeze: expected backbone, or a number of stages"));
   CHECK(contains(refused({{"layer_decay", 1.5}}), "--layer-decay: expected from 0.001 to 1"));
