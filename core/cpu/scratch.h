@@ -3,6 +3,10 @@
 #pragma once
 #include <omp.h>
 
+#include <algorithm>
+#include <type_traits>
+
+#include "core/acc_type.h"
 #include "core/cpu/parallel.h"
 #include "core/tensor.h"
 
@@ -18,6 +22,32 @@ class Scratch {
  private:
   int64_t size_;
   Tensor memory_;
+};
+
+// Rows of sums that a kernel stores as S: each is summed in its own place where S is wide enough to
+// sum in, else in scratch memory of the thread until store().
+template <class S>
+class RowSums {
+  using T = AccType<S>;
+  static constexpr bool kInPlace = std::is_same_v<S, T>;
+
+ public:
+  explicit RowSums(int64_t size) : size_(size), scratch_(kInPlace ? 0 : size) {}
+  // Where to sum what goes to `row`.
+  T* at(S* row) const {
+    if constexpr (kInPlace)
+      return row;
+    else
+      return scratch_.mine();
+  }
+  void store(S* row) const {
+    if constexpr (!kInPlace)
+      std::transform(scratch_.mine(), scratch_.mine() + size_, row, [](T v) { return S(v); });
+  }
+
+ private:
+  int64_t size_;
+  Scratch<T> scratch_;
 };
 
 }  // namespace sg

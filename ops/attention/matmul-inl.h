@@ -108,11 +108,11 @@ void matmul(int64_t m, int64_t n, int64_t k, Strided<T> a, const T* b, int64_t l
   }
 }
 
-// to[i] = from[i] * factor.
-template <class T>
-HWY_INLINE void copy_scaled(int64_t n, const T* from, T factor, T* to) {
+// to[i] = from[i] * factor, where one of the two may be of another storage type than T.
+template <class From, class T, class To>
+HWY_INLINE void copy_scaled(int64_t n, const From* from, T factor, To* to) {
   for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
-    hn::StoreU(hn::Mul(hn::LoadU(d, from + i), hn::Set(d, factor)), d, to + i);
+    store(hn::Mul(load(d, from + i), hn::Set(d, factor)), d, to + i);
   });
 }
 
@@ -135,12 +135,12 @@ void transpose(int64_t rows, int64_t columns, const T* from, int64_t ld, T* to, 
         const auto low23 = hn::BitCast(two, hn::InterleaveLower(four, a2, a3));
         const auto high01 = hn::BitCast(two, hn::InterleaveUpper(four, a0, a1));
         const auto high23 = hn::BitCast(two, hn::InterleaveUpper(four, a2, a3));
-        const auto store = [&](auto v, int64_t row)
-                               HWY_ATTR { hn::StoreU(hn::BitCast(four, v), four, q + row * ldt); };
-        store(hn::InterleaveLower(two, low01, low23), 0);
-        store(hn::InterleaveUpper(two, low01, low23), 1);
-        store(hn::InterleaveLower(two, high01, high23), 2);
-        store(hn::InterleaveUpper(two, high01, high23), 3);
+        const auto put = [&](auto v, int64_t row)
+                             HWY_ATTR { hn::StoreU(hn::BitCast(four, v), four, q + row * ldt); };
+        put(hn::InterleaveLower(two, low01, low23), 0);
+        put(hn::InterleaveUpper(two, low01, low23), 1);
+        put(hn::InterleaveLower(two, high01, high23), 2);
+        put(hn::InterleaveUpper(two, high01, high23), 3);
       }
       for (; c < columns; ++c)
         for (int64_t i = r; i < r + 4; ++i) to[c * ldt + i] = from[i * ld + c];
