@@ -19,7 +19,8 @@ void sums(int64_t rows, int64_t n, const S* a, AccType<S>* sum, bool accumulate)
   using T = AccType<S>;
   constexpr int64_t kGrain = 64;  // rows
   const int chunks = chunks_of(rows, kGrain);
-  // Kept by the thread, which may itself be one of a parallel loop (see core/cpu/scratch.h).
+  // Each thread keeps its own between calls: this may run inside a parallel loop, which must not
+  // allocate (core/cpu/scratch.h).
   thread_local Tensor scratch;
   if (!scratch || scratch.numel() < chunks * n) scratch = empty({chunks * n}, dtype_of<T>());
   T* const partial = scratch.data<T>();

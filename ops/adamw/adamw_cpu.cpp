@@ -36,8 +36,8 @@ void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s
         square = hn::MulAdd(set(d, 1 - s.beta2), hn::Sub(hn::Mul(grad, grad), square), square);
         const auto root = hn::Div(hn::Sqrt(square), set(d, correction2));
         const auto step = hn::Div(mean, hn::Add(root, set(d, s.eps)));
-        // Decay and step are added before they meet p, which is rounded once: 1 - decay alone
-        // would lose most of a small decay.
+        // Decay and step are summed first, so that p is rounded once. Rounding 1 - decay would lose
+        // most of a small decay.
         auto value = hn::LoadU(d, pp + i);
         const auto change =
             hn::MulAdd(set(d, lr / correction1), step, hn::Mul(set(d, decay), value));

@@ -22,8 +22,8 @@ int64_t ranks_of(const std::vector<Region>& regions) {
   return ranks;
 }
 
-// f(image, region, chunk, first rank) for the chunks whose first rank, counted through all images,
-// lies in [begin, end): chunks differ in length, so work is shared out by ranks.
+// f(image, region, chunk, first rank) for the chunks that begin at ranks [begin, end), counted
+// through all images. Chunks differ in length, so threads share ranks, not chunks.
 template <class F>
 void for_chunks(const std::vector<Region>& regions, int64_t begin, int64_t end, const F& f) {
   const int64_t ranks = ranks_of(regions);
@@ -79,7 +79,7 @@ void forward(Stream&, In x, In order, const std::vector<Region>& regions,
                 hn::StoreU(hn::MulAdd(load(d, x0 + i), hn::Set(d, wp[k]), before), d, sum + i);
               });
             }
-            sums.store(row);
+            sums.store(row, c);
           });
     });
   });

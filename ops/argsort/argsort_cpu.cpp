@@ -11,7 +11,7 @@ namespace {
 template <class T>
 using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
-// An unsigned number in the order of the values: equal for both zeros, largest for any NaN.
+// An unsigned key that orders as the values do: the same for both zeros, the largest for any NaN.
 template <class T>
 Bits<T> key_of(T v) {
   using U = Bits<T>;

@@ -72,7 +72,8 @@ HWY_INLINE void load_tokens(const ImageColumns<const S>& map, const Rect& rect, 
     copy_scaled(d, map.data + token * map.ld, factor, to + i * whole_vectors<T>(d));
   });
 }
-// The same rows, and their transpose, columns ld apart; what fills up a vector is zero.
+// The same rows and their transpose, whose rows are ld apart. Rows that fill up the last vector of
+// queries are zero.
 template <class S, class T>
 HWY_INLINE void load_queries(const ImageColumns<const S>& map, const Rect& rect, int64_t begin,
                              int64_t end, int64_t d, T factor, T* to, T* transposed, int64_t ld) {
@@ -121,9 +122,9 @@ struct QuerySums {
   }
 };
 
-// e^x for x <= 0 as softmax needs it, at half the price of a general exp: relative error 2e-7 +
-// 1e-8 |x|, and x below -60 counts as -60, far from denormal. 2^n 2^f with a minimax polynomial of
-// |f| <= 1/2.
+// e^x for x <= 0, for softmax, at half the cost of a general exp: 2^n 2^f with a minimax polynomial
+// for |f| <= 1/2. Relative error 2e-7 + 1e-8 |x|; x below -60 is taken as -60, so that no result is
+// denormal.
 template <class D>
 HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
@@ -164,8 +165,8 @@ HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, T* score
   });
 }
 
-// Adds a block's probabilities, exponentials times their query's weight, to `seen`: a vector a key,
-// whose lanes add up to the attention that the key receives.
+// Adds a block's probabilities (exponentials times the weight of their query) to `seen`, which has
+// a vector a key: the sum of its lanes is the attention that the key receives.
 template <class T>
 HWY_INLINE void add_seen(int64_t keys, int64_t queries, int64_t ld, const T* exponentials,
                          const T* weight, T* seen) {
@@ -262,8 +263,8 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
 }
 
 // With p the probabilities, recomputed from the log-sum-exp:
-//   dv = p^T dout,  dp = dout v^T,  ds = p (dp - rowsum(p dp)),  dq = ds k scale,  dk = ds^T q
-//   scale.
+//   dv = p^T dout,  dp = dout v^T,  ds = p (dp - rowsum(p dp)),
+//   dq = ds k scale,  dk = ds^T q scale.
 void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g, Out dq, Out dkv) {
   dispatch<float, double, bf16>(q.dtype(), "attention", [&]<class S>() HWY_ATTR {
     using T = AccType<S>;

@@ -13,8 +13,8 @@ namespace {
 
 constexpr int64_t kGrain = 8;  // rows a thread takes at least
 
-// With z* the largest logit: -sum_k t log_softmax(z) = sum_k t (z* - z) + sum_k t log sum exp(z -
-// z*).
+// With z* the largest logit:
+//   -sum_k t log_softmax(z) = sum_k t (z* - z) + sum_k t log sum exp(z - z*).
 void forward(Stream&, In logits, In targets, Out per_sample, Out softmax, Out loss) {
   dispatch<float, double, bf16>(logits.dtype(), "soft_cross_entropy", [&]<class S>() HWY_ATTR {
     using T = AccType<S>;

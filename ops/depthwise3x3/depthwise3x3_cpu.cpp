@@ -1,6 +1,6 @@
 // A tile of seven pixels of a row is computed at once (the widths of the network's maps are
-// multiples of seven), channels innermost: memory is read in order, every pixel serves up to three
-// sums in registers, and the rows in use stay in the second-level cache.
+// multiples of seven), channels innermost: memory is read in order, a pixel that is loaded goes
+// into up to three sums in registers, and the rows in use stay in the second-level cache.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/depthwise3x3/depthwise3x3_cpu.cpp"
 #include <hwy/foreach_target.h>
@@ -225,7 +225,8 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
     Tensor scratch =
         dw || db || dx_sums ? empty({chunks, kSumRows, channels}, dtype_of<T>()) : Tensor();
 
-    // Row r of dz into `dz` (where it is not dy itself); its part of dw and db into `sums`.
+    // Adds what row r of dz gives to dw and db to `sums`. Where dz is recomputed, writes it to
+    // `dz`.
     const auto visit = [&](auto s, int64_t r, S* dz, T* sums) HWY_ATTR {
       constexpr int kStride = decltype(s)::value;
       const Window<S> around = window<S>(from, r, grad.h, kStride);
@@ -256,7 +257,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     };
 
-    // Row i of dx of an image from three rows of dz; its part of dx_sums into `sums`.
+    // Writes row i of an image's dx, from three rows of dz, and adds it to `sums`.
     const auto write_dx = [&](int64_t n, int64_t i, const S* const(&dz)[3], T* sums) HWY_ATTR {
       S* const out = MapColumns<S>(dx.tensor, cols).row(n, i);
       const auto put = [&](auto d, auto v, S* p)
@@ -293,7 +294,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     };
 
-    // Where dz is not dy itself: row r of it is kept in row r % 3 of a thread's ring.
+    // Where dz is recomputed, row r of it is kept in row r % 3 of its thread's ring; else dz is dy.
     const Scratch<S> rings(recompute ? 3 * row_size : 0);
     with_stride(stride, [&](auto s) {
       parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
@@ -314,7 +315,8 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           const bool last = o + 1 == grad.h;
           for (; next <= (last ? r : r + 1); ++next) {
             const bool ours = scratch && next >= begin && next < end;
-            visit(s, next, ring + next % 3 * row_size, ours ? sums_of(next) : nullptr);
+            S* const dz = recompute ? ring + next % 3 * row_size : nullptr;
+            visit(s, next, dz, ours ? sums_of(next) : nullptr);
           }
           if (!dx) continue;
           const S* const before = o ? dz_row(r - 1) : nullptr;

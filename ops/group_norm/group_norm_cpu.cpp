@@ -14,7 +14,8 @@ namespace {
 
 constexpr int64_t kGrain = 64;  // tokens a chunk holds at least
 
-// f(image, unit, begin, end) over the tokens of every image in fixed chunks; `unit` counts them.
+// f(image, unit, begin, end) for fixed chunks of the tokens of every image; `unit` numbers the
+// chunks of the whole batch.
 template <class F>
 void each_chunk(int64_t batch, int64_t tokens, const F& f) {
   const int64_t chunks = chunks_of(tokens, kGrain);
@@ -28,8 +29,8 @@ struct Moments {
   double mean = 0, rstd = 0;
 };
 
-// Sums of (x - shift) and its square, with the image's first value as the shift, so that a large
-// mean does not eat the variance.
+// Sums of (x - shift) and its square, with the image's first value as the shift: the variance loses
+// no digits where the mean is large.
 template <class S>
 std::vector<Moments> moments_of(In x, double eps) {
   using T = AccType<S>;

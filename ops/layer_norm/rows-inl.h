@@ -25,7 +25,7 @@ template <class S, class T = AccType<S>>
 HWY_INLINE RowMoments<T> normalise_row(const S* x, int64_t c, const T* w, const T* b, T eps,
                                        Activation act, S* y) {
   const T m = sum_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR { return load(d, x + i); }) / T(c);
-  // The second pass over the row, now in cache, keeps a large mean from eating the variance.
+  // A second pass over the row, now in cache: the variance loses no digits where the mean is large.
   const T var = sum_lanes<T>(c,
                              [&](auto d, int64_t i) HWY_ATTR {
                                const auto v = hn::Sub(load(d, x + i), hn::Set(d, m));

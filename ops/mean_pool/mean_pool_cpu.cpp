@@ -22,7 +22,7 @@ void forward(Stream&, In x, Out y) {
           for (int64_t k = 0; k < c; ++k) to[k] += T(from[k]);
         }
         for (int64_t k = 0; k < c; ++k) to[k] /= T(n);
-        sums.store(row);
+        sums.store(row, c);
       }
     });
   });

@@ -9,8 +9,8 @@
 namespace sg {
 namespace {
 
-// The three numbers of a pixel: two by Box-Muller from words 0 and 1, one from words 2 and 3, of
-// which the upper 24 bits are used.
+// Normal noise for the three channels of a pixel, by Box-Muller: two numbers from words 0 and 1,
+// one from words 2 and 3. The upper 24 bits of a word are used.
 std::array<double, 3> noise_of(const RandomStream& stream, uint32_t pixel) {
   const auto words = random_words(stream, pixel);
   const auto length = [](uint32_t w) { return std::sqrt(-2 * std::log(((w >> 8) + 1) * 0x1p-24)); };
