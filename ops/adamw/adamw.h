@@ -42,7 +42,7 @@ AdamWPlan plan_adamw(std::vector<AdamWSegment> segments, int64_t n, Device devic
 struct AdamWBuffers {
   Tensor p, g, m, v;   // (n) of one dtype, f32 or f64; g is read, the others are updated
   Tensor ema;          // the same; used where ema_decay > 0
-  Tensor bf16_values;  // (n) bf16 that follows p, or undefined
+  Tensor bf16_values;  // (n) bf16 that follows a p of f32, or undefined
 };
 
 // The numbers of a step as adamw() reads them: t counts applied steps from 1.
