@@ -1,6 +1,6 @@
 // Matmuls on row-major memory: float by oneDNN, double by OpenBLAS. Operands and bias are of S; c
 // is of S, or of AccType<S> (a gradient of weights). S is float or double so far; bf16 needs a
-// library_gemm() of its own in gemm.cpp, and no change of the callers.
+// library_gemm() of its own in gemm.cpp, and callers that dispatch on it.
 #pragma once
 #include <cstdint>
 

@@ -40,6 +40,7 @@ void check_close(const Tensor& found, const Tensor& expected, double bound) {
 
 namespace {
 
+// CPU kernels share their work among another number of threads.
 struct OtherThreadCount {
   int before = num_threads();
   OtherThreadCount() { set_num_threads(before == 3 ? 1 : 3); }
