@@ -28,13 +28,13 @@ class PartialGrads {
   PartialGrads(const Grad& out, int count) : out_(out), count_(count) {
     if (out && count > 1) rest_ = empty({count - 1, out.tensor.numel()}, dtype_of<T>());
   }
-  T* operator[](int i) const {
+  T* operator[](int i) {
     return i == 0 ? out_.tensor.data<T>() : rest_.data<T>() + (i - 1) * out_.tensor.numel();
   }
   // Whether the first term is added to what the partial sum holds, or overwrites it.
   bool accumulate(int i) const { return i == 0 && out_.accumulate; }
   explicit operator bool() const { return bool(out_); }
-  void finish() const {
+  void finish() {
     if (rest_) sum_chunks(rest_.data<T>(), count_ - 1, out_.tensor.numel(), {out_.tensor, true});
   }
 

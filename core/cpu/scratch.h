@@ -35,18 +35,18 @@ class RowSums {
  public:
   explicit RowSums(int64_t size) : scratch_(kInPlace ? 0 : size) {}
   // Where to sum what goes to `row`.
-  T* at(S* row) const {
+  T* at(S* row) {
     if constexpr (kInPlace)
       return row;
     else
       return scratch_.mine();
   }
   // The sums begin with the n elements that `row` holds.
-  void load(const S* row, int64_t n) const {
+  void load(const S* row, int64_t n) {
     if constexpr (!kInPlace)
       std::transform(row, row + n, scratch_.mine(), [](S v) { return T(v); });
   }
-  void store(S* row, int64_t n) const {
+  void store(S* row, int64_t n) {
     if constexpr (!kInPlace)
       std::transform(scratch_.mine(), scratch_.mine() + n, row, [](T v) { return S(v); });
   }

@@ -48,7 +48,7 @@ void forward(Stream&, In x, In order, const std::vector<Region>& regions,
   dispatch<float, double, bf16>(x.dtype(), "aggregate", [&]<class S>() HWY_ATTR {
     using T = AccType<S>;
     const int64_t batch = x.dim(0), n = order.dim(1), c = x.dim(3);
-    const RowSums<S> sums(c);
+    RowSums<S> sums(c);
     parallel_for(batch * ranks_of(regions), kGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
       for_chunks(
           regions, begin, end, [&](int64_t image, size_t i, int64_t chunk, int64_t first) HWY_ATTR {

@@ -59,8 +59,10 @@ template <class S>
 struct ImageColumns {
   S* data;
   int64_t ld;
-  ImageColumns(In t, int64_t image, int64_t tokens, int64_t ld, int64_t column)
-      : data(t ? t.data<std::remove_const_t<S>>() + image * tokens * ld + column : nullptr),
+  template <class InOrOut>
+  ImageColumns(const InOrOut& t, int64_t image, int64_t tokens, int64_t ld, int64_t column)
+      : data(t ? t.template data<std::remove_const_t<S>>() + image * tokens * ld + column
+               : nullptr),
         ld(ld) {}
 };
 
@@ -100,12 +102,12 @@ struct QuerySums {
       : chunks(units.chunks()), size(size), offset(chunks == 1 ? layout.add(size) : 0) {
     if (wanted && chunks > 1) partial = empty({units.count(), size}, dtype_of<T>());
   }
-  T* of(const Unit& u, T* scratch) const {
+  T* of(const Unit& u, T* scratch) {
     return chunks == 1 ? scratch + offset : partial.data<T>() + u.index * size;
   }
   // store(unit, sums) for each window that was cut in chunks, their sums added in order.
   template <class F>
-  void finish(const Units& units, const F& store) const {
+  void finish(const Units& units, const F& store) {
     if (chunks == 1) return;
     parallel_for(units.windows(), 1, [&](int64_t begin, int64_t end) HWY_ATTR {
       for (int64_t i = begin; i < end; ++i) {
@@ -211,7 +213,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     const int64_t s_at = layout.add(max_keys * block), o_at = layout.add(block * dp);
     const int64_t weight_at = layout.add(block), top_at = layout.add(block);
     const int64_t seen_at = layout.add(max_keys * lanes<T>());
-    const QuerySums<T> sums(units, max_keys, bool(received), layout);
+    QuerySums<T> sums(units, max_keys, bool(received), layout);
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
       each_token(u.keys, 0, u.keys.count(),
@@ -278,7 +280,7 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
     const int64_t dout_at = layout.add(block * dp), dout_t_at = layout.add(d * block);
     const int64_t s_at = layout.add(max_keys * block), ds_at = layout.add(max_keys * block);
     const int64_t dq_at = layout.add(block * dp), lse_at = layout.add(block);
-    const QuerySums<T> sums(units, 2 * max_keys * dp, true, layout);
+    QuerySums<T> sums(units, 2 * max_keys * dp, true, layout);
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
       const ImageColumns<S> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
       const ImageColumns<S> dv_map(dkv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);

@@ -118,7 +118,7 @@ void forward(Stream&, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
   dispatch<float, double>(x.dtype(), "conv2d", [&]<class S>() {
     using T = AccType<S>;
     const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
-    const Scratch<S> scratch(slice * v.columns * v.size());
+    Scratch<S> scratch(slice * v.columns * v.size());
     parallel_for((rows + slice - 1) / slice, 1, [&](int64_t first, int64_t last) HWY_ATTR {
       S* const matrix = scratch.mine();
       for (int64_t begin = first * slice; begin < std::min(rows, last * slice); begin += slice) {
@@ -147,8 +147,8 @@ void backward_weights(const Windows& v, int64_t filters, const S* dy, const S* x
   const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
   const int parts =
       int(std::clamp<int64_t>(std::min(rows, rows * v.columns / kWindows), 1, kMostParts));
-  const PartialGrads<T> dw_sums(dw, parts), db_sums(db, parts);
-  const Scratch<S> scratch(slice * v.columns * v.size());
+  PartialGrads<T> dw_sums(dw, parts), db_sums(db, parts);
+  Scratch<S> scratch(slice * v.columns * v.size());
   parallel_chunks(parts, 1, [&](int part, int64_t, int64_t) {
     const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
     S* const matrix = scratch.mine();
@@ -180,8 +180,8 @@ void backward_input(const Windows& v, int64_t filters, const S* dy, const S* w, 
   const int64_t slice = slice_of<S>(v), row_size = v.width * v.channels;
   const int64_t rows = v.batch * v.height;
   const int chunks = chunks_of(rows, kGrain);
-  const Scratch<T> scratch(slice * v.columns * v.size());
-  const RowSums<S> sums(std::min(v.height, (rows + chunks - 1) / chunks) * row_size);
+  Scratch<T> scratch(slice * v.columns * v.size());
+  RowSums<S> sums(std::min(v.height, (rows + chunks - 1) / chunks) * row_size);
   parallel_chunks(rows, kGrain, [&](int, int64_t first, int64_t last) {
     T* const matrix = scratch.mine();
     for (int64_t at = first; at < last;) {
@@ -222,7 +222,7 @@ template <class F>
 bool gradient_by(const Grad& grad, const F& f) {
   if (!grad) return false;
   if (!grad.accumulate) return f(grad.tensor.data<float>());
-  const Tensor more = empty_like(grad.tensor);
+  Tensor more = empty_like(grad.tensor);
   if (!f(more.data<float>())) return false;
   sum_chunks(more.data<float>(), 1, 0, grad);
   return true;

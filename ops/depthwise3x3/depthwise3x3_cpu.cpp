@@ -26,8 +26,9 @@ template <class S>
 struct MapColumns {
   S* data;
   int64_t h, w, ld;
-  MapColumns(In t, Columns cols)
-      : data(t.data<std::remove_const_t<S>>() + cols.column),
+  template <class InOrOut>
+  MapColumns(const InOrOut& t, Columns cols)
+      : data(t.template data<std::remove_const_t<S>>() + cols.column),
         h(t.dim(1)),
         w(t.dim(2)),
         ld(cols.ld) {}
@@ -295,7 +296,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
     };
 
     // Where dz is recomputed, row r of it is kept in row r % 3 of its thread's ring; else dz is dy.
-    const Scratch<S> rings(recompute ? 3 * row_size : 0);
+    Scratch<S> rings(recompute ? 3 * row_size : 0);
     with_stride(stride, [&](auto s) {
       parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
         const int64_t begin = rows * first_chunk / chunks, end = rows * last_chunk / chunks;
@@ -306,8 +307,11 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           return scratch.data<T>() + ((r + 1) * chunks - 1) / rows * kSumRows * channels;
         };
         S* const ring = rings.mine();
+        const auto ring_row = [&](int64_t r) {
+          return recompute ? ring + r % 3 * row_size : nullptr;
+        };
         const auto dz_row = [&](int64_t r) -> const S* {
-          return recompute ? ring + r % 3 * row_size : grad.data + r * row_size;
+          return recompute ? ring_row(r) : grad.data + r * row_size;
         };
         int64_t next = begin % grad.h ? begin - 1 : begin;  // the first row not yet visited
         for (int64_t r = begin; r < end; ++r) {
@@ -315,8 +319,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           const bool last = o + 1 == grad.h;
           for (; next <= (last ? r : r + 1); ++next) {
             const bool ours = scratch && next >= begin && next < end;
-            S* const dz = recompute ? ring + next % 3 * row_size : nullptr;
-            visit(s, next, dz, ours ? sums_of(next) : nullptr);
+            visit(s, next, ring_row(next), ours ? sums_of(next) : nullptr);
           }
           if (!dx) continue;
           const S* const before = o ? dz_row(r - 1) : nullptr;

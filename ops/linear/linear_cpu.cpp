@@ -34,7 +34,7 @@ void backward(Stream&, In dy, In x, In w, Grad dx, Grad dw, Grad db) {
       if (db) column_sums(rows, n, dy_data, db.tensor.data<T>(), db.accumulate);
       return;
     }
-    const PartialGrads<T> dw_sums(dw, chunks), db_sums(db, chunks);
+    PartialGrads<T> dw_sums(dw, chunks), db_sums(db, chunks);
     parallel_chunks(rows, kGrain, [&](int chunk, int64_t first, int64_t last) {
       for (int64_t begin = first, m; begin < last; begin += m) {
         m = std::min(kSlice, last - begin);

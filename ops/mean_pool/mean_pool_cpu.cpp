@@ -10,7 +10,7 @@ void forward(Stream&, In x, Out y) {
   dispatch<float, double, bf16>(x.dtype(), "mean_pool", [&]<class S>() {
     using T = AccType<S>;
     const int64_t n = x.dim(1) * x.dim(2), c = x.dim(3);
-    const RowSums<S> sums(c);
+    RowSums<S> sums(c);
     parallel_for(x.dim(0), 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) {
         S* const row = y.data<S>() + b * c;

@@ -13,7 +13,7 @@ template <class S>
 std::vector<double> summed(std::vector<S> row, double step, bool accumulate) {
   using T = AccType<S>;
   const auto n = int64_t(row.size());
-  const RowSums<S> sums(n + 3);
+  RowSums<S> sums(n + 3);
   T* const to = sums.at(row.data());
   if (accumulate)
     sums.load(row.data(), n);
