@@ -23,7 +23,7 @@ std::vector<Tensor> recompute(const Segment& f, const std::vector<Tensor>& input
       // Its gradient, and the column sums that may come with it, are those of the input.
       record("recompute.input", {&in[i]}, {leaf(inputs[i])}, [&g, i](Backward& inner) {
         if (const Tensor& from = inner.dy_column_sums())
-          if (const Tensor to = g.column_sums(int(i))) to.copy_(from);
+          if (Tensor to = g.column_sums(int(i))) to.copy_(from);
         g.pass(int(i), inner.dy());
       });
       ask_for_column_sums(in[i]);

@@ -88,10 +88,12 @@ Grad Backward::grad(int input) {
 Tensor Backward::fresh_grad(int input) {
   const Node::Edge& edge = node_.inputs[size_t(input)];
   if (!edge.meta) return {};
-  if (!edge.meta->collected().has_grad) return grad(input).tensor;
-  const Tensor t = empty(edge.shape, edge.dtype, edge.device);
-  fresh_.emplace_back(input, t);
-  return t;
+  GradAccumulator& c = edge.meta->collected();
+  if (!c.has_grad) {
+    grad(input);
+    return c.grad;
+  }
+  return fresh_.emplace_back(input, empty(edge.shape, edge.dtype, edge.device)).second;
 }
 
 void Backward::pass(int input, const Tensor& gradient) {
@@ -150,14 +152,14 @@ void refuse_grad(const char* name, const std::vector<Tensor>& inputs) {
         name);
 }
 
-Tensor leaf(const Tensor& value, const Tensor& buffer) {
+Tensor leaf(const Tensor& value, Tensor buffer) {
   if (buffer.defined()) {
     check_shape("leaf", "gradient buffer", buffer, value.shape());
     check_acc_dtype("leaf", "gradient buffer", buffer, value);
   }
   Tensor t = value.detach();
   auto meta = std::make_shared<AutogradMeta>();
-  meta->leaf.grad = buffer;
+  meta->leaf.grad = std::move(buffer);
   t.set_meta(std::move(meta));
   return t;
 }

@@ -24,7 +24,7 @@ namespace sg {
 // Where a kernel puts a gradient. An empty one is not wanted. A kernel overwrites `tensor`, or adds
 // to it where `accumulate` is set, so no gradient is ever cleared beforehand.
 struct Grad {
-  Tensor tensor;
+  Out tensor;
   bool accumulate = false;
   explicit operator bool() const { return tensor.defined(); }
 };
@@ -98,7 +98,7 @@ void refuse_grad(const char* name, const std::vector<Tensor>& inputs);
 
 // A leaf: gradients of `value` are collected. `buffer`, if given, is where they are written, and
 // has the dtype acc_dtype(value): the gradients of bf16 weights are f32.
-Tensor leaf(const Tensor& value, const Tensor& buffer = {});
+Tensor leaf(const Tensor& value, Tensor buffer = {});
 // The gradient collected in a leaf since the last clear_grad(); undefined where none reached it.
 Tensor grad_of(const Tensor& leaf);
 // The next gradient overwrites what the leaf holds.

@@ -1,5 +1,7 @@
 #include "core/tensor.h"
 
+#include <utility>
+
 #include "core/backend.h"
 #include "core/tensor_kernels.h"
 
@@ -29,14 +31,14 @@ double Tensor::item() const {
   return to_vector<double>(*this)[0];
 }
 
-Tensor Tensor::view(Shape shape) const {
+const Tensor Tensor::view(Shape shape) const {
   check_off_tape("view");
   check(shape.numel() == numel(), "view: {} has {} elements, {} has {}", shape_.str(), numel(),
         shape.str(), shape.numel());
   return Tensor(storage_, byte_offset_, shape, dtype_);
 }
 
-Tensor Tensor::slice(int64_t begin, int64_t end) const {
+const Tensor Tensor::slice(int64_t begin, int64_t end) const {
   check_off_tape("slice");
   check(dims() >= 1 && 0 <= begin && begin <= end && end <= dim(0),
         "slice: rows [{}, {}) of {} do not exist", begin, end, shape_.str());
@@ -46,7 +48,11 @@ Tensor Tensor::slice(int64_t begin, int64_t end) const {
   return Tensor(storage_, byte_offset_ + size_t(begin) * row_bytes, s, dtype_);
 }
 
-Tensor Tensor::detach() const { return Tensor(storage_, byte_offset_, shape_, dtype_); }
+const Tensor Tensor::detach() const { return Tensor(storage_, byte_offset_, shape_, dtype_); }
+
+Tensor Tensor::view(Shape shape) { return std::as_const(*this).view(shape); }
+Tensor Tensor::slice(int64_t begin, int64_t end) { return std::as_const(*this).slice(begin, end); }
+Tensor Tensor::detach() { return std::as_const(*this).detach(); }
 
 Tensor Tensor::clone() const {
   check_off_tape("clone");
@@ -75,7 +81,7 @@ Tensor Tensor::to(Device device) const {
   return t;
 }
 
-void Tensor::copy_(const Tensor& source) const {
+void Tensor::copy_(const Tensor& source) {
   check_off_tape("copy_");
   source.check_off_tape("copy_");
   check(source.shape() == shape_, "copy: source {} does not fit {}", source.shape().str(),
@@ -100,12 +106,12 @@ void Tensor::copy_(const Tensor& source) const {
   if (to_host) backend(other.type).synchronize(queue);
 }
 
-void Tensor::fill_(double value) const {
+void Tensor::fill_(double value) {
   check_off_tape("fill_");
   if (numel() > 0) kernels::fill(stream(), value, *this);
 }
 
-void Tensor::zero_() const {
+void Tensor::zero_() {
   check_off_tape("zero_");
   backend(device().type).zero(stream(), raw(), bytes());
 }

@@ -1,5 +1,6 @@
 // A tensor: dense, row-major memory of one dtype on one device, shared by reference.
 // Maps are channels last, (B, H, W, C), so a map and its tokens (B, N, C) are the same bytes.
+// A const Tensor and its views do not change the values. A copy of it shares the memory, and can.
 #pragma once
 #include <memory>
 #include <span>
@@ -22,7 +23,7 @@ class Storage {
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
-  std::byte* data() const { return static_cast<std::byte*>(block_.data); }
+  std::byte* data() { return static_cast<std::byte*>(block_.data); }
   Device device() const { return device_; }
 
  private:
@@ -47,24 +48,36 @@ class Tensor {
   Device device() const { return storage_->device(); }
   Stream& stream() const { return current_stream(device()); }
 
-  void* raw() const { return storage_->data() + byte_offset_; }
+  void* raw() { return storage_->data() + byte_offset_; }
+  const void* raw() const { return storage_->data() + byte_offset_; }
   template <class T>
-  T* data() const {  // throws when T is not the dtype
-    if (dtype_ != dtype_of<T>()) [[unlikely]]
-      wrong_dtype(dtype_of<T>());
-    return reinterpret_cast<T*>(raw());
+  T* data() {  // throws when T is not the dtype
+    check_dtype(dtype_of<T>());
+    return static_cast<T*>(raw());
   }
   template <class T>
-  std::span<T> span() const {
+  const T* data() const {
+    check_dtype(dtype_of<T>());
+    return static_cast<const T*>(raw());
+  }
+  template <class T>
+  std::span<T> span() {
+    return {data<T>(), size_t(numel())};
+  }
+  template <class T>
+  std::span<const T> span() const {
     return {data<T>(), size_t(numel())};
   }
   double item() const;  // the only element, as a number; waits for the device
 
   // Views and copies are not recorded, so that on the tape they throw: ops/reshape, ops/slice and
   // ops/concat are recorded, and detach() says that no gradient is wanted. Views share the memory.
-  Tensor view(Shape shape) const;                  // equal numel
-  Tensor slice(int64_t begin, int64_t end) const;  // rows [begin, end) of dimension 0
-  Tensor detach() const;  // the same memory without its place on the tape; never throws
+  Tensor view(Shape shape);                  // equal numel
+  Tensor slice(int64_t begin, int64_t end);  // rows [begin, end) of dimension 0
+  Tensor detach();  // the same memory without its place on the tape; never throws
+  const Tensor view(Shape shape) const;
+  const Tensor slice(int64_t begin, int64_t end) const;
+  const Tensor detach() const;
 
   Tensor clone() const;            // a copy
   Tensor to(Dtype dtype) const;    // a converted copy, or itself
@@ -72,9 +85,9 @@ class Tensor {
   // Changes of the values throw on the tape too: a gradient rule may have saved them. copy_: same
   // shape; converts the dtype, from any device. A copy from memory of a device to the host is
   // done on return; one to the device, or on it, is in order of the device's stream.
-  void copy_(const Tensor& source) const;
-  void fill_(double value) const;
-  void zero_() const;
+  void copy_(const Tensor& source);
+  void fill_(double value);
+  void zero_();
 
   // True when nothing else refers to the memory.
   bool unshared() const { return storage_.use_count() == 1; }
@@ -86,6 +99,10 @@ class Tensor {
 
  private:
   void check_off_tape(const char* method) const;
+  void check_dtype(Dtype asked) const {
+    if (dtype_ != asked) [[unlikely]]
+      wrong_dtype(asked);
+  }
   [[noreturn]] void wrong_dtype(Dtype asked) const;
 
   std::shared_ptr<Storage> storage_;
@@ -95,9 +112,38 @@ class Tensor {
   std::shared_ptr<autograd::AutogradMeta> meta_;
 };
 
-// Arguments of kernels.
+// Arguments of kernels. An Out refers to a tensor that the kernel writes; it is undefined ({})
+// where the caller does not want that output. The tensor must outlive it.
 using In = const Tensor&;
-using Out = const Tensor&;
+
+class Out {
+ public:
+  Out() = default;
+  Out(Tensor& tensor) : tensor_(&tensor) {}
+  operator const Tensor&() const { return *tensor_; }
+
+  bool defined() const { return tensor_->defined(); }
+  explicit operator bool() const { return defined(); }
+  const Shape& shape() const { return tensor_->shape(); }
+  int64_t dim(int i) const { return tensor_->dim(i); }
+  int64_t numel() const { return tensor_->numel(); }
+  size_t bytes() const { return tensor_->bytes(); }
+  Dtype dtype() const { return tensor_->dtype(); }
+  Device device() const { return tensor_->device(); }
+  Stream& stream() const { return tensor_->stream(); }
+
+  void* raw() const { return tensor_->raw(); }
+  template <class T>
+  T* data() const {
+    return tensor_->data<T>();
+  }
+  void copy_(const Tensor& source) const { tensor_->copy_(source); }
+  void zero_() const { tensor_->zero_(); }
+
+ private:
+  static inline Tensor undefined_;
+  Tensor* tensor_ = &undefined_;
+};
 
 Tensor empty(Shape shape, Dtype dtype = Dtype::f32, Device device = {});
 Tensor zeros(Shape shape, Dtype dtype = Dtype::f32, Device device = {});

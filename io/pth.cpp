@@ -168,7 +168,7 @@ const std::string& Pth::storage(const PthEntry& entry) const {
 
 Tensor Pth::tensor(const std::string& name) const {
   const PthEntry& e = entry(name);
-  const Tensor t = empty(e.shape, dtype_of(e.type));
+  Tensor t = empty(e.shape, dtype_of(e.type));
   if (t.numel() == 0) return t;
   const std::string& bytes = storage(e);
   const auto* from = reinterpret_cast<const std::byte*>(bytes.data());

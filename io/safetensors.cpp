@@ -205,7 +205,7 @@ const Safetensors::Entry& Safetensors::entry(const std::string& name) const {
 
 Tensor Safetensors::tensor(const std::string& name) const {
   const Entry& e = entry(name);
-  const Tensor t = empty(e.shape, dtype_of(e.type));
+  Tensor t = empty(e.shape, dtype_of(e.type));
   const size_t from_size = size_of(e.type), to_size = size_of(t.dtype());
   std::byte* to = static_cast<std::byte*>(t.raw());
   // Straight into place where nothing is converted.

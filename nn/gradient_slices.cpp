@@ -31,7 +31,8 @@ void GradientSlices::backward(const std::vector<uint64_t>& key, const Tensor& lo
       for (size_t i = 0; i < n; ++i)
         if (slice_of_[i] == next && !autograd::grad_of(in_order_[i]->value))
           autograd::zero_grad(in_order_[i]->value);
-      reducer_.reduce(next, parameters_.grads().slice(table_[next].begin, table_[next].end));
+      Tensor slice = parameters_.grads().slice(table_[next].begin, table_[next].end);
+      reducer_.reduce(next, slice);
     }
   };
   {

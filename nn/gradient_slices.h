@@ -19,7 +19,7 @@ class Reducer {
   virtual ~Reducer() = default;
   // Slice `index` of the table: complete with the work issued so far to the device's stream, and
   // not written again in this step. A parameter that nothing reached is zero.
-  virtual void reduce(size_t index, const Tensor& slice) = 0;
+  virtual void reduce(size_t index, Tensor& slice) = 0;
   // All have been handed over; work issued from now on reads the results.
   virtual void join() = 0;
 };

@@ -111,17 +111,17 @@ void ParameterStore::allocate(Dtype dtype, Device device) {
   use_values(zeros({total}, acc_dtype(dtype), device));
 }
 
-void ParameterStore::use_values(const Tensor& flat) {
+void ParameterStore::use_values(Tensor flat) {
   check_shape("parameters", "values", flat, grads_.shape());
   check_like("parameters", "values", flat, grads_);
-  values_ = flat;
+  values_ = std::move(flat);
   if (bf16_values_) bf16_values_.copy_(values_);
   for (Parameter& p : parameters_) {
-    const auto view = [&](const Tensor& t) {
+    const auto view = [&](Tensor& t) {
       return t.slice(p.offset, p.offset + p.shape.numel()).view(p.shape);
     };
     const bool narrow = bf16_values_ && p.use == Use::matmul;
-    const Tensor value = view(narrow ? bf16_values_ : values_);
+    Tensor value = view(narrow ? bf16_values_ : values_);
     p.value = p.frozen() ? value : autograd::leaf(value, view(grads_));
   }
 }
@@ -129,7 +129,7 @@ void ParameterStore::use_values(const Tensor& flat) {
 void ParameterStore::initialize(uint64_t seed) {
   const int64_t n = int64_t(names_.size());
   // One parameter is one stream of random numbers, so any number of threads gives the same values.
-  const Tensor host = zeros(values_.shape(), values_.dtype());
+  Tensor host = zeros(values_.shape(), values_.dtype());
   parallel_for(n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const std::string& name = names_[size_t(i)];
@@ -215,7 +215,7 @@ int64_t ParameterStore::count() const {
 Tensor ParameterStore::get(const Tensor& flat, const std::string& name) const {
   const Place& at = place(name);
   const Part& p = part(name);
-  const Tensor official = empty(p.official, flat.dtype());
+  Tensor official = empty(p.official, flat.dtype());
   const auto index = place_of_official(p);
   const int64_t offset = parameters_[at.parameter].offset + at.offset;
   const Tensor here = flat.slice(offset, offset + official.numel()).to(Device{});
@@ -226,13 +226,12 @@ Tensor ParameterStore::get(const Tensor& flat, const std::string& name) const {
   return official;
 }
 
-void ParameterStore::set(const Tensor& flat, const std::string& name,
-                         const Tensor& official) const {
+void ParameterStore::set(Tensor& flat, const std::string& name, const Tensor& official) {
   const Place& at = place(name);
   const Part& p = part(name);
   check_shape(name, "value", official, p.official);
   const Tensor source = official.to(Device{}).to(flat.dtype());
-  const Tensor here = empty({source.numel()}, flat.dtype());
+  Tensor here = empty({source.numel()}, flat.dtype());
   const auto index = place_of_official(p);
   dispatch<float, double>(flat.dtype(), "parameters", [&]<class T>() {
     T* to = here.data<T>();

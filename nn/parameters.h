@@ -94,11 +94,13 @@ class ParameterStore {
   // Initial values of the published model, a function of the seed and the name order alone.
   void initialize(uint64_t seed);
 
+  Tensor& values() { return values_; }
+  Tensor& grads() { return grads_; }
+  Tensor& bf16_values() { return bf16_values_; }  // undefined unless dtype() is bf16
   const Tensor& values() const { return values_; }
   const Tensor& grads() const { return grads_; }
-  const Tensor& bf16_values() const { return bf16_values_; }  // undefined unless dtype() is bf16
   // Lets the parameters use another buffer of values() shape, e.g. the EMA, until called again.
-  void use_values(const Tensor& flat);
+  void use_values(Tensor flat);
 
   void clear_grads();
   // Zeroes the gradient of every parameter that backward did not reach.
@@ -124,7 +126,7 @@ class ParameterStore {
   // Named tensors of a flat buffer (values(), grads(), moments, EMA) in official shape and layout;
   // get copies out, to the CPU; set copies in.
   Tensor get(const Tensor& flat, const std::string& name) const;
-  void set(const Tensor& flat, const std::string& name, const Tensor& official) const;
+  void set(Tensor& flat, const std::string& name, const Tensor& official);
 
  private:
   struct Place {

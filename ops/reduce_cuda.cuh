@@ -12,7 +12,7 @@ GradPtr<T> grad_ptr(const Grad& g) {
 }
 
 template <int K>
-struct Sums {
+struct SumOutputs {
   GradPtr<float> to[K];
 };
 
@@ -20,9 +20,9 @@ struct Sums {
 template <int K>
 __global__ void __launch_bounds__(kWarp* kWarp)
     sum_parts_kernel(const float* parts, int64_t count, int64_t n,
-                     const __grid_constant__ Sums<K> sums) {
+                     const __grid_constant__ SumOutputs<K> outputs) {
   __shared__ float scratch[kWarp][kWarp + 1];
-  const GradPtr<float> to = sums.to[blockIdx.y];
+  const GradPtr<float> to = outputs.to[blockIdx.y];
   if (!to) return;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t first = int64_t{blockIdx.x} * kWarp;
@@ -41,11 +41,11 @@ __global__ void __launch_bounds__(kWarp* kWarp)
 // out[k] (+)= the sum over p of parts[p][k]; parts (P, K, n) f32, each out (n) f32 or not wanted.
 template <int K>
 void sum_parts(Stream& stream, const char* name, In parts, const Grad (&out)[K]) {
-  Sums<K> sums;
-  for (int k = 0; k < K; ++k) sums.to[k] = grad_ptr<float>(out[k]);
+  SumOutputs<K> outputs;
+  for (int k = 0; k < K; ++k) outputs.to[k] = grad_ptr<float>(out[k]);
   const int64_t n = parts.dim(-1);
   launch(stream, {name, dim3(unsigned(ceil_div(n, kWarp)), K), kWarp * kWarp}, sum_parts_kernel<K>,
-         parts.data<float>(), parts.dim(0), n, sums);
+         parts.data<float>(), parts.dim(0), n, outputs);
 }
 
 }  // namespace sg::cuda

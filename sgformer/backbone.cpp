@@ -17,14 +17,15 @@ std::vector<double> drop_path_rates(const Config& config) {
 }
 
 Tensor draw_drop_paths(const Config& config, int64_t batch, uint64_t seed, uint64_t step,
-                       int64_t first_sample, Dtype dtype, const Tensor& out) {
+                       int64_t first_sample, Dtype dtype, Tensor out) {
   const std::vector<double> rates = drop_path_rates(config);
   const Shape shape{2 * int64_t(rates.size()), batch};
-  const Tensor factors = out ? out : empty(shape, acc_dtype(dtype));
+  Tensor factors = out ? out : empty(shape, acc_dtype(dtype));
   check_shape("draw_drop_paths", "out", factors, shape);
-  for (int64_t row = 0; row < shape[0]; ++row)
-    draw_drop_path(rates[size_t(row / 2)], seed, step, uint32_t(row + 1), first_sample,
-                   factors.slice(row, row + 1).view({batch}));
+  for (int64_t row = 0; row < shape[0]; ++row) {
+    Tensor keep = factors.slice(row, row + 1).view({batch});
+    draw_drop_path(rates[size_t(row / 2)], seed, step, uint32_t(row + 1), first_sample, keep);
+  }
   return factors;
 }
 

@@ -68,7 +68,7 @@ class Backbone {
 // value 0 with the block's rate, else 1 / (1 - rate). Functions of (seed, step, branch) and the
 // sample's place `first_sample + i` among those of the step. With `out`, they are written there.
 Tensor draw_drop_paths(const Config& config, int64_t batch, uint64_t seed, uint64_t step,
-                       int64_t first_sample, Dtype dtype = Dtype::f32, const Tensor& out = {});
+                       int64_t first_sample, Dtype dtype = Dtype::f32, Tensor out = {});
 
 // Rates of all blocks in order: linspace(0, config.drop_path).
 std::vector<double> drop_path_rates(const Config& config);

@@ -45,7 +45,7 @@ std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
   feed_.start_epoch(0);
   for (int64_t done = 0; feed_.next();) {
     const int64_t n = feed_.labels().dim(0);
-    const Tensor on_device = logits_.slice(0, n);
+    Tensor on_device = logits_.slice(0, n);
     // A record is of one shape, and of the weights or the averaged ones.
     forward_.run({uint64_t(n), uint64_t(uintptr_t(parameters.values().raw()))}, [&] {
       on_device.copy_(

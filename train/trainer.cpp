@@ -26,7 +26,7 @@ Schedule published_schedule(const Options& o) {
                         o.min_lr,      o.warmup_lr};
 }
 
-void set_or_add(bool set, const Tensor& from, const Tensor& to) {
+void set_or_add(bool set, const Tensor& from, Out to) {
   if (set)
     to.copy_(from);
   else
@@ -170,8 +170,10 @@ void Trainer::pass(const tasks::Batch& batch, bool first, bool last) {
   // Now, so that the pass after can add to all of them.
   task_.parameters().complete_grads();
   set_or_add(first, losses.total.detach(), loss_);
-  for (size_t i = 0; i < losses.parts.size(); ++i)
-    set_or_add(first, losses.parts[i].detach(), parts_.slice(int64_t(i), int64_t(i) + 1));
+  for (size_t i = 0; i < losses.parts.size(); ++i) {
+    Tensor part = parts_.slice(int64_t(i), int64_t(i) + 1);
+    set_or_add(first, losses.parts[i].detach(), part);
+  }
   if (last) optimizer_.update(loss_);
 }
 

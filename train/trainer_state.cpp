@@ -47,7 +47,7 @@ void Trainer::restore(const Checkpoint& c) {
   std::vector<std::pair<std::string, Shape>> expected;
   for (const std::string& name : parameters.names())
     expected.emplace_back(name, parameters.part(name).official);
-  const auto fill = [&](std::string_view prefix, const Tensor& flat) {
+  const auto fill = [&](std::string_view prefix, Tensor& flat) {
     const std::vector<NamedTensor> found = part(c.tensors, prefix);
     if (const sgformer::Differences d = sgformer::differences(found, expected); !d.none())
       fail(ExitCode::checkpoint, "the checkpoint does not fit the model{}:\n{}",

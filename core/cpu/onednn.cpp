@@ -36,6 +36,7 @@ void Ready::run(std::initializer_list<const void*> data) {
 void Ready::run(std::initializer_list<const void*> data, void* scratch) {
   thread_local const dnnl::stream stream(engine());
   size_t i = 0;
+  // oneDNN takes inputs, too, as pointers that may be written through.
   for (const void* p : data) memories_[i++].set_data_handle(const_cast<void*>(p));
   memories_.back().set_data_handle(scratch);
   // The C interface: the C++ one copies the arguments into a new hash table at every call.
@@ -72,7 +73,7 @@ void reorder(const Key& key, const dnnl::memory::desc& from, const void* source,
 
 Tensor reordered(const Key& key, const dnnl::memory::desc& from, const void* source,
                  const dnnl::memory::desc& to) {
-  const Tensor target = memory_for(to);
+  Tensor target = memory_for(to);
   reorder(key, from, source, to, target.raw());
   return target;
 }

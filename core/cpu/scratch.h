@@ -18,7 +18,7 @@ class Scratch {
  public:
   explicit Scratch(int64_t size)
       : size_(size), memory_(empty({num_threads(), size}, dtype_of<T>())) {}
-  T* mine() const { return memory_.data<T>() + omp_get_thread_num() * size_; }
+  T* mine() { return memory_.data<T>() + omp_get_thread_num() * size_; }
 
  private:
   int64_t size_;

@@ -142,9 +142,9 @@ bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const 
   const auto size = int64_t(layout.get_size() / sizeof(float));
   const int64_t parts = std::min(v.batch, kMostParts);
   const Tensor dy_blocked = all.blocked('d', all.y, dy), x_blocked = all.blocked('x', all.x, x);
-  const Tensor sums = empty({parts, size});
-  const Scratch<uint8_t> scratch((scratch_bytes + 4095) / 4096 * 4096);  // aligned for each thread
-  const Scratch<float> last(size);
+  Tensor sums = empty({parts, size});
+  Scratch<uint8_t> scratch((scratch_bytes + 4095) / 4096 * 4096);  // aligned for each thread
+  Scratch<float> last(size);
   const auto* const dy_images = reinterpret_cast<const float*>(dy_blocked.raw());
   const auto* const x_images = reinterpret_cast<const float*>(x_blocked.raw());
   const auto add = [&](float* to, const float* from, int64_t begin, int64_t end) {

@@ -53,7 +53,7 @@ void column_sums(Stream& stream, const T* a, int64_t rows, int64_t n, GradPtr<fl
     const dim3 grid{unsigned(bands), unsigned(parts)};
     const Launch l{"column_sums", grid, kColumnThreads};
     if (parts == 1) return launch(stream, l, column_sums_kernel<T, N>, a, rows, n, band, sum);
-    const Tensor partial = empty({parts, n}, Dtype::f32, stream.device);
+    Tensor partial = empty({parts, n}, Dtype::f32, stream.device);
     launch(stream, l, column_sums_kernel<T, N>, a, rows, n, band,
            GradPtr<float>{partial.data<float>(), false});
     column_sums<float>(stream, partial.data<float>(), parts, n, sum);

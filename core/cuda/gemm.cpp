@@ -252,7 +252,7 @@ bool try_gemm(Stream& stream, const Gemm& p, std::string& refusal) {
   if (plan.refusal.empty()) {
     if (bias_pointer(p)) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_pointer(p), p);
     // Of the tensors' memory, so that recorded work has its own.
-    const Tensor workspace = empty({int64_t(plan.best.workspaceSize)}, Dtype::u8, stream.device);
+    Tensor workspace = empty({int64_t(plan.best.workspaceSize)}, Dtype::u8, stream.device);
     const float one = 1, beta = p.accumulate ? 1 : 0;
     const cublasStatus_t status =
         api().matmul(all.handle(stream, p), plan.operation, &one, p.b.data, plan.a, p.a.data,

@@ -22,9 +22,9 @@ struct Matrix {
 
 // Element `i` of a tile of (lines, kTerms) or (kTerms, lines): neighbouring threads take neighbours
 // in memory.
-struct Place {
+struct TileElement {
   int line, term;
-  __device__ Place(int i, bool terms_are_neighbours)
+  __device__ TileElement(int i, bool terms_are_neighbours)
       : line(terms_are_neighbours ? i / kTerms : i % kSide),
         term(terms_are_neighbours ? i % kTerms : i / kSide) {}
 };
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kThreads)
   float sums[kEach][kEach] = {};
   for (int64_t first = 0; first < a.columns; first += kTerms) {
     for (int i = int(threadIdx.x); i < kSide * kTerms; i += kThreads) {
-      const Place of_a(i, !a.transposed), of_b(i, b.transposed);
+      const TileElement of_a(i, !a.transposed), of_b(i, b.transposed);
       as[of_a.term][of_a.line] = a.at(first_row + of_a.line, first + of_a.term);
       bs[of_b.term][of_b.line] = b.at(first + of_b.term, first_column + of_b.line);
     }

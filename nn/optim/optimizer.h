@@ -38,6 +38,9 @@ class Optimizer {
 
   // Flat, in the layout of ParameterStore::values(); the EMA is undefined where there is none. It
   // starts from the weights: call reset_ema() when those have been set.
+  Tensor& moment1() { return m_; }
+  Tensor& moment2() { return v_; }
+  Tensor& ema() { return ema_; }
   const Tensor& moment1() const { return m_; }
   const Tensor& moment2() const { return v_; }
   const Tensor& ema() const { return ema_; }

@@ -65,7 +65,7 @@ std::array<double, kAdamWControl> adamw_control(const AdamWStep& step, const Ada
 }
 
 void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& settings,
-           const Tensor& control, const Tensor& loss, const Tensor& outcome) {
+           const Tensor& control, const Tensor& loss, Out outcome) {
   check_dims("adamw", "p", b.p, 1);
   const auto check_buffer = [&](const char* name, const Tensor& t) {
     check_shape("adamw", name, t, b.p.shape());
@@ -87,7 +87,7 @@ void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& se
   int64_t elements = 0;
   for (const AdamWSegment& s : plan.segments) elements += s.end - s.begin;
 
-  const Tensor sum = empty({1}, Dtype::f64, b.p.device());
+  Tensor sum = empty({1}, Dtype::f64, b.p.device());
   {
     const profile::OpScope scope("sum_of_squares", 2.0 * double(b.g.numel()), double(b.g.bytes()));
     kernels::sum_of_squares(b.g.stream(), b.g, sum);
@@ -100,7 +100,7 @@ void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& se
 
 double sum_of_squares(const Tensor& g) {
   check(g.defined(), "sum_of_squares: g: missing");
-  const Tensor result = empty({1}, Dtype::f64, g.device());
+  Tensor result = empty({1}, Dtype::f64, g.device());
   {
     const profile::OpScope scope("sum_of_squares", 2.0 * double(g.numel()), double(g.bytes()));
     kernels::sum_of_squares(g.stream(), g, result);

@@ -40,9 +40,11 @@ struct AdamWPlan {
 AdamWPlan plan_adamw(std::vector<AdamWSegment> segments, int64_t n, Device device);
 
 struct AdamWBuffers {
-  Tensor p, g, m, v;   // (n) of one dtype, f32 or f64; g is read, the others are updated
-  Tensor ema;          // the same; used where ema_decay > 0
-  Tensor bf16_values;  // (n) bf16 that follows a p of f32, or undefined
+  Out p;  // (n) f32 or f64
+  In g;   // the gradient, of the shape and dtype of p, as m, v and ema
+  Out m, v;
+  Out ema;          // used where ema_decay > 0
+  Out bf16_values;  // (n) bf16 that follows a p of f32, or undefined
 };
 
 // The numbers of a step as adamw() reads them: t counts applied steps from 1.
@@ -60,7 +62,7 @@ std::array<double, kAdamWControl> adamw_control(const AdamWStep& step,
 // step is applied, or undefined. outcome (kAdamWOutcome) f64 receives the norm of grad_scale * g
 // before clipping; 1 where the step was applied, else 0; and the loss, or 0. All on one device.
 void adamw(const AdamWBuffers& buffers, const AdamWPlan& plan, const AdamWSettings& settings,
-           const Tensor& control, const Tensor& loss, const Tensor& outcome);
+           const Tensor& control, const Tensor& loss, Out outcome);
 
 // Sum of squares of g (n) in a fixed order, in float64; not finite when any element is not.
 double sum_of_squares(const Tensor& g);

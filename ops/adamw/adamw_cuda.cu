@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads)
 void sum_of_squares(Stream& stream, In g, Out result) {
   const int blocks =
       int(std::clamp<int64_t>(cuda::ceil_div(g.numel(), 4 * kThreads), 1, kSumBlocks));
-  const Tensor partial = empty({blocks}, Dtype::f64, g.device());
+  Tensor partial = empty({blocks}, Dtype::f64, g.device());
   cuda::launch(stream, {"sum_of_squares", unsigned(blocks), kThreads}, sum_of_squares_kernel,
                g.data<float>(), g.numel(), partial.data<double>());
   cuda::launch(stream, {"sum_of_squares.add", 1, kThreads}, add_partial_kernel,

@@ -39,7 +39,7 @@ AddLayerNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor&
       if (g.wants(1)) kernels::drop_path_bwd(y.stream(), g.dy(0), keep, g.grad(1));
       return;
     }
-    const Tensor dx = empty_like(y), branch_sums = g.column_sums(1);
+    Tensor dx = empty_like(y), branch_sums = g.column_sums(1);
     {
       const profile::OpScope scope("add_layer_norm.bwd", 16 * numel, (keep ? 5 : 4) * bytes);
       kernels::add_layer_norm_bwd(y.stream(), g.dy(0), g.dy(1), y, keep, w, b, mean, rstd, dx,

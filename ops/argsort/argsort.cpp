@@ -13,7 +13,7 @@ Tensor argsort(const Tensor& significance) {
   check(n <= std::numeric_limits<int32_t>::max(),
         "argsort: significance: {} has more tokens an image than an i32 can number",
         significance.shape().str());
-  const Tensor order = empty({significance.dim(0), n}, Dtype::i32, significance.device());
+  Tensor order = empty({significance.dim(0), n}, Dtype::i32, significance.device());
   const profile::OpScope scope("argsort", 0, double(significance.bytes() + order.bytes()));
   kernels::argsort(significance.stream(), significance, order);
   return order;

@@ -48,7 +48,7 @@ Item<T>* radix_sort(Item<T>* items, Item<T>* other, int64_t n) {
 void argsort(Stream&, In significance, Out order) {
   dispatch<float, double>(significance.dtype(), "argsort", [&]<class T>() {
     const int64_t images = order.dim(0), n = order.dim(1);
-    const Tensor scratch = empty({images, 2, n, int64_t(sizeof(Item<T>))}, Dtype::u8);
+    Tensor scratch = empty({images, 2, n, int64_t(sizeof(Item<T>))}, Dtype::u8);
     parallel_for(images, 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) {
         Item<T>* const items = static_cast<Item<T>*>(scratch.raw()) + b * 2 * n;

@@ -246,10 +246,10 @@ void sort_large(Stream& stream, In significance, Out order) {
   profile::slow_path("argsort", "several passes over memory for maps of more than 4096 tokens",
                      double(32 * kPasses - 8) * double(images * n),
                      [&] { return order.shape().str(); });
-  const Tensor keys = empty({2, images, n}, Dtype::i32, device);
-  const Tensor indices = empty({images, n}, Dtype::i32, device);
-  const Tensor places = empty({images, kDigits, tiles}, Dtype::i32, device);
-  const auto unsigned_of = [](const Tensor& t) { return static_cast<uint32_t*>(t.raw()); };
+  Tensor keys = empty({2, images, n}, Dtype::i32, device);
+  Tensor indices = empty({images, n}, Dtype::i32, device);
+  Tensor places = empty({images, kDigits, tiles}, Dtype::i32, device);
+  const auto unsigned_of = [](Tensor t) { return static_cast<uint32_t*>(t.raw()); };
   uint32_t* const key[2] = {unsigned_of(keys.slice(0, 1)), unsigned_of(keys.slice(1, 2))};
   // After the last, the fourth pass, indices lie in `order`.
   int32_t* const index[2] = {indices.data<int32_t>(), order.data<int32_t>()};

@@ -16,7 +16,9 @@ int64_t channels_of(const AttentionSpec& spec) {
   return heads * spec.head_dim;
 }
 
-const Tensor& keys_of(const HeadGroup& g, const Tensor& proj, const std::vector<Tensor>& kv) {
+// The tensor with the keys of the group: of inputs, which are const, or of their gradients.
+template <class T, class Vector>
+T& keys_of(const HeadGroup& g, T& proj, Vector& kv) {
   return g.source < 0 ? proj : kv[size_t(g.source)];
 }
 
@@ -179,7 +181,7 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
     const auto gradient = [&](int input, const Tensor& like) {
       return g.wants(input) ? g.fresh_grad(input) : empty_like(like);
     };
-    const Tensor dproj = gradient(0, proj);
+    Tensor dproj = gradient(0, proj);
     std::vector<Tensor> dkv;
     for (size_t i = 0; i < kv.size(); ++i) dkv.push_back(gradient(3 + int(i), kv[i]));
     {

@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogeth
     }
     if constexpr (Whole && Groups > 1) {
       __shared__ float parts[Groups][kQueries];
-      const Place here = place();
+      const AccumulatorLane here = accumulator_lane();
       if (here.t < 2)
         parts[group][set * kRows + here.row(2 * here.t)] = here.t == 0 ? delta[0] : delta[1];
       __syncthreads();
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(Backward<T> p) {
         multiply_sum(dq, ds, scratch, k, S, (live + 15) / 16);
       }
     }
-  const Place at = place();
+  const AccumulatorLane at = accumulator_lane();
   if (at.t < 2) {
     const int row = first + at.row(2 * at.t);
     if (row < u.end)
@@ -311,7 +311,7 @@ void backward_of(Stream& stream, Backward<T> p, int64_t images) {
                      "keys of a window",
                      2 * map_elements(p.cut, images) * sizeof(T),
                      [&] { return name_of(p.cut, images); });
-  const Tensor delta =
+  Tensor delta =
       empty({images, p.cut.heads, int64_t{p.cut.h} * p.cut.w}, Dtype::f32, stream.device);
   p.delta = delta.data<float>();
   Backward<T> rows = p;
@@ -327,7 +327,7 @@ void backward_of(Stream& stream, Backward<T> p, int64_t images) {
 void backward(Stream& stream, In dout, In q, In kv, In lse, const AttentionGeometry& g, Out dq,
               Out dkv) {
   dispatch<float, bf16>(q.dtype(), "attention", [&]<class T>() {
-    const Backward<T> p{cut_of(g, q.dtype(), {dout, q, kv, dq, dkv}),
+    const Backward<T> p{cut_of(g, q.dtype(), {dout.raw(), q.raw(), kv.raw(), dq.raw(), dkv.raw()}),
                         dout.data<T>(),
                         q.data<T>(),
                         kv.data<T>(),

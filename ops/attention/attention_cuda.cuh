@@ -62,8 +62,9 @@ struct Cut {
   int max_queries() const { return query_side_y * query_side_x; }
 };
 
-// The cut in which each block takes a whole window. `tensors`: all that vectors are to reach.
-inline Cut cut_of(const AttentionGeometry& g, Dtype dtype, std::initializer_list<Tensor> tensors) {
+// The cut in which each block takes a whole window. `maps`: all that vectors are to reach.
+inline Cut cut_of(const AttentionGeometry& g, Dtype dtype,
+                  std::initializer_list<const void*> maps) {
   const auto side = [](int64_t window, int64_t n) {
     return int(window ? std::min<int64_t>(window, n) : n);
   };
@@ -94,7 +95,7 @@ inline Cut cut_of(const AttentionGeometry& g, Dtype dtype, std::initializer_list
   for (const int64_t n :
        {int64_t{c.d}, c.q_column, c.q_ld, c.kv_column, c.kv_ld, c.out_column, c.out_ld})
     c.vectors &= n % vector == 0;
-  for (const Tensor& t : tensors) c.vectors &= reinterpret_cast<uintptr_t>(t.raw()) % 16 == 0;
+  for (const void* map : maps) c.vectors &= reinterpret_cast<uintptr_t>(map) % 16 == 0;
   return c;
 }
 
@@ -228,13 +229,13 @@ __device__ __forceinline__ void store_rows(const Cut& c, Team team, const T* fro
   }
 }
 
-// Where the elements of a 16 x 8 sum lie that a lane holds: i = 0..3.
-struct Place {
+// Rows and columns of the elements i = 0..3 of a 16 x 8 sum that a lane holds.
+struct AccumulatorLane {
   int g, t;
   __device__ int row(int i) const { return g + i / 2 * 8; }
   __device__ int column(int n, int i) const { return 8 * n + 2 * t + i % 2; }
 };
-__device__ __forceinline__ Place place() {
+__device__ __forceinline__ AccumulatorLane accumulator_lane() {
   const int lane = threadIdx.x % kWarp;
   return {lane / 4, lane % 4};
 }
@@ -279,7 +280,7 @@ __device__ __forceinline__ cuda::Vec<float, 4> four(const float* p, int ld, int 
 template <By A, By B, int N>
 __device__ __forceinline__ void multiply(float (&acc)[N][4], const float* a, int lda,
                                          const float* b, int ldb, int steps, int live = 8 * N) {
-  const Place at = place();
+  const AccumulatorLane at = accumulator_lane();
   for (int k = 0; k < 16 * steps; k += 4) {
     const cuda::Vec<float, 4> rows[2] = {four<A == By::rows>(a, lda, at.g, k),
                                          four<A == By::rows>(a, lda, at.g + 8, k)};
@@ -309,7 +310,7 @@ __device__ __forceinline__ void store_pair(float* p, float a, float b) {
 template <int N, class T>
 __device__ __forceinline__ void put(const float (&acc)[N][4], float first, float second, T* to,
                                     int ld) {
-  const Place at = place();
+  const AccumulatorLane at = accumulator_lane();
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     store_pair(to + at.row(0) * ld + at.column(n, 0), acc[n][0] * first, acc[n][1] * first);

@@ -107,7 +107,7 @@ struct Received {
   // Sums over the block, in the order of rows and warps, to where they belong.
   __device__ void store(const Cut& c, const Unit& u, float* received, float* partial) const {
     __shared__ float all[kWarps][kTile];
-    const Place at = place();
+    const AccumulatorLane at = accumulator_lane();
 #pragma unroll
     for (int n = 0; n < kTile / 8; ++n)
 #pragma unroll
@@ -289,7 +289,7 @@ void forward_of(Stream& stream, Forward<T> p, int64_t images) {
 void forward(Stream& stream, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
              Out received) {
   dispatch<float, bf16>(q.dtype(), "attention", [&]<class T>() {
-    const Cut cut = cut_of(g, q.dtype(), {q, kv, out});
+    const Cut cut = cut_of(g, q.dtype(), {q.raw(), kv.raw(), out.raw()});
     Tensor logs = lse;
     if (!logs && received && cut.max_keys() > kTile)
       logs = empty({g.batch, g.heads, g.h * g.w}, Dtype::f32, q.device());

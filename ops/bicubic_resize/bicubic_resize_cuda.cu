@@ -110,7 +110,7 @@ void forward(Stream& stream, In x, Out y) {
 
 void backward(Stream& stream, In dy, Grad dx) {
   if (!dx) return;
-  const Tensor& to = dx.tensor;
+  const Out to = dx.tensor;
   const Axis rows{to.dim(0), dy.dim(0)}, columns{to.dim(1), dy.dim(1)};
   each_vector(rows.in * columns.in, to.dim(2), [&](auto width, unsigned blocks) {
     cuda::launch(stream, {"bicubic_resize.bwd", blocks, kThreads}, backward_kernel<width>,

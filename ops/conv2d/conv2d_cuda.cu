@@ -22,7 +22,7 @@ template <class T, class F>
 void for_images(const Windows& v, Device device, const F& f) {
   const int64_t bytes = v.windows() * v.pitch * int64_t(sizeof(T));
   const int64_t step = std::clamp<int64_t>(conv2d_cuda::tuning.matrix_bytes / bytes, 1, v.batch);
-  const Tensor matrix = empty({step * v.windows(), v.pitch}, dtype_of<T>(), device);
+  Tensor matrix = empty({step * v.windows(), v.pitch}, dtype_of<T>(), device);
   for (int64_t image = 0; image < v.batch; image += step)
     f(image, std::min(step, v.batch - image), matrix.data<T>());
 }

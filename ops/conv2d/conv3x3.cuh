@@ -114,7 +114,7 @@ template <int C, int N, int S>
 void run_taps_weights(Stream& stream, const TapSum& p, In x, In dy, const Grad& dw) {
   const int blocks = blocks_of(Tile<C, S>::tiles_of(p), C / N, 1);
   const int buffer = Tile<C, S>::kRows * kTileColumns * N + halo_size<C, S>(p);
-  const Tensor parts = empty({blocks, 9 * C * C}, Dtype::f32, stream.device);
+  Tensor parts = empty({blocks, 9 * C * C}, Dtype::f32, stream.device);
   cuda::launch(stream,
                {"conv2d.implicit_gemm_weights",
                 {unsigned(blocks), C / N},

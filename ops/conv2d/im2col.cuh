@@ -138,7 +138,7 @@ void scatter(Stream& stream, const Windows& v, const T* matrix, int64_t images, 
 // The weights with rows as long as the matrix's: themselves where they are.
 inline Tensor widened(Stream& stream, In w, const Windows& v) {
   if (v.pitch == v.size()) return w;
-  const Tensor wide = empty({w.dim(0), v.pitch}, w.dtype(), w.device());
+  Tensor wide = empty({w.dim(0), v.pitch}, w.dtype(), w.device());
   dispatch<float, bf16>(w.dtype(), "conv2d", [&]<class T>() {
     cuda::launch(stream, {"conv2d.widen", blocks(wide.numel()), kThreads}, widen_kernel<T>,
                  w.data<T>(), w.dim(0), v.size(), v.pitch, wide.data<T>());

@@ -97,7 +97,7 @@ void merge_forward(Stream& stream, In x, In w, In b, const Conv2dGeometry& g, Ou
                               Result<T, Matrix>{to, matrix_of(y, 3), size / 8, of_columns, false});
     };
     if (work.parts == 1) return product(y.data<bf16>(), bias);
-    const Tensor parts = empty({work.parts, size}, Dtype::f32, stream.device);
+    Tensor parts = empty({work.parts, size}, Dtype::f32, stream.device);
     product(parts.data<float>(), nullptr);
     cuda::launch(
         stream,
@@ -124,7 +124,7 @@ void merge_backward_weights(Stream& stream, In dy, In x, const Conv2dGeometry& g
   with_tile(filters, [&](auto tile) {
     constexpr int M = decltype(tile)::value, N = 128;
     const Work work = work_of<M, N>(filters, size / filters, dy.numel() / filters, true);
-    const Tensor parts = empty({work.parts, size}, Dtype::f32, stream.device);
+    Tensor parts = empty({work.parts, size}, Dtype::f32, stream.device);
     run<M, N, true, true>(stream, "conv2d.merge_weights", work,
                           Operand<Matrix>{dy.data<bf16>(), matrix_of(dy, 3)},
                           Operand<MapWindows>{x.data<bf16>(), windows_of(x, dy, g)},

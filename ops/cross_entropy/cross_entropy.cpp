@@ -15,7 +15,7 @@ CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
   const double n = double(logits.numel()), bytes = double(logits.bytes());
   const Dtype dtype = acc_dtype(logits.dtype());
   Tensor loss = empty({1}, dtype, logits.device()), softmax;
-  const Tensor per_sample = empty({batch}, dtype, logits.device());
+  Tensor per_sample = empty({batch}, dtype, logits.device());
   if (autograd::recording({logits})) softmax = empty({batch, 2}, dtype, logits.device());
   {
     const profile::OpScope scope("cross_entropy.fwd", 7 * n, 2 * bytes);
@@ -37,7 +37,7 @@ Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing, D
   check(smoothing >= 0 && smoothing <= 1, "smooth_one_hot: smoothing: expected 0 to 1, found {}",
         smoothing);
   if (changes) check_changes("smooth_one_hot", changes, labels.dim(0), labels.device());
-  const Tensor targets = empty({labels.dim(0), classes}, dtype, labels.device());
+  Tensor targets = empty({labels.dim(0), classes}, dtype, labels.device());
   const profile::OpScope scope("smooth_one_hot", 0, double(targets.bytes()));
   kernels::smooth_one_hot(labels.stream(), labels, changes, smoothing, targets);
   return targets;

@@ -33,7 +33,7 @@ Tensor apply(const char* name, const Tensor& x, const Tensor& w, const Tensor& b
     const bool recomputes = form == DepthwiseForm::add_gelu;
     const profile::OpScope scope("depthwise3x3.bwd", taps * (recomputes ? 3 : 2),
                                  bytes + double(x.bytes()));
-    const Tensor dx_sums = g.column_sums(0);
+    Tensor dx_sums = g.column_sums(0);
     kernels::depthwise3x3_bwd(x.stream(), g.dy(), x, all, w, b, stride, form, g.grad(0), dx_sums,
                               g.grad(1), g.grad(2));
   });

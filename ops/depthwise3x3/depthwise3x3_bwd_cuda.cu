@@ -18,7 +18,7 @@ using kernels::Columns, kernels::DepthwiseForm;
 
 // How blocks share the work. Where a row takes several blocks that exchange columns, the strips at
 // their ends (`beside`: one at each) are there for their neighbours alone.
-struct Split {
+struct BackwardSplit {
   int lanes, strips, beside;  // of a block; lanes have the channels
   unsigned groups, segments;  // blocks over the channels, and along a row
   int rows, all_rows;         // of a block, and of the whole batch
@@ -26,25 +26,25 @@ struct Split {
 };
 
 template <int N>
-struct Sums {
+struct GradSums {
   Vec<float, N> tap[3][3], bias, dx;
 };
 
-// What a thread works on.
+// The strip and the channels that a thread works on.
 template <int N>
-struct Place {
-  int lane, strip, c, first;  // first column of the strip
+struct ThreadStrip {
+  int lane, index, c, first;  // index and first column of the strip
   bool active, own;           // is there such a strip with such channels; are its results wanted
   int begin, end;             // rows of dy, counted over the batch
   int part;                   // number of the block among those with the same channels
-  __device__ Place(const Split& s, int channels, int width) {
+  __device__ ThreadStrip(const BackwardSplit& s, int channels, int width) {
     const int inner = s.strips - 2 * s.beside;
-    lane = int(threadIdx.x) % s.lanes, strip = int(threadIdx.x) / s.lanes;
+    lane = int(threadIdx.x) % s.lanes, index = int(threadIdx.x) / s.lanes;
     c = (int(blockIdx.x % s.groups) * s.lanes + lane) * N;
     part = int(blockIdx.x / s.groups);
-    first = (part % int(s.segments) * inner - s.beside + strip) * kStrip;
-    active = strip < s.strips && c < channels && first >= 0 && first < width;
-    own = active && strip >= s.beside && strip < s.strips - s.beside;
+    first = (part % int(s.segments) * inner - s.beside + index) * kStrip;
+    active = index < s.strips && c < channels && first >= 0 && first < width;
+    own = active && index >= s.beside && index < s.strips - s.beside;
     if (!active) c = 0;
     begin = part / int(s.segments) * s.rows, end = std::min(begin + s.rows, s.all_rows);
   }
@@ -98,8 +98,9 @@ struct Partial {
 
 // Adds the sums of the strips of a block, in order.
 template <int N>
-__device__ __forceinline__ void put_sums(const Sums<N>& sums, float scale, const Split& s, int part,
-                                         int channels, Partial partial) {
+__device__ __forceinline__ void put_sums(const GradSums<N>& sums, float scale,
+                                         const BackwardSplit& s, int part, int channels,
+                                         Partial partial) {
   constexpr int kAll = 11;
   __shared__ Vec<float, N> all[kAll][kThreads];
 #pragma unroll
@@ -130,11 +131,11 @@ __device__ __forceinline__ void each_image(int begin, int end, int h, const F& f
   }
 }
 
-// `usual`: blocks are full (Split), dx is written and not added to.
+// `usual`: blocks are full (BackwardSplit), dx is written and not added to.
 template <class T, int N, bool gelu, bool usual>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 && (usual || !gelu) ? 3 : 2)
     backward_kernel(Map<const T> x, Map<const T> dy, const float* w, const float* b, int channels,
-                    Split split, Map<T> dx, bool accumulate, Partial partial) {
+                    BackwardSplit split, Map<T> dx, bool accumulate, Partial partial) {
   // By parity of the row: a thread's own row of x; the columns of dz at the ends of all strips for
   // their neighbours, with zeros before the first strip and behind the last.
   constexpr int kLeft = kStrip * kThreads, kRight = kLeft + 2 * kThreads;
@@ -142,22 +143,22 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 && (usual || !gelu) ?
   __shared__ Vec<float, N> shared[2 * kParity];
   constexpr float kScale = gelu ? cuda::kGeluScale<T> : 1;
   constexpr int kX = gelu ? 1 : 0, kDy = 1 - kX;  // columns to read beside a strip
-  const Place<N> place(split, channels, x.w);
-  const Taps<N> taps(w, b, channels, place.c, gelu, kScale);
+  const ThreadStrip<N> strip(split, channels, x.w);
+  const Taps<N> taps(w, b, channels, strip.c, gelu, kScale);
   const int h = x.h, self = int(threadIdx.x), lanes = split.lanes;
-  const unsigned inside = place.active ? inside_bits<kStrip + 2>(place.first - 1, x.w) : 0;
+  const unsigned inside = strip.active ? inside_bits<kStrip + 2>(strip.first - 1, x.w) : 0;
   const unsigned in_x = gelu ? inside : inside >> 1, in_dy = gelu ? inside >> 1 : inside;
   const unsigned in_dx = inside >> 1;
-  const bool wanted = usual || (place.own && dx.data);
+  const bool wanted = usual || (strip.own && dx.data);
   __shared__ Vec<float, N> dx_sum[kThreads];  // a register too many
   dx_sum[self] = {};
-  Sums<N> sums = {};
+  GradSums<N> sums = {};
   if constexpr (gelu)
     for (int i = self; i < lanes; i += int(blockDim.x))
       for (int at = 0; at < 2 * kParity; at += kParity)
         shared[at + kRight + i] = shared[at + kLeft + split.strips * lanes + i] = {};
 
-  each_image(place.begin, place.end, h, [&](int image, int begin, int end) {
+  each_image(strip.begin, strip.end, h, [&](int image, int begin, int end) {
     const int first_dz = std::max(begin - 1, 0), last_dz = std::min(end, h - 1);
     Sweep<N, false> z;
     Sweep<N, true> back;
@@ -165,10 +166,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 && (usual || !gelu) ?
     Pixels<T, N, kStrip + 2 * kX> x_next;
     Pixels<T, N, kStrip + 2 * kDy> dy_next;
     int r = std::max(begin - 2, 0);
-    const T* x_at = x.at(image, r, place.first - kX, place.c);
-    const T* dy_at = dy.at(image, first_dz, place.first - kDy, place.c);
-    T* dx_at = dx.at(image, begin, place.first, place.c);
-    int own = self;  // place of row r - 2 of x, and then of row r
+    const T* x_at = x.at(image, r, strip.first - kX, strip.c);
+    const T* dy_at = dy.at(image, first_dz, strip.first - kDy, strip.c);
+    T* dx_at = dx.at(image, begin, strip.first, strip.c);
+    int own = self;  // strip of row r - 2 of x, and then of row r
     const auto other = [&] { return kParity + 2 * self - own; };  // of row r - 1
     const auto keep = [&](const Vec<float, N>(&row)[kStrip + 2 * kX]) {
 #pragma unroll
@@ -201,7 +202,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 && (usual || !gelu) ?
 #pragma unroll
           for (int n = 0; n < N; ++n) dz[1 + j][n] *= cuda::scaled_gelu_grad<T>(v[j][n]);
         }
-        if (usual || place.strip < split.strips)  // a thread without a strip writes nothing
+        if (usual || strip.index < split.strips)  // a thread without a strip writes nothing
           shared[own + kLeft] = dz[1], shared[own + kRight + lanes] = dz[kStrip];
         z.advance(taps, row, taps.bias);
       } else {
@@ -246,7 +247,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 && (usual || !gelu) ?
     if constexpr (gelu) __syncthreads();  // what strips hand over, before the next image
   });
   sums.dx = dx_sum[self];
-  put_sums(sums, kScale, split, place.part, channels, partial);
+  put_sums(sums, kScale, split, strip.part, channels, partial);
 }
 
 // The part that a row of dy (one column more than the strip) gives to a row of dx at stride 2.
@@ -268,23 +269,23 @@ __device__ __forceinline__ void spread_row(const Vec<float, N> (&w)[3],
 // their part of the sums.
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads, 2)
-    backward2_kernel(Map<const T> x, Map<const T> dy, const float* w, int channels, Split split,
-                     Map<T> dx, bool accumulate, Partial partial) {
-  const Place<N> place(split, channels, dy.w);
-  const Taps<N> taps(w, nullptr, channels, place.c, false);
+    backward2_kernel(Map<const T> x, Map<const T> dy, const float* w, int channels,
+                     BackwardSplit split, Map<T> dx, bool accumulate, Partial partial) {
+  const ThreadStrip<N> strip(split, channels, dy.w);
+  const Taps<N> taps(w, nullptr, channels, strip.c, false);
   constexpr int kRow = 2 * kStrip + 1;
-  const int column = 2 * place.first;
-  const unsigned in_x = place.active ? inside_bits<kRow>(column - 1, x.w) : 0;
-  const unsigned in_dy = place.active ? inside_bits<kStrip + 1>(place.first, dy.w) : 0;
-  const unsigned in_dx = place.active ? inside_bits<2 * kStrip>(column, x.w) : 0;
+  const int column = 2 * strip.first;
+  const unsigned in_x = strip.active ? inside_bits<kRow>(column - 1, x.w) : 0;
+  const unsigned in_dy = strip.active ? inside_bits<kStrip + 1>(strip.first, dy.w) : 0;
+  const unsigned in_dx = strip.active ? inside_bits<2 * kStrip>(column, x.w) : 0;
   __shared__ Vec<float, N> dx_sum[kThreads];
   dx_sum[threadIdx.x] = {};
-  Sums<N> sums = {};
+  GradSums<N> sums = {};
 
-  each_image(place.begin, place.end, dy.h, [&](int image, int begin, int end) {
-    const T* x_at = x.at(image, 2 * begin, column - 1, place.c);
-    const T* dy_at = dy.at(image, begin, place.first, place.c);
-    T* dx_at = dx.at(image, 2 * begin, column, place.c);
+  each_image(strip.begin, strip.end, dy.h, [&](int image, int begin, int end) {
+    const T* x_at = x.at(image, 2 * begin, column - 1, strip.c);
+    const T* dy_at = dy.at(image, begin, strip.first, strip.c);
+    T* dx_at = dx.at(image, 2 * begin, column, strip.c);
     Vec<float, N> here[kStrip + 1], below[kStrip + 1], row[kRow];
     Pixels<T, N, kStrip + 1> dy_next;
     Pixels<T, N, kRow> x_next;
@@ -325,12 +326,12 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   });
   sums.dx = dx_sum[threadIdx.x];
-  put_sums(sums, 1, split, place.part, channels, partial);
+  put_sums(sums, 1, split, strip.part, channels, partial);
 }
 
 // As many whole images as make kRows rows, so that sums are few and rows read twice are none,
 // unless that leaves a GPU with too few blocks.
-Split split_work(In dy, int64_t vectors, bool exchange) {
+BackwardSplit split_work(In dy, int64_t vectors, bool exchange) {
   constexpr int64_t kMostStrips = 16, kRows = 28, kFewestRows = 7, kEnoughThreads = 1024 * kThreads;
   const int64_t all = cuda::ceil_div(dy.dim(2), kStrip), strips = std::min(all, kMostStrips);
   const int64_t beside = exchange && all > strips ? 1 : 0;
@@ -360,11 +361,11 @@ void backward(Stream& stream, In dy, In x, Columns cols, In w, In b, int stride,
   dispatch<float, bf16>(x.dtype(), "depthwise3x3", [&]<class T>() {
     with_channels(channels, cols, [&](auto width) {
       constexpr int N = decltype(width)::value;
-      const Split s = split_work(dy, channels / N, gelu);
+      const BackwardSplit s = split_work(dy, channels / N, gelu);
       const int64_t parts = cuda::ceil_div(all_rows, s.rows) * s.segments;
-      const Tensor dw_parts = empty({parts, 1, 9 * channels}, Dtype::f32, x.device());
-      const Tensor db_parts = empty({parts, 1, channels}, Dtype::f32, x.device());
-      const Tensor dx_parts = empty_like(db_parts);
+      Tensor dw_parts = empty({parts, 1, 9 * channels}, Dtype::f32, x.device());
+      Tensor db_parts = empty({parts, 1, channels}, Dtype::f32, x.device());
+      Tensor dx_parts = empty_like(db_parts);
       const Partial partial{dw_parts.data<float>(), db_parts.data<float>(), dx_parts.data<float>()};
       const Map<const T> from(x, cols), grad(dy, {0, channels});
       const Map<T> to = dx ? Map<T>(dx.tensor, cols) : Map<T>();

@@ -107,8 +107,9 @@ struct Map {
   int h = 0, w = 0, ld = 0;
   int64_t row = 0;  // elements from a row to the next
   Map() = default;
-  Map(In t, kernels::Columns cols)
-      : data(t.data<std::remove_const_t<T>>() + cols.column),
+  template <class InOrOut>
+  Map(const InOrOut& t, kernels::Columns cols)
+      : data(t.template data<std::remove_const_t<T>>() + cols.column),
         h(int(t.dim(1))),
         w(int(t.dim(2))),
         ld(int(cols.ld)),

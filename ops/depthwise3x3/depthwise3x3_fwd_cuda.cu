@@ -9,7 +9,7 @@ using kernels::Columns, kernels::DepthwiseForm;
 
 // How the work is split: a block has up to kThreads pairs of strip and channels of one chunk of
 // rows of one image.
-struct Split {
+struct ForwardSplit {
   unsigned blocks_per_chunk, chunks;
   int chunk_rows;
 };
@@ -34,7 +34,7 @@ __device__ __forceinline__ void put(const Strip<N>& sums, const Pixels<T, N, kSt
 
 template <class T, int N, int S, DepthwiseForm form>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 4 : 3)
-    forward_kernel(Map<const T> x, const float* w, const float* b, int channels, Split split,
+    forward_kernel(Map<const T> x, const float* w, const float* b, int channels, ForwardSplit split,
                    Map<T> y) {
   const int64_t chunk = blockIdx.x / split.blocks_per_chunk, image = chunk / split.chunks;
   const int64_t place = int64_t{blockIdx.x % split.blocks_per_chunk} * blockDim.x + threadIdx.x;
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 4 : 3)
 
 // Whole columns, unless that leaves a GPU with too few warps: a chunk reads up to two rows beside
 // its own.
-Split split_rows(int64_t images, int64_t rows, int64_t places) {
+ForwardSplit split_rows(int64_t images, int64_t rows, int64_t places) {
   constexpr int64_t kEnoughBlocks = 1024, kFewestRows = 7;
   const int64_t blocks = cuda::ceil_div(places, kThreads);
   int64_t chunk = rows;
@@ -101,7 +101,7 @@ void forward(Stream& stream, In x, Columns cols, In w, In b, int stride, Depthwi
     with_channels(channels, cols, [&](auto width) {
       constexpr int N = decltype(width)::value;
       const int64_t places = channels / N * cuda::ceil_div(y.dim(2), kStrip);
-      const Split split = split_rows(y.dim(0), y.dim(1), places);
+      const ForwardSplit split = split_rows(y.dim(0), y.dim(1), places);
       const unsigned blocks = unsigned(y.dim(0)) * split.chunks * split.blocks_per_chunk;
       const auto start = [&](auto kernel) {
         cuda::launch(stream, {"depthwise3x3.fwd", blocks, kThreads}, kernel, Map<const T>(x, cols),

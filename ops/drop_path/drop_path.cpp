@@ -30,7 +30,7 @@ Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep) 
 }
 
 void draw_drop_path(double rate, uint64_t seed, uint64_t step, uint32_t layer, int64_t first_sample,
-                    const Tensor& keep) {
+                    Out keep) {
   check(rate >= 0 && rate < 1, "drop_path: rate: expected [0, 1), found {}", rate);
   // Layers take the high bits of the step's word: a run has fewer than 2^40 steps.
   check(step >> 40 == 0 && layer < (1u << 16), "drop_path: step {}, layer {} out of range", step,

@@ -13,7 +13,7 @@ Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep);
 // Fills keep (B), f32 or f64 on the CPU: 0 with probability `rate`, else 1 / (1 - rate); drawn from
 // (seed, step, layer) and the sample's place `first_sample + i` in the global batch.
 void draw_drop_path(double rate, uint64_t seed, uint64_t step, uint32_t layer, int64_t first_sample,
-                    const Tensor& keep);
+                    Out keep);
 
 namespace kernels {
 using DropPathFwd = void(Stream&, In x, In branch, In keep, Out y);

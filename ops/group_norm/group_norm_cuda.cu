@@ -249,7 +249,7 @@ void forward(Stream& stream, In x, In w, In b, double eps, Activation act, Out y
     cuda::with_vectors<T>(size, [&](auto n) {
       constexpr int N = decltype(n)::value;
       const auto spans = unsigned(cuda::ceil_div(size, kSpan<N>));
-      const Tensor moments = empty({batch, spans, 2}, Dtype::f32, x.device());
+      Tensor moments = empty({batch, spans, 2}, Dtype::f32, x.device());
       cuda::launch(stream, {"group_norm.moments", unsigned(batch) * spans, kThreads},
                    moments_kernel<T, N>, x.data<T>(), moments.data<float>(), size, spans);
       cuda::launch(stream, {"group_norm.combine", unsigned(batch), kImageThreads}, combine_kernel,
@@ -269,13 +269,13 @@ void backward(Stream& stream, In dy, In x, In w, In b, In mean, In rstd, Activat
               Grad dw, Grad db) {
   const int64_t batch = x.dim(0), c = x.dim(3), size = batch ? x.numel() / batch : 0;
   const Affine a{w.data<float>(), b.data<float>(), mean.data<float>(), rstd.data<float>()};
-  const Tensor sums = empty({batch, 2, c}, Dtype::f32, x.device());
+  Tensor sums = empty({batch, 2, c}, Dtype::f32, x.device());
   dispatch<float, bf16>(x.dtype(), "group_norm", [&]<class T>() {
     with_tile<T>(x, act, [&](auto n, const Tile& tile, dim3 grid, auto gelu) {
       constexpr int N = decltype(n)::value;
       constexpr bool Gelu = decltype(gelu)::value;
-      const Tensor parts = empty({int64_t{grid.x}, 2, c}, Dtype::f32, x.device());
-      const Tensor means = empty({batch, 2}, Dtype::f32, x.device());
+      Tensor parts = empty({int64_t{grid.x}, 2, c}, Dtype::f32, x.device());
+      Tensor means = empty({batch, 2}, Dtype::f32, x.device());
       cuda::launch(stream, {"group_norm.bwd.sums", grid, kThreads}, sums_kernel<T, N, Gelu>,
                    dy.data<T>(), x.data<T>(), parts.data<float>(), a, tile);
       cuda::launch(stream, {"group_norm.bwd.image_sums", unsigned(batch), kImageThreads},

@@ -142,13 +142,13 @@ struct Backward {
 
 // K sums in the columns of a lane.
 template <int K, int N, int V>
-struct Sums {
+struct LaneSums {
   float of[K][V][N];
 };
 
 // Adds the sums of the groups of a warp, then of the warps, and writes the block's part.
 template <class T, int L, int V, int K>
-__device__ void write_part(const Sums<K, kVector<T>, V>& sums, const Backward& a) {
+__device__ void write_part(const LaneSums<K, kVector<T>, V>& sums, const Backward& a) {
   float* const shared = cuda::dynamic_shared<float>();  // (warps, K, c)
   const auto over_groups = [](float v) {
 #pragma unroll
@@ -226,7 +226,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks<T, V, Gelu, Sink>)
     backward_kernel(const T* dy, const T* x, Sink sink, Backward a) {
   constexpr int kSets = V == 1 ? 2 : 1, N = kVector<T>;
   using R = Row<T, L, V>;
-  Sums<kSumsOf<Sink>, N, V> sums{};
+  LaneSums<kSumsOf<Sink>, N, V> sums{};
   for (int64_t first = Rows<L>::first(kSets); first < a.rows; first += Rows<L>::stride(kSets)) {
     R xs[kSets], dys[kSets];
     float means[kSets], rstds[kSets];

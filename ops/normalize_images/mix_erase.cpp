@@ -62,7 +62,7 @@ Tensor pack(const std::vector<MixErase>& changes, int64_t height, int64_t width)
             "image change {}: rows {} to {}, columns {} to {} leave an image of {} x {}", i, b.top,
             b.bottom(), b.left, b.right(), height, width);
   }
-  const Tensor t = empty({batch, kWords}, Dtype::i32);
+  Tensor t = empty({batch, kWords}, Dtype::i32);
   if (batch) std::memcpy(t.raw(), changes.data(), t.bytes());
   return t;
 }

@@ -48,6 +48,24 @@ TEST_CASE("a gradient that is passed on is not written through another name") {
   CHECK(grad_of(b).item() == 2);
 }
 
+// To hand a gradient to a kernel costs no count of references.
+static_assert(std::is_trivially_copyable_v<Grad>);
+
+TEST_CASE("a tensor that is two inputs of one operation gets both gradients") {
+  const Tensor x = leaf(scalar(5));
+  const Tensor square = test::naive::multiply(x, x);
+  Tensor y = square.detach().clone();
+  record("twice", {&y}, {square, square}, [](Backward& g) {
+    const Grad first = g.grad(0), second = g.grad(1);
+    for (const auto& [to, value] : {std::pair(first, 2.0), std::pair(second, 3.0)}) {
+      double& sum = *to.tensor.data<double>();
+      sum = (to.accumulate ? sum : 0) + value;
+    }
+  });
+  backward(y);
+  CHECK(grad_of(x).item() == (2 + 3) * 2 * 5);
+}
+
 TEST_CASE("column sums come with a gradient that one operation alone makes") {
   for (const int users : {1, 2}) {
     const Tensor x = leaf(scalar(2));
@@ -61,7 +79,7 @@ TEST_CASE("column sums come with a gradient that one operation alone makes") {
     for (int i = 0; i < users; ++i) {
       z.push_back(y.detach().clone());
       record("user", {&z.back()}, {y}, [](Backward& g) {
-        if (const Tensor to = g.column_sums(0)) to.copy_(g.dy());
+        if (Tensor to = g.column_sums(0)) to.copy_(g.dy());
         g.pass(0, g.dy());
       });
     }
@@ -103,11 +121,12 @@ TEST_CASE("recompute gives the same bits, for inputs and parameters, and keeps l
 }
 
 TEST_CASE("views, copies and changes of a tensor on the tape throw; detach() allows them") {
-  const Tensor x = leaf(full({2, 3}, 1)), other = full({2, 3}, 2);
+  const Tensor x = leaf(full({2, 3}, 1));
+  Tensor other = full({2, 3}, 2);
   Tensor y = empty_like(x);
   record("copy", {&y}, {x}, [](Backward& g) { g.pass(0, g.dy()); });
-  for (const Tensor& t : {x, y}) {
-    const auto throws = [&](const char* method, const std::function<void(const Tensor&)>& f) {
+  for (Tensor t : {x, y}) {
+    const auto throws = [&](const char* method, const std::function<void(Tensor&)>& f) {
       CAPTURE(method);
       const std::string message = fmt::format(
           "{}: the tensor (2, 3) is on the tape, and its gradient would be lost; use an "
@@ -117,7 +136,8 @@ TEST_CASE("views, copies and changes of a tensor on the tape throw; detach() all
       CHECK_THROWS_WITH_AS(f(t), message.c_str(), Error);
       const NoGrad no_grad;  // changes nothing: what would be lost is a rule recorded before
       CHECK_THROWS_WITH_AS(f(t), message.c_str(), Error);
-      f(t.detach());
+      Tensor detached = t.detach();
+      f(detached);
     };
     throws("view", [](const Tensor& a) { a.view({6}); });
     throws("slice", [](const Tensor& a) { a.slice(0, 1); });
@@ -125,10 +145,10 @@ TEST_CASE("views, copies and changes of a tensor on the tape throw; detach() all
     throws("to", [](const Tensor& a) { a.to(Dtype::f64); });
     throws("to", [](const Tensor& a) { a.to(Dtype::f32); });
     throws("to", [](const Tensor& a) { a.to(Device{}); });
-    throws("copy_", [&](const Tensor& a) { a.copy_(other); });
+    throws("copy_", [&](Tensor& a) { a.copy_(other); });
     throws("copy_", [&](const Tensor& a) { other.copy_(a); });
-    throws("fill_", [](const Tensor& a) { a.fill_(3); });
-    throws("zero_", [](const Tensor& a) { a.zero_(); });
+    throws("fill_", [](Tensor& a) { a.fill_(3); });
+    throws("zero_", [](Tensor& a) { a.zero_(); });
     CHECK(to_vector<float>(t).size() == 6);  // plain numbers
   }
 }

@@ -91,7 +91,7 @@ TEST_CASE("allocator: pinned memory has guards too") {
 
 TEST_CASE("allocator: recorded work keeps its guards, and what it writes behind a block is found") {
   if (!available(kCuda)) return;
-  const Tensor total = zeros({4}, Dtype::f32).to(kCuda);  // of allocators without guards
+  Tensor total = zeros({4}, Dtype::f32).to(kCuda);  // of allocators without guards
   const test::Environment guard("SG_ALLOCATOR_GUARD", "32");
   Graph graph(kCuda);
   bool overruns = false;
@@ -99,7 +99,7 @@ TEST_CASE("allocator: recorded work keeps its guards, and what it writes behind 
     graph.run({overruns}, [&] {
       const Tensor one = full({5}, 1, Dtype::f32, kCuda);
       total.copy_(one.slice(0, 4));
-      const Tensor two = full({5}, 2, Dtype::f32, kCuda);
+      Tensor two = full({5}, 2, Dtype::f32, kCuda);
       total.copy_(two.slice(1, 5));
       Backend& b = backend(kCuda.type);
       if (overruns) b.zero(two.stream(), static_cast<std::byte*>(two.raw()) + two.bytes() + 7, 3);
@@ -119,7 +119,7 @@ TEST_CASE("allocator: recorded work keeps its guards, and what it writes behind 
   // A launch of the record itself.
   overruns = false;
   const auto recorded = [&] {
-    const Tensor t = zeros({20}, Dtype::u8, kCuda);
+    Tensor t = zeros({20}, Dtype::u8, kCuda);
     Backend& b = backend(kCuda.type);
     if (overruns) b.zero(t.stream(), static_cast<std::byte*>(t.raw()) + 20, 1);
   };

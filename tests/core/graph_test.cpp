@@ -12,8 +12,8 @@ using namespace sg::test;
 namespace {
 
 // result = x, by way of tensors whose sizes grow with n.
-void work(int64_t n, const Tensor& x, const Tensor& result) {
-  const Tensor wide = empty({3 * n}, Dtype::f32, kCuda), copy = empty({n}, Dtype::f32, kCuda);
+void work(int64_t n, const Tensor& x, Tensor& result) {
+  Tensor wide = empty({3 * n}, Dtype::f32, kCuda), copy = empty({n}, Dtype::f32, kCuda);
   wide.slice(n, 2 * n).copy_(x.slice(0, n));
   {
     const Tensor other = wide.clone();
@@ -29,7 +29,7 @@ TEST_CASE(
     "graph: records of several sizes share one pool of memory and do not disturb each other") {
   if (!have_cuda()) return;
   const int64_t most = 1 << 20;
-  const Tensor x = zeros({most}, Dtype::f32, kCuda), result = zeros({most}, Dtype::f32, kCuda);
+  Tensor x = zeros({most}, Dtype::f32, kCuda), result = zeros({most}, Dtype::f32, kCuda);
   const std::vector<int64_t> sizes{most, most - 5000, most * 3 / 4, most / 2, most / 8, 1000};
   size_t largest = 0;
   Graph graph(kCuda);
@@ -48,7 +48,7 @@ TEST_CASE(
 
 TEST_CASE("graph: beyond the most records, operations are issued one by one") {
   if (!have_cuda()) return;
-  const Tensor x = zeros({4}, Dtype::f32, kCuda), result = zeros({4}, Dtype::f32, kCuda);
+  Tensor x = zeros({4}, Dtype::f32, kCuda), result = zeros({4}, Dtype::f32, kCuda);
   Graph graph(kCuda, true, 2);
   int calls[4] = {};
   for (int round = 1; round < 6; ++round)

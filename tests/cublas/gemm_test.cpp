@@ -23,7 +23,7 @@ namespace {
 const Device kCuda{DeviceType::cuda, 0};
 
 // dw (n, k) = dy^T x of `rows` rows. Plans are kept: each test has sizes of its own.
-cuda::Gemm weights_of(const Tensor& dy, const Tensor& x, const Tensor& dw) {
+cuda::Gemm weights_of(In dy, In x, Out dw) {
   return {.m = dy.dim(1),
           .n = x.dim(1),
           .k = x.dim(0),
@@ -66,7 +66,7 @@ class Log {
 
 TEST_CASE("gemm: an algorithm is sought once a shape, without sums in place") {
   const Tensor dy = full({6, 3}, 1, Dtype::bf16, kCuda), x = full({6, 5}, 1, Dtype::bf16, kCuda);
-  const Tensor dw = empty({3, 5}, Dtype::f32, kCuda);
+  Tensor dw = empty({3, 5}, Dtype::f32, kCuda);
   Stream& stream = current_stream(kCuda);
   const int searches = cublaslt().searches, matmuls = cublaslt().matmuls;
   for (int i = 0; i < 3; ++i) cuda::gemm(stream, weights_of(dy, x, dw));
@@ -131,8 +131,8 @@ TEST_CASE("gemm: a long sum takes the first algorithm that fills the device, or 
   Stream& stream = current_stream(kCuda);
   const auto taken = [&](int64_t rows, std::vector<Algorithm> algorithms) {
     cublaslt().algorithms = std::move(algorithms);
-    const Tensor dy = full({rows, 2}, 1, Dtype::f32, kCuda), x = dy.clone(),
-                 dw = empty({2, 2}, Dtype::f32, kCuda);
+    const Tensor dy = full({rows, 2}, 1, Dtype::f32, kCuda), x = dy.clone();
+    Tensor dw = empty({2, 2}, Dtype::f32, kCuda);
     cuda::gemm(stream, weights_of(dy, x, dw));
     CHECK(to_vector<float>(dw) == std::vector<float>(4, float(rows)));
     return cublaslt().taken;
@@ -152,7 +152,7 @@ TEST_CASE("gemm: the gradient of a bias is fused where its algorithm fills the d
     cublaslt().bias_grad_algorithms = std::move(with_bias);
     const Tensor dy = full({rows, 3}, 2, Dtype::f32, kCuda),
                  x = full({rows, 4}, 1, Dtype::f32, kCuda);
-    const Tensor dw = full({3, 4}, 7, Dtype::f32, kCuda), db = full({3}, 7, Dtype::f32, kCuda);
+    Tensor dw = full({3, 4}, 7, Dtype::f32, kCuda), db = full({3}, 7, Dtype::f32, kCuda);
     cuda::Gemm matmul = weights_of(dy, x, dw);
     matmul.bias_grad = db.data<float>();
     const bool done = cuda::fused_gemm(stream, matmul);
@@ -185,7 +185,7 @@ TEST_CASE("gemm: what a matmul with an epilogue does not get is an error without
 TEST_CASE("gemm: failures name the matmul") {
   Stream& stream = current_stream(kCuda);
   const Tensor dy = full({7, 3}, 1, Dtype::f32, kCuda), x = full({7, 5}, 1, Dtype::f32, kCuda);
-  const Tensor dw = empty({3, 5}, Dtype::f32, kCuda);
+  Tensor dw = empty({3, 5}, Dtype::f32, kCuda);
   cuda::Gemm matmul = weights_of(dy, x, dw);
   matmul.c_stride = 4;
   CHECK_THROWS_WITH_AS(

@@ -264,7 +264,7 @@ TEST_CASE("runtime: work on each of two devices, in its own streams and memory")
 TEST_CASE("runtime: events order streams, whichever is ahead") {
   for (const bool lazy : {false, true}) {
     cudart().computing_waits = lazy, cudart().copying_waits = !lazy;
-    const Tensor from = empty_pinned({8}, Dtype::u8, kCuda), to = empty({8}, Dtype::u8, kCuda);
+    Tensor from = empty_pinned({8}, Dtype::u8, kCuda), to = empty({8}, Dtype::u8, kCuda);
     Stream &compute = current_stream(kCuda),
            &copies = the_backend().stream(kCuda, StreamRole::copy);
     const auto arrived = the_backend().event(kCuda), used = the_backend().event(kCuda);
@@ -288,7 +288,7 @@ TEST_CASE("runtime: events order streams, whichever is ahead") {
 
 TEST_CASE("graph: issued, then recorded and started, then started alone") {
   auto& c = cudart();
-  const Tensor counter = zeros({4}, Dtype::u8, kCuda), total = zeros({4}, Dtype::u8, kCuda);
+  Tensor counter = zeros({4}, Dtype::u8, kCuda), total = zeros({4}, Dtype::u8, kCuda);
   {
     Graph graph(kCuda);
     int ran = 0;
@@ -313,7 +313,7 @@ TEST_CASE("graph: issued, then recorded and started, then started alone") {
 
 TEST_CASE("graph: recording that fails is ended, leaves nothing, and can be tried again") {
   auto& c = cudart();
-  const Tensor t = zeros({4}, Dtype::u8, kCuda);
+  Tensor t = zeros({4}, Dtype::u8, kCuda);
   Graph graph(kCuda);
   std::function<void()> trouble = [] {};
   const auto run = [&] {

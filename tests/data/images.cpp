@@ -70,7 +70,7 @@ Bytes jpeg(const Image& image, const JpegOptions& o) {
   return bytes;
 }
 
-Bytes png(const Image& image, bool interlaced) {
+Bytes png(Image image, bool interlaced) {
   Bytes bytes;
   png_structp p = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
   png_infop info = png_create_info_struct(p);
@@ -85,7 +85,7 @@ Bytes png(const Image& image, bool interlaced) {
                interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
                PNG_FILTER_TYPE_DEFAULT);
   std::vector<png_bytep> rows;
-  for (int y = 0; y < image.height; ++y) rows.push_back(const_cast<png_bytep>(image.row(y)));
+  for (int y = 0; y < image.height; ++y) rows.push_back(image.row(y));
   png_set_rows(p, info, rows.data());
   png_write_png(p, info, PNG_TRANSFORM_IDENTITY, nullptr);
   png_destroy_write_struct(&p, &info);

@@ -24,7 +24,7 @@ struct JpegOptions {
   int quality = 85;
 };
 Bytes jpeg(const data::Image& image, const JpegOptions& options = {});
-Bytes png(const data::Image& image, bool interlaced = false);
+Bytes png(data::Image image, bool interlaced = false);
 Bytes ppm(const data::Image& image);
 
 Bytes decode_all(const Bytes& file);  // its pixels

@@ -112,12 +112,12 @@ class EmulatedBackend : public Backend {
     return data;
   }
   bool known(const void* p) const {
-    auto it = blocks_.upper_bound(const_cast<void*>(p));
+    auto it = blocks_.upper_bound(p);
     if (it == blocks_.begin()) return false;
     --it;
     return static_cast<const char*>(p) < static_cast<const char*>(it->first) + it->second;
   }
-  std::map<void*, size_t> blocks_;  // of the device, and pinned
+  std::map<const void*, size_t> blocks_;  // of the device, and pinned
 };
 
 EmulatedBackend emulated;

@@ -77,7 +77,7 @@ std::vector<float> iota(int n) {
 }  // namespace
 
 TEST_CASE("emulation: blocks, barriers and shuffles") {
-  const Tensor x = from_vector(iota(3 * 96), {3 * 96}), y = zeros({3});
+  Tensor x = from_vector(iota(3 * 96), {3 * 96}), y = zeros({3});
   Stream& s = current_stream(kCuda);
   cuda::launch(s, {"sum", 3, 96}, sum_kernel, x.data<float>(), y.data<float>());
   for (int b = 0; b < 3; ++b) {
@@ -88,7 +88,7 @@ TEST_CASE("emulation: blocks, barriers and shuffles") {
 }
 
 TEST_CASE("emulation: a missing barrier shows as other bits in the other order") {
-  const Tensor a = zeros({64}), b = zeros({64});
+  Tensor a = zeros({64}), b = zeros({64});
   Stream& s = current_stream(kCuda);
   cuda::launch(s, {"racy", 1, 64}, racy_kernel, a.data<float>());
   emulation::set_order(emulation::Order::descending);
@@ -98,7 +98,7 @@ TEST_CASE("emulation: a missing barrier shows as other bits in the other order")
 }
 
 TEST_CASE("emulation: memory that is copied to while others read it shows in the same way") {
-  const Tensor x = from_vector(iota(256), {256}), a = zeros({64}), b = zeros({64});
+  Tensor x = from_vector(iota(256), {256}), a = zeros({64}), b = zeros({64});
   Stream& s = current_stream(kCuda);
   cuda::launch(s, {"early_copy", 1, 64}, early_copy_kernel, x.data<float>(), a.data<float>());
   emulation::set_order(emulation::Order::descending);
@@ -108,7 +108,7 @@ TEST_CASE("emulation: memory that is copied to while others read it shows in the
 }
 
 TEST_CASE("emulation: lanes that meet from different places of the code are an error") {
-  const Tensor y = zeros({32});
+  Tensor y = zeros({32});
   CHECK_THROWS_WITH_AS(
       cuda::launch(current_stream(kCuda), {"parted", 1, 32}, parted_kernel, y.data<float>()),
       doctest::Contains("parted: threads meet from different places"), Error);
@@ -116,7 +116,7 @@ TEST_CASE("emulation: lanes that meet from different places of the code are an e
 
 #ifdef SG_CHECKS_ALIGNMENT
 TEST_CASE("emulation: an access to an address that is no multiple of its size is an error") {
-  const Tensor x = zeros({8}), y = zeros({8});
+  Tensor x = zeros({8}), y = zeros({8});
   Stream& s = current_stream(kCuda);
   const auto run = [&](int from, int to) {
     cuda::launch(s, {"unaligned", 1, 32}, unaligned_kernel, x.data<float>() + from,
@@ -129,7 +129,7 @@ TEST_CASE("emulation: an access to an address that is no multiple of its size is
 #endif
 
 TEST_CASE("emulation: dry launches are checked, and touch nothing") {
-  const Tensor y = zeros({64});
+  Tensor y = zeros({64});
   Stream& s = current_stream(kCuda);
   emulation::set_dry(true);
   cuda::launch(s, {"racy", 1, 64}, racy_kernel, y.data<float>());
@@ -164,8 +164,8 @@ TEST_CASE("emulation: barriers that not all threads reach, and impossible sizes,
 }
 
 TEST_CASE("emulation: matrix units") {
-  const Tensor a = from_vector(iota(256), {256}), b = from_vector(iota(128), {128}),
-               d = zeros({128});
+  const Tensor a = from_vector(iota(256), {256}), b = from_vector(iota(128), {128});
+  Tensor d = zeros({128});
   cuda::launch(current_stream(kCuda), {"mma", 1, 32}, mma_kernel, a.data<float>(), b.data<float>(),
                d.data<float>());
   for (int i = 0; i < 16; ++i)
@@ -194,12 +194,12 @@ TEST_CASE("device memory: copies, conversions, filling, and running out") {
 }
 
 TEST_CASE("graph: runs one by one, is recorded, then is started as a whole") {
-  const Tensor x = full({4}, 1, Dtype::f32, kCuda), y = zeros({4}, Dtype::f32, kCuda);
+  Tensor x = full({4}, 1, Dtype::f32, kCuda), y = zeros({4}, Dtype::f32, kCuda);
   Graph graph(kCuda);
   int calls = 0;
   const auto work = [&] {
     ++calls;
-    const Tensor doubled = empty_like(x);
+    Tensor doubled = empty_like(x);
     kernels::convert(x.stream(), x, doubled);
     y.copy_(doubled);
   };
@@ -213,7 +213,7 @@ TEST_CASE("graph: runs one by one, is recorded, then is started as a whole") {
 }
 
 TEST_CASE("graph: memory of the host that may be gone is not recorded") {
-  const Tensor y = zeros({4}, Dtype::f32, kCuda);
+  Tensor y = zeros({4}, Dtype::f32, kCuda);
   Graph graph(kCuda);
   const auto work = [&] { y.copy_(full({4}, 1)); };
   graph.run({1}, work);

@@ -53,7 +53,8 @@ TEST_CASE("another buffer of values can be put in, and misuse is named") {
   ParameterStore store;
   Parameter* p = Scope(store).add({{"w", {2}}}, {2});
   store.allocate();
-  const Tensor own = store.values(), other = full(own.shape(), 5);
+  Tensor own = store.values();
+  const Tensor other = full(own.shape(), 5);
   store.use_values(other);
   CHECK(to_vector<float>(p->value) == std::vector<float>{5, 5});
   store.use_values(own);

@@ -12,7 +12,10 @@ using namespace sg;
 
 namespace {
 
-using Buffers = AdamWBuffers;
+struct Buffers {
+  Tensor p, g, m, v, ema, bf16_values;
+  operator AdamWBuffers() { return {p, g, m, v, ema, bf16_values}; }
+};
 
 // All that a step depends on.
 struct Settings {
@@ -32,12 +35,12 @@ Buffers buffers(int64_t n, Dtype dtype = Dtype::f64) {
 }
 
 // Returns the norm, whether the step was applied, and the loss.
-std::vector<double> step(const Buffers& b, const std::vector<AdamWSegment>& segments,
-                         const Settings& s, const Tensor& loss = {}) {
+std::vector<double> step(Buffers b, const std::vector<AdamWSegment>& segments, const Settings& s,
+                         const Tensor& loss = {}) {
   const Device device = b.p.device();
   const AdamWSettings settings{s.beta1, s.beta2, s.eps, s.weight_decay, s.ema_decay, s.max_norm};
   const auto control = adamw_control({s.lr, s.step, s.grad_scale}, settings);
-  const Tensor outcome = zeros({kAdamWOutcome}, Dtype::f64, device);
+  Tensor outcome = zeros({kAdamWOutcome}, Dtype::f64, device);
   adamw(b, plan_adamw(segments, b.p.numel(), device), settings,
         from_vector<double>({control.begin(), control.end()}, {kAdamWControl}).to(device), loss,
         outcome);
@@ -45,7 +48,7 @@ std::vector<double> step(const Buffers& b, const std::vector<AdamWSegment>& segm
 }
 
 // The formula of the header, as torch.optim.AdamW and timm's ModelEma write it.
-void literal(const Buffers& b, const std::vector<AdamWSegment>& segments, const Settings& s) {
+void literal(Buffers b, const std::vector<AdamWSegment>& segments, const Settings& s) {
   const std::span<double> p = b.p.span<double>(), g = b.g.span<double>(), m = b.m.span<double>(),
                           v = b.v.span<double>(), ema = b.ema.span<double>();
   for (const AdamWSegment& segment : segments)
@@ -74,7 +77,8 @@ TEST_CASE("adamw: several steps against the literal loop, segments and all") {
   const std::vector<AdamWSegment> segments{
       {3, 20}, {20, 21, 1, 0}, {21, 21}, {40, 133, 0.5, 1}, {133, 1000, 2, 0.25}};
   for (const Dtype dtype : {Dtype::f64, Dtype::f32}) {
-    const Buffers b = buffers(1003, dtype), before = buffers(1003, dtype);
+    Buffers b = buffers(1003, dtype);
+    const Buffers before = buffers(1003, dtype);
     Buffers expected{b.p.to(Dtype::f64).clone(),   {},
                      zeros({1003}, Dtype::f64),    zeros({1003}, Dtype::f64),
                      b.ema.to(Dtype::f64).clone(), {}};
@@ -173,7 +177,7 @@ TEST_CASE("sum_of_squares: value, and not finite when an element is not") {
   CHECK(sum_of_squares(full({2}, 1e30)) == doctest::Approx(2e60).epsilon(1e-6));
   CHECK(sum_of_squares(full({2}, 1e-30)) == doctest::Approx(2e-60).epsilon(1e-6));
   for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
-    const Tensor g = zeros({50000});
+    Tensor g = zeros({50000});
     g.data<float>()[49999] = float(bad);
     CHECK_FALSE(std::isfinite(sum_of_squares(g)));
   }

@@ -126,7 +126,7 @@ TEST_CASE("smooth_one_hot: on cuda the bits of the CPU; what is out of range mak
                                .to(Device{});
       CHECK(std::memcmp(right.raw(), found.raw(), right.bytes()) == 0);
     }
-  const Tensor changes = pack(mixed, 2, 2);
+  Tensor changes = pack(mixed, 2, 2);
   changes.data<int32_t>()[4 * 16] = 6;  // a partner outside the batch
   // Label 299 is too large for 200 classes: in row 1, and in row 2, its partner.
   const Tensor t = smooth_one_hot(labels.to(kCuda), 200, 0.1, Dtype::f32, changes.to(kCuda));

@@ -41,7 +41,7 @@ Tensor add_into(const Tensor& x, Columns cols, const Tensor& w, const Tensor& b,
   Tensor y = y0.detach().clone();
   kernels::depthwise3x3_fwd(x.stream(), x, cols, w, b, 1, DepthwiseForm::add_into, y);
   autograd::record("add_into", {&y}, {x, w, b, y0}, [=](autograd::Backward& g) {
-    const Tensor dx = full(x.shape(), 0, x.dtype(), x.device());
+    Tensor dx = full(x.shape(), 0, x.dtype(), x.device());
     kernels::depthwise3x3_bwd(x.stream(), g.dy(), x, cols, w, b, 1, DepthwiseForm::add_into,
                               Grad{dx}, {}, g.grad(1), g.grad(2));
     g.pass(0, dx);
@@ -143,7 +143,7 @@ TEST_CASE("depthwise3x3: gradients of columns leave the others alone, and add wh
   const auto in = arguments({1, 4, 3, ld}, channels, true);
   const Tensor dy = test::random({1, 4, 3, channels}, 5);
   const auto gradient = [&](DepthwiseForm form, double start, bool accumulate) {
-    const Tensor dx = full(in[0].shape(), start, Dtype::f64);
+    Tensor dx = full(in[0].shape(), start, Dtype::f64);
     kernels::depthwise3x3_bwd(dy.stream(), dy, in[0], {column, ld}, in[1], in[2], 1, form,
                               Grad{dx, accumulate}, {}, {}, {});
     return dx;
@@ -168,8 +168,8 @@ TEST_CASE("depthwise3x3: the number of threads changes nothing") {
   const auto results = [&](int threads, DepthwiseForm form) {
     set_num_threads(threads);
     const auto in = arguments(s, s[3], true);
-    const Tensor y = empty_like(in[0]), dx = empty_like(in[0]), dw = empty_like(in[1]),
-                 db = empty_like(in[2]), sums = empty_like(in[2]), dy = test::random(s, 4);
+    Tensor y = empty_like(in[0]), dx = empty_like(in[0]), dw = empty_like(in[1]),
+           db = empty_like(in[2]), sums = empty_like(in[2]), dy = test::random(s, 4);
     kernels::depthwise3x3_fwd(dy.stream(), in[0], {0, s[3]}, in[1], in[2], 1, form, y);
     kernels::depthwise3x3_bwd(dy.stream(), dy, in[0], {0, s[3]}, in[1], in[2], 1, form, Grad{dx},
                               sums, Grad{dw}, Grad{db});

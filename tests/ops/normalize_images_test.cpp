@@ -195,7 +195,7 @@ TEST_CASE("normalize: changed images on cuda are those of the CPU, in a recorded
         CHECK(std::abs(found[size_t(i)] - right[size_t(i)]) <= (noise ? bound : 0));
       }
     };
-    const Tensor on_device = pack(changes, h, w).to(kCuda);
+    Tensor on_device = pack(changes, h, w).to(kCuda);
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
       const Tensor y = normalize_images(device_pixels, {}, dtype, on_device);
       compare(y, dtype);
@@ -203,7 +203,7 @@ TEST_CASE("normalize: changed images on cuda are those of the CPU, in a recorded
       CHECK(same_bits(y, normalize_images(device_pixels, {}, dtype, on_device)));
     }
     Graph step(kCuda);
-    const Tensor y = empty({4, h, w, 3}, Dtype::f32, kCuda);
+    Tensor y = empty({4, h, w, 3}, Dtype::f32, kCuda);
     for (int run = 0; run < 4; ++run) {
       changes[3].weight = 0.2f * float(run);
       changes[1].erased.width += changes[1].erased.left - run;
@@ -246,7 +246,7 @@ TEST_CASE("normalize: wrong changes are named; on cuda a partner outside the bat
           p.mixed = {0, 3, 1, -1};
         }) == "image change 1: rows 3 to 2, columns 0 to 1 leave an image of 4 x 6");
 
-  const Tensor pixels = zeros({2, 4, 4, 3}, Dtype::u8), packed = pack(c, 4, 4);
+  Tensor pixels = zeros({2, 4, 4, 3}, Dtype::u8), packed = pack(c, 4, 4);
   CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, zeros({2, 16})),
                        "normalize: changes: expected i32 on cpu, found f32 on cpu", Error);
   CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, packed.slice(0, 1)),

@@ -42,7 +42,7 @@ TEST_CASE(
   const int n = 20000;
   const auto draw = [&](int64_t count, uint64_t seed, uint64_t step, uint32_t layer,
                         int64_t first) {
-    const Tensor factors = empty({count}, Dtype::f64);
+    Tensor factors = empty({count}, Dtype::f64);
     draw_drop_path(rate, seed, step, layer, first, factors);
     return to_vector<double>(factors);
   };

@@ -9,7 +9,7 @@ using autograd::Backward, autograd::record;
 namespace {
 Tensor make(const Shape& shape) { return zeros(shape, Dtype::f64); }
 const double* in(const Tensor& t) { return t.data<double>(); }
-double* out(const Tensor& t) { return t.data<double>(); }
+double* out(Tensor& t) { return t.data<double>(); }
 
 // Adds v(i) to element i of the gradient of `input`, for callers that visit elements in any order.
 template <class F>

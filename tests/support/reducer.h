@@ -10,7 +10,7 @@ namespace sg::test {
 
 struct Recorder : nn::Reducer {
   explicit Recorder(const nn::ParameterStore& parameters) : parameters(parameters) {}
-  void reduce(size_t index, const Tensor& slice) override {
+  void reduce(size_t index, Tensor& slice) override {
     CHECK(index == slices.size());
     CHECK(slice.data<float>() ==
           parameters.grads().data<float>() + int64_t(sent));  // contiguous, in order

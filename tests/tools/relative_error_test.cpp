@@ -24,7 +24,7 @@ TEST_CASE("relative error: of the whole, and of the worst row against its scale"
 }
 
 TEST_CASE("relative error: one wrong row of many is seen, a whole-tensor norm hides it") {
-  const Tensor y = full({10000, 4}, 1, Dtype::f32), x = y.clone();
+  Tensor y = full({10000, 4}, 1, Dtype::f32), x = y.clone();
   for (int i = 0; i < 4; ++i) x.data<float>()[4 * 5000 + i] = -1;
   CHECK(relative_error_of(x, y).whole == doctest::Approx(0.02));
   CHECK(relative_error_of(x, y).worst_row == doctest::Approx(2));
@@ -37,7 +37,7 @@ TEST_CASE("relative error: zeros, nothing, other shapes, what is not finite") {
   CHECK(relative_error_of(zeros({0, 3}), zeros({0, 3})).whole == 0);
   CHECK(std::isinf(relative_error_of(one, one.view({3, 2})).whole));
   for (const float bad : {NAN, INFINITY}) {
-    const Tensor x = one.clone();
+    Tensor x = one.clone();
     x.data<float>()[4] = bad;
     CHECK(std::isinf(relative_error_of(x, one).whole));
     CHECK(std::isinf(relative_error_of(x, one).worst_row));
@@ -49,7 +49,7 @@ TEST_CASE("relative error: the worst of many short rows may be off more than the
   // Independent errors: close to the factor, and not above it by more than a little.
   Random random(1, Purpose::test);
   for (const auto& [rows, length] : {std::pair{10000, 1}, {1000, 8}, {100, 100}}) {
-    const Tensor y = full({rows, length}, 1, Dtype::f64), x = y.clone();
+    Tensor y = full({rows, length}, 1, Dtype::f64), x = y.clone();
     for (double& v : x.span<double>()) v += 1e-3 * random.normal();
     const RelativeError e = relative_error_of(x, y);
     CHECK(e.whole == doctest::Approx(1e-3).epsilon(0.05));

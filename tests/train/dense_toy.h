@@ -44,9 +44,9 @@ struct DenseToy : tasks::Task {
     Random random(5, Purpose::test, stream, uint64_t(index));
     Room& room = rooms[size_t(random.integer(0, 1))];
     const int64_t h = room.images.dim(1), w = room.images.dim(2);
-    const Tensor images = zeros(room.images.shape());
-    const Tensor valid = empty({kBatch, 2}, Dtype::i32);
-    const Tensor labels = full({kBatch * h * w}, -1, Dtype::i32);
+    Tensor images = zeros(room.images.shape());
+    Tensor valid = empty({kBatch, 2}, Dtype::i32);
+    Tensor labels = full({kBatch * h * w}, -1, Dtype::i32);
     int64_t pixels = 0;
     for (int64_t b = 0; b < kBatch; ++b) {
       const int64_t vh = random.integer(h - 3, h), vw = random.integer(w - 3, w);
@@ -64,7 +64,7 @@ struct DenseToy : tasks::Task {
     }
     room.images.copy_(images), room.valid.copy_(valid);
     for (int t = 0; t < 3; ++t) {
-      const Tensor target = zeros(room.targets[t].shape());
+      Tensor target = zeros(room.targets[t].shape());
       for (int64_t i = 0; i < labels.numel(); ++i)
         if (const int32_t k = labels.data<int32_t>()[i]; k >= 0 && (t == 0 || t == k + 1))
           target.data<float>()[2 * i + k] = float(labels.numel()) / float(pixels);

@@ -44,7 +44,7 @@ struct Toy : tasks::Task {
   tasks::Batch load_batch(const tasks::Place& place) override {
     const auto [x, labels] = samples(batch, uint64_t(epoch) + 1, next++ * batch);
     const double factor = hook(place.step);
-    const Tensor targets = smooth_one_hot(labels, kClasses, 0.1);
+    Tensor targets = smooth_one_hot(labels, kClasses, 0.1);
     for (float& t : targets.span<float>()) t *= float(factor);
     return {.place = place, .images = x, .valid = {}, .targets = {targets}};
   }

@@ -119,7 +119,8 @@ Roofline roofline_of(Device device, Dtype dtype) {
     c.flops = 2.0 * double(n * n * n) / fastest([&] { linear(x, w, {}); });
   }
   {
-    const Tensor from = zeros({int64_t{1} << 30}, Dtype::u8, device), to = empty_like(from);
+    const Tensor from = zeros({int64_t{1} << 30}, Dtype::u8, device);
+    Tensor to = empty_like(from);
     c.bytes = 2.0 * double(from.bytes()) / fastest([&] { to.copy_(from); });
   }
   Allocator::of(device).release_cached();

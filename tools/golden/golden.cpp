@@ -58,8 +58,8 @@ struct Case {
 Tensor transpose_map(const Tensor& t, bool to_channels_last) {
   const int64_t b = t.dim(0), rows = to_channels_last ? t.dim(1) : t.dim(1) * t.dim(2);
   const int64_t columns = to_channels_last ? t.dim(2) * t.dim(3) : t.dim(3);
-  const Tensor y = to_channels_last ? empty({b, t.dim(2), t.dim(3), t.dim(1)}, t.dtype())
-                                    : empty({b, t.dim(3), t.dim(1), t.dim(2)}, t.dtype());
+  Tensor y = to_channels_last ? empty({b, t.dim(2), t.dim(3), t.dim(1)}, t.dtype())
+                              : empty({b, t.dim(3), t.dim(1), t.dim(2)}, t.dtype());
   dispatch<float, double>(t.dtype(), "golden", [&]<class T>() {
     for (int64_t n = 0; n < b; ++n)
       for (int64_t i = 0; i < rows; ++i)
@@ -200,7 +200,8 @@ StageConfig stage_of(const Case& c) {
 // A map that ranks the tokens as `map`, (B, H, W) in f64 on the CPU, does in f64: their ranks,
 // which any dtype of parameters holds exactly, where rounding the map would make ties.
 Tensor ranks_of(const Case& c, const Tensor& map) {
-  const Tensor order = argsort(map), ranks = empty(map.shape(), Dtype::f64);
+  const Tensor order = argsort(map);
+  Tensor ranks = empty(map.shape(), Dtype::f64);
   const int64_t n = order.dim(1);
   for (int64_t i = 0; i < order.numel(); ++i)
     ranks.data<double>()[i / n * n + order.data<int32_t>()[i]] = double(i % n);
