@@ -288,9 +288,9 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
       write_report();
       report_problem.clear();
     } catch (const std::exception& e) {
-      if (report_problem.empty())
-        console.warning(fmt::format("{}; the run goes on, and tries again", e.what()));
-      report_problem = e.what();
+      const bool first = report_problem.empty();
+      report_problem = fmt::format("report.html: {}", e.what());
+      if (first) console.warning(report_problem + "; the run goes on, and tries again");
     }
   };
   console.line(fmt::format("writing to {}", folder.string()));

@@ -157,7 +157,7 @@ TEST_CASE("sgtrain: a report that cannot be written does not end the run") {
   const std::string log = read_file(out / "train.log");
   CHECK(contains(log, "report.html: cannot be renamed"));
   CHECK(contains(log, "the run goes on"));
-  CHECK(contains(log, "incomplete: " + (out / "report.html").string()));
+  CHECK(contains(log, "incomplete: report.html: " + (out / "report.html").string()));
   CHECK(fs::exists(out / "checkpoints/checkpoint-0000.safetensors"));
 }
 
