@@ -22,7 +22,7 @@ struct ModelFile {
   data::ClassTitles class_titles;  // readable names of some of them
   bool ema = false;                // the weights are the averaged ones
   std::string summary;             // a line on which weights were taken, from where
-  nlohmann::json state;  // of a checkpoint of ours; null: the file holds weights alone
+  nlohmann::json state;            // of a checkpoint of ours; null: the file holds weights alone
 };
 
 struct ModelFileRequest {

@@ -114,11 +114,11 @@ ExitCode predict_alone(const infer::ModelFile& file, const tasks::EvaluationSett
   for (predict.start(); predict.next();) {
     for (size_t i = 0; i < predict.indices().size(); ++i) {
       const float* logits = predict.logits().data<float>() + int64_t(i) * classes;
-      results.push_back(
-          {.image = images->name(predict.indices()[i]),
-           .classes = tools::best_guesses({logits, size_t(classes)}, file.class_names, file.class_titles, 5),
-           .label = {},
-           .error = {}});
+      results.push_back({.image = images->name(predict.indices()[i]),
+                         .classes = tools::best_guesses({logits, size_t(classes)}, file.class_names,
+                                                        file.class_titles, 5),
+                         .label = {},
+                         .error = {}});
     }
     console.bar(progress.text("Predict", ++batches, predict.batches(), ""));
   }

@@ -90,9 +90,9 @@ int main(int argc, char** argv) {
     shared.model.clear(), shared.batch_size = 16;
     sg::tools::add_options(app, shared, {"model", "img-size"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
-    sg::tools::add_options(app, shared,
-                           {"class-map", "class-names", "batch-size", "device", "dtype", "threads",
-                            "workers"});
+    sg::tools::add_options(
+        app, shared,
+        {"class-map", "class-names", "batch-size", "device", "dtype", "threads", "workers"});
     sg::tools::add_ema_flags(app, ema);
     sg::tools::add_option(
         app, {.flags = "--top,--topk", .help = "classes to show", .low = 1, .high = 1 << 24}, top);

@@ -225,7 +225,8 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
     from = find_checkpoint(options, folder, go_on);
   }
   if (const std::string& weights = options.initial_checkpoint; !weights.empty() && !from)
-    console.line(infer::load_initial_weights(model, weights, initial_ema(options), options.reset_head));
+    console.line(
+        infer::load_initial_weights(model, weights, initial_ema(options), options.reset_head));
   tasks::Classification task(model, data.training, data.validation, classification(options));
   Trainer trainer(options, task, console);
   options = trainer.options();

@@ -57,9 +57,10 @@ void check_ending(const fs::path& path) {
 
 // Whether a file that begins so is one of write_results(); keys of JSON are in alphabetical order.
 bool is_own_results(std::string_view begin) {
-  for (const std::string_view own : {kCsvHeader, std::string_view("[\n  {\n    \"classes\": ["),
-                                     std::string_view("[\n  {\n    \"error\": "),
-                                     std::string_view("{\"classes\":["), std::string_view("{\"error\":")})
+  for (const std::string_view own :
+       {kCsvHeader, std::string_view("[\n  {\n    \"classes\": ["),
+        std::string_view("[\n  {\n    \"error\": "), std::string_view("{\"classes\":["),
+        std::string_view("{\"error\":")})
     if (begin.starts_with(own)) return true;
   return false;
 }
@@ -85,9 +86,8 @@ std::vector<std::string> find_images(const std::vector<std::string>& arguments) 
   return images;
 }
 
-std::vector<Guess> best_guesses(std::span<const float> logits,
-                                const data::ClassNames& names, const data::ClassTitles& titles,
-                                int64_t count) {
+std::vector<Guess> best_guesses(std::span<const float> logits, const data::ClassNames& names,
+                                const data::ClassTitles& titles, int64_t count) {
   std::vector<Guess> best;
   for (const auto& [i, probability] :
        infer::top_classes({.probabilities = infer::softmax(logits)}, count)) {
@@ -101,8 +101,7 @@ std::vector<Guess> best_guesses(std::span<const float> logits,
 
 nlohmann::json to_json(const ImageResult& result) {
   const std::string image = escape_name(result.image);
-  if (!result.error.empty())
-    return {{"image", image}, {"error", escape_odd_bytes(result.error)}};
+  if (!result.error.empty()) return {{"image", image}, {"error", escape_odd_bytes(result.error)}};
   nlohmann::json j{{"image", image}, {"classes", nlohmann::json::array()}};
   if (!result.label.empty()) j["label"] = result.label;
   for (const Guess& g : result.classes) {
@@ -116,7 +115,8 @@ std::string results_csv(const std::vector<ImageResult>& results) {
   std::string csv(kCsvHeader);
   for (const ImageResult& r : results) {
     const std::string begin = csv_field(escape_name(r.image)) + "," + csv_field(r.label);
-    if (!r.error.empty()) csv += fmt::format("{},,,,,{}\n", begin, csv_field(escape_odd_bytes(r.error)));
+    if (!r.error.empty())
+      csv += fmt::format("{},,,,,{}\n", begin, csv_field(escape_odd_bytes(r.error)));
     for (size_t i = 0; i < r.classes.size(); ++i)
       csv += fmt::format("{},{},{},{},{},\n", begin, i + 1, r.classes[i].index,
                          csv_field(r.classes[i].name), r.classes[i].probability);

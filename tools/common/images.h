@@ -21,9 +21,8 @@ struct Guess {
   double probability;
 };
 // The most probable classes of logits f32, `count` of them; throws ExitCode::nonfinite.
-std::vector<Guess> best_guesses(std::span<const float> logits,
-                                const data::ClassNames& names, const data::ClassTitles& titles,
-                                int64_t count);
+std::vector<Guess> best_guesses(std::span<const float> logits, const data::ClassNames& names,
+                                const data::ClassTitles& titles, int64_t count);
 
 struct ImageResult {
   std::string image;
