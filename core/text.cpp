@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace sg {
@@ -31,6 +32,11 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
   for (const std::string& k : known)
     if (const size_t d = edit_distance(word, k); d < distance) best = &k, distance = d;
   return best ? fmt::format("; did you mean '{}'?", *best) : "";
+}
+
+// The sign of a NaN means nothing.
+std::string fixed(double value, int digits) {
+  return std::isnan(value) ? "nan" : fmt::format("{:.{}f}", value, digits);
 }
 
 }  // namespace sg

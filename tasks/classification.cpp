@@ -1,5 +1,7 @@
 #include "tasks/classification.h"
 
+#include <cmath>
+
 #include "autograd/tape.h"
 #include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
@@ -61,6 +63,7 @@ std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
           mean->weight += double(n);
     if (!progress(++done, feed_.loader().batches(), scores())) return {};
   }
+  images_ = int64_t(loss.weight);
   return scores();
 }
 
@@ -112,6 +115,12 @@ Batch Classification::load_batch(const Place& place) {
           .valid = {},
           .targets = {feed_.labels()},
           .waited = feed_.waited() - before};
+}
+
+std::optional<double> Classification::chance_loss() const {
+  // Of one class nothing can be learnt, and 0 is all that there is.
+  const int64_t classes = model_.config().classes;
+  return classes > 1 ? std::optional(std::log(double(classes))) : std::nullopt;
 }
 
 Losses Classification::losses(const Batch& batch) {

@@ -29,10 +29,14 @@ class Evaluator {
   Evaluator(const sgformer::Classifier& model, std::shared_ptr<const data::Dataset> dataset,
             const EvaluationSettings& settings);
   std::optional<Scores> operator()(const Task::Progress& progress);
+  // Of the last evaluation: images that count, and those that could not be read.
+  int64_t images() const { return images_; }
+  int64_t skipped() const { return feed_.loader().dataset().size() - images_; }
 
  private:
   const sgformer::Classifier& model_;
   ChannelStats stats_;
+  int64_t images_ = 0;
   data::DevicePrefetcher feed_;
   Graph forward_;
   Tensor logits_;  // of a whole batch
@@ -54,6 +58,7 @@ class Classification : public Task {
   Batch load_batch(const Place& place) override;
   Losses losses(const Batch& batch) override;
   void prefetch() override { feed_.prefetch(); }
+  std::optional<double> chance_loss() const override;  // that of equal probabilities
   ScoreSchema schema() const override { return classification_scores(); }
   std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
 

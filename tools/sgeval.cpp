@@ -3,10 +3,25 @@
 
 #include "core/cpu/parallel.h"
 #include "infer/model_file.h"
+#include "io/checkpoint.h"
 #include "report/console.h"
 #include "tasks/classification.h"
 #include "tools/common/options.h"
 #include "train/evaluate.h"
+
+namespace {
+
+// Why a model gives no finite numbers.
+std::string cause_of(const sg::nn::ParameterStore& parameters) {
+  std::vector<sg::NamedTensor> weights;
+  for (const std::string& name : parameters.names())
+    weights.emplace_back(name, parameters.get(parameters.values(), name));
+  const std::string name = sg::first_not_finite(weights);
+  return name.empty() ? "its weights are finite, but so large that what they compute is not"
+                      : fmt::format("tensor '{}' holds values that are not finite", name);
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
@@ -64,12 +79,20 @@ int main(int argc, char** argv) {
     const auto scores = *sg::train::evaluate_with_progress("Test", std::ref(evaluate),
                                                            sg::tasks::classification_scores(),
                                                            shared.log_interval, console);
+    if (!scores.finite())
+      sg::fail(sg::ExitCode::nonfinite, "{}: the loss is not finite: {}", checkpoint,
+               cause_of(file.model->parameters()));
+    if (evaluate.skipped())
+      console.warning(
+          fmt::format("{} of {} images could not be read; the scores are of the other {}",
+                      evaluate.skipped(), dataset->size(), evaluate.images()));
     console.line(" * " + sg::tasks::describe(sg::tasks::classification_scores(), scores));
     if (json)
       fmt::print("{}\n", nlohmann::json{{"top1", scores["top1"]},
                                         {"top5", scores["top5"]},
                                         {"loss", scores["loss"]},
-                                        {"images", dataset->size()},
+                                        {"images", evaluate.images()},
+                                        {"skipped", evaluate.skipped()},
                                         {"model", file.model->config().name},
                                         {"ema", file.ema},
                                         {"checkpoint", checkpoint},

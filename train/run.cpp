@@ -173,7 +173,11 @@ ExitCode run(Options options) {
   console.open_log(folder / "train.log");
   if (const auto from = find_checkpoint(options, folder)) {
     check_same_run(*from, identity, console);
-    trainer.restore(from->checkpoint);
+    try {
+      trainer.restore(from->checkpoint);
+    } catch (const Error& e) {
+      fail(e.code(), "{}: {}", from->path.string(), e.what());
+    }
     console.line(
         fmt::format("resuming from {}, step {}", from->path.string(), trainer.state().step));
   } else if (options.resume == "auto") {
@@ -203,17 +207,28 @@ ExitCode run(Options options) {
         .parameters = model.parameters().count(),
         .finished = trainer.finished()};
     const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
-    trainer.with_ema([&] { report.samples = report_samples(predict, *data.validation); });
+    try {
+      trainer.with_ema([&] { report.samples = report_samples(predict, *data.validation); });
+    } catch (const Error& e) {  // the page is the more wanted where the weights are damaged
+      if (e.code() != ExitCode::nonfinite) throw;
+      console.warning(fmt::format("report.html has no samples: {}", e.what()));
+    }
     write_file(folder / "report.html", report::report_html(report));
   };
   console.line(fmt::format("writing to {}", folder.string()));
 
   const ExitCode code = trainer.run(outputs);
+  const TrainState& state = trainer.state();
+  if (code == ExitCode::ok && state.skipped)
+    console.warning(fmt::format("{} of {} steps were skipped: they had no finite numbers",
+                                state.skipped, state.step));
+  const std::string best =
+      state.best_epoch < 0 ? "no epoch has a score"
+                           : fmt::format("best epoch {} with {} {:.3f}; {}", state.best_epoch + 1,
+                                         task.schema()[0].name, state.best,
+                                         (folder / kCheckpoints / "best.safetensors").string());
   if (code == ExitCode::ok)
-    console.line(fmt::format(
-        "done: best epoch {} with {} {:.3f}; {}, {}", trainer.state().best_epoch + 1,
-        task.schema()[0].name, trainer.state().best,
-        (folder / kCheckpoints / "best.safetensors").string(), (folder / "report.html").string()));
+    console.line(fmt::format("done: {}, {}", best, (folder / "report.html").string()));
   return code;
 }
 

@@ -290,4 +290,59 @@ TEST_CASE("sgtrain: what is wrong is said before the first step") {
   }
 }
 
+TEST_CASE("sgtrain: a run that explodes names a checkpoint and flags by which it goes on") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_folders(data, 72, 24);
+  const std::string flags =
+      "--warmup-epochs 3 --epochs 8 --min-lr 1e-4 --warmup-lr 1e-3 --model-ema-decay 0 "
+      "--recovery-interval 3 ";
+  const auto failed = run_program(sgtrain(data, out, flags + "--lr 1000"));
+  CHECK(failed.code == 6);
+  const size_t advice = failed.err.rfind("--resume ");
+  REQUIRE_MESSAGE(advice != std::string::npos, failed.err);
+  std::string named = failed.err.substr(advice);
+  named.pop_back();  // the end of the line
+  const auto rest = run_program(sgtrain(data, out, flags + named));
+  REQUIRE_MESSAGE(rest.code == 0, rest.err);
+  const std::string summary = read_file(out / "summary.csv");
+  CHECK(std::ranges::count(summary, '\n') == 9);
+  CHECK(!contains(summary, ",,"));
+}
+
+TEST_CASE("sgeval: weights that are not finite are named; images that cannot be read are counted") {
+  const TemporaryFolder folder;
+  write_folders(folder / "data", 12, 12);
+  const auto evaluate = [&](const fs::path& weights) {
+    return run_program(
+        fmt::format("sgeval --device cpu --data {} --checkpoint {} --model sgformer_nano "
+                    "--num-classes 4 --json",
+                    (folder / "data").string(), weights.string()));
+  };
+  sgformer::Config config = sgformer::find_config("sgformer_nano");
+  config.classes = 4;
+  sgformer::Classifier model(config);
+  model.parameters().allocate();
+  model.parameters().initialize(1);
+  save_as_weights(model, folder / "w.safetensors");
+  for (int i = 0; i < 5; ++i)
+    put(folder / fmt::format("data/val/bar0/broken{}.png", i), "no image");
+  const auto whole = evaluate(folder / "w.safetensors");
+  REQUIRE_MESSAGE(whole.code == 0, whole.err);
+  CHECK(whole.json()["images"] == 12);
+  CHECK(whole.json()["skipped"] == 5);
+  CHECK(contains(whole.err, "5 of 17 images could not be read"));
+
+  const auto set = [&](float value) {
+    const auto& store = model.parameters();
+    store.set(store.values(), "head.bias", full({4}, value));
+    save_as_weights(model, folder / "w.safetensors");
+    return evaluate(folder / "w.safetensors");
+  };
+  const auto poisoned = set(NAN);
+  CHECK(poisoned.code == 6);
+  CHECK(poisoned.out == "");
+  CHECK(contains(poisoned.err, "tensor 'head.bias' holds values that are not finite"));
+}
+
 }  // namespace sg

@@ -174,7 +174,8 @@ TEST_CASE("trainer: ten such steps in a row end the run and keep the last checkp
   CHECK(run.trainer->state().step == 17);
   const auto kept = train::find_resumable(folder / "checkpoints");
   REQUIRE(kept);
-  CHECK(kept->checkpoint.state["step"] == 12);
+  CHECK(kept->checkpoint.state["step"] == 6);  // the epoch that ended while steps were skipped does
+                                               // not take its place
   for (const auto& [name, tensor] : kept->checkpoint.tensors)
     for (float v : tensor.span<float>()) CHECK(std::isfinite(v));
 }
