@@ -21,6 +21,9 @@ struct EvaluationSettings {
 struct ClassificationSettings : EvaluationSettings {
   uint64_t seed = 42;
   double smoothing = 0.1;  // of the labels
+  // Of the loss, one a class of the model, above 0; none: all the same. The loss of a batch is the
+  // weighted mean of torch's CrossEntropyLoss(weight, label_smoothing); evaluation has no weights.
+  std::vector<double> class_weights{};
 };
 
 // Each image of a dataset once, on the model's device.
@@ -58,13 +61,15 @@ class Classification : public Task {
   Batch load_batch(const Place& place) override;
   Losses losses(const Batch& batch) override;
   void prefetch() override { feed_.prefetch(); }
-  std::optional<double> chance_loss() const override;  // that of equal probabilities
+  std::optional<double> chance_loss() const override { return chance_loss_; }
   ScoreSchema schema() const override { return classification_scores(); }
   std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
 
  private:
   sgformer::Classifier& model_;
   double smoothing_;
+  Tensor class_weights_;  // (K), or undefined
+  std::optional<double> chance_loss_;
   uint64_t seed_;
   ChannelStats stats_;
   data::DevicePrefetcher feed_;

@@ -8,6 +8,7 @@
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
+#include "tasks/class_weights.h"
 #include "tasks/classification.h"
 #include "train/report_samples.h"
 #include "train/signals.h"
@@ -30,7 +31,7 @@ Data open_data(const std::string& folder) {
   return d;
 }
 
-// Fills in what depends on the data, so that args.json says all.
+// Fills in what depends on the data.
 void resolve(Options& o, const Data& d) {
   const int64_t classes = d.training->num_classes();
   if (o.num_classes && *o.num_classes < classes)
@@ -107,6 +108,10 @@ void check_same_run(const Resumable& from, const nlohmann::json& identity,
         "{}: is of another run (there -> here):\n{}resume with the same, or take its weights alone "
         "by --initial-checkpoint",
         from.path.string(), c.refused);
+  if (const auto a = before.value("class_weights", nlohmann::json()),
+      b = identity.value("class_weights", nlohmann::json());
+      a != b)
+    c.noted += fmt::format("  {:<22} {} -> {}\n", "class weights", a.dump(), b.dump());
   if (!c.noted.empty())
     console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
 }
@@ -136,10 +141,27 @@ void introduce(report::Console& console, const Options& o, const Data& d,
                            o.batch_size * o.grad_accum, num_threads(), o.workers));
 }
 
+// What was decided for want of a flag, where that is not the recipe.
+void introduce_rates(report::Console& console, const Options& given, const Options& used) {
+  if (given.lr_base && given.lr)
+    console.warning(fmt::format("--lr {} wins over --lr-base {}", *given.lr, *given.lr_base));
+  else if (given.lr_base)
+    console.line(fmt::format(
+        "learning rate {:.4g}: --lr-base {} for steps of {} images, here {} ({})", *used.lr,
+        *given.lr_base, used.lr_base_size, used.batch_size * used.grad_accum, used.lr_base_scale));
+  if (Options usual = used; !given.warmup_epochs) {
+    usual.warmup_epochs.reset(), usual.epochs = Options().epochs;
+    if (warmup_epochs(usual) != *used.warmup_epochs)
+      console.line(fmt::format("warm-up of {} epochs: the recipe's {} are too many for a run of {}",
+                               *used.warmup_epochs, warmup_epochs(usual), used.epochs));
+  }
+}
+
 }  // namespace
 
 ExitCode run(Options options) {
   validate(options);
+  const Options given = options;
   if (options.threads) set_num_threads(int(*options.threads));
   const StopSignals signals;
   report::Console console;
@@ -156,13 +178,21 @@ ExitCode run(Options options) {
         infer::load_initial_weights(model, options.initial_checkpoint, options.reset_head);
     console.line(fmt::format("weights of {}{}", options.initial_checkpoint, ema ? " (EMA)" : ""));
   }
-  tasks::Classification task(model, data.training, data.validation, classification(options));
+  tasks::ClassificationSettings settings_of_task = classification(options);
+  const std::vector<double> weights = settings_of_task.class_weights =
+      tasks::class_weights(options.class_weights, *data.training, *options.num_classes);
+  tasks::Classification task(model, data.training, data.validation, settings_of_task);
   Trainer trainer(options, task, console);
   options = trainer.options();
   introduce(console, options, data, model, compute, trainer);
-  const nlohmann::json identity = identity_of(options, data, model);
+  introduce_rates(console, given, options);
+  nlohmann::json identity = identity_of(options, data, model);
+  if (!weights.empty()) identity["class_weights"] = weights;
+  nlohmann::json args = args_json(given, identity["args"]);
+  args["version"] = SG_VERSION;
+  args["resolved"]["device"] = str(compute.device), args["resolved"]["threads"] = num_threads();
   if (options.dry_run) {
-    console.line(identity["args"].dump(2));
+    console.line(args.dump(2));
     const double seconds = trainer.try_step();
     console.line(fmt::format("a step takes {:.3f} s; nothing was written", seconds));
     return ExitCode::ok;
@@ -183,8 +213,6 @@ ExitCode run(Options options) {
   } else if (options.resume == "auto") {
     console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
   }
-  nlohmann::json args = identity["args"];
-  args["version"] = SG_VERSION;
   write_file(folder / "args.json", args.dump(2) + "\n");
   Outputs outputs{
       .log =
@@ -199,7 +227,7 @@ ExitCode run(Options options) {
                             report::grouped(data.training->size()),
                             report::grouped(data.validation->size()), *options.img_size,
                             *options.img_size, *options.num_classes),
-        .configuration = settings(options),
+        .configuration = settings(options, given),
         .rows = outputs.log.rows(),
         .scores = task.schema(),
         .epoch_steps = trainer.epoch_steps(),

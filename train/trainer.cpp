@@ -22,16 +22,20 @@ double usual_ema_decay(int64_t total_steps) {
   return std::clamp(1 - 31 / double(std::max<int64_t>(total_steps, 1)), 0.0, 0.99992);
 }
 
+Options with_rates(Options o) {
+  o.lr = peak_learning_rate(o), o.warmup_epochs = warmup_epochs(o);
+  return o;
+}
+
 Schedule published_schedule(const Options& o) {
-  return CosineSchedule{int(o.epochs), int(o.warmup_epochs), int(o.cooldown_epochs), o.lr,
-                        o.min_lr,      o.warmup_lr};
+  return CosineSchedule{
+      int(o.epochs), int(*o.warmup_epochs), int(o.cooldown_epochs), *o.lr, o.min_lr, o.warmup_lr};
 }
 
 // Flags of a learning rate that is surely smaller: a tenth, and no more than the published recipe's
 // for such a batch (by the square root of its size, as fits Adam).
-std::string smaller_rate(const Options& o) {
-  const double images = double(o.batch_size * o.grad_accum);
-  const double lr = std::min(o.lr / 10, 1e-3 * std::sqrt(images / 1024));
+std::string smaller_rate(const Options& o, int64_t images) {
+  const double lr = std::min(*o.lr / 10, 1e-3 * std::sqrt(double(images) / 1024));
   std::string flags = fmt::format("--lr {:.2g}", lr);
   const double given = std::stod(flags.substr(5));
   if (o.warmup_lr > given) flags += fmt::format(" --warmup-lr {:.2g}", lr);
@@ -54,12 +58,12 @@ struct Trainer::Step {
 };
 
 Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& console)
-    : options_(options),
+    : options_(with_rates(options)),
       task_(task),
       console_(console),
       epoch_steps_(task.batches() / options.grad_accum),
       schema_(task.schema()),
-      schedule_(task.schedule(total_steps()).value_or(published_schedule(options))),
+      schedule_(task.schedule(total_steps()).value_or(published_schedule(options_))),
       optimizer_(
           task.parameters(),
           {options.weight_decay, options.model_ema_decay.value_or(usual_ema_decay(total_steps())),
@@ -87,7 +91,13 @@ int64_t Trainer::unevaluated_epoch() const {
 
 bool Trainer::finished() const {
   const bool last = state_.epoch + 1 >= total_epochs() && state_.epoch_steps == epoch_steps_;
-  return state_.evaluated && (last || (options_.max_steps && state_.step >= options_.max_steps));
+  return state_.evaluated &&
+         (last || out_of_patience() || (options_.max_steps && state_.step >= options_.max_steps));
+}
+
+bool Trainer::out_of_patience() const {
+  return options_.patience_epochs && state_.epoch_steps == epoch_steps_ &&
+         state_.epoch - state_.best_epoch >= options_.patience_epochs;
 }
 
 ExitCode Trainer::run(Outputs& outputs) {
@@ -105,6 +115,10 @@ ExitCode Trainer::run(Outputs& outputs) {
       return ExitCode::interrupted;
     }
   }
+  if (out_of_patience())
+    console_.line(
+        fmt::format("early stop: {} epochs without a better {} than {} (--patience-epochs)",
+                    options_.patience_epochs, schema_[0].name, fixed(state_.best, 3)));
   if (!finite_evaluation_)
     fail_nonfinite("the run has ended with weights whose evaluation is not finite", outputs);
   if (state_.skipped && !optimizer_.updates)
@@ -138,12 +152,13 @@ void Trainer::fail_nonfinite(const std::string& reason, Outputs& outputs) {
         "; the weights of step {} gave finite losses: go on from them with a smaller learning "
         "rate, "
         "--resume {} {}",
-        good->checkpoint.state["step"].get<int64_t>(), good->path.string(), smaller_rate(options_));
+        good->checkpoint.state["step"].get<int64_t>(), good->path.string(),
+        smaller_rate(options_, images_a_step()));
   else
     message +=
         "; no checkpoint of this run is known to be good: begin again with a smaller "
         "learning rate, " +
-        smaller_rate(options_);
+        smaller_rate(options_, images_a_step());
   fail(ExitCode::nonfinite, "{}", message);
 }
 
@@ -265,7 +280,7 @@ void Trainer::count_skip(const Step& s) {
 }
 
 void Trainer::log_step(const Step& s, Outputs& outputs) {
-  const double images = double(task_.batch_size() * options_.grad_accum);
+  const double images = double(images_a_step());
   step_seconds_ = step_seconds_ ? 0.95 * step_seconds_ + 0.05 * s.seconds : s.seconds;
   interval_seconds_ += s.seconds, interval_waited_ += s.waited, ++interval_steps_;
   if (console_.terminal())
@@ -348,10 +363,11 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
                      {"train_loss", state_.loss.value()},
                      {"skipped_in_a_row", state_.skipped_in_a_row},
                      {"seconds", state_.seconds}};
-  // Outputs that are no numbers have no scores: an accuracy of 0 would be made up.
+  // Outputs that are no numbers have no scores, an accuracy of 0 would be made up; and an epoch whose
+  // weights are not saved has none to be compared.
   const auto add = [&](const std::string& prefix, const tasks::Scores& scores) {
-    for (const auto& [name, value] : scores.values)
-      row[prefix + name] = scores.finite() ? value : NAN;
+    const bool counts = scores.finite() && model->finite();
+    for (const auto& [name, value] : scores.values) row[prefix + name] = counts ? value : NAN;
   };
   add("eval_", *chosen);
   if (optimizer_.ema()) add("eval_model_", *model);
@@ -401,14 +417,13 @@ void Trainer::save_epoch(const tasks::Scores& model, const tasks::Scores& chosen
 
 void Trainer::warn_of_chance() const {
   const double loss = state_.loss.value();
-  const bool rising = state_.epoch == 0 && options_.warmup_epochs > 0;
+  const bool rising = state_.epoch == 0 && *options_.warmup_epochs > 0;
   if (!chance_loss_ || rising || !(loss >= *chance_loss_)) return;
-  console_.warning(
-      fmt::format("the loss of this epoch, {:.3f}, is not better than that of chance, {:.3f}: the "
-                  "learning rate "
-                  "{:.1e} may not fit steps of {} images; --lr-base scales it by them",
-                  loss, *chance_loss_, learning_rate(std::max<int64_t>(state_.step - 1, 0)),
-                  options_.batch_size * options_.grad_accum));
+  console_.warning(fmt::format(
+      "the loss of this epoch, {:.3f}, is not better than that of chance, {:.3f}: the "
+      "learning rate "
+      "{:.1e} may not fit steps of {} images; --lr-base scales it by them",
+      loss, *chance_loss_, learning_rate(std::max<int64_t>(state_.step - 1, 0)), images_a_step()));
 }
 
 }  // namespace sg::train

@@ -53,7 +53,8 @@ class Trainer {
   void restore(const Checkpoint& checkpoint);
   Checkpoint checkpoint(const nlohmann::json& identity) const;
   const TrainState& state() const { return state_; }
-  const Options& options() const { return options_; }  // with the EMA's decay
+  // With the learning rate, warm-up and decay of the EMA that it chose where none was given.
+  const Options& options() const { return options_; }
   int64_t epoch_steps() const { return epoch_steps_; }
   int64_t total_epochs() const { return options_.epochs + options_.cooldown_epochs; }
   int64_t total_steps() const { return epoch_steps_ * total_epochs(); }
@@ -82,6 +83,7 @@ class Trainer {
   Step step();
   // Of a step: one batch, and after the last one the update.
   void pass(const tasks::Batch& batch, bool first, bool last);
+  int64_t images_a_step() const { return task_.batch_size() * options_.grad_accum; }
   double learning_rate(int64_t step) const;  // of a step in the epoch in progress
   // Name and mean of the parts of the last step's loss; waits for the device.
   std::vector<std::pair<std::string, double>> loss_parts() const;
@@ -95,6 +97,7 @@ class Trainer {
   void save_epoch(const tasks::Scores& model, const tasks::Scores& chosen, Outputs& outputs);
   void find_best(const report::RunLog& log);  // by report::best_row()
   void warn_of_chance() const;
+  bool out_of_patience() const;
   void log_step(const Step& step, Outputs& outputs);
   bool evaluate_epoch(Outputs& outputs);  // false when asked to stop
   std::optional<tasks::Scores> evaluate(const std::string& title);
