@@ -4,6 +4,7 @@
 
 #include <ctime>
 
+#include "core/cpu/memory.h"
 #include "core/cpu/parallel.h"
 #include "infer/model_file.h"
 #include "io/file.h"
@@ -12,6 +13,7 @@
 #include "tasks/classification.h"
 #include "train/report_samples.h"
 #include "train/signals.h"
+#include "train/step_cost.h"
 #include "train/trainer.h"
 
 namespace sg::train {
@@ -157,6 +159,14 @@ void introduce_rates(report::Console& console, const Options& given, const Optio
   }
 }
 
+// Before the first step: whether it can be taken, and whether it will take unusually long.
+void check_cost(report::Console& console, const Options& o, sgformer::Classifier& model) {
+  const StepCost cost = measure_step_cost(model, *o.img_size);
+  check_memory(cost, o.batch_size, *o.img_size, double(available_memory()));
+  const std::string note = note_of_cost(cost, *o.img_size, model.config().image);
+  if (!note.empty()) console.warning(note);
+}
+
 }  // namespace
 
 ExitCode run(Options options) {
@@ -178,6 +188,7 @@ ExitCode run(Options options) {
         infer::load_initial_weights(model, options.initial_checkpoint, options.reset_head);
     console.line(fmt::format("weights of {}{}", options.initial_checkpoint, ema ? " (EMA)" : ""));
   }
+  if (compute.device.type == DeviceType::cpu) check_cost(console, options, model);
   tasks::ClassificationSettings settings_of_task = classification(options);
   const std::vector<double> weights = settings_of_task.class_weights =
       tasks::class_weights(options.class_weights, *data.training, *options.num_classes);

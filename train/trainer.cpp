@@ -217,13 +217,8 @@ Trainer::Step Trainer::step() {
       graph_.run(key, [&] { pass(batch, first, last); });
     }
   } catch (const OutOfMemory& e) {
-    // What the batch took until then, against what it may take.
-    const double needed = double(e.in_use + e.asked), room = double(e.in_use + e.free);
-    const auto fits = int64_t(double(task_.batch_size()) * room / needed);
-    fail(e.code(),
-         "{}: --batch-size {} needs more; at most {} can fit, and --grad-accum makes up for it",
-         e.what(), task_.batch_size(),
-         std::max<int64_t>(1, std::min(fits, task_.batch_size() - 1)));
+    fail(e.code(), "{}: --batch-size {} needs more; --grad-accum makes up for a smaller one",
+         e.what(), task_.batch_size());
   }
   task_.prefetch();
   const auto outcome = optimizer_.finish();
@@ -363,8 +358,8 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
                      {"train_loss", state_.loss.value()},
                      {"skipped_in_a_row", state_.skipped_in_a_row},
                      {"seconds", state_.seconds}};
-  // Outputs that are no numbers have no scores, an accuracy of 0 would be made up; and an epoch whose
-  // weights are not saved has none to be compared.
+  // Outputs that are no numbers have no scores, an accuracy of 0 would be made up; and an epoch
+  // whose weights are not saved has none to be compared.
   const auto add = [&](const std::string& prefix, const tasks::Scores& scores) {
     const bool counts = scores.finite() && model->finite();
     for (const auto& [name, value] : scores.values) row[prefix + name] = counts ? value : NAN;
