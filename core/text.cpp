@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -163,6 +164,11 @@ std::optional<ImageSize> parse_image_size(std::string_view text) {
   const auto width = middle == text.npos ? height : side(text.substr(middle + 1));
   if (!height || !width) return {};
   return ImageSize(*height, *width);
+}
+
+// The sign of a NaN means nothing.
+std::string fixed(double value, int digits) {
+  return std::isnan(value) ? "nan" : fmt::format("{:.{}f}", value, digits);
 }
 
 }  // namespace sg

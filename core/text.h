@@ -34,4 +34,7 @@ std::string str(const ImageSize& size);
 // "224", "320x256", "320 256"; nothing where it is none of these.
 std::optional<ImageSize> parse_image_size(std::string_view text);
 
+// "1.235"; "nan", "inf" or "-inf" where it is no such number.
+std::string fixed(double value, int digits);
+
 }  // namespace sg

@@ -2,6 +2,8 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "io/file_kind.h"
@@ -106,6 +108,17 @@ std::vector<NamedTensor> part(const std::vector<NamedTensor>& tensors, std::stri
 std::vector<NamedTensor> prefixed(std::string_view prefix, std::vector<NamedTensor> tensors) {
   for (NamedTensor& t : tensors) t.first.insert(0, prefix);
   return tensors;
+}
+
+std::string first_not_finite(const std::vector<NamedTensor>& tensors) {
+  const auto finite = [](double v) { return std::isfinite(v); };
+  for (const auto& [name, tensor] : tensors) {
+    const bool all = tensor.dtype() == Dtype::f32
+                         ? std::ranges::all_of(tensor.span<float>(), finite)
+                         : std::ranges::all_of(to_vector<double>(tensor.to(Dtype::f64)), finite);
+    if (!all) return name;
+  }
+  return "";
 }
 
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {

@@ -20,6 +20,9 @@ std::vector<NamedTensor> part(const std::vector<NamedTensor>& tensors, std::stri
 // The same tensors, their names prefixed.
 std::vector<NamedTensor> prefixed(std::string_view prefix, std::vector<NamedTensor> tensors);
 
+// Name of the first tensor that holds a value that is not finite; "" where all are.
+std::string first_not_finite(const std::vector<NamedTensor>& tensors);
+
 struct Checkpoint {
   std::vector<NamedTensor> tensors;  // on the CPU
   // An object with at least the integer "step"; the trainer adds epoch, cursor, seed, config,

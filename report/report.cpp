@@ -63,21 +63,9 @@ std::string tile(const std::string& value, const std::string& name) {
                      escaped(name));
 }
 
-// A score without its unit.
-std::string shown(const ScoreInfo& s, const nlohmann::json& row) {
-  return fmt::format("{:.{}f}", number(row, "eval_" + s.name), s.digits);
-}
-
-const nlohmann::json& best_row(const Report& r, const std::vector<const nlohmann::json*>& rows) {
-  const nlohmann::json* best = nullptr;
-  double score = NAN;
-  for (const auto* row : rows) {
-    const double here = r.scores.empty() ? NAN : number(*row, "eval_" + r.scores[0].name);
-    if (best && !(std::isnan(score) ? !std::isnan(here) : improves(r.scores[0], here, score)))
-      continue;
-    best = row, score = here;
-  }
-  return *best;
+// "none" where an epoch has no such number.
+std::string shown(double value, int digits) {
+  return std::isfinite(value) ? fmt::format("{:.{}f}", value, digits) : "none";
 }
 
 std::string tiles(const Report& r) {
@@ -87,12 +75,15 @@ std::string tiles(const Report& r) {
     if (const double v = number(row, "images_per_second"); std::isfinite(v)) speeds.push_back(v);
   std::string out;
   if (!rows.empty()) {
-    const nlohmann::json& best = best_row(r, rows);
+    const nlohmann::json* best = r.scores.empty() ? nullptr : best_row(r.rows, r.scores[0]);
     for (const ScoreInfo& s : r.scores)
-      out += tile(shown(s, best) + (s.unit.empty() ? "" : " " + s.unit),
-                  s.title + (&s == &r.scores[0] ? fmt::format(", best of all (epoch {:g})",
-                                                              number(best, "epoch") + 1)
-                                                : " of that epoch"));
+      if (best)
+        out += tile(
+            shown(number(*best, "eval_" + s.name), s.digits) + (s.unit.empty() ? "" : " " + s.unit),
+            s.title + (&s == &r.scores[0]
+                           ? fmt::format(", best of all (epoch {:g})", number(*best, "epoch") + 1)
+                           : " of that epoch"));
+    if (!best) out += tile("none", "no epoch has a finite score");
     out += tile(duration(number(*rows.back(), "seconds")), "training and evaluating");
   }
   if (!speeds.empty()) {
@@ -170,11 +161,11 @@ std::string history(const Report& r) {
   const auto rows = epoch_rows(r);
   for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
     out += fmt::format(
-        "<tr><td>{:g}</td><td class=\"number\">{:.2e}</td><td class=\"number\">{:.4f}</td>",
-        number(**row, "epoch") + 1, number(**row, "lr"), number(**row, "train_loss"));
+        "<tr><td>{:g}</td><td class=\"number\">{:.2e}</td><td class=\"number\">{}</td>",
+        number(**row, "epoch") + 1, number(**row, "lr"), shown(number(**row, "train_loss"), 4));
     for (const ScoreInfo& s : scores)  // the loss as that of training
-      out += fmt::format("<td class=\"number\">{:.{}f}</td>", number(**row, "eval_" + s.name),
-                         s.name == "loss" ? 4 : s.digits);
+      out += fmt::format("<td class=\"number\">{}</td>",
+                         shown(number(**row, "eval_" + s.name), s.name == "loss" ? 4 : s.digits));
     out += fmt::format("<td class=\"number\">{}</td></tr>\n", duration(number(**row, "seconds")));
   }
   return out + "</table></div>\n";

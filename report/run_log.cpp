@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -94,6 +95,18 @@ bool is_own_metrics(const std::string& text) {
   return begin == text.size() || text[begin] == '{';
 }
 
+const nlohmann::json* best_row(const std::vector<nlohmann::json>& rows, const ScoreInfo& score) {
+  const nlohmann::json* best = nullptr;
+  const std::string key = "eval_" + score.name;
+  for (const nlohmann::json& row : rows) {
+    if (!is_epoch_row(row) || !row.contains(key) || !row[key].is_number()) continue;
+    if (const auto skipped = row.find("skipped_in_a_row"); skipped != row.end() && *skipped > 0)
+      continue;
+    if (!best || improves(score, row[key].get<double>(), (*best)[key].get<double>())) best = &row;
+  }
+  return best;
+}
+
 RunLog::RunLog(fs::path folder, int64_t step, int64_t epoch, const ScoreSchema& scores)
     : folder_(std::move(folder)), columns_{"epoch", "train_loss"} {
   for (const ScoreInfo& s : columns(scores)) columns_.push_back("eval_" + s.name);
@@ -145,6 +158,8 @@ std::vector<std::string> RunLog::problems() {
 
 void RunLog::add(nlohmann::json row) {
   row["time"] = now();
+  for (nlohmann::json& value : row)
+    if (value.is_number_float() && !std::isfinite(value.get<double>())) value = nullptr;
   append(metrics_, row.dump() + "\n");
   append(events_, event_of(row));
   rows_.push_back(std::move(row));
@@ -157,7 +172,7 @@ void RunLog::write_summary() const {
     if (!is_epoch_row(row)) continue;
     std::vector<std::string> values;
     for (const std::string& key : columns_)
-      values.push_back(row.contains(key) ? row[key].dump() : "");
+      values.push_back(row.contains(key) && !row[key].is_null() ? row[key].dump() : "");
     text += fmt::format("{}\n", fmt::join(values, ","));
   }
   write_file(folder_ / "summary.csv", text);

@@ -26,7 +26,8 @@ class RunLog {
   // begins: `step` steps done, and epochs before `epoch` evaluated.
   RunLog(std::filesystem::path folder, int64_t step, int64_t epoch, const ScoreSchema& scores);
 
-  // Numbers by name. Rows with "train_loss" are those of an epoch.
+  // Numbers by name; those that are not finite become null. Rows with "train_loss" are those of an
+  // epoch.
   void add(nlohmann::json row);
   const std::vector<nlohmann::json>& rows() const { return rows_; }
 
@@ -51,5 +52,9 @@ bool is_epoch_row(const nlohmann::json& row);
 
 // Whether a metrics.jsonl of this text was written here: rows, the last one perhaps incomplete.
 bool is_own_metrics(const std::string& text);
+// The epoch's row of the best score, of equal ones the first; null where no epoch has one. Epochs
+// that ended while steps were skipped ("skipped_in_a_row" above 0) do not count. The terminal,
+// the report and the best checkpoint of a run all mean this one.
+const nlohmann::json* best_row(const std::vector<nlohmann::json>& rows, const ScoreInfo& score);
 
 }  // namespace sg::report

@@ -1,5 +1,7 @@
 #include "tasks/classification.h"
 
+#include <cmath>
+
 #include "autograd/tape.h"
 #include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
@@ -14,6 +16,18 @@ data::LoaderConfig loader_config(const ClassificationSettings& s) {
   c.transform = s.transform;
   c.seed = s.seed;
   return c;
+}
+
+// The mean loss of equal probabilities over the labels; of one class nothing can be learnt.
+std::optional<double> loss_of_chance(const data::Dataset& training, int64_t classes,
+                                     double smoothing, const std::vector<double>& weights) {
+  if (classes < 2) return {};
+  const double each = std::log(double(classes));
+  if (weights.empty()) return each;
+  Mean of_labels, of_classes;
+  for (int64_t i = 0; i < training.size(); ++i) of_labels.add(weights[size_t(training.label(i))]);
+  for (const double w : weights) of_classes.add(w);
+  return each * (1 - smoothing + smoothing * of_classes.value() / of_labels.value());
 }
 
 }  // namespace
@@ -81,6 +95,8 @@ Classification::Classification(sgformer::Classifier& model,
                                const ClassificationSettings& settings)
     : model_(model),
       smoothing_(settings.smoothing),
+      chance_loss_(
+          loss_of_chance(*training, model.config().classes, smoothing_, settings.class_weights)),
       seed_(settings.seed),
       stats_(settings.stats),
       feed_(std::move(training), loader_config(settings), model.parameters().device()),
@@ -89,6 +105,8 @@ Classification::Classification(sgformer::Classifier& model,
   const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
   const Dtype dtype = acc_dtype(model.parameters().dtype());
   host_drop_paths_ = empty_pinned(shape, dtype, device);
+  if (const auto& weights = settings.class_weights; !weights.empty())
+    class_weights_ = from_vector(weights, {model.config().classes}).to(dtype).to(device);
   drop_paths_copied_ = backend(device.type).event(device);
   drop_paths_ = device.type == DeviceType::cpu ? host_drop_paths_ : empty(shape, dtype, device);
 }
@@ -116,8 +134,8 @@ Batch Classification::load_batch(const Place& place) {
 
 Losses Classification::losses(const Batch& batch) {
   const Dtype dtype = model_.parameters().dtype();
-  const Tensor targets =
-      smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_, acc_dtype(dtype));
+  const Tensor targets = smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_,
+                                        acc_dtype(dtype), {}, class_weights_);
   const Tensor images = normalize_images(batch.images, stats_, dtype);
   const sgformer::Classifier::Output out = model_.forward(images, {.drop_paths = drop_paths_});
   return {.total = soft_cross_entropy(out.logits, targets).loss, .parts = {}};

@@ -23,6 +23,9 @@ struct EvaluationSettings {
 struct ClassificationSettings : EvaluationSettings {
   uint64_t seed = 42;
   double smoothing = 0.1;  // of the labels
+  // Of the loss, one a class of the model, above 0; none: all the same. The loss of a batch is the
+  // weighted mean of torch's CrossEntropyLoss(weight, label_smoothing); evaluation has no weights.
+  std::vector<double> class_weights{};
 };
 
 // Each image of a dataset once, on the model's device.
@@ -31,6 +34,9 @@ class Evaluator {
   Evaluator(const sgformer::Classifier& model, std::shared_ptr<const data::Dataset> dataset,
             const EvaluationSettings& settings);
   std::optional<Scores> operator()(const Task::Progress& progress);
+  // Of the last evaluation: images that count, and those that could not be read.
+  int64_t images() const { return int64_t(outcomes_.size()); }
+  int64_t skipped() const { return dataset_->size() - images(); }
 
   // Of the last evaluation: what was predicted of each image that could be read; those that could
   // not, with why; and both as a confusion matrix, accuracy by class and the worst mistakes.
@@ -62,6 +68,7 @@ class Classification : public Task {
   Batch load_batch(const Place& place) override;
   Losses losses(const Batch& batch) override;
   void prefetch() override { feed_.prefetch(); }
+  std::optional<double> chance_loss() const override { return chance_loss_; }
   ScoreSchema schema() const override { return classification_scores(); }
   std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
   Findings findings() const override;
@@ -69,6 +76,8 @@ class Classification : public Task {
  private:
   sgformer::Classifier& model_;
   double smoothing_;
+  Tensor class_weights_;  // (K), or undefined
+  std::optional<double> chance_loss_;
   uint64_t seed_;
   ChannelStats stats_;
   data::DevicePrefetcher feed_;

@@ -1,5 +1,9 @@
 #include "tasks/metrics.h"
 
+#include <algorithm>
+
+#include "core/text.h"
+
 namespace sg::tasks {
 
 std::vector<int64_t> label_ranks(const Tensor& logits, const Tensor& labels) {
@@ -26,10 +30,14 @@ double Scores::operator[](const std::string& name) const {
   fail(ExitCode::failure, "scores: no '{}'", name);
 }
 
+bool Scores::finite() const {
+  return std::ranges::all_of(values, [](const auto& v) { return std::isfinite(v.second); });
+}
+
 std::string describe(const ScoreSchema& schema, const Scores& scores) {
   std::string text;
   for (const ScoreInfo& s : schema)
-    text += fmt::format("{}{} {:.3f}", text.empty() ? "" : " ", s.label, scores[s.name]);
+    text += fmt::format("{}{} {}", text.empty() ? "" : " ", s.label, fixed(scores[s.name], 3));
   return text;
 }
 

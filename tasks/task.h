@@ -64,6 +64,10 @@ class Task {
   // Called while the device computes: begins to fetch the batch after.
   virtual void prefetch() {}
 
+  // The mean loss of outputs that know nothing of the images, where the task can tell. Where an
+  // epoch is not better the trainer warns, and weights of a far higher loss are not good ones.
+  virtual std::optional<double> chance_loss() const { return {}; }
+
   // Where it has one of its own; else the cosine of the options.
   virtual std::optional<Schedule> schedule(int64_t /*total_steps*/) const { return {}; }
 

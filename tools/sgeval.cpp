@@ -8,6 +8,7 @@
 #include "data/image_list.h"
 #include "data/png_write.h"
 #include "infer/model_file.h"
+#include "io/checkpoint.h"
 #include "io/file.h"
 #include "report/console.h"
 #include "report/matrix_image.h"
@@ -94,6 +95,16 @@ data::DatasetRequest request_of(const train::Options& o, const data::ClassNames&
   request.classes = train::known_classes(o, of_checkpoint);
   if (request.classes.empty()) request.classes = data::list_classes(o.data, request);
   return request;
+}
+
+// Why a model gives no finite numbers.
+std::string cause_of(const nn::ParameterStore& parameters) {
+  std::vector<NamedTensor> weights;
+  for (const std::string& name : parameters.names())
+    weights.emplace_back(name, parameters.get(parameters.values(), name));
+  const std::string name = first_not_finite(weights);
+  return name.empty() ? "its weights are finite, but so large that what they compute is not"
+                      : fmt::format("tensor '{}' holds values that are not finite", name);
 }
 
 // Predictions of images whose classes nobody knows.
@@ -224,6 +235,9 @@ int main(int argc, char** argv) {
     tasks::Evaluator evaluate(*file.model, dataset, settings);
     const auto scores = *train::evaluate_with_progress(
         "Test", std::ref(evaluate), tasks::classification_scores(), shared.log_interval, console);
+    if (!scores.finite())
+      fail(ExitCode::nonfinite, "{}: the loss is not finite: {}", path,
+           cause_of(file.model->parameters()));
     const std::vector<tasks::Outcome>& outcomes = evaluate.outcomes();
     std::vector<double> accuracies;
     for (const int64_t k : ks)
@@ -234,9 +248,10 @@ int main(int argc, char** argv) {
     for (size_t i = 0; i < ks.size(); ++i)
       line += fmt::format(" Acc@{} {:.3f}", ks[i], accuracies[i]);
     console.line(fmt::format("{} loss {:.3f}", line, scores["loss"]));
-    if (!evaluate.broken().empty())
-      console.warning(fmt::format("{} of {} images could not be read and were left out",
-                                  evaluate.broken().size(), dataset->size()));
+    if (evaluate.skipped())
+      console.warning(
+          fmt::format("{} of {} images could not be read; the scores are of the other {}",
+                      evaluate.skipped(), dataset->size(), evaluate.images()));
 
     const std::vector<std::string>& names = dataset->class_names();
     if (!confusion.empty())
@@ -257,8 +272,8 @@ int main(int argc, char** argv) {
     }
     if (json) {
       nlohmann::json j{{"loss", scores["loss"]},
-                       {"images", dataset->size()},
-                       {"skipped", evaluate.broken().size()},
+                       {"images", evaluate.images()},
+                       {"skipped", evaluate.skipped()},
                        {"remarks", remarks},
                        {"model", file.model->config().name},
                        {"ema", file.ema},

@@ -13,12 +13,13 @@ namespace {
 
 constexpr const char* kLast = "last.safetensors";
 constexpr const char* kBest = "best.safetensors";
+constexpr const char* kGood = "good.safetensors";
 
 struct Candidate {
   fs::path path;
   int64_t step = 0, serial = 0;
-  double metric = -INFINITY;
-  bool recovery = false;
+  std::optional<double> metric;  // of an epoch
+  int64_t skipped = 0;           // steps in a row before it was saved
 };
 
 // The state's entry `key` as T, or `otherwise` where it is absent or no number.
@@ -30,7 +31,17 @@ T number_or(const nlohmann::json& state, const char* key, T otherwise) {
   return found->get<T>();
 }
 
-bool is_link(const fs::path& path) { return path.filename() == kLast || path.filename() == kBest; }
+// The least for an epoch that has none; no metric for what was saved within an epoch.
+std::optional<double> metric_of(const nlohmann::json& state, const fs::path& path) {
+  const double metric = number_or<double>(state, "metric", NAN);
+  if (!std::isnan(metric)) return metric;
+  return path.filename().string().starts_with("checkpoint-") ? std::optional(-INFINITY)
+                                                             : std::nullopt;
+}
+
+bool is_link(const fs::path& path) {
+  return path.filename() == kLast || path.filename() == kBest || path.filename() == kGood;
+}
 
 // 12 of "checkpoint-0012.safetensors" for "checkpoint-" and 4 digits or more.
 std::optional<int64_t> number_in(const fs::path& path, std::string_view prefix, size_t digits) {
@@ -105,8 +116,8 @@ std::vector<Candidate> scan(const fs::path& folder, size_t* damaged = nullptr) {
       result.push_back({.path = paths[i],
                         .step = state["step"].get<int64_t>(),
                         .serial = number_or<int64_t>(state, "serial", 0),
-                        .metric = number_or<double>(state, "metric", -INFINITY),
-                        .recovery = paths[i].filename().string().starts_with("recovery-")});
+                        .metric = metric_of(state, paths[i]),
+                        .skipped = number_or<int64_t>(state, "skipped_in_a_row", 0)});
     } catch (const Error& e) {
       spdlog::warn("{}", e.what());
       if (damaged) ++*damaged;
@@ -133,7 +144,7 @@ CheckpointFolder::CheckpointFolder(fs::path folder, int history)
       unfinished.push_back(item.path());
   for (const fs::path& path : unfinished) fs::remove(path);
   const std::vector<Candidate> found = scan(folder_);
-  serial_ = found.empty() ? 1 : found[0].serial + 1;
+  first_serial_ = serial_ = found.empty() ? 1 : found[0].serial + 1;
 }
 
 void CheckpointFolder::save_as(const std::string& name, Checkpoint checkpoint,
@@ -158,21 +169,59 @@ void CheckpointFolder::save_recovery(Checkpoint checkpoint) {
 void CheckpointFolder::refresh() const {
   std::vector<Candidate> found = scan(folder_);
   if (found.empty()) return;
-  link(found[0].path, folder_ / kLast);
+  const auto last = std::ranges::find(found, 0, &Candidate::skipped);
+  link(last == found.end() ? found[0].path : last->path, folder_ / kLast);
 
   std::vector<Candidate> ranked;  // by metric; of equal ones the first is better
   for (const Candidate& c : found)
-    if (!c.recovery) ranked.insert(ranked.begin(), c);
-  std::ranges::stable_sort(ranked, std::greater(), &Candidate::metric);
-  if (!ranked.empty()) link(ranked[0].path, folder_ / kBest);
+    if (c.metric) ranked.push_back(c);
+  std::ranges::sort(ranked, {}, [](const Candidate& c) { return std::pair(-*c.metric, c.step); });
+  const auto of_this_run = [&](const Candidate& c) { return c.step <= found[0].step; };
+  const auto best = std::ranges::find_if(ranked, of_this_run);
+  if (best != ranked.end()) link(best->path, folder_ / kBest);
 
-  std::set<fs::path> kept{folder_ / kLast, folder_ / kBest};
+  std::set<fs::path> kept{folder_ / kLast, folder_ / kBest, folder_ / kGood};
   for (size_t i = 0; i < std::min<size_t>(found.size(), 2); ++i) kept.insert(found[i].path);
   for (size_t i = 0; i < std::min(ranked.size(), history_); ++i) kept.insert(ranked[i].path);
-  for (const Candidate& c : found) {
-    std::error_code error;
-    if (!kept.contains(c.path) && !fs::remove(c.path, error))
-      spdlog::warn("{}: cannot be removed: {}", c.path.string(), error.message());
+  for (const Candidate& c : found)
+    if (!kept.contains(c.path)) remove(c.path);
+}
+
+void CheckpointFolder::remove(const fs::path& path) const {
+  std::error_code error;
+  if (!fs::remove(path, error) && error)
+    spdlog::warn("{}: cannot be removed: {}", path.string(), error.message());
+}
+
+void CheckpointFolder::prove(int64_t step) {
+  const std::vector<Candidate> found = scan(folder_);
+  if (!found.empty() && found[0].step == step) link(found[0].path, folder_ / kGood);
+}
+
+void CheckpointFolder::discard_unproven() {
+  const std::vector<Candidate> found = scan(folder_);
+  std::error_code absent;
+  const auto is = [&](const Candidate& c, const char* name) {
+    return fs::equivalent(c.path, folder_ / name, absent);
+  };
+  const auto good = std::ranges::find_if(found, [&](const Candidate& c) { return is(c, kGood); });
+  for (auto c = found.begin(); c != good && c->serial >= first_serial_; ++c)
+    if (!is(*c, kBest)) {
+      if (is(*c, kLast)) remove(folder_ / kLast);
+      remove(c->path);
+    }
+  refresh();
+}
+
+std::optional<Resumable> CheckpointFolder::good() const {
+  const fs::path path = folder_ / kGood;
+  std::error_code absent;
+  if (!fs::exists(path, absent)) return {};
+  try {
+    return Resumable{path, load_checkpoint(path)};
+  } catch (const Error& e) {
+    spdlog::warn("{}", e.what());
+    return {};
   }
 }
 
@@ -190,11 +239,21 @@ std::vector<fs::path> foreign_checkpoints(const fs::path& folder) {
   return foreign;
 }
 
+std::string first_not_finite(const Checkpoint& checkpoint) {
+  for (const std::string_view prefix : {std::string_view(), kMoment1, kMoment2})
+    if (const std::string name = first_not_finite(part(checkpoint.tensors, prefix)); !name.empty())
+      return std::string(prefix) + name;
+  return "";
+}
+
 std::optional<Resumable> find_resumable(const fs::path& folder) {
   size_t damaged = 0;
   for (const Candidate& c : scan(folder, &damaged)) {
     try {
       Resumable result{c.path, load_checkpoint(c.path)};
+      if (const std::string name = first_not_finite(result.checkpoint); !name.empty())
+        fail(ExitCode::nonfinite, "{}: not good: tensor '{}' holds values that are not finite",
+             c.path.string(), name);
       if (damaged) spdlog::warn("resuming from {}, step {}, instead", c.path.string(), c.step);
       return result;
     } catch (const Error& e) {
@@ -204,7 +263,8 @@ std::optional<Resumable> find_resumable(const fs::path& folder) {
   }
   if (damaged)
     fail(ExitCode::checkpoint,
-         "{}: all {} checkpoints are damaged; restore one, or start anew with another --output",
+         "{}: all {} checkpoints are damaged or not good; restore one, or start anew with another "
+         "--output",
          folder.string(), damaged);
   return {};
 }

@@ -11,6 +11,8 @@
 namespace sg::train {
 namespace {
 
+constexpr std::string_view kNano = "sgformer_nano";
+
 std::string key_of(std::string_view name) {
   std::string key(name);
   std::replace(key.begin(), key.end(), '-', '_');
@@ -95,12 +97,12 @@ std::string range_of(const OptionInfo& info) {
 Options default_options(std::string_view model) {
   Options o;
   o.model = model;
-  o.drop_path = sgformer::find_config(model).drop_path;
+  sgformer::find_config(model);
   o.aa = "rand-m9-mstd0.5-inc1";
-  if (model == "sgformer_nano") {
+  if (model == kNano) {
     o.aa = "none";
-    o.epochs = 3, o.warmup_epochs = 0, o.cooldown_epochs = 0;
-    o.lr = 2e-3, o.warmup_lr = 5e-4;
+    o.epochs = 3, o.cooldown_epochs = 0;
+    o.warmup_lr = 5e-4;
     o.scale = {1, 1}, o.ratio = {1, 1};  // so short a run learns most from whole images
   }
   return o;
@@ -120,25 +122,36 @@ nlohmann::json to_json(const Options& options) {
   return json;
 }
 
-std::vector<report::Setting> settings(const Options& options) {
-  const nlohmann::json values = to_json(options), usual = to_json(default_options(options.model));
+nlohmann::json args_json(const Options& given, const nlohmann::json& used) {
+  nlohmann::json args = to_json(given), resolved = nlohmann::json::object();
+  args.erase("resume"), args.erase("dry_run");  // they say how a process started
+  for (const auto& [key, value] : used.items())
+    if (!args.contains(key) || args[key] != value) resolved[key] = value;
+  args["resolved"] = resolved;
+  return args;
+}
+
+std::vector<report::Setting> settings(const Options& used, const Options& given) {
+  const nlohmann::json values = to_json(used), set = to_json(given);
+  const nlohmann::json usual = to_json(default_options(used.model));
   std::vector<report::Setting> rows;
-  each_option(options, [&](const OptionInfo& info, const auto&) {
+  each_option(used, [&](const OptionInfo& info, const auto&) {
     const std::string key = key_of(info.name());
     const nlohmann::json value = values.value(key, nlohmann::json());
     if (value.is_null() || value == "") return;
     rows.push_back({.name = std::string(info.name()),
                     .value = value.is_string() ? value.template get<std::string>() : value.dump(),
                     .help = info.help,
-                    .changed = info.on_resume != OnResume::ignored && usual.contains(key) &&
-                               usual[key] != value});
+                    .changed = info.on_resume != OnResume::ignored && set.contains(key) &&
+                               usual.value(key, nlohmann::json()) != set[key]});
   });
   return rows;
 }
 
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file) {
   if (!json.is_object()) fail(ExitCode::usage, "{}: expected an object of options", file);
-  std::vector<std::string> known{"version"};  // of the program that wrote an args.json
+  // Of an args.json: the program that wrote it, and what is for people.
+  std::vector<std::string> known{"version", "resolved"};
   each_option(options,
               [&](const OptionInfo& info, auto&) { known.push_back(key_of(info.name())); });
   for (const auto& item : json.items()) {
@@ -171,9 +184,10 @@ void check_ranges(const Options& o) {
 void validate(const Options& o) {
   check_ranges(o);
   if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the images is missing");
-  if (o.warmup_epochs >= o.epochs && o.warmup_epochs > 0)
+  if (const int64_t warmup = o.warmup_epochs.value_or(0); warmup >= o.epochs && warmup > 0)
     fail(ExitCode::usage, "--warmup-epochs: expected fewer than the {} --epochs, found {}",
-         o.epochs, o.warmup_epochs);
+         o.epochs, warmup);
+  peak_learning_rate(o);
   if (o.resume == "auto" && o.output.empty() && o.experiment.empty())
     fail(ExitCode::usage,
          "--resume auto: --output is missing, the folder of the run that begins or goes on");
@@ -223,6 +237,22 @@ data::TransformConfig transforms(const Options& o) {
 
 ChannelStats channel_stats(const Options& o) { return {o.mean, o.std}; }
 
+double peak_learning_rate(const Options& o) {
+  if (o.lr_base_scale != "sqrt" && o.lr_base_scale != "linear")
+    fail(ExitCode::usage, "--lr-base-scale: expected sqrt or linear, found '{}'", o.lr_base_scale);
+  if (o.lr) return *o.lr;
+  if (!o.lr_base) return o.model == kNano ? 2e-3 : 1e-3;
+  const double ratio = double(o.batch_size * o.grad_accum) / double(o.lr_base_size);
+  return *o.lr_base * (o.lr_base_scale == "sqrt" ? std::sqrt(ratio) : ratio);
+}
+
+int64_t warmup_epochs(const Options& o) {
+  if (o.warmup_epochs) return *o.warmup_epochs;
+  const int64_t usual = o.model == kNano ? 0 : 20, of = Options().epochs;
+  if (usual < o.epochs) return usual;
+  return std::min(o.epochs - 1, std::max<int64_t>(1, (o.epochs * usual + of / 2) / of));
+}
+
 sgformer::GroupSettings group_settings(const Options& o) {
   return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
 }
@@ -230,7 +260,8 @@ sgformer::GroupSettings group_settings(const Options& o) {
 tasks::ClassificationSettings classification(const Options& o) {
   return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o)},
           uint64_t(o.seed),
-          o.smoothing};
+          o.smoothing,
+          {}};
 }
 
 data::DatasetRequest dataset_request(const Options& o) {

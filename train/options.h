@@ -24,7 +24,8 @@ namespace sg::train {
 using Pair = std::array<double, 2>;
 using Triple = std::array<double, 3>;
 
-// In the groups of --help. Those left empty are decided by the model or the data (see resolve()).
+// In the groups of --help. Those left empty are decided by the model, the data or other options,
+// and stay empty in args.json: see resolve() and peak_learning_rate().
 struct Options {
   // Model
   std::string model = "sgformer_s";
@@ -48,12 +49,18 @@ struct Options {
   Triple mean = ChannelStats().mean, std = ChannelStats().std;
 
   // Optimization
-  int64_t epochs = 300, warmup_epochs = 20, cooldown_epochs = 10;
+  int64_t epochs = 300, cooldown_epochs = 10;
+  std::optional<int64_t> warmup_epochs;
+  int64_t patience_epochs = 0;
   int64_t batch_size = 128, grad_accum = 1;
-  double lr = 1e-3, min_lr = 1e-5, warmup_lr = 1e-6, layer_decay = 1;
+  std::optional<double> lr, lr_base;
+  int64_t lr_base_size = 256;
+  std::string lr_base_scale = "sqrt";
+  double min_lr = 1e-5, warmup_lr = 1e-6, layer_decay = 1;
   double weight_decay = 0.05, clip_grad = 0;
   std::optional<double> drop_path;
   double smoothing = 0.1;
+  std::string class_weights;
   std::string freeze;
   std::optional<double> model_ema_decay;
   int64_t seed = 42, max_steps = 0;
@@ -187,14 +194,35 @@ template <class O, class F>
 void each_optimization_option(O& o, F&& f) {
   using enum OnResume;
   f(OptionInfo{"--epochs", "epochs of warm-up and cosine together", noted, 1, 1e6}, o.epochs);
-  f(OptionInfo{"--warmup-epochs", "epochs of linear warm-up", noted, 0, 1e6}, o.warmup_epochs);
+  f(OptionInfo{"--warmup-epochs",
+               "epochs of linear warm-up; default: 20, in runs that are no longer the same share "
+               "of them as of 300; sgformer_nano 0",
+               noted, 0, 1e6},
+    o.warmup_epochs);
   f(OptionInfo{"--cooldown-epochs", "epochs at --min-lr after the others", noted, 0, 1e6},
     o.cooldown_epochs);
+  f(OptionInfo{"--patience-epochs",
+               "end the run after so many epochs in a row without a better score; 0: never", noted,
+               0, 1e6},
+    o.patience_epochs);
   f(OptionInfo{"-b,--batch,--batch-size", "images a forward pass", fixed, 1, 1 << 20},
     o.batch_size);
   f(OptionInfo{"--grad-accum-steps,--grad-accum", "forward passes a step", fixed, 1, 1 << 16},
     o.grad_accum);
-  f(OptionInfo{"--lr", "highest learning rate, not scaled by the batch", noted, 0, 1e3}, o.lr);
+  f(OptionInfo{"--lr",
+               "highest learning rate, not scaled by the batch; default: 1e-3, sgformer_nano 2e-3",
+               noted, 0, 1e3},
+    o.lr);
+  f(OptionInfo{"--lr-base",
+               "highest learning rate for steps of --lr-base-size images, scaled to those of this "
+               "run; --lr wins over it",
+               noted, 0, 1e3},
+    o.lr_base);
+  f(OptionInfo{"--lr-base-size", "images a step that --lr-base is for", noted, 1, 1e9},
+    o.lr_base_size);
+  f(OptionInfo{"--lr-base-scale",
+               "how --lr-base grows with the images a step: sqrt, as fits AdamW, or linear"},
+    o.lr_base_scale);
   f(OptionInfo{"--min-lr", "learning rate at the end of the cosine", noted, 0, 1e3}, o.min_lr);
   f(OptionInfo{"--warmup-lr", "learning rate of the first warm-up epoch", noted, 0, 1e3},
     o.warmup_lr);
@@ -209,6 +237,12 @@ void each_optimization_option(O& o, F&& f) {
                0, std::nextafter(1, 0)},
     o.drop_path);
   f(OptionInfo{"--smoothing", "of the labels", noted, 0, 1}, o.smoothing);
+  f(
+      OptionInfo{
+          "--class-weights",
+          "of the loss: 'balanced' (the rarer a class, the more), or a file of them: numbers in "
+          "the order of the classes, or a JSON object by their names"},
+      o.class_weights);
   f(OptionInfo{"--freeze", "what keeps its weights: backbone, or its first N stages, 1 to 4",
                fixed},
     o.freeze);
@@ -294,8 +328,12 @@ Options default_options(std::string_view model);
 
 // {"batch_size": 128, ...}; what is empty is left out. Texts are escaped (core/text.h).
 nlohmann::json to_json(const Options& options);
-// For the report: what is set, and whether the model's own recipe has it so.
-std::vector<report::Setting> settings(const Options& options);
+// What args.json holds: the options as they were given, so that a run by --config decides anew what
+// was left to decide; and under "resolved", which is for people, what was decided.
+nlohmann::json args_json(const Options& given, const nlohmann::json& used);
+// For the report: what is used, and whether that was given and the model's own recipe has it
+// otherwise.
+std::vector<report::Setting> settings(const Options& used, const Options& given);
 // Takes on what an args.json says; '-' and '_' are the same in names. Throws ExitCode::usage on an
 // unknown name (with the nearest) or a value of the wrong type.
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file);
@@ -315,6 +353,11 @@ sgformer::Config apply(const Options& options, sgformer::Config config);
 sgformer::Config model_config(const Options& options);
 data::TransformConfig transforms(const Options& options);
 ChannelStats channel_stats(const Options& options);
+// --lr; else --lr-base (images a step / --lr-base-size), or the root of that, as timm 1; else the
+// recipe's.
+double peak_learning_rate(const Options& options);
+// --warmup-epochs; else the recipe's, shortened where the run is no longer than that.
+int64_t warmup_epochs(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);
 // What --data and the flags about splits and classes mean, with the classes of --class-map.

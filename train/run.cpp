@@ -5,14 +5,17 @@
 #include <algorithm>
 #include <ctime>
 
+#include "core/cpu/memory.h"
 #include "core/cpu/parallel.h"
 #include "core/text.h"
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
+#include "tasks/class_weights.h"
 #include "tasks/classification.h"
 #include "train/report_samples.h"
 #include "train/run_folder.h"
+#include "train/step_cost.h"
 #include "train/trainer.h"
 
 namespace sg::train {
@@ -49,7 +52,7 @@ fs::path new_folder(const Options& o) {
                                                 str(*o.img_size));
 }
 
-// Fills in what depends on the data, so that args.json says all.
+// Fills in what depends on the data.
 void resolve(Options& o, const Data& d) {
   const int64_t classes = d.training->num_classes();
   if (o.num_classes && *o.num_classes < classes)
@@ -167,6 +170,10 @@ void check_same_run(const Resumable& from, const nlohmann::json& identity,
          "weights in another folder: {}",
          from.path.string(), c.refused,
          shell_command({"--initial-checkpoint", from.path.string(), "--output"}) + " FOLDER");
+  if (const auto a = before.value("class_weights", nlohmann::json()),
+      b = identity.value("class_weights", nlohmann::json());
+      a != b)
+    c.noted += fmt::format("  {:<22} {} -> {}\n", "class weights", a.dump(), b.dump());
   if (!c.noted.empty())
     console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
 }
@@ -199,15 +206,39 @@ void introduce(report::Console& console, const Options& o, const Data& d,
                            o.batch_size * o.grad_accum, num_threads(), o.workers));
 }
 
+// What was decided for want of a flag, where that is not the recipe.
+void introduce_rates(report::Console& console, const Options& given, const Options& used) {
+  if (given.lr_base && given.lr)
+    console.warning(fmt::format("--lr {} wins over --lr-base {}", *given.lr, *given.lr_base));
+  else if (given.lr_base)
+    console.line(fmt::format(
+        "learning rate {:.4g}: --lr-base {} for steps of {} images, here {} ({})", *used.lr,
+        *given.lr_base, used.lr_base_size, used.batch_size * used.grad_accum, used.lr_base_scale));
+  if (Options usual = used; !given.warmup_epochs) {
+    usual.warmup_epochs.reset(), usual.epochs = Options().epochs;
+    if (warmup_epochs(usual) != *used.warmup_epochs)
+      console.line(fmt::format("warm-up of {} epochs: the recipe's {} are too many for a run of {}",
+                               *used.warmup_epochs, warmup_epochs(usual), used.epochs));
+  }
+}
+
+// Before the first step: whether it can be taken, and whether it will take unusually long.
+void check_cost(report::Console& console, const Options& o, sgformer::Classifier& model) {
+  const StepCost cost = measure_step_cost(model, *o.img_size);
+  check_memory(cost, o.batch_size, *o.img_size, double(available_memory()));
+  const std::string note = note_of_cost(cost, *o.img_size, model.config().image);
+  if (!note.empty()) console.warning(note);
+}
+
 }  // namespace
 
 ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command) {
   validate(options);
+  const Options given = options;
   if (options.threads) set_num_threads(int(*options.threads));
   report::Console console;
 
   const Data data = open_data(options);
-  const Options given = options;
   resolve(options, data);
   sgformer::Classifier model(model_config(options));
   model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
@@ -227,13 +258,22 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   if (const std::string& weights = options.initial_checkpoint; !weights.empty() && !from)
     console.line(
         infer::load_initial_weights(model, weights, initial_ema(options), options.reset_head));
-  tasks::Classification task(model, data.training, data.validation, classification(options));
+  if (compute.device.type == DeviceType::cpu) check_cost(console, options, model);
+  tasks::ClassificationSettings settings_of_task = classification(options);
+  const std::vector<double> weights = settings_of_task.class_weights =
+      tasks::class_weights(options.class_weights, *data.training, *options.num_classes);
+  tasks::Classification task(model, data.training, data.validation, settings_of_task);
   Trainer trainer(options, task, console);
   options = trainer.options();
   introduce(console, options, data, model, compute, trainer);
-  const nlohmann::json identity = identity_of(options, data, model);
+  introduce_rates(console, given, options);
+  nlohmann::json identity = identity_of(options, data, model);
+  if (!weights.empty()) identity["class_weights"] = weights;
+  nlohmann::json args = args_json(given, identity["args"]);
+  args["version"] = SG_VERSION;
+  args["resolved"]["device"] = str(compute.device), args["resolved"]["threads"] = num_threads();
   if (options.dry_run) {
-    console.line(identity["args"].dump(2));
+    console.line(args.dump(2));
     const double seconds = trainer.try_step();
     console.line(fmt::format("a step takes {:.3f} s; nothing was written", seconds));
     return ExitCode::ok;
@@ -242,7 +282,11 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   if (from) {
     check_same_run(*from, identity, console);
     adapt_to_data(from->checkpoint, options, data.training->size(), trainer.epoch_steps(), console);
-    trainer.restore(from->checkpoint);
+    try {
+      trainer.restore(from->checkpoint);
+    } catch (const Error& e) {
+      fail(e.code(), "{}: {}", from->path.string(), e.what());
+    }
     console.line(
         fmt::format("resuming from {}, step {}", from->path.string(), trainer.state().step));
     if (!options.initial_checkpoint.empty())
@@ -251,8 +295,6 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   } else if (options.resume == "auto") {
     console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
   }
-  nlohmann::json args = identity["args"];
-  args["version"] = SG_VERSION;
   remove_unfinished(folder);
   write_file(folder / "args.json", args.dump(2) + "\n");  // first: it says whose folder this is
   console.open_log(folder / "train.log");
@@ -270,7 +312,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
                             report::grouped(data.training->size()),
                             report::grouped(data.validation->size()), options.img_size->height,
                             options.img_size->width, *options.num_classes),
-        .configuration = settings(options),
+        .configuration = settings(options, given),
         .rows = outputs.log.rows(),
         .scores = task.schema(),
         .epoch_steps = trainer.epoch_steps(),
@@ -278,8 +320,13 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
         .parameters = model.parameters().count(),
         .finished = trainer.finished()};
     const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
-    trainer.with_ema(
-        [&] { report.samples = report_samples(predict, *data.validation, data.titles); });
+    try {
+      trainer.with_ema(
+          [&] { report.samples = report_samples(predict, *data.validation, data.titles); });
+    } catch (const Error& e) {  // the page is the more wanted where the weights are damaged
+      if (e.code() != ExitCode::nonfinite) throw;
+      console.warning(fmt::format("report.html has no samples: {}", e.what()));
+    }
     report.findings = task.findings();
     write_file(folder / "report.html", report::report_html(report));
   };
@@ -305,11 +352,17 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   for (const std::string& problem : problems)
     console.warning(fmt::format("incomplete: {}", problem));
   if (code == ExitCode::interrupted) console.line(fmt::format("go on by: {}", go_on));
+  const TrainState& state = trainer.state();
+  if (code == ExitCode::ok && state.skipped)
+    console.warning(fmt::format("{} of {} steps were skipped: they had no finite numbers",
+                                state.skipped, state.step));
+  const std::string best =
+      state.best_epoch < 0 ? "no epoch has a score"
+                           : fmt::format("best epoch {} with {} {:.3f}; {}", state.best_epoch + 1,
+                                         task.schema()[0].name, state.best,
+                                         (folder / kCheckpoints / "best.safetensors").string());
   if (code == ExitCode::ok)
-    console.line(fmt::format(
-        "done: best epoch {} with {} {:.3f}; {}, {}", trainer.state().best_epoch + 1,
-        task.schema()[0].name, trainer.state().best,
-        (folder / kCheckpoints / "best.safetensors").string(), (folder / "report.html").string()));
+    console.line(fmt::format("done: {}, {}", best, (folder / "report.html").string()));
   return code;
 }
 

@@ -73,7 +73,7 @@ void backward(Stream&, In dloss, In logits, In targets, In softmax, Grad dlogits
   });
 }
 
-void one_hot(Stream&, In labels, In changes, double smoothing, Out targets) {
+void one_hot(Stream&, In labels, In changes, In weights, double smoothing, Out targets) {
   const int64_t batch = targets.dim(0), classes = targets.dim(1);
   const auto label_of = [&](int64_t sample) {
     const int32_t label = labels.data<int32_t>()[sample];
@@ -83,22 +83,34 @@ void one_hot(Stream&, In labels, In changes, double smoothing, Out targets) {
     return label;
   };
   const auto* change = changes ? static_cast<const MixErase*>(changes.raw()) : nullptr;
+  // Label of the partner, and the share of the image's own.
+  const auto mixed = [&](int64_t r) {
+    if (!change) return std::pair(label_of(r), 1.0);
+    const int64_t partner = change[r].partner;
+    if (partner < 0 || partner >= batch)
+      fail(ExitCode::data, "smooth_one_hot: partner {} of sample {} is outside the batch of {}",
+           partner, r, batch);
+    return std::pair(label_of(partner), double(change[r].share));
+  };
   dispatch<float, double>(targets.dtype(), "smooth_one_hot", [&]<class T>() {
     const double off = smoothing / double(classes), on = 1 - smoothing;
+    const T* const w = weights ? weights.data<T>() : nullptr;
+    double sum = 0;  // of the weights of the labels
+    for (int64_t r = 0; w && r < batch; ++r) {
+      const int32_t own = label_of(r);
+      const auto [other, share] = mixed(r);
+      sum += share * double(w[own]) + (1 - share) * double(w[other]);
+    }
     for (int64_t r = 0; r < batch; ++r) {
       T* t = targets.data<T>() + r * classes;
-      std::fill_n(t, classes, T(off));
+      const auto target = [&](int64_t c, double value) {
+        return T(w ? value * double(w[c]) * (double(batch) / sum) : value);
+      };
+      for (int64_t c = 0; c < classes; ++c) t[c] = target(c, off);
       const int32_t own = label_of(r);
-      t[own] = T(off + on);
-      if (!change) continue;
-      const auto& [partner, share] = std::pair(change[r].partner, double(change[r].share));
-      if (partner < 0 || partner >= batch)
-        fail(ExitCode::data, "smooth_one_hot: partner {} of sample {} is outside the batch of {}",
-             partner, r, batch);
-      const int32_t other = label_of(partner);
-      if (other == own) continue;
-      t[own] = T(off + on * share);
-      t[other] = T(off + on * (1 - share));
+      const auto [other, share] = mixed(r);
+      t[own] = target(own, other == own ? off + on : off + on * share);
+      if (other != own) t[other] = target(other, off + on * (1 - share));
     }
   });
 }

@@ -124,3 +124,28 @@ TEST_CASE("run log: the columns of an epoch are the scores of the task, the loss
   CHECK(read_file(folder / "summary.csv") == "epoch,train_loss,eval_loss,eval_error\n0,2.0,,0.5\n");
   CHECK(contains(events(folder), "eval/error"));
 }
+
+TEST_CASE("run log: no number where there is none, and the first of the best epochs") {
+  const TemporaryFolder folder;
+  report::RunLog log(folder.path(), 0, 0, kScores);
+  CHECK(report::best_row(log.rows(), kScores[0]) == nullptr);
+  const auto add = [&](int epoch, double top1, int skipped) {
+    log.add({{"epoch", epoch},
+             {"step", epoch},
+             {"train_loss", epoch ? 1.5 : -NAN},
+             {"skipped_in_a_row", skipped},
+             {"eval_loss", INFINITY},
+             {"eval_top1", top1}});
+  };
+  add(0, NAN, 0), add(1, 90, 3);  // the second ended while steps were skipped
+  CHECK(report::best_row(log.rows(), kScores[0]) == nullptr);
+  add(2, 50, 0), add(3, 70, 0), add(4, 70, 0), add(5, 60, 0);
+  CHECK((*report::best_row(log.rows(), kScores[0]))["epoch"] == 3);
+  CHECK(contains(read_file(folder / "summary.csv"), "\n0,,,,\n1,1.5,,90.0,\n"));
+  // Rows read again, and those of an older version, mean the same.
+  put(folder / "metrics.jsonl",
+      "{\"epoch\":7,\"step\":7,\"time\":1,\"train_loss\":1,\"eval_top1\":80}\n" +
+          read_file(folder / "metrics.jsonl"));
+  const report::RunLog again(folder.path(), 9, 9, kScores);
+  CHECK((*report::best_row(again.rows(), kScores[0]))["epoch"] == 7);
+}

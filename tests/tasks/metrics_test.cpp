@@ -34,7 +34,15 @@ TEST_CASE("metrics: what is not a number is behind all, a wrong label is an erro
 
 TEST_CASE("metrics: a mean weighs what it is given") {
   tasks::Mean m;
-  CHECK(m.value() == 0);
+  CHECK(std::isnan(m.value()));  // there is nothing yet
   m.add(1, 3), m.add(5, 1);
   CHECK(m.value() == 2);
+}
+
+TEST_CASE("metrics: scores with a number that is none are not finite, and have no sign then") {
+  const ScoreSchema schema{{.name = "loss", .label = "loss", .title = "loss"}};
+  CHECK(tasks::Scores{{{"loss", 1.5}}}.finite());
+  const tasks::Scores none{{{"top1", 50.0}, {"loss", -NAN}}};
+  CHECK_FALSE(none.finite());
+  CHECK(tasks::describe(schema, none) == "loss nan");
 }

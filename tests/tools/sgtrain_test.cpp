@@ -313,4 +313,109 @@ TEST_CASE("sgtrain: what is wrong is said before the first step") {
   }
 }
 
+TEST_CASE("sgtrain: a run that explodes names a checkpoint and flags by which it goes on") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_folders(data, 72, 24);
+  const std::string flags =
+      "--warmup-epochs 3 --epochs 8 --min-lr 1e-4 --warmup-lr 1e-3 --model-ema-decay 0 "
+      "--recovery-interval 3 ";
+  const auto failed = run_program(sgtrain(data, out, flags + "--lr 1000"));
+  CHECK(failed.code == 6);
+  const size_t advice = failed.err.rfind("--resume ");
+  REQUIRE_MESSAGE(advice != std::string::npos, failed.err);
+  std::string named = failed.err.substr(advice);
+  named.pop_back();  // the end of the line
+  const auto rest = run_program(sgtrain(data, out, flags + named));
+  REQUIRE_MESSAGE(rest.code == 0, rest.err);
+  const std::string summary = read_file(out / "summary.csv");
+  CHECK(std::ranges::count(summary, '\n') == 9);
+  CHECK(!contains(summary, ",,"));
+}
+
+TEST_CASE("sgeval: weights that are not finite are named; images that cannot be read are counted") {
+  const TemporaryFolder folder;
+  write_folders(folder / "data", 12, 12);
+  const auto evaluate = [&](const fs::path& weights) {
+    return run_program(
+        fmt::format("sgeval --device cpu --data {} --checkpoint {} --model sgformer_nano "
+                    "--num-classes 4 --json",
+                    (folder / "data").string(), weights.string()));
+  };
+  sgformer::Config config = sgformer::find_config("sgformer_nano");
+  config.classes = 4;
+  sgformer::Classifier model(config);
+  model.parameters().allocate();
+  model.parameters().initialize(1);
+  save_as_weights(model, folder / "w.safetensors");
+  for (int i = 0; i < 5; ++i)
+    put(folder / fmt::format("data/val/bar0/broken{}.png", i), "no image");
+  const auto whole = evaluate(folder / "w.safetensors");
+  REQUIRE_MESSAGE(whole.code == 0, whole.err);
+  CHECK(whole.json()["images"] == 12);
+  CHECK(whole.json()["skipped"] == 5);
+  CHECK(contains(whole.err, "5 of 17 images could not be read"));
+
+  const auto set = [&](float value) {
+    const auto& store = model.parameters();
+    store.set(store.values(), "head.bias", full({4}, value));
+    save_as_weights(model, folder / "w.safetensors");
+    return evaluate(folder / "w.safetensors");
+  };
+  const auto poisoned = set(NAN);
+  CHECK(poisoned.code == 6);
+  CHECK(poisoned.out == "");
+  CHECK(contains(poisoned.err, "tensor 'head.bias' holds values that are not finite"));
+}
+
+TEST_CASE("sgtrain: what was decided for a run is decided anew by its args.json") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_folders(data, 16, 8);
+  const std::string short_run = fmt::format(
+      "sgtrain --device cpu --data {} --output {} --model sgformer_nano -b 8 --epochs 2 --threads "
+      "1",
+      data.string(), out.string());
+  REQUIRE(run_program(short_run).code == 0);
+  const auto args = nlohmann::json::parse(read_file(out / "args.json"));
+  for (const char* key : {"model_ema_decay", "img_size", "num_classes", "crop_pct", "drop_path",
+                          "lr", "warmup_epochs"}) {
+    CHECK_MESSAGE(!args.contains(key), key);
+    CHECK_MESSAGE(args["resolved"].contains(key), key);
+  }
+  CHECK(args["dtype"] == "auto");
+  CHECK(args["resolved"]["model_ema_decay"] == 0.0);  // so short a run has no averaged weights
+  CHECK(contains(read_file(out / "report.html"), "<code>0.002</code>"));  // the learning rate used
+  const auto longer = run_program(
+      fmt::format("sgtrain --config {} --epochs 100 --dry-run", (out / "args.json").string()));
+  REQUIRE_MESSAGE(longer.code == 0, longer.err);
+  CHECK(contains(longer.out, "\"model_ema_decay\": 0.8"));
+  CHECK(run_program(short_run + " --resume auto").code == 0);
+}
+
+TEST_CASE("sgtrain: --lr-base, weights of classes, frozen stages and patience in one run") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out", file = folder / "weights.json";
+  write_folders(data, 16, 8);
+  put(file, R"({"bar0": 1, "bar1": 2, "bar2": 0.5, "bar3": 1})");
+  const std::string flags = fmt::format(
+      "sgtrain --device cpu --data {} --output {} --model sgformer_nano -b 8 --threads 1 --workers "
+      "0 "
+      "--epochs 10 --lr-base 1e-8 --min-lr 0 --warmup-lr 0 --freeze backbone --patience-epochs 2 "
+      "--class-weights ",
+      data.string(), out.string());
+  const auto ran = run_program(flags + file.string());
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  CHECK(contains(ran.out, "learning rate 1.768e-09: --lr-base 1e-08 for steps of 256 images"));
+  CHECK(contains(ran.out, "early stop: 2 epochs without a better top1"));
+  CHECK(contains(ran.err, "--lr-base scales it"));
+  CHECK(nlohmann::json::parse(read_file(out / "args.json"))["class_weights"] == file.string());
+  CHECK(checkpoint_state(out / "checkpoints/last.safetensors")["class_weights"] ==
+        nlohmann::json{1.0, 2.0, 0.5, 1.0});
+  const auto resumed = run_program(flags + "balanced --resume auto");
+  CHECK(resumed.code == 0);
+  CHECK(contains(resumed.err, "[1.0,2.0,0.5,1.0] -> [1.0,1.0,1.0,1.0]"));
+  CHECK(run_program(flags + "none").code == 2);
+}
+
 }  // namespace sg

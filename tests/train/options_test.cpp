@@ -50,7 +50,7 @@ TEST_CASE("options: paths are bytes, which args.json holds escaped") {
 TEST_CASE("options: a file's names may have either kind of hyphen, and null leaves a default") {
   CHECK(given({{"batch-size", 4}}).batch_size == 4);
   CHECK(given({{"batch_size", 4}}).batch_size == 4);
-  CHECK(given({{"lr", nullptr}}).lr == 1e-3);
+  CHECK(!given({{"lr", nullptr}}).lr);
   CHECK(given({{"weight_decay", 1}}).weight_decay == 1);
 }
 
@@ -111,7 +111,7 @@ TEST_CASE("options: what a resumed run may change") {
   const auto batch = changed({{"batch_size", 64}, {"lr", 0.5}, {"workers", 7}, {"output", "x"}});
   CHECK(contains(batch.refused, "batch_size"));
   CHECK(contains(batch.refused, "128 -> 64"));
-  CHECK(contains(batch.noted, "0.001 -> 0.5"));
+  CHECK(contains(batch.noted, "unset -> 0.5"));
   CHECK(!contains(batch.refused + batch.noted, "workers"));
   CHECK(!contains(batch.refused + batch.noted, "output"));
   CHECK(contains(changed({{"freeze", "2"}}).refused, "freeze"));
@@ -161,14 +161,77 @@ TEST_CASE("options: augmentation") {
 TEST_CASE("options: defaults are the recipe's, and small for the small model") {
   const Options s = train::default_options("sgformer_s"), b = train::default_options("sgformer_b");
   CHECK(s.epochs == 300);
-  CHECK(s.drop_path == 0.1);
-  CHECK(b.drop_path == 0.4);
+  CHECK(train::model_config(s).drop_path == 0.1);
+  CHECK(train::model_config(b).drop_path == 0.4);
+  CHECK(train::peak_learning_rate(s) == 1e-3);
+  CHECK(train::warmup_epochs(s) == 20);
   CHECK(train::transforms(s).img_size == 224);
   CHECK(train::transforms(s).crop_pct == 0.9);
   const Options nano = train::default_options("sgformer_nano");
   CHECK(nano.epochs < 30);
+  CHECK(train::peak_learning_rate(nano) == 2e-3);
+  CHECK(train::warmup_epochs(nano) == 0);
   CHECK(train::transforms(nano).img_size == 28);
   CHECK(train::transforms(nano).crop_pct == 1.0);
   CHECK(contains(error_of(ExitCode::usage, [] { train::default_options("sgformer_nana"); }),
                  "did you mean 'sgformer_nano'"));
+}
+
+TEST_CASE("options: --lr-base is scaled by the images a step, as timm 1; --lr wins over it") {
+  const auto rate = [](nlohmann::json json) {
+    const Options o = given(json);
+    train::validate(o);
+    return train::peak_learning_rate(o);
+  };
+  const nlohmann::json base{{"lr_base", 0.1}, {"batch_size", 64}, {"grad_accum", 16}};
+  const auto with = [&](const nlohmann::json& more) {
+    nlohmann::json all = base;
+    all.update(more);
+    return rate(all);
+  };
+  CHECK(with(kNothing) == doctest::Approx(0.2));  // (1024 / 256)^0.5
+  CHECK(with({{"lr_base_scale", "linear"}}) == doctest::Approx(0.4));
+  CHECK(with({{"lr_base_size", 4096}}) == doctest::Approx(0.05));
+  CHECK(with({{"lr", 0.03}}) == 0.03);
+  CHECK(contains(refused({{"lr_base_scale", "log"}}), "--lr-base-scale: expected sqrt or linear"));
+  CHECK(contains(refused({{"lr_base_size", 0}}), "--lr-base-size"));
+}
+
+TEST_CASE("options: a warm-up that was not asked for fits into any run") {
+  const auto warmup = [](int64_t epochs) {
+    return train::warmup_epochs(given({{"epochs", epochs}}));
+  };
+  CHECK(warmup(300) == 20);
+  CHECK(warmup(21) == 20);
+  CHECK(warmup(20) == 1);
+  CHECK(warmup(10) == 1);
+  CHECK(warmup(2) == 1);
+  CHECK(warmup(1) == 0);
+  for (int64_t epochs = 1; epochs < 30; ++epochs) train::validate(given({{"epochs", epochs}}));
+}
+
+TEST_CASE("options: args.json holds what was given, and apart from it what was decided") {
+  const Options asked = given({{"batch_size", 4}, {"img_size", 64}});
+  Options used = asked;
+  used.num_classes = 10, used.model_ema_decay = 0, used.drop_path = 0.1, used.crop_pct = 0.9;
+  used.dtype = "f32", used.lr = 1e-3, used.warmup_epochs = 20, used.threads = 2;
+  const nlohmann::json args = train::args_json(asked, train::to_json(used));
+  for (const char* key : {"num_classes", "model_ema_decay", "drop_path", "crop_pct", "lr",
+                          "warmup_epochs", "threads", "resume", "dry_run"})
+    CHECK_MESSAGE(!args.contains(key), key);
+  CHECK(args["dtype"] == "auto");
+  CHECK(args["resolved"]["dtype"] == "f32");
+  CHECK(args["resolved"]["model_ema_decay"] == 0.0);
+  CHECK(args["img_size"] == 64);
+  CHECK_FALSE(args["resolved"].contains("img_size"));
+  Options again;
+  train::apply_json(again, args, "args.json");
+  CHECK(train::to_json(again) == train::to_json(asked));
+
+  // The report shows what is used, and marks what was asked for.
+  for (const auto& row : train::settings(used, asked)) {
+    CAPTURE(row.name);
+    CHECK(row.changed == (row.name == "batch-size" || row.name == "img-size"));
+    if (row.name == "model-ema-decay") CHECK(row.value == "0.0");
+  }
 }

@@ -64,6 +64,7 @@ struct Toy : tasks::Task {
     return scores;
   }
   ScoreSchema schema() const override { return tasks::classification_scores(); }
+  std::optional<double> chance_loss() const override { return std::log(double(kClasses)); }
 };
 
 inline train::Options toy_options() {

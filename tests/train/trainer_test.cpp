@@ -201,7 +201,8 @@ TEST_CASE("trainer: ten such steps in a row end the run and keep the last checkp
   CHECK(run.trainer->state().step == 17);
   const auto kept = train::find_resumable(folder / "checkpoints");
   REQUIRE(kept);
-  CHECK(kept->checkpoint.state["step"] == 12);
+  CHECK(kept->checkpoint.state["step"] == 6);  // the epoch that ended while steps were skipped does
+                                               // not take its place
   for (const auto& [name, tensor] : kept->checkpoint.tensors)
     for (float v : tensor.span<float>()) CHECK(std::isfinite(v));
 }
@@ -267,4 +268,27 @@ TEST_CASE("trainer: too few images for a step") {
   options.grad_accum = 7;
   CHECK(contains(error_of(ExitCode::usage, [&] { train::Trainer(options, task, console); }),
                  "--grad-accum"));
+}
+
+TEST_CASE("trainer: --patience-epochs ends a run that gets no better, also when it was resumed") {
+  const TemporaryFolder folder;
+  train::Options options = toy_options();
+  options.epochs = 6, options.warmup_epochs = 0;
+  options.lr = options.min_lr = options.warmup_lr = 1e-12;  // the first epoch stays the best
+  const auto run_with = [&](int64_t patience, int64_t most_steps) {
+    ToyRun run{.folder = folder.path(), .options = options};
+    run.options.patience_epochs = patience, run.options.max_steps = most_steps;
+    run.console.open_log(folder / "train.log");
+    CHECK(run.go() == ExitCode::ok);
+    CHECK(run.trainer->finished());
+    return run.trainer->state().step;
+  };
+  CHECK(run_with(3, 8) == 8);  // in the second epoch
+  CHECK_FALSE(contains(read_file(folder / "train.log"), "early stop"));
+  CHECK(run_with(3, 0) == 4 * 6);
+  CHECK(
+      contains(read_file(folder / "train.log"), "early stop: 3 epochs without a better top1 than"));
+  CHECK(run_with(3, 0) == 4 * 6);  // once more: it is done
+  CHECK(run_with(4, 0) == 5 * 6);
+  CHECK(run_with(0, 0) == 7 * 6);  // a cooldown among them
 }
