@@ -46,8 +46,11 @@ void set_spin_count(char** arguments, char** environment) {
   if (n + 2 > kMost) return;
   std::memcpy(with_count, environment, n * sizeof(char*));
   with_count[n] = spin_count;
-  // Where it fails, for want of /proc, the program is only less polite.
-  ::syscall(SYS_execve, "/proc/self/exe", arguments, with_count);
+  // By the file's own name, which ps and pkill show. Where that fails, for want of /proc, the
+  // program is only less polite.
+  static char file[4096];
+  const ssize_t length = ::readlink("/proc/self/exe", file, sizeof file - 1);
+  if (length > 0) ::syscall(SYS_execve, file, arguments, with_count);
 }
 
 void before_libraries(int, char** arguments, char** environment) {

@@ -113,4 +113,8 @@ TEST_CASE("cores: each thread takes address space") {
 TEST_CASE("cores: threads that wait sleep soon, unless the environment says otherwise") {
   // This program too was started again with it, before libgomp looked.
   CHECK((std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")));
+  // And has its name still, cut as the system does.
+  std::string name;
+  std::getline(std::ifstream("/proc/self/comm"), name);
+  CHECK(name == fs::read_symlink("/proc/self/exe").filename().string().substr(0, 15));
 }
