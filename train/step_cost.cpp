@@ -70,12 +70,13 @@ StepCost measure_step_cost(sgformer::Classifier& model, int64_t side) {
     t.macs = std::max(at(pixels, trials, &Trial::macs), ratio * of_usual.macs);
     t.bytes = std::max(at(pixels, trials, &Trial::bytes), ratio * of_usual.bytes);
   }
-  // Two moments and averaged weights are to come; a checkpoint is a copy of them and the weights.
+  // Two moments and averaged weights are to come; a checkpoint is a copy of them and the weights,
+  // and is read back.
   const double parameters = double(model.parameters().count());
   return {.macs = t.macs,
           .usual_macs = of_usual.macs,
           .bytes = kMargin * t.bytes + kLoaderBatches * 3 * pixels,
-          .fixed_bytes = 7 * parameters * double(size_of(model.parameters().values().dtype()))};
+          .fixed_bytes = 11 * parameters * double(size_of(model.parameters().values().dtype()))};
 }
 
 std::string note_of_cost(const StepCost& c, int64_t side, int64_t usual_side) {

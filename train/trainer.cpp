@@ -136,28 +136,27 @@ void Trainer::save_recovery(Outputs& outputs) {
 
 void Trainer::fail_nonfinite(const std::string& reason, Outputs& outputs) {
   outputs.checkpoints.discard_unproven();
-  std::string message = reason;
   if (!optimizer_.updates)
     fail(ExitCode::nonfinite,
          "{}; no step of this run had any, so the learning rate is not to blame: look at the "
-         "images, "
-         "--mean, --std and --initial-checkpoint",
+         "images, --mean, --std and --initial-checkpoint",
          reason);
-  if (restored_step_ >= 0 && !any_sound_)
+  const auto good = outputs.checkpoints.good();
+  const int64_t step = good ? good->checkpoint.state["step"].get<int64_t>() : -1;
+  std::string message = reason;
+  if (restored_step_ >= 0 && restored_step_ != step && !any_sound_)
     message += fmt::format("; the checkpoint of step {}, from which it went on, is not good",
                            restored_step_);
-  if (const auto good = outputs.checkpoints.good())
+  if (good)
     message += fmt::format(
         "; the weights of step {} gave finite losses: go on from them with a smaller learning "
-        "rate, "
-        "--resume {} {}",
-        good->checkpoint.state["step"].get<int64_t>(), good->path.string(),
-        smaller_rate(options_, images_a_step()));
+        "rate, --resume {} {}",
+        step, good->path.string(), smaller_rate(options_, images_a_step()));
   else
-    message +=
-        "; no checkpoint of this run is known to be good: begin again with a smaller "
-        "learning rate, " +
-        smaller_rate(options_, images_a_step());
+    message += fmt::format(
+        "; no checkpoint of this run is known to be good: begin again with a smaller learning "
+        "rate, {}",
+        smaller_rate(options_, images_a_step()));
   fail(ExitCode::nonfinite, "{}", message);
 }
 
@@ -190,10 +189,10 @@ bool Trainer::train_epoch(Outputs& outputs) {
     count_skip(done);
     log_step(done, outputs);
     if (state_.skipped_in_a_row >= kMostSkips)
-      fail_nonfinite(fmt::format("{} steps in a row without finite numbers, the last one at step "
-                                 "{}",
-                                 kMostSkips, state_.step),
-                     outputs);
+      fail_nonfinite(
+          fmt::format("{} steps in a row without finite numbers, the last one at step {}",
+                      kMostSkips, state_.step),
+          outputs);
     // What is skipped leaves the weights as they were; they may be to blame.
     const int64_t interval = options_.recovery_interval;
     if (done.applied && interval && state_.step % interval == 0) save_recovery(outputs);

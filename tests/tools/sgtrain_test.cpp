@@ -109,7 +109,7 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
   CHECK(contains(read_file(out / "report.html"), "data:image/png;base64,"));
   const auto args = nlohmann::json::parse(read_file(out / "args.json"));
   CHECK(args["version"].is_string());
-  CHECK(args["num_classes"] == 10);  // of an IDX set without names
+  CHECK(args["resolved"]["num_classes"] == 10);  // of an IDX set without names
   CHECK(args["batch_size"] == 8);
 
   // The last row of summary.csv is what sgeval finds, with other batches and threads.
@@ -174,7 +174,7 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
     std::string bytes = read_file(out / "checkpoints/checkpoint-0001.safetensors");
     bytes[bytes.size() / 2] ^= 1;
     const auto before = last_tensors(out);
-    for (const char* name : {"last", "best", "checkpoint-0001"}) {
+    for (const char* name : {"last", "best", "good", "checkpoint-0001"}) {
       fs::remove(out / "checkpoints" / (std::string(name) + ".safetensors"));
       put(out / "checkpoints" / (std::string(name) + ".safetensors"), bytes);
     }
@@ -246,7 +246,7 @@ TEST_CASE("sgtrain: images in folders, a broken one among them") {
   const auto ran = run_program(sgtrain(data, out, "--epochs 1 --smoothing 0"));
   CHECK_MESSAGE(ran.code == 0, ran.err);
   CHECK(contains(ran.err, "zz.jpg"));
-  CHECK(nlohmann::json::parse(read_file(out / "args.json"))["num_classes"] == 4);
+  CHECK(nlohmann::json::parse(read_file(out / "args.json"))["resolved"]["num_classes"] == 4);
   CHECK(run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {}",
                                 (data / "val").string(),
                                 (out / "checkpoints/best.safetensors").string()))
@@ -304,7 +304,7 @@ TEST_CASE("sgtrain: what is wrong is said before the first step") {
   const auto help = run_program("sgtrain --model sgformer_nano --help");
   CHECK(help.code == 0);
   CHECK(contains(help.out, "--model-ema-decay"));
-  CHECK(contains(help.out, "--lr FLOAT=0.002"));  // of the model that is asked for
+  CHECK(contains(help.out, "--epochs INT=3"));  // of the model that is asked for
   size_t at = 0;
   for (const char* heading : {"\nModel:\n", "\nData and augmentation:\n", "\nOptimization:\n",
                               "\nRuntime:\n", "\nOutput:\n"}) {
