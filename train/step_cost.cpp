@@ -19,15 +19,17 @@ struct Trial {
   double pixels = 0, macs = 0, bytes = 0;
 };
 
-Trial try_image(sgformer::Classifier& model, int64_t side) {
+double pixels_of(ImageSize size) { return double(size.height) * size.width; }
+
+Trial try_image(sgformer::Classifier& model, ImageSize size) {
   Allocator& allocator = Allocator::of({});
   allocator.release_cached();
   const size_t before = allocator.stats().reserved;
-  Trial t{.pixels = double(side * side)};
+  Trial t{.pixels = pixels_of(size)};
   {
     const nn::Trace trace;
     const Dtype dtype = model.parameters().dtype();
-    const Tensor logits = model.forward(zeros({1, side, side, 3}, dtype)).logits;
+    const Tensor logits = model.forward(zeros({1, size.height, size.width, 3}, dtype)).logits;
     const Tensor targets = zeros(logits.shape(), acc_dtype(dtype));
     autograd::backward(soft_cross_entropy(logits, targets).loss);
     for (const nn::LayerRow& row : trace.rows()) t.macs += row.macs;
@@ -55,12 +57,12 @@ int64_t StepCost::batch_that_fits(double available) const {
   return std::max<int64_t>(0, int64_t((available - fixed_bytes) / bytes));
 }
 
-StepCost measure_step_cost(sgformer::Classifier& model, int64_t side) {
-  const int64_t usual = model.config().image;
-  const double pixels = double(side * side);
+StepCost measure_step_cost(sgformer::Classifier& model, ImageSize size) {
+  const int usual = int(model.config().image);
+  const double pixels = pixels_of(size);
   Trial t, of_usual;
-  if (side <= usual) {
-    t = of_usual = try_image(model, side);
+  if (pixels <= pixels_of(usual)) {
+    t = of_usual = try_image(model, size);
   } else {
     const std::array trials{try_image(model, usual / 2), try_image(model, usual),
                             try_image(model, usual * 3 / 2)};
@@ -79,23 +81,22 @@ StepCost measure_step_cost(sgformer::Classifier& model, int64_t side) {
           .fixed_bytes = 11 * parameters * double(size_of(model.parameters().values().dtype()))};
 }
 
-std::string note_of_cost(const StepCost& c, int64_t side, int64_t usual_side) {
+std::string note_of_cost(const StepCost& c, ImageSize size, int64_t usual_side) {
   if (c.macs <= kMuch * c.usual_macs) return "";
   return fmt::format(
-      "an image of {0} x {0} takes {1:.0f} times the operations of the usual {2} x {2}: about "
-      "{3:.3g} "
-      "GMAC forward instead of {4:.3g}; steps will be as much slower",
-      side, c.macs / c.usual_macs, usual_side, 1e-9 * c.macs, 1e-9 * c.usual_macs);
+      "an image of {0} x {1} takes {2:.0f} times the operations of the usual {3} x {3}: about "
+      "{4:.3g} GMAC forward instead of {5:.3g}; steps will be as much slower",
+      size.height, size.width, c.macs / c.usual_macs, usual_side, 1e-9 * c.macs, 1e-9 * c.usual_macs);
 }
 
-void check_memory(const StepCost& c, int64_t batch, int64_t side, double available) {
+void check_memory(const StepCost& c, int64_t batch, ImageSize size, double available) {
   if (c.of_batch(batch) <= available) return;
   const int64_t fits = c.batch_that_fits(available);
   fail(
       ExitCode::failure,
-      "a training step of {0} images of {1} x {1} takes about {2:.0f} bytes of memory, {3:.0f} are "
-      "available; {4}",
-      batch, side, c.of_batch(batch), available,
+      "a training step of {} images of {} x {} takes about {:.0f} bytes of memory, {:.0f} are "
+      "available; {}",
+      batch, size.height, size.width, c.of_batch(batch), available,
       fits > 0 ? fmt::format("--batch-size {} fits, and --grad-accum makes up for it", fits)
                : "not even one image fits: use a smaller --img-size or model");
 }
