@@ -205,10 +205,11 @@ std::unique_ptr<Source> FolderDataset::open(int64_t i, std::vector<uint8_t>& buf
 
 std::vector<std::string> images_below(const std::string& folder) {
   std::vector<std::string> images;
-  int64_t others = 0;
-  collect(folder, "", 0, images, others);
+  LeftOut left_out;
+  collect(folder, "", 0, images, left_out);
   if (images.empty())
-    fail(ExitCode::data, "{}: no images in it or deeper; {} other files were seen", folder, others);
+    fail(ExitCode::data, "{}: no images in it or deeper{}", folder,
+         left_out.empty() ? "" : "; other files: " + describe(left_out));
   std::sort(images.begin(), images.end());
   for (std::string& image : images) image = folder + (folder.ends_with('/') ? "" : "/") + image;
   return images;
