@@ -78,7 +78,7 @@ __device__ __forceinline__ void load_two(const Cut& c, const Unit& u, const floa
                                          float (&to)[2]) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const int row = first + place().row(2 * r);
+    const int row = first + accumulator_lane().row(2 * r);
     to[r] = row < u.end ? from[u.row * c.h * c.w + u.queries.token(row)] : 0;
   }
 }

@@ -321,7 +321,7 @@ __device__ __forceinline__ void put(const float (&acc)[N][4], float first, float
 // Sets the columns of a sum from `live` on. Most often that is none, or some of the last 16.
 template <int N>
 __device__ __forceinline__ void set_columns(float (&acc)[N][4], int live, float value) {
-  const int own = live - 2 * place().t;
+  const int own = live - 2 * accumulator_lane().t;
   const auto set = [&](int n) {
 #pragma unroll
     for (int i = 0; i < 4; ++i)

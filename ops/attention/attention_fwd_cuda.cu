@@ -175,9 +175,9 @@ __global__ void __launch_bounds__(kThreads, kTogether<T, D>) forward_kernel(Forw
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const float sum = cuda::warp_sum<4>(state.sum[r]);
-      const int row = first + place().row(2 * r);
+      const int row = first + accumulator_lane().row(2 * r);
       inverse[r] = row < u.end ? 1 / sum : 0;
-      if (p.lse && row < u.end && place().t == 0)
+      if (p.lse && row < u.end && accumulator_lane().t == 0)
         p.lse[u.row * c.h * c.w + u.queries.token(row)] = state.top[r] * c.scale + logf(sum);
     }
     if (p.received && keys <= kTile) received.add(probability, inverse[0], inverse[1]);
@@ -211,7 +211,7 @@ __global__ void __launch_bounds__(kThreads) received_kernel(Forward<T> p) {
     multiply<By::rows, By::columns>(s, q, S, k, S, D / 16, live);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int row = first + place().row(2 * r);
+      const int row = first + accumulator_lane().row(2 * r);
       one[r] = row < u.end ? 1 : 0;
       shift[r] = row < u.end ? -kLog2e * p.lse[u.row * c.h * c.w + u.queries.token(row)] : 0;
     }

@@ -61,7 +61,8 @@ TEST_CASE(
   CHECK(draw(100, 2, 2, 3, 0) != first);
   CHECK(draw(100, 1, 3, 3, 0) != first);
   CHECK(draw(100, 1, 2, 4, 0) != first);
-  CHECK_THROWS_AS(draw_drop_path(1, 1, 2, 3, 0, empty({5})), Error);
+  Tensor factors = empty({5});
+  CHECK_THROWS_AS(draw_drop_path(1, 1, 2, 3, 0, factors), Error);
 }
 
 TEST_CASE("add_pos_embed and mean_pool: value and gradients against the composed form") {
