@@ -20,7 +20,7 @@ std::vector<Tensor> recompute(const Segment& f, const std::vector<Tensor>& input
     for (size_t i = 0; i < inputs.size(); ++i) {
       in.push_back(inputs[i].detach());
       if (!g.wants(int(i))) continue;
-      // Its gradient, and the column sums that may come with it, are those of the input.
+      // Its gradient, and the column sums of it, if any, are those of inputs[i].
       record("recompute.input", {&in[i]}, {leaf(inputs[i])}, [&g, i](Backward& inner) {
         if (const Tensor& from = inner.dy_column_sums())
           if (Tensor to = g.column_sums(int(i))) to.copy_(from);
@@ -36,7 +36,7 @@ std::vector<Tensor> recompute(const Segment& f, const std::vector<Tensor>& input
       }
     backward(again, dy, sums);
   });
-  // f may end with something that uses them.
+  // The last operation of f may use the column sums of the gradients.
   for (const Tensor* t : recorded) ask_for_column_sums(*t);
   return outputs;
 }

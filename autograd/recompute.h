@@ -1,4 +1,4 @@
-// Activation checkpointing: what lies inside `f` is not kept for backward but computed again then.
+// Activation checkpointing: backward computes the activations inside `f` again, none are kept.
 #pragma once
 #include <functional>
 #include <vector>

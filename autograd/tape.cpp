@@ -4,17 +4,16 @@
 #include <queue>
 
 #include "autograd/add_into.h"
-#include "autograd/keep_grad.h"
 
 namespace sg::autograd {
 
 // A gradient as it is collected.
 struct GradAccumulator {
   Tensor grad;            // a leaf with a buffer: the buffer
-  bool has_grad = false;  // is `grad` to be added to?
-  bool written = false;   // by the rule that runs
+  bool has_grad = false;  // `grad` holds a gradient, to which the next one is added
+  bool written = false;   // by the rule that is running
   bool wants_sums = false;
-  Tensor sums;  // of the columns of `grad`, while one operation alone has given it
+  Tensor sums;  // column sums of `grad`, as long as it comes from one operation
 };
 
 struct Node {
@@ -48,9 +47,8 @@ thread_local bool g_enabled = true;
 thread_local uint64_t g_order = 0;
 thread_local const LeafWrites::Listener* g_listener = nullptr;
 
-// Adds g to what meta has collected. g may be shared with other places, so it is adopted but never
-// written to while another reference exists; a leaf, which is added to later, gets memory of its
-// own.
+// Adds g to the gradient of meta. g may be shared: it is adopted without a copy, but not written to
+// while another reference exists. A leaf gets a copy, because later gradients are added to it.
 void collect(AutogradMeta& meta, const Tensor& g) {
   GradAccumulator& c = meta.collected();
   if (!c.has_grad) {

@@ -33,7 +33,7 @@ namespace autograd {
 
 struct Node;
 
-// The arguments of a rule: gradients of the outputs, and places for those of the inputs.
+// What a rule works with: gradients of the outputs, and places for the gradients of the inputs.
 class Backward {
  public:
   explicit Backward(Node& node) : node_(node) {}
@@ -50,11 +50,11 @@ class Backward {
   // Hands an existing tensor on as (or adds it to) the gradient of input i, without a copy.
   void pass(int input, const Tensor& gradient);
 
-  // Sums of dy over all but its last dimension, of the dtype acc_dtype(dy): defined where
-  // ask_for_column_sums() asked and whoever wrote dy had them at hand.
+  // Sums of dy over all but its last dimension, of the dtype acc_dtype(dy). Defined if
+  // ask_for_column_sums() was called for the output and the operation that wrote dy gave them.
   const Tensor& dy_column_sums(int output = 0) const;
-  // The place for those of the gradient of input i, where they are wanted and no other gradient has
-  // come; undefined else. To be asked for before the gradient's own place, and written with it.
+  // The place for the column sums of the gradient of input i; undefined if nobody asked for them or
+  // the input has a gradient already. Call it before grad(), and write both.
   Tensor column_sums(int input);
 
  private:
@@ -89,11 +89,11 @@ bool recording(const std::vector<Tensor>& inputs);
 void record(const char* name, const std::vector<Tensor*>& outputs,
             const std::vector<Tensor>& inputs, BackwardFn rule);
 
-// The rule that made `output` can use the column sums of its gradient: they are the gradient of a
-// bias, and who writes a gradient has it in registers, so that no pass over memory is needed.
+// Asks for the column sums of the gradient of `output`: the gradient of a bias. The operation that
+// writes the gradient has it in registers, and sums it without another pass over memory.
 void ask_for_column_sums(const Tensor& output);
 
-// For an operation without a gradient: throws when one would be asked of it.
+// For an operation without a gradient rule: throws if an input requires a gradient.
 void refuse_grad(const char* name, const std::vector<Tensor>& inputs);
 
 // A leaf: gradients of `value` are collected. `buffer`, if given, is where they are written, and
@@ -103,14 +103,17 @@ Tensor leaf(const Tensor& value, Tensor buffer = {});
 Tensor grad_of(const Tensor& leaf);
 // The next gradient overwrites what the leaf holds.
 void clear_grad(const Tensor& leaf);
+// The leaf's buffer holds a gradient, to which the next one is added: for one that recorded work
+// wrote (core/graph.h), so that no rule ran on the host.
+void keep_grad(const Tensor& leaf);
 
-// Nothing has reached the leaf: its gradient becomes zero, and the next one is added to it.
+// For a leaf that no gradient reached: its gradient becomes zero, and the next one is added to it.
 void zero_grad(const Tensor& leaf);
 
-// While it lives, `listener` is told on this thread when a rule has written into the gradient of a
-// leaf: after the work was issued, once a rule, and within recompute() by the rules inside. So a
-// gradient is complete with the last of its writes in a step, and can be sent on while backward
-// still runs (nn/gradient_slices.h).
+// While it lives, `listener` is called on this thread when a rule has written the gradient of a
+// leaf: once a rule, after the work was issued; in recompute(), for the rules inside. A gradient is
+// complete with its last write in a step, and can then be sent while backward still runs
+// (nn/gradient_slices.h).
 class LeafWrites {
  public:
   using Listener = std::function<void(const char* operation, const Tensor& grad)>;
@@ -124,9 +127,9 @@ class LeafWrites {
   const Listener* before_;
 };
 
-// Adds the gradients of `outputs`, given theirs, to the leaves. The tape is consumed as it runs:
-// memory is freed early, and a second pass over the same outputs is an error. column_sums: those of
-// the gradients, each undefined where it is not at hand; or none.
+// Adds to every leaf its gradient, given those of `outputs`. The tape is consumed as it runs:
+// memory is freed early, and a second pass over the same outputs is an error. column_sums: empty,
+// or the column sums of each of `gradients`, undefined where they are not known.
 void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients,
               const std::vector<Tensor>& column_sums = {});
 // The same for a scalar, with gradient 1.

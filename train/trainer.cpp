@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "autograd/add_into.h"
-#include "autograd/keep_grad.h"
 #include "autograd/tape.h"
 #include "train/evaluate.h"
 #include "train/signals.h"
