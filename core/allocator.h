@@ -59,22 +59,21 @@ class Allocator {
   Block allocate(size_t bytes);
   void release(Block block);
   void release_cached();  // gives every free block back to the system
-  // While work is recorded nothing goes back to the system, not even where memory runs out; and
-  // from then on none of these blocks does before the end, for records refer to those that are
-  // free.
+  // While work is recorded, no block goes back to the system, even if memory runs out. From then on
+  // none does before the end, because records also refer to blocks that are free.
   void set_recording(bool on);
   AllocatorStats stats() const;
   void reset_peak();
-  // Throws ExitCode::failure where bytes behind a block were written, as far as is known by now.
+  // Throws ExitCode::failure if a write behind a block has been found so far.
   void check_guards();
-  // The same of the allocators of all devices, once their work is done: for the end of a program.
+  // Waits for the work of all devices, then checks their allocators: for the end of a program.
   static void check_all_guards();
   static std::optional<size_t> guard_of_environment();
 
-  // Where this thread's tensors of `device` are made: the device's allocator, or that of an
+  // The allocator of this thread's tensors on `device`: the device's own, or that of an
   // AllocatorScope.
   static Allocator& of(Device device);
-  // Of host memory that the device copies from and to directly.
+  // The allocator of pinned host memory, which the device copies from and to directly.
   static Allocator& pinned(Device device);
 
  private:
@@ -92,14 +91,14 @@ class Allocator {
   bool kept_ = false, recording_ = false;
   mutable std::mutex mutex_;
   std::multimap<size_t, void*> free_;  // capacity -> data
-  // Where free memory is split: by address, what is free, and what the system gave.
+  // Kind::pool, by address: free ranges, and segments that the system gave.
   std::map<std::byte*, size_t> free_at_, segments_;
   AllocatorStats stats_;
   std::optional<Guards> guards_;  // blocks are of exact sizes where there are
 };
 
-// Tensors of a device that this thread makes in the scope come from `allocator`: captured work has
-// memory of its own, which nothing else may use between its launches.
+// In the scope, this thread's tensors on the device come from `allocator`. Captured work has memory
+// of its own, which nothing else may use between its launches.
 class AllocatorScope {
  public:
   AllocatorScope(Device device, Allocator& allocator);

@@ -53,13 +53,13 @@ class Backend {
   virtual std::string describe(Device device) = 0;              // "NVIDIA H200, 139.8 GiB"
   virtual size_t free_memory(Device device) = 0;                // bytes
 
-  // Operations are issued to that of computing. The CPU has one for all roles.
+  // Operations are issued to the compute stream. The CPU has one stream for all roles.
   virtual Stream& stream(Device device, StreamRole role = StreamRole::compute) = 0;
 
   // nullptr where memory is exhausted.
   virtual void* allocate(Device device, size_t bytes) = 0;
   virtual void release(Device device, void* data, size_t bytes) = 0;
-  // Host memory that copies to and from the device need not go around.
+  // Host memory that the device copies from and to without a staging buffer.
   virtual void* allocate_pinned(size_t bytes) = 0;
   virtual void release_pinned(void* data) = 0;
 
@@ -79,14 +79,14 @@ class Backend {
 // Throws ExitCode::usage when the build has no backend for the type.
 Backend& backend(DeviceType type);
 bool has_backend(DeviceType type);
-// That of the backend, or that the build has none.
+// The obstacle that the backend finds, or that the build has no backend.
 std::optional<Obstacle> obstacle(Device device);
-// Throws ExitCode::usage with the obstacle, where there is one.
+// Throws ExitCode::usage with the obstacle, if there is one.
 void require(Device device);
 // The device can be used: the build has its backend, and the backend finds it.
 bool available(Device device);
-// SG_REQUIRE_CUDA is set in the environment, to anything but 0: what would fall back to the CPU, or
-// to a stand-in for a GPU, is to fail instead.
+// The environment sets SG_REQUIRE_CUDA to anything but 0: programs and tests fail instead of
+// falling back to the CPU or to the emulated GPU.
 bool cuda_required();
 
 struct RegisterBackend {

@@ -1,8 +1,8 @@
 // Guards: bytes of a pattern behind blocks of memory, which nobody may write. For core/allocator.h.
 //
-// Those of memory that the host can read are looked at where they lie. Those of a device are copied
-// to the host by copies in order of its stream (look()), which recorded work repeats, and which
-// nobody waits for: an overrun is found some time after it was made.
+// Guards of host memory are checked in place. Guards of a device's memory are copied to the host in
+// order of its stream (look()). Recorded work repeats these copies, and nobody waits for them, so
+// an overrun is found some time after it happened.
 #pragma once
 #include <cstddef>
 #include <map>
@@ -20,8 +20,8 @@ class Guards {
 
   void add(void* block, size_t size);  // `size` without the guard, which lies behind
   void look(void* block);
-  void look_at_all();  // and waits until all looks are done
-  // Remembers damage that looks have found until now; the guard is as before then.
+  void look_at_all();  // and waits for the copies
+  // Remembers the damage found so far, and restores the pattern.
   void find_damage();
   void remove(void* block);  // after look_at_all() and find_damage()
 

@@ -25,7 +25,7 @@ void GradientSlices::backward(const std::vector<uint64_t>& key, const Tensor& lo
   if (expected)
     for (size_t i = 0; i < n; ++i) open[slice_of_[i]] += (*expected)[i] > 0;
 
-  size_t next = 0;  // the slice to leave
+  size_t next = 0;  // the next slice to hand over
   const auto send_complete = [&] {
     for (; next < table_.size() && open[next] == 0; ++next) {
       for (size_t i = 0; i < n; ++i)
@@ -53,7 +53,7 @@ void GradientSlices::backward(const std::vector<uint64_t>& key, const Tensor& lo
       send_complete();
     };
     const autograd::LeafWrites scope(wrote);
-    if (expected) send_complete();  // what nothing will reach
+    if (expected) send_complete();  // slices that no gradient will reach
     autograd::backward(loss);
   }
   if (expected) {

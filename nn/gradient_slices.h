@@ -1,10 +1,10 @@
-// Gradients that leave while backward still runs: the flat buffer in contiguous slices, each handed
-// over when the last write into it has been issued.
+// Gradients are handed over while backward still runs: the flat buffer in contiguous slices, each
+// when the last write into it has been issued.
 //
-// Slices leave in the order of the table, never in that in which they happen to be ready, so that
-// all processes send the same one. When a write is the last is known from the backward before of
-// the same key, which counts how often each gradient is written: parameters may be shared, and used
-// in recomputed segments. The first backward of a key hands over all slices at its end.
+// Slices are handed over in the order of the table, not in the order in which they become ready, so
+// that all processes send the same one. The previous backward of the same key counted how often
+// each gradient is written (parameters may be shared, and used in recomputed segments), so the last
+// write is known. The first backward of a key hands over all slices at its end.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -36,7 +36,7 @@ class GradientSlices {
 
   const std::vector<Range>& table() const { return table_; }
 
-  // autograd::backward(loss), the last one of a step, and the slices on their way. `key` is what
+  // Runs autograd::backward(loss), the last one of a step, and hands over the slices. `key` is what
   // decides which operations run. Throws ExitCode::failure, naming the parameter, where a gradient
   // is written more or less often than before.
   void backward(const std::vector<uint64_t>& key, const Tensor& loss);
@@ -47,7 +47,7 @@ class GradientSlices {
   std::vector<const Parameter*> in_order_;  // of the flat buffer
   std::vector<size_t> slice_of_;            // of each
   std::vector<Range> table_;
-  std::map<std::vector<uint64_t>, std::vector<int>> writes_;  // a backward, of each
+  std::map<std::vector<uint64_t>, std::vector<int>> writes_;  // by key: of each gradient
 };
 
 }  // namespace sg::nn

@@ -48,11 +48,10 @@ constexpr int64_t kLongSum = 2048;
 // simple_gemm() and counted as a slow path (core/profile.h).
 void gemm(Stream& stream, const Gemm& matmul);
 
-// A matmul with its `bias` or `bias_grad` fused. Returns false, and does nothing, where that is not
-// to be had: then what they ask for is to be done in a pass of its own (biased_gemm.cuh,
-// column_sums.cuh), which is counted here as a slow path. So it is where cuBLASLt does not succeed
-// with the epilogue in any way, and, for bias_grad of more than kLongSum terms, where no algorithm
-// with it fills the device.
+// A matmul with its `bias` or `bias_grad` fused. Returns false, and does nothing, if cuBLASLt
+// cannot fuse it, or, for a bias_grad of more than kLongSum terms, if no algorithm that fuses it
+// fills the device. The caller then does it in a pass of its own (biased_gemm.cuh,
+// column_sums.cuh); here it is counted as a slow path.
 [[nodiscard]] bool fused_gemm(Stream& stream, const Gemm& matmul);
 
 }  // namespace sg::cuda

@@ -17,11 +17,11 @@ struct OptimizerSettings {
 
 class Optimizer {
  public:
-  // Of the parameters that are not frozen: others keep their value, zero moments, and as EMA their
-  // value.
+  // Updates the parameters that are not frozen. Frozen ones keep their value and zero moments;
+  // their EMA is their value.
   Optimizer(ParameterStore& parameters, OptimizerSettings settings);
 
-  // The gradients to come are the sum of those of `passes` passes.
+  // Prepares an update by gradients that are summed over `passes` passes.
   void prepare(double lr, int64_t passes = 1);
   // One update by the collected gradients. Where they or `loss` (1; or undefined) are not finite,
   // the weights and moments stay, and only the EMA moves on.
@@ -31,7 +31,7 @@ class Optimizer {
     bool applied = true;
     double loss = 0;  // that update() was given
   };
-  // Of the last update; counts it where it was applied. One copy, for which alone the host waits.
+  // The outcome of the last update, which is counted if it was applied. The host waits here only.
   Outcome finish();
 
   const OptimizerSettings& settings() const { return settings_; }

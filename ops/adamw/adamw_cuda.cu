@@ -67,7 +67,7 @@ struct Factors {
   float one_minus_beta1, one_minus_beta2, eps, one_minus_ema_decay;
   double weight_decay, max_norm;
 };
-// Of this step and piece.
+// What this step does to one piece.
 struct Step {
   bool applied;
   float grad_scale, rate, decay, correction2;

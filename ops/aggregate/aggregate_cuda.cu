@@ -60,7 +60,7 @@ Plan plan_of(const std::vector<Region>& regions, const std::vector<Tensor>& w,
   return p;
 }
 
-// What this lane works at.
+// The work of one lane.
 struct Work {
   Part part;
   int share;             // of its chunk

@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogeth
     put(dv, 1, 1, to + int64_t{c.key_tile} * D, D);
     return;
   }
-  // Through the rows of keys and values, which nobody needs any more.
+  // Through the shared memory of keys and values, which is free now.
   const int first = u.key_begin + warp * 16;
   put(dk, c.scale, c.scale, k + warp * 16 * S, S), put(dv, 1, 1, v + warp * 16 * S, S);
   __syncwarp();
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogeth
                 16);
 }
 
-// Adds what the chunks left: a block a window, a tile of keys and a head.
+// Adds the partial sums of the chunks: a block a window, a tile of keys and a head.
 template <class T, int D>
 __global__ void add_chunks_kernel(Cut one, int chunks, const float* partial, T* dkv) {
   const Unit u = unit_of(one, blockIdx.x);

@@ -211,7 +211,7 @@ __device__ __forceinline__ void load_rows(const Cut& c, Team team, Map<const T> 
     }
   }
 }
-// The other way.
+// The reverse: from shared memory to the map.
 template <int D, class T>
 __device__ __forceinline__ void store_rows(const Cut& c, Team team, const T* from, Map<T> to,
                                            const Rect& rect, int begin, int end, int rows) {

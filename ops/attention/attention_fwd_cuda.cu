@@ -95,7 +95,7 @@ __device__ __forceinline__ void attend(const T* q, const T* k, const T* v, T* sc
   multiply_sum(state.out, p, scratch, v, S, (live + 15) / 16);
 }
 
-// What keys receive: a lane's columns of probabilities, summed over its rows.
+// The attention that keys receive: a lane's columns of probabilities, summed over its rows.
 struct Received {
   float sum[kTile / 8][2] = {};
   __device__ void add(const float (&p)[kTile / 8][4], float first, float second) {
@@ -190,7 +190,8 @@ __global__ void __launch_bounds__(kThreads, kTogether<T, D>) forward_kernel(Forw
   if (p.received && keys <= kTile) received.store(c, u, p.received, p.partial);
 }
 
-// What keys receive, from the log-sum-exp: a block takes 64 keys and a chunk of queries.
+// The attention that keys receive, from the log-sum-exp: a block takes 64 keys and a chunk of
+// queries.
 template <class T, int D>
 __global__ void __launch_bounds__(kThreads) received_kernel(Forward<T> p) {
   constexpr int S = padded<T>(D);
@@ -226,7 +227,7 @@ __global__ void __launch_bounds__(kThreads) received_kernel(Forward<T> p) {
   received.store(c, u, p.received, p.partial);
 }
 
-// Adds what the chunks left: a block a window, a tile of keys and a head.
+// Adds the partial sums of the chunks: a block a window, a tile of keys and a head.
 __global__ void add_received_kernel(Cut one, int chunks, const float* partial, float* received) {
   const Unit u = unit_of(one, blockIdx.x);
   const int key = u.key_begin + int(threadIdx.x);

@@ -1,5 +1,5 @@
 // Merges on cuda: convolutions in bf16 whose windows do not overlap and together cover the map, for
-// conv2d_cuda.cu. Their gradient of the bias is not here: that of any convolution.
+// conv2d_cuda.cu. The gradient of the bias is as in any convolution, not here.
 #pragma once
 #include "ops/conv2d/conv2d.h"
 

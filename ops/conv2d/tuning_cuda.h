@@ -1,5 +1,4 @@
-// How the convolutions on GPUs share their work; for conv2d_cuda.cu and its like, and for tests,
-// which make it small.
+// Limits that decide how convolutions on GPUs split their work. Tests lower them.
 #pragma once
 #include <cstdint>
 

@@ -91,7 +91,7 @@ __device__ __forceinline__ void put_row(const Vec<float, N> (&v)[M], bool accumu
   add<N>(sum, row);
 }
 
-// What blocks leave: (parts, 9, channels), and twice (parts, channels).
+// Partial sums of the blocks: (parts, 9, channels), and twice (parts, channels).
 struct Partial {
   float *taps, *bias, *dx;
 };

@@ -1,5 +1,5 @@
 // One pass over memory each way: forward reads x and writes y, backward reads dy, x (and dx, where
-// it adds to it) and writes dx. How is said in rows_cuda.cuh.
+// it adds to it) and writes dx. See rows_cuda.cuh.
 //
 // Rows that registers do not hold, or of no whole vectors, take a warp each, which reads them
 // several times.
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(cuda::kWarp)
   }
 }
 
-// What a warp a row reads `again`, as maps like x.
+// Counts the maps of the size of x that are read `again` where a warp takes a row.
 void slow_path(const char* op, In x, int again) {
   profile::slow_path(op, "rows too long or uneven for registers are read several times",
                      double(again) * double(x.bytes()), [&] { return x.shape().str(); });

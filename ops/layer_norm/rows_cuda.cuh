@@ -11,8 +11,8 @@
 namespace sg::layer_norm_rows {
 
 constexpr int kThreads = 128, kWarps = kThreads / cuda::kWarp;
-// Blocks are started for so many multiprocessors and take row after row: a set number, so that sums
-// are split alike on every GPU.
+// Blocks are started for this many multiprocessors on every GPU, so that sums are split alike on
+// all of them.
 constexpr int64_t kProcessors = 132;
 constexpr int kMostElements = 24;  // of a row, that a lane holds
 
@@ -213,7 +213,7 @@ struct ToGrad {
 template <class Sink>
 constexpr int kSumsOf = Sink::kSums ? 3 : 2;
 
-// That a processor has registers for.
+// Blocks that the registers of a multiprocessor allow.
 template <class T, int V, bool Gelu, class Sink>
 constexpr int kBackwardBlocks = kVector<T>* V <= 8                             ? 5
                                 : Gelu || (Sink::kSums && kVector<T> * V > 16) ? 3

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kWords = sizeof(MixErase) / 4;
 
-// Makes partners of the group.
+// Pairs the images of the group.
 void pair_up(const char* what, std::span<MixErase> group, int64_t first, double lambda) {
   check(group.size() % 2 == 0, "{}: {} images, expected an even number, so that each has a partner",
         what, group.size());

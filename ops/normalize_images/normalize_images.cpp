@@ -17,7 +17,7 @@ Tensor normalize_images(const Tensor& pixels, const ChannelStats& stats, Dtype d
   for (double s : stats.std) check(s > 0, "normalize: std: expected above 0, found {}", s);
   if (changes) check_changes("normalize", changes, pixels.dim(0), pixels.device());
   Tensor y = empty(pixels.shape(), dtype, pixels.device());
-  // At most: a mixed image is read twice.
+  // An upper bound: only mixed images are read twice.
   const profile::OpScope scope("normalize", 2.0 * double(y.numel()),
                                double(pixels.bytes() * (changes ? 2 : 1) + y.bytes()));
   kernels::normalize_images(pixels.stream(), pixels, changes, stats, y);

@@ -1,5 +1,5 @@
-// Pixels to numbers: (v - 255 mean[c]) / (255 std[c]); on the way there, images of a training
-// batch are mixed and erased.
+// Normalises pixels: (v - 255 mean[c]) / (255 std[c]). In the same pass, images of a training batch
+// are mixed and erased.
 #pragma once
 #include <array>
 
@@ -17,7 +17,7 @@ struct ChannelStats {  // ImageNet's, in units of the full range
 // changes: undefined, or what pack() returned, on the device of the pixels: images are mixed
 // (in f32, rounded to u8), normalised, and erased, in this order. A partner outside the batch
 // throws ExitCode::data on the CPU and makes the image NaN on a device.
-// The same bits on all devices, but for the last ones of the noise.
+// All devices give the same bits, except for the last bits of the noise.
 Tensor normalize_images(const Tensor& pixels, const ChannelStats& stats, Dtype dtype = Dtype::f32,
                         const Tensor& changes = {});
 
