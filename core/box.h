@@ -6,6 +6,9 @@ namespace sg {
 
 struct ImageSize {
   int height = 0, width = 0;
+  constexpr ImageSize() = default;
+  constexpr ImageSize(int side) : height(side), width(side) {}  // a square, as in img_size = 224
+  constexpr ImageSize(int h, int w) : height(h), width(w) {}
   bool operator==(const ImageSize&) const = default;
 };
 

@@ -1,6 +1,7 @@
 #include "core/compute.h"
 
 #include "core/backend.h"
+#include "core/cpu/cores.h"
 
 namespace sg {
 namespace {
@@ -42,8 +43,10 @@ Compute parse_compute(const std::string& device, const std::string& dtype) {
 }
 
 std::string describe(const Compute& c) {
-  return fmt::format("computing on {}: {}", str(c.device),
-                     c.reason.empty() ? backend(c.device.type).describe(c.device) : c.reason);
+  const std::string limit = c.device.type == DeviceType::cpu ? limit_of_threads() : "";
+  return fmt::format("computing on {}: {}{}{}", str(c.device),
+                     c.reason.empty() ? backend(c.device.type).describe(c.device) : c.reason,
+                     limit.empty() ? "" : "; ", limit);
 }
 
 }  // namespace sg

@@ -16,6 +16,11 @@ enum class Purpose : uint32_t {
   drop_path,
   test,
   erasing,  // the noise in an erased box
+  vertical_flip,
+  augment,  // RandAugment
+  color_jitter,
+  mix,  // mixup and CutMix
+  erased_box,
 };
 
 // A stream of random numbers by name: kernels draw from it at any position.

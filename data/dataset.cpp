@@ -1,55 +1,185 @@
 #include "data/dataset.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/rng.h"
+#include "core/text.h"
 
 namespace sg::data {
 namespace fs = std::filesystem;
+namespace {
 
-std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
-                                      const ClassNames& expected) {
-  const fs::path root(dir);
-  std::error_code error;
-  if (!fs::is_directory(root, error))
-    fail(ExitCode::data, "{}: no such folder of data; see --data", dir);
+const std::vector<std::string> kTrainNames{"train", "training"};
+const std::vector<std::string> kValNames{"val",  "validation", "valid",
+                                         "eval", "evaluation", "test"};
 
-  const std::string start = split == Split::train ? "train" : "t10k";
-  // Both spellings are met: train-images-idx3-ubyte and train-images.idx3-ubyte.
-  const auto idx_file = [&](std::string_view what, std::string_view kind) {
-    for (const char* dot : {"-", "."})
-      for (const char* end : {".gz", ""}) {
-        const fs::path path = root / fmt::format("{}-{}{}{}-ubyte{}", start, what, dot, kind, end);
-        if (fs::is_regular_file(path, error)) return path.string();
-      }
-    return std::string();
-  };
-  const std::string images = idx_file("images", "idx3"), labels = idx_file("labels", "idx1");
-  if (!images.empty() || !labels.empty()) {
-    if (images.empty() || labels.empty())
-      fail(ExitCode::data, "{}: found {} but not the {} that belong to it", dir,
-           images.empty() ? labels : images, images.empty() ? "images" : "labels");
-    return std::make_unique<IdxDataset>(images, labels, expected);
+bool is_one_of(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+// Some samples of a dataset.
+class Subset final : public Dataset {
+ public:
+  Subset(std::shared_ptr<const Dataset> all, std::vector<int64_t> indices,
+         std::vector<std::string> remarks)
+      : all_(std::move(all)), indices_(std::move(indices)) {
+    class_names_ = all_->class_names();
+    remarks_ = std::move(remarks);
+  }
+  int64_t size() const override { return int64_t(indices_.size()); }
+  int label(int64_t i) const override { return all_->label(indices_[size_t(i)]); }
+  std::string name(int64_t i) const override { return all_->name(indices_[size_t(i)]); }
+  std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override {
+    return all_->open(indices_[size_t(i)], buffer);
   }
 
-  const auto folder = [&](std::initializer_list<const char*> names) {
-    for (const char* name : names)
-      if (fs::is_directory(root / name, error)) return (root / name).string();
-    return std::string();
+ private:
+  std::shared_ptr<const Dataset> all_;
+  std::vector<int64_t> indices_;
+};
+
+// The share of each class that is held out, or the rest; in order of the dataset. A class of two
+// images or more has some in both.
+std::unique_ptr<Dataset> share_of(std::shared_ptr<const Dataset> all, Split split,
+                                  const DatasetRequest& r) {
+  std::vector<std::vector<int64_t>> classes(size_t(all->num_classes()));
+  for (int64_t i = 0; i < all->size(); ++i) classes[size_t(all->label(i))].push_back(i);
+  std::vector<int64_t> indices;
+  for (size_t c = 0; c < classes.size(); ++c) {
+    std::vector<int64_t>& images = classes[c];
+    const auto n = int64_t(images.size());
+    const int64_t held =
+        n < 2 ? 0 : std::clamp<int64_t>(std::llround(r.val_share * double(n)), 1, n - 1);
+    // The streams of epochs are those of 0.
+    Random random(r.seed, Purpose::order, uint64_t(c), 1);
+    for (int64_t i = 0; i < held; ++i)
+      std::swap(images[size_t(i)], images[size_t(random.integer(i, n - 1))]);
+    const auto cut = images.begin() + held;
+    indices.insert(indices.end(), split == Split::val ? images.begin() : cut,
+                   split == Split::val ? cut : images.end());
+  }
+  if (indices.empty())
+    fail(ExitCode::data, "--val-share: no class has two images, of which one could be held out");
+  std::ranges::sort(indices);
+  const auto kept = int64_t(indices.size());
+  std::vector<std::string> remarks;
+  if (split == Split::val)
+    remarks.push_back(fmt::format(
+        "{} of the {} training images, {} of each class chosen by the seed {}, are held "
+        "out as the validation set",
+        kept, all->size(), r.val_share, r.seed));
+  else
+    remarks = all->remarks();
+  return std::make_unique<Subset>(std::move(all), std::move(indices), std::move(remarks));
+}
+
+// Paths of what lies in a data set's folder; "" for what does not.
+class Layout {
+ public:
+  Layout(const std::string& dir, const DatasetRequest& r) : root_(dir), request_(r) {
+    std::error_code error;
+    if (!fs::is_directory(root_, error))
+      fail(ExitCode::data, "{}: no such folder of data; see --data", dir);
+    train = folder(r.train_split, kTrainNames), val = folder(r.val_split, kValNames);
+  }
+
+  struct Idx {
+    std::string images, labels;
   };
-  const std::string train = folder({"train"}), val = folder({"val", "validation", "valid", "test"});
-  if (split == Split::train && train.empty())
+  // The files of an MNIST-like set.
+  Idx idx(Split split) const {
+    const std::string& name = split == Split::train ? request_.train_split : request_.val_split;
+    const std::string start = is_one_of(kTrainNames, name) ? "train"
+                              : is_one_of(kValNames, name) ? "t10k"
+                                                           : name;
+    const Idx found{idx_file(start, "images", "idx3"), idx_file(start, "labels", "idx1")};
+    if (found.images.empty() != found.labels.empty())
+      fail(ExitCode::data, "{}: found {} but not the {} that belong to it", root_.string(),
+           found.images.empty() ? found.labels : found.images,
+           found.images.empty() ? "images" : "labels");
+    return found;
+  }
+
+  std::string train, val;
+
+ private:
+  std::string folder(const std::string& name, const std::vector<std::string>& same) const {
+    std::error_code error;
+    std::vector<std::string> names{name};
+    if (is_one_of(same, name) && name != "test")
+      names.insert(names.end(), same.begin(), same.end());
+    for (const std::string& n : names)
+      if (fs::is_directory(root_ / n, error)) return (root_ / n).string();
+    return "";
+  }
+  // Both spellings are met: train-images-idx3-ubyte and train-images.idx3-ubyte.
+  std::string idx_file(const std::string& start, const char* what, const char* kind) const {
+    std::error_code error;
+    for (const char* dot : {"-", "."})
+      for (const char* end : {".gz", ""}) {
+        const fs::path path = root_ / fmt::format("{}-{}{}{}-ubyte{}", start, what, dot, kind, end);
+        if (fs::is_regular_file(path, error)) return path.string();
+      }
+    return "";
+  }
+
+  fs::path root_;
+  const DatasetRequest& request_;
+};
+
+std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& layout,
+                                       const DatasetRequest& r) {
+  if (const auto [images, labels] = layout.idx(Split::train); !images.empty())
+    return std::make_unique<IdxDataset>(images, labels, r.classes);
+  if (layout.train.empty() && (r.val_share == 0 || !layout.val.empty()))
+    fail(
+        ExitCode::data,
+        "{}: expected a folder '{}' with a sub-folder a class, or train-images-idx3-ubyte.gz; of a "
+        "folder of the classes themselves --val-share 0.1 holds out a tenth for validation",
+        dir, r.train_split);
+  return std::make_unique<FolderDataset>(layout.train.empty() ? dir : layout.train, r.classes,
+                                         r.order);
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
+                                      const DatasetRequest& r) {
+  const Layout layout(dir, r);
+  const Layout::Idx val_idx = layout.idx(Split::val);
+  if (r.val_share > 0) {
+    const std::string& val = layout.val.empty() ? val_idx.images : layout.val;
+    if (!val.empty())
+      fail(ExitCode::usage, "--val-share: {} is a validation set already; leave the flag out", val);
+    return share_of(open_training(dir, layout, r), split, r);
+  }
+  if (split == Split::train) return open_training(dir, layout, r);
+  if (!val_idx.images.empty())
+    return std::make_unique<IdxDataset>(val_idx.images, val_idx.labels, r.classes);
+  const bool flat = layout.train.empty() && layout.val.empty() && r.val_split == kValNames[0];
+  if (layout.val.empty() && !flat)
     fail(ExitCode::data,
-         "{}: expected a folder 'train' with a sub-folder a class, or train-images-idx3-ubyte.gz",
-         dir);
-  if (split == Split::val && val.empty() && !train.empty())
-    fail(ExitCode::data,
-         "{}: expected a folder 'val', 'validation', 'valid' or 'test' beside 'train'", dir);
-  return std::make_unique<FolderDataset>(split == Split::train ? train
-                                         : val.empty()         ? dir
-                                                               : val,
-                                         expected);
+         "{}: expected a folder {} beside '{}'; --val-split names another, --val-share 0.1 holds "
+         "out "
+         "a tenth of the training set",
+         dir,
+         r.val_split == kValNames[0]
+             ? "'val', 'validation', 'valid', 'eval', 'evaluation' or 'test'"
+             : "'" + r.val_split + "'",
+         r.train_split);
+  return std::make_unique<FolderDataset>(flat ? dir : layout.val, r.classes, r.order);
+}
+
+ClassNames list_classes(const std::string& dir, const DatasetRequest& r) {
+  const Layout layout(dir, r);
+  if (!layout.idx(Split::train).images.empty() || !layout.idx(Split::val).images.empty()) return {};
+  return FolderDataset::list_classes(!layout.train.empty() ? layout.train
+                                     : !layout.val.empty() ? layout.val
+                                                           : dir,
+                                     r.order);
 }
 
 }  // namespace sg::data

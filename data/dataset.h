@@ -1,10 +1,12 @@
-// Datasets: images with labels, from folders of classes or IDX files.
+// Datasets: images with labels, from folders of classes or IDX files. Class names are escaped as in
+// core/text.h.
 #pragma once
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "data/class_names.h"
 #include "data/decode.h"
 
 namespace sg::data {
@@ -19,22 +21,28 @@ class Dataset {
   // Sample i; its encoded bytes, if any, are in `buffer`, which must outlive the result.
   virtual std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const = 0;
 
-  const std::vector<std::string>& class_names() const { return class_names_; }
+  const ClassNames& class_names() const { return class_names_; }
   int num_classes() const { return int(class_names_.size()); }
+  // What a user is to be told of it, a line each: files left out, classes that are lacking.
+  const std::vector<std::string>& remarks() const { return remarks_; }
 
  protected:
-  std::vector<std::string> class_names_;
+  ClassNames class_names_;
+  std::vector<std::string> remarks_;
 };
 
-using ClassNames = std::vector<std::string>;
-
-// A sub-folder a class, in the order of their names; images in it or deeper, told by their
-// extensions: jpg jpeg jpe png bmp gif ppm pgm, in any case. Names that begin with a dot are left
-// out. A class without images is an error. Where `expected` is given (the classes of the
-// training set) the sub-folders must be the same.
+// A sub-folder a class; images in it or deeper, told by their extensions in any case (of which
+// format they are is told by their bytes). What is hidden or a system's own (.DS_Store, Thumbs.db,
+// __MACOSX) is passed over; other files are counted in remarks().
+// Given `classes`, sub-folders must be among them, and those that lack or are empty are remarked;
+// otherwise the sub-folders are the classes, in the order that is asked for, and one without images
+// is an error.
 class FolderDataset final : public Dataset {
  public:
-  explicit FolderDataset(const std::string& folder, const ClassNames& expected = {});
+  explicit FolderDataset(const std::string& folder, const ClassNames& classes = {},
+                         ClassOrder order = ClassOrder::name);
+  // The sub-folders alone.
+  static ClassNames list_classes(const std::string& folder, ClassOrder order);
   int64_t size() const override { return int64_t(starts_.size()) - 1; }
   int label(int64_t i) const override;
   std::string name(int64_t i) const override;
@@ -45,8 +53,13 @@ class FolderDataset final : public Dataset {
   // Millions of names: one string, and where each begins. Paths are relative to their class.
   std::string paths_;
   std::vector<uint64_t> starts_{0};
+  ClassNames folders_;  // of the classes, as bytes
   std::vector<int64_t> class_ends_;
 };
+
+// Paths of the images in a folder and deeper, sorted; those that FolderDataset takes. Throws
+// ExitCode::data where there are none.
+std::vector<std::string> images_below(const std::string& folder);
 
 // Images in the IDX format of MNIST: grey, one size, gzipped or not. They are kept in memory.
 class IdxDataset final : public Dataset {
@@ -65,10 +78,25 @@ class IdxDataset final : public Dataset {
 
 enum class Split { train, val };
 
-// DIR/train and DIR/val (or validation, valid, test) with class folders, or the files of an
-// MNIST-like set: train-images-idx3-ubyte[.gz], t10k-... is val. A DIR without DIR/train may be the
-// folder of the classes itself, for Split::val only.
+struct DatasetRequest {
+  ClassNames classes;  // in order of their indices; empty: those of the data
+  ClassOrder order = ClassOrder::name;
+  // Names of the folders. "train" also finds training/, "val" validation/, valid/, eval/,
+  // evaluation/ and test/, and each of these but test the others.
+  std::string train_split = "train", val_split = "val";
+  // Of each class of the training set that is held out as the validation set, chosen by the seed.
+  double val_share = 0;
+  uint64_t seed = 42;
+};
+
+// DIR/train and DIR/val with class folders, or the files of an MNIST-like set:
+// train-images-idx3-ubyte[.gz], t10k-... is val. A DIR without DIR/train may be the folder of the
+// classes itself, for Split::val or with a share to hold out.
 std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
-                                      const ClassNames& expected = {});
+                                      const DatasetRequest& request = {});
+
+// The classes by which weights that came without names count those of DIR: sub-folders of its
+// training set, or where it has none of its validation set, in that order. Empty for IDX files.
+ClassNames list_classes(const std::string& dir, const DatasetRequest& request);
 
 }  // namespace sg::data

@@ -19,13 +19,25 @@ bool starts_with(Bytes bytes, std::string_view magic, size_t at = 0) {
 // What a file that cannot be decoded seems to be.
 std::string_view guess(Bytes b) {
   if (b.empty()) return "an empty file";
-  if (starts_with(b, "WEBP", 8)) return "WebP";
-  if (starts_with(b, "II*") || starts_with(b, "MM\0*"sv)) return "TIFF";
-  if (starts_with(b, "ftyp", 4)) return "AVIF or HEIC";
+  if (starts_with(b, "ftyp", 4)) return "HEIC or a video";
   if (starts_with(b, "\0\0\0\x0CjP"sv)) return "JPEG 2000";
   if (starts_with(b, "<")) return "HTML, XML or SVG (a failed download?)";
   if (starts_with(b, "PK\3\4") || starts_with(b, "\x1f\x8b")) return "an archive";
   return "none that is known";
+}
+
+bool is_tiff(Bytes b) {
+  return starts_with(b, "II*\0"sv) || starts_with(b, "MM\0*"sv) || starts_with(b, "II+\0"sv) ||
+         starts_with(b, "MM\0+"sv);
+}
+
+// One of the brands in the first box of the file.
+bool is_avif(Bytes b) {
+  if (b.size() < 16 || !starts_with(b, "ftyp", 4)) return false;
+  const size_t size = std::min<size_t>(b.size(), size_t(b[2]) << 8 | b[3]);
+  for (size_t at = 8; at + 4 <= size; at += 4)
+    if (starts_with(b, "avif", at) || starts_with(b, "avis", at)) return true;
+  return false;
 }
 
 class PixelSource final : public Source {
@@ -87,12 +99,16 @@ std::unique_ptr<Source> open_image(Bytes bytes, std::string_view name, const Dec
          limits.max_bytes);
   if (starts_with(bytes, "\xff\xd8\xff")) return open_jpeg(bytes, name, limits);
   if (starts_with(bytes, "\x89PNG\r\n\x1a\n")) return open_png(bytes, name, limits);
-  if (starts_with(bytes, "BM") || starts_with(bytes, "GIF8"))
-    return open_bmp_or_gif(bytes, name, limits);
-  if (starts_with(bytes, "P5") || starts_with(bytes, "P6")) return open_pnm(bytes, name, limits);
-  fail(ExitCode::data,
-       "{}: expected a JPEG, PNG, BMP, GIF, PPM or PGM image, found {}; convert or remove it", name,
-       guess(bytes));
+  if (starts_with(bytes, "RIFF") && starts_with(bytes, "WEBP", 8))
+    return open_webp(bytes, name, limits);
+  if (is_tiff(bytes)) return open_tiff(bytes, name, limits);
+  if (is_avif(bytes)) return open_avif(bytes, name, limits);
+  if (starts_with(bytes, "GIF8")) return open_gif(bytes, name, limits);
+  if (starts_with(bytes, "BM")) return open_bmp(bytes, name, limits);
+  if (bytes.size() >= 2 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6')
+    return open_pnm(bytes, name, limits);
+  fail(ExitCode::data, "{}: expected an image ({}), found {}; convert or remove it", name,
+       kImageFormats, guess(bytes));
 }
 
 Image decode(Bytes bytes, std::string_view name, const DecodeLimits& limits) {

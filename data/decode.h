@@ -1,10 +1,11 @@
-// Encoded images to RGB pixels, with the bytes of Pillow's convert("RGB") (EXIF orientation
-// ignored, alpha dropped, CMYK inverted as Adobe writes it). JPEG by libjpeg-turbo, PNG by libpng,
-// BMP and the first frame of a GIF by stb_image, binary PPM and PGM here. The format is told by
-// content, never by name.
+// Encoded images to RGB pixels, with the bytes of Pillow's convert("RGB"): EXIF orientation ignored
+// (but that of a TIFF applied), alpha dropped, grey of 16 bits clipped, CMYK inverted as Adobe
+// writes it; of several frames the first. JPEG by libjpeg-turbo, PNG by libpng, WebP by libwebp,
+// TIFF by libtiff, AVIF by libavif, BMP by stb_image; GIF, run-length encoded BMP, PBM, PGM and PPM
+// here. The format is told by content, never by name.
 //
-// Differences from Pillow, on purpose: 16-bit grey keeps its high byte (Pillow clips to white); a
-// PNG with a wrong checksum and a JPEG without its end marker are errors (not always to Pillow).
+// Differences from Pillow, on purpose: a PNG with a wrong checksum and a JPEG without its end
+// marker are errors (not always to Pillow).
 //
 // Whatever the bytes are, the outcome is pixels or an Error (ExitCode::data) that begins with
 // `name`. Sizes are checked before memory is taken.
@@ -18,6 +19,8 @@
 #include "data/image.h"
 
 namespace sg::data {
+
+constexpr const char* kImageFormats = "JPEG, PNG, WebP, TIFF, AVIF, GIF, BMP, PPM, PGM, PBM";
 
 struct DecodeLimits {
   int64_t max_pixels = 180'000'000;  // width x height

@@ -29,7 +29,8 @@ class Png final : public Source {
   }
   static void on_error(png_structp png, png_const_charp message);
   static void on_read(png_structp png, png_bytep to, size_t bytes);
-  void check_complete() const;
+  static void clip_grey(png_structp, png_row_infop row, png_bytep pixels);
+  bool ends() const;
 
   Bytes bytes_;
   size_t at_ = 0;
@@ -38,6 +39,7 @@ class Png final : public Source {
   png_infop info_ = nullptr;
   std::jmp_buf jump_;
   char message_[128] = "";
+  bool ends_ = true;
 };
 
 void Png::on_error(png_structp png, png_const_charp message) {
@@ -53,20 +55,27 @@ void Png::on_read(png_structp png, png_bytep to, size_t bytes) {
   self.at_ += bytes;
 }
 
-// Rows below the box are not read, so truncation is found by walking over the chunks.
-void Png::check_complete() const {
+// Grey of 16 bits, already in three channels, to bytes as Pillow does: clipped.
+void Png::clip_grey(png_structp, png_row_infop row, png_bytep pixels) {
+  for (size_t i = 0; i < size_t(row->width) * 3; ++i)
+    pixels[i] = pixels[2 * i] != 0 ? 255 : pixels[2 * i + 1];
+}
+
+// Whether the last chunk, IEND, is there, found by walking over the chunks. Without it the pixels
+// may still be whole; that is known when all of them have been read.
+bool Png::ends() const {
   for (size_t at = 8; bytes_.size() - at >= 12;) {
     const uint8_t* p = bytes_.data() + at;
-    if (std::memcmp(p + 4, "IEND", 4) == 0) return;
+    if (std::memcmp(p + 4, "IEND", 4) == 0) return true;
     const size_t length = png_get_uint_32(p);
     if (length > bytes_.size() - at - 12) break;
     at += 12 + length;
   }
-  broken(name_, "PNG", fmt::format("truncated after {} bytes", bytes_.size()));
+  return false;
 }
 
 void Png::open(const DecodeLimits& limits) {
-  check_complete();
+  ends_ = ends();
   // libpng's own jump buffer is not used: errors end in on_error.
   guarded([&, this] {
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, on_error,
@@ -98,7 +107,13 @@ void Png::read(const Box& box, Image& out) {
   guarded([&, this] {
     png_set_expand_gray_1_2_4_to_8(png_);
     png_set_palette_to_rgb(png_);
-    png_set_strip_16(png_);
+    if (png_get_bit_depth(png_, info_) == 16 &&
+        png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY) {
+      png_set_read_user_transform_fn(png_, clip_grey);
+      png_set_user_transform_info(png_, nullptr, 8, 3);
+    } else {
+      png_set_strip_16(png_);
+    }
     png_set_strip_alpha(png_);
     png_set_gray_to_rgb(png_);
     const int passes = png_set_interlace_handling(png_);
@@ -108,13 +123,14 @@ void Png::read(const Box& box, Image& out) {
       for (int pass = 0; pass < passes; ++pass)
         for (int y = 0; y < height_; ++y) png_read_row(png_, whole.row(y), nullptr);
     } else {
-      for (int y = 0; y < box.bottom(); ++y) {
+      for (int y = 0, rows = ends_ ? box.bottom() : height_; y < rows; ++y) {
         png_read_row(png_, line.data(), nullptr);
-        if (y >= box.top)
+        if (y >= box.top && y < box.bottom())
           std::memcpy(out.row(y - box.top), &line[size_t(box.left) * 3], size_t(box.width) * 3);
       }
     }
-    if (interlaced || box.bottom() == height_) png_read_end(png_, nullptr);  // the last checksum
+    if (ends_ && (interlaced || box.bottom() == height_))
+      png_read_end(png_, nullptr);  // the last checksum
   });
   if (interlaced) copy_box(whole.view(), box, out);
 }

@@ -13,9 +13,12 @@ using Bytes = std::span<const uint8_t>;
 
 std::unique_ptr<Source> open_jpeg(Bytes bytes, std::string_view name, const DecodeLimits& limits);
 std::unique_ptr<Source> open_png(Bytes bytes, std::string_view name, const DecodeLimits& limits);
-std::unique_ptr<Source> open_bmp_or_gif(Bytes bytes, std::string_view name,
-                                        const DecodeLimits& limits);
+std::unique_ptr<Source> open_bmp(Bytes bytes, std::string_view name, const DecodeLimits& limits);
+std::unique_ptr<Source> open_gif(Bytes bytes, std::string_view name, const DecodeLimits& limits);
 std::unique_ptr<Source> open_pnm(Bytes bytes, std::string_view name, const DecodeLimits& limits);
+std::unique_ptr<Source> open_webp(Bytes bytes, std::string_view name, const DecodeLimits& limits);
+std::unique_ptr<Source> open_tiff(Bytes bytes, std::string_view name, const DecodeLimits& limits);
+std::unique_ptr<Source> open_avif(Bytes bytes, std::string_view name, const DecodeLimits& limits);
 
 // The message of every broken file ends in what to do.
 [[noreturn]] void broken(std::string_view name, std::string_view format, std::string_view what);

@@ -18,9 +18,11 @@ DevicePrefetcher::DevicePrefetcher(std::shared_ptr<const data::Dataset> dataset,
     u.used = backend(device.type).event(device);
   }
   if (on_host()) return;
-  const int64_t b = loader_.config().batch_size, side = loader_.config().transform.img_size;
+  const int64_t b = loader_.config().batch_size;
+  const ImageSize size = loader_.config().transform.img_size;
   const auto make = [&](Room& room) {
-    room = {empty({b, side, side, 3}, Dtype::u8, device), empty({b}, Dtype::i32, device)};
+    room = {empty({b, size.height, size.width, 3}, Dtype::u8, device),
+            empty({b}, Dtype::i32, device)};
   };
   make(room_);
   for (Upload& u : uploads_) {

@@ -29,6 +29,7 @@ class DevicePrefetcher {
   const Tensor& images() const { return on_host() ? uploads_[0].batch.images : images_; }
   const Tensor& labels() const { return on_host() ? host_labels() : labels_; }
   const Tensor& host_labels() const { return uploads_[taken_].batch.labels; }
+  const std::vector<int64_t>& indices() const { return uploads_[taken_].batch.indices; }
   double waited() const { return waited_; }  // seconds that the batch kept this thread waiting
 
  private:

@@ -20,6 +20,15 @@ struct ImageView {
   }
 };
 
+// Pixels that belong to someone else and change in place: (H, W, 3), no gap between rows.
+struct ImageSpan {
+  uint8_t* pixels = nullptr;
+  int height = 0, width = 0;
+
+  size_t row_bytes() const { return size_t(width) * 3; }
+  size_t bytes() const { return size_t(height) * row_bytes(); }
+};
+
 struct Image {
   int height = 0, width = 0;
   std::vector<uint8_t> pixels;
@@ -31,6 +40,7 @@ struct Image {
   }
   uint8_t* row(int y) { return pixels.data() + size_t(y) * size_t(width) * 3; }
   const uint8_t* row(int y) const { return pixels.data() + size_t(y) * size_t(width) * 3; }
+  ImageSpan span() { return {pixels.data(), height, width}; }
   ImageView view() const { return {pixels.data(), height, width, size_t(width) * 3}; }
 };
 

@@ -82,12 +82,13 @@ void Loader::stop() {
 }
 
 void Loader::allocate(Slot& slot) const {
-  const int64_t b = config_.batch_size, s = config_.transform.img_size;
+  const int64_t b = config_.batch_size;
+  const auto [h, w] = config_.transform.img_size;
   const auto make = [&](Shape shape, Dtype dtype) {
     return config_.device.type == DeviceType::cpu ? empty(shape, dtype)
                                                   : empty_pinned(shape, dtype, config_.device);
   };
-  slot.images = make({b, s, s, 3}, Dtype::u8);
+  slot.images = make({b, h, w, 3}, Dtype::u8);
   slot.labels = make({b}, Dtype::i32);
 }
 
@@ -171,8 +172,8 @@ void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
 
 // False where the sample is broken.
 bool Loader::try_sample(Slot& slot, int64_t item, int64_t sample, Scratch& scratch) {
-  const int64_t s = config_.transform.img_size;
-  uint8_t* out = slot.images.data<uint8_t>() + item * s * s * 3;
+  const auto [h, w] = config_.transform.img_size;
+  uint8_t* out = slot.images.data<uint8_t>() + item * h * w * 3;
   try {
     const auto source = dataset_->open(sample, scratch.bytes);
     if (config_.training)
@@ -236,8 +237,8 @@ void Loader::report_broken(Slot& slot) {
   std::stable_sort(slot.broken.begin(), slot.broken.end(),
                    [](const Broken& a, const Broken& b) { return a.item < b.item; });
   const int64_t n = dataset_->size();
-  const int64_t allowed =
-      std::max(int64_t(config_.max_broken_share * double(n)), std::min<int64_t>(kFewBroken, n / 2));
+  const int64_t few = config_.max_broken_share > 0 ? std::min<int64_t>(kFewBroken, n / 2) : 0;
+  const int64_t allowed = std::max(int64_t(config_.max_broken_share * double(n)), few);
   for (const Broken& b : slot.broken) {
     if (broken_.emplace(b.sample, b.message).second)
       spdlog::warn("skipped, {} so far: {}", broken_.size(), b.message);
@@ -252,8 +253,11 @@ void Loader::report_broken(Slot& slot) {
     }
     list += "\n  " + message;
   }
-  fail(ExitCode::data, "{} of {} images are broken, {} are allowed:{}", broken_.size(), n, allowed,
-       list);
+  fail(
+      ExitCode::data,
+      "{} of {} images are broken, {} are allowed (--max-broken-share {}):{}\nmend or remove them; "
+      "a larger share lets a run go on",
+      broken_.size(), n, allowed, config_.max_broken_share, list);
 }
 
 // False where no item of the batch is left.

@@ -35,14 +35,14 @@ struct LoaderConfig {
   int workers = 4;   // threads; 0: images are made in the caller's thread, inside next()
   int prefetch = 2;  // batches made ahead
   Device device;     // that batches are copied to: their memory is such that it can fetch them
-  // Of the samples of the dataset that may be broken; a few (at most kFewBroken) always may.
+  // Of the samples of the dataset that may be broken; a few (kFewBroken) may in any case but of 0.
   double max_broken_share = 0.01;
   TransformConfig transform;
 };
 constexpr int64_t kFewBroken = 10;
 
 struct Batch {
-  Tensor images;                 // u8 (B, img_size, img_size, 3)
+  Tensor images;                 // u8 (B, H, W, 3)
   Tensor labels;                 // i32 (B)
   std::vector<int64_t> indices;  // of the dataset
   int64_t number = 0;            // in its epoch; resume with start_epoch(epoch, number + 1)
@@ -73,6 +73,8 @@ class Loader {
   bool next(Batch& batch);
 
   int64_t broken() const { return int64_t(broken_.size()); }  // different samples so far
+  // What is wrong with them, by index.
+  const std::map<int64_t, std::string>& broken_samples() const { return broken_; }
 
  private:
   struct Broken {

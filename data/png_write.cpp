@@ -1,10 +1,39 @@
 #include "data/png_write.h"
 
 #include <png.h>
+#include <zlib.h>
+
+#include <string>
 
 #include "core/error.h"
 
 namespace sg::data {
+namespace {
+
+constexpr size_t kFirstChunk = 8 + 25;  // behind the signature and IHDR
+
+void append_u32(std::string& to, uint32_t v) {
+  to.append({char(v >> 24), char(v >> 16), char(v >> 8), char(v)});
+}
+
+// A chunk of text: length, type, key and value, CRC-32 of type and text.
+std::string software_chunk() {
+  const std::string body("tEXtSoftware\0SG-Former", 22);
+  std::string chunk;
+  append_u32(chunk, uint32_t(body.size() - 4));
+  chunk += body;
+  append_u32(chunk,
+             uint32_t(::crc32(0, reinterpret_cast<const Bytef*>(body.data()), uInt(body.size()))));
+  return chunk;
+}
+
+}  // namespace
+
+bool is_own_png(std::string_view begin) {
+  constexpr std::string_view kSignature = "\x89PNG\r\n\x1a\n";
+  return begin.starts_with(kSignature) && begin.size() > kFirstChunk &&
+         begin.substr(kFirstChunk).starts_with(software_chunk());
+}
 
 std::vector<uint8_t> encode_png(const Image& image) {
   check(image.height > 0 && image.width > 0, "encode_png: the image is empty ({} x {})",
@@ -18,6 +47,8 @@ std::vector<uint8_t> encode_png(const Image& image) {
   if (!png_image_write_to_memory(&png, bytes.data(), &size, 0, image.pixels.data(), 0, nullptr))
     fail(ExitCode::failure, "encode_png: {}", png.message);
   bytes.resize(size);
+  const std::string software = software_chunk();
+  bytes.insert(bytes.begin() + kFirstChunk, software.begin(), software.end());
   return bytes;
 }
 

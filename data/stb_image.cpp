@@ -1,3 +1,3 @@
-// The implementation of stb_image, for two formats only: the fewer parsers, the fewer holes.
+// The implementation of stb_image, for one format only: the fewer parsers, the fewer holes.
 #define STB_IMAGE_IMPLEMENTATION
 #include "data/stb_image_config.h"

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/compute.h"
+#include "data/class_names.h"
 #include "infer/predictor.h"
 
 namespace sg::infer {
@@ -17,8 +18,11 @@ struct ModelFile {
   std::unique_ptr<sgformer::Classifier> model;
   // That of the run, where the file is a checkpoint of ours; else that of the model's recipe.
   Preprocessing preprocessing;
-  std::vector<std::string> class_names;  // of the data it was trained on, where known
-  bool ema = false;                      // the weights are the averaged ones
+  data::ClassNames class_names;    // of the data it was trained on; empty: not in the file
+  data::ClassTitles class_titles;  // readable names of some of them
+  bool ema = false;                // the weights are the averaged ones
+  std::string summary;             // a line on which weights were taken, from where
+  nlohmann::json state;            // of a checkpoint of ours; null: the file holds weights alone
 };
 
 struct ModelFileRequest {
@@ -35,8 +39,9 @@ struct ModelFileRequest {
 ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& request = {});
 
 // Puts weights into an allocated model. A head of another number of classes is an error unless
-// `reset_head` leaves the model's own as it is. Returns whether they are the averaged ones.
-bool load_initial_weights(sgformer::Classifier& model, const std::filesystem::path& path,
-                          bool reset_head);
+// `reset_head` leaves the model's own as it is. `ema` is that of ModelFileRequest. Returns a line
+// on which weights were taken, from where.
+std::string load_initial_weights(sgformer::Classifier& model, const std::filesystem::path& path,
+                                 std::optional<bool> ema, bool reset_head);
 
 }  // namespace sg::infer

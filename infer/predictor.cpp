@@ -9,7 +9,6 @@
 #include "autograd/tape.h"
 
 namespace sg::infer {
-namespace {
 
 // In double, since logits of f32 may lie far apart.
 std::vector<double> softmax(std::span<const float> logits) {
@@ -23,7 +22,13 @@ std::vector<double> softmax(std::span<const float> logits) {
   return p;
 }
 
-}  // namespace
+std::vector<Tensor> last_maps(const sgformer::Classifier::Output& output) {
+  std::map<int, Tensor> last;  // by stage
+  for (const auto& s : output.significance) last[s.stage] = s.map;
+  std::vector<Tensor> maps;
+  for (const auto& [stage, map] : last) maps.push_back(map.to(Device{}).to(Dtype::f32));
+  return maps;
+}
 
 std::vector<ClassProbability> top_classes(const Prediction& prediction, int64_t count) {
   const std::vector<double>& p = prediction.probabilities;
@@ -60,17 +65,15 @@ std::vector<Prediction> Predictor::operator()(std::span<const data::Image> image
       normalize_images(pixels.to(parameters.device()), preprocessing_.stats, parameters.dtype()),
       {.significance = significance});
   const Tensor logits = out.logits.to(Device{}).to(Dtype::f32);
-  std::map<int, Tensor> last;  // by stage
-  for (const auto& s : out.significance) last[s.stage] = s.map;
+  const std::vector<Tensor> last = last_maps(out);
 
   std::vector<Prediction> predictions(images.size());
   const int64_t classes = logits.dim(1);
   for (int64_t i = 0; i < n; ++i) {
     Prediction& p = predictions[size_t(i)];
     p.probabilities = softmax({logits.data<float>() + i * classes, size_t(classes)});
-    for (const auto& [stage, maps] : last)
-      p.significance.push_back(
-          maps.slice(i, i + 1).view({maps.dim(1), maps.dim(2)}).to(Device{}).to(Dtype::f32));
+    for (const Tensor& maps : last)
+      p.significance.push_back(maps.slice(i, i + 1).view({maps.dim(1), maps.dim(2)}));
   }
   return predictions;
 }

@@ -29,13 +29,20 @@ struct ClassProbability {
 // The `count` most probable classes, of equal ones the first.
 std::vector<ClassProbability> top_classes(const Prediction& prediction, int64_t count);
 
+// Of one image of a batch: softmax of the logits (K), in double. Throws ExitCode::nonfinite where
+// they are no numbers.
+std::vector<double> softmax(std::span<const float> logits);
+// The last significance map of each stage that has one, f32 (B, H, W) on the CPU.
+std::vector<Tensor> last_maps(const sgformer::Classifier::Output& output);
+
 class Predictor {
  public:
   // The model must outlive the predictor.
   Predictor(const sgformer::Classifier& model, Preprocessing preprocessing);
 
   const Preprocessing& preprocessing() const { return preprocessing_; }
-  // (img_size, img_size, 3), resized and cut. Throws ExitCode::data where it cannot be read.
+  // (img_size.height, img_size.width, 3), resized and cut. Throws ExitCode::data where it cannot be
+  // read.
   data::Image load(const std::string& path) const;
   // Of images from load(), in one batch. Throws ExitCode::nonfinite where the output is no number.
   std::vector<Prediction> operator()(std::span<const data::Image> images,

@@ -2,8 +2,11 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 
+#include "io/file_kind.h"
 #include "io/json.h"
 
 namespace sg {
@@ -34,7 +37,7 @@ std::string checksum(Metadata metadata) {
 }
 
 [[noreturn]] void damaged(const Safetensors& file, const std::string& what) {
-  fail(ExitCode::checkpoint, "{}: {}; the file is damaged, resume from an earlier checkpoint",
+  fail(ExitCode::checkpoint, "{}: {}; the file is damaged; take an earlier checkpoint",
        file.path().string(), what);
 }
 
@@ -43,13 +46,21 @@ std::string value(const Metadata& metadata, const std::string& key) {
   return found == metadata.end() ? "none" : found->second;
 }
 
+[[noreturn]] void not_ours(const std::filesystem::path& path) {
+  fail(ExitCode::checkpoint,
+       "{}: not a training checkpoint of version {}; to start from weights alone use "
+       "--initial-checkpoint",
+       path.string(), kVersion);
+}
+
+Safetensors open_file(const std::filesystem::path& path) {
+  if (kind_of(path) != FileKind::safetensors) not_ours(path);
+  return Safetensors::open(path);
+}
+
 nlohmann::json verified_state(const Safetensors& file) {
   const Metadata& metadata = file.metadata();
-  if (!is_checkpoint(file))
-    fail(ExitCode::checkpoint,
-         "{}: not a training checkpoint of version {}; to start from weights alone use "
-         "--initial-checkpoint",
-         file.path().string(), kVersion);
+  if (!is_checkpoint(file)) not_ours(file.path());
   if (value(metadata, kChecksumKey) != checksum(metadata))
     damaged(file, fmt::format("header: expected checksum {}, found {}",
                               value(metadata, kChecksumKey), checksum(metadata)));
@@ -99,6 +110,17 @@ std::vector<NamedTensor> prefixed(std::string_view prefix, std::vector<NamedTens
   return tensors;
 }
 
+std::string first_not_finite(const std::vector<NamedTensor>& tensors) {
+  const auto finite = [](double v) { return std::isfinite(v); };
+  for (const auto& [name, tensor] : tensors) {
+    const bool all = tensor.dtype() == Dtype::f32
+                         ? std::ranges::all_of(tensor.span<float>(), finite)
+                         : std::ranges::all_of(to_vector<double>(tensor.to(Dtype::f64)), finite);
+    if (!all) return name;
+  }
+  return "";
+}
+
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
   Metadata metadata{{"format", "pt"}, {kVersionKey, kVersion}};
   // A path in the configuration need not be UTF-8; its odd bytes are replaced.
@@ -120,14 +142,14 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
   Checkpoint checkpoint;
-  checkpoint.state = verify(Safetensors::open(path), [&](const std::string& name, Tensor tensor) {
+  checkpoint.state = verify(open_file(path), [&](const std::string& name, Tensor tensor) {
     checkpoint.tensors.emplace_back(name, std::move(tensor));
   });
   return checkpoint;
 }
 
 std::vector<NamedTensor> load_part(const std::filesystem::path& path, std::string_view prefix) {
-  const Safetensors file = Safetensors::open(path);
+  const Safetensors file = open_file(path);
   verified_state(file);
   std::vector<NamedTensor> result;
   for (const std::string& name : file.names())
@@ -137,11 +159,15 @@ std::vector<NamedTensor> load_part(const std::filesystem::path& path, std::strin
 }
 
 nlohmann::json checkpoint_state(const std::filesystem::path& path) {
-  return verified_state(Safetensors::open(path));
+  return verified_state(open_file(path));
 }
 
 bool is_checkpoint(const Safetensors& file) {
   return value(file.metadata(), kVersionKey) == kVersion;
+}
+
+bool is_checkpoint(const std::filesystem::path& path) {
+  return kind_of(path) == FileKind::safetensors && is_checkpoint(Safetensors::open(path));
 }
 
 }  // namespace sg

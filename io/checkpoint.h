@@ -20,6 +20,9 @@ std::vector<NamedTensor> part(const std::vector<NamedTensor>& tensors, std::stri
 // The same tensors, their names prefixed.
 std::vector<NamedTensor> prefixed(std::string_view prefix, std::vector<NamedTensor> tensors);
 
+// Name of the first tensor that holds a value that is not finite; "" where all are.
+std::string first_not_finite(const std::vector<NamedTensor>& tensors);
+
 struct Checkpoint {
   std::vector<NamedTensor> tensors;  // on the CPU
   // An object with at least the integer "step"; the trainer adds epoch, cursor, seed, config,
@@ -37,5 +40,6 @@ std::vector<NamedTensor> load_part(const std::filesystem::path& path, std::strin
 nlohmann::json checkpoint_state(const std::filesystem::path& path);
 // True where the file claims to be one of ours; its tensors are then more than weights.
 bool is_checkpoint(const Safetensors& file);
+bool is_checkpoint(const std::filesystem::path& path);  // false for other kinds of weights too
 
 }  // namespace sg

@@ -28,6 +28,18 @@ auto retry(F&& call) {
 
 std::string reason(int error) { return std::strerror(error); }
 
+// Beside `path`, another one at each call. A process of the same number, on another machine or in
+// another container, may have left such a file: the caller tries the next where it exists.
+std::string temporary_name(const std::filesystem::path& path) {
+  static std::atomic<int> counter = 0;
+  return fmt::format("{}{}{}.{}", path.string(), AtomicFile::kUnfinished, ::getpid(), counter++);
+}
+
+std::string advice(int error) {
+  if (error == ENOSPC || error == EDQUOT) return "; free some space or choose another folder";
+  return error == EFBIG ? "; raise the limit of this process (ulimit -f)" : "";
+}
+
 }  // namespace
 
 FileDescriptor::~FileDescriptor() {
@@ -69,10 +81,11 @@ std::string read_file(const std::filesystem::path& path, ExitCode code) {
 
 AtomicFile::AtomicFile(std::filesystem::path path, ExitCode code)
     : path_(std::move(path)), code_(code) {
-  static std::atomic<int> counter = 0;
-  temporary_ = fmt::format("{}{}{}.{}", path_.string(), kUnfinished, ::getpid(), counter++);
-  fd_ = FileDescriptor(retry(
-      [&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666); }));
+  do {
+    temporary_ = temporary_name(path_);
+    fd_ = FileDescriptor(retry(
+        [&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }));
+  } while (fd_.get() < 0 && errno == EEXIST);
   if (fd_.get() < 0) failed("cannot be created", errno);
 }
 
@@ -81,9 +94,17 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::failed(std::string_view what, int error) const {
-  const bool full = error == ENOSPC || error == EDQUOT;
   fail(code_, "{}: {} after {} bytes: {}{}", path_.string(), what, written_, reason(error),
-       full ? "; free some space or choose another folder" : "");
+       advice(error));
+}
+
+std::string_view AtomicFile::unfinished_of(std::string_view name) {
+  const size_t at = name.find(kUnfinished);
+  if (at == std::string_view::npos) return "";
+  const std::string_view rest = name.substr(at + kUnfinished.size());
+  const bool numbers = rest.find_first_not_of("0123456789.") == std::string_view::npos &&
+                       rest.find('.') != std::string_view::npos;
+  return numbers || rest == "link" ? name.substr(0, at) : "";  // "link": of an earlier version
 }
 
 void AtomicFile::write(const void* data, size_t bytes) {
@@ -113,9 +134,13 @@ void write_file(const std::filesystem::path& path, std::string_view text, ExitCo
 
 void replace_with_link(const std::filesystem::path& existing, const std::filesystem::path& path,
                        ExitCode code) {
-  const std::string link = fmt::format("{}{}link", path.string(), AtomicFile::kUnfinished);
-  ::unlink(link.c_str());
-  if (::link(existing.c_str(), link.c_str()) == 0) {
+  std::string link;
+  int linked = 0;
+  do {
+    link = temporary_name(path);
+    linked = ::link(existing.c_str(), link.c_str());
+  } while (linked != 0 && errno == EEXIST);
+  if (linked == 0) {
     const bool renamed = ::rename(link.c_str(), path.c_str()) == 0;
     const int error = errno;
     ::unlink(link.c_str());  // rename leaves it where path was that very file already

@@ -62,8 +62,10 @@ class AtomicFile {
   // `verify` reads the finished file back before it takes its name; where it throws, the old stays.
   void commit(const std::function<void(const std::filesystem::path&)>& verify = {});
 
-  // What the name of an unfinished file contains; such leftovers of a killed run may be removed.
+  // What the name of an unfinished file contains: "last.safetensors.unfinished.<process>.<number>".
   static constexpr std::string_view kUnfinished = ".unfinished.";
+  // "last.safetensors" for such a name, which a killed process may have left; else "".
+  static std::string_view unfinished_of(std::string_view name);
 
  private:
   [[noreturn]] void failed(std::string_view what, int error) const;

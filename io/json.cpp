@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "core/text.h"
+
 namespace sg {
 
 nlohmann::json parse_json(std::string_view text, std::string_view name, ExitCode code,
@@ -25,6 +27,18 @@ nlohmann::json parse_json(std::string_view text, std::string_view name, ExitCode
   } catch (const nlohmann::json::exception& e) {
     fail(code, "{}: not valid JSON: {}", name, e.what());
   }
+}
+
+nlohmann::json image_size_to_json(const ImageSize& size) {
+  if (size.height == size.width) return size.height;
+  return fmt::format("{} {}", size.height, size.width);
+}
+
+std::optional<ImageSize> image_size_from_json(const nlohmann::json& json) {
+  if (json.is_number_integer()) return parse_image_size(json.dump());
+  if (json.is_string()) return parse_image_size(json.get<std::string>());
+  if (!json.is_array() || json.size() != 2) return {};
+  return parse_image_size(fmt::format("{} {}", json[0].dump(), json[1].dump()));
 }
 
 }  // namespace sg

@@ -1,8 +1,10 @@
 // JSON from files that we did not write.
 #pragma once
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 
+#include "core/box.h"
 #include "core/error.h"
 
 namespace sg {
@@ -12,5 +14,10 @@ namespace sg {
 // start with `name`. Comments are allowed where asked for.
 nlohmann::json parse_json(std::string_view text, std::string_view name, ExitCode code,
                           bool comments = false);
+
+// Of args.json: 224, or "320 256" (height, width) where the sides differ; read are "320x256" and
+// [320, 256] too, and nothing comes of anything else.
+nlohmann::json image_size_to_json(const ImageSize& size);
+std::optional<ImageSize> image_size_from_json(const nlohmann::json& json);
 
 }  // namespace sg

@@ -41,6 +41,9 @@ class Machine {
       case 0x80:  // PROTO
         if (number<uint8_t>() > 5) refuse("unknown protocol");
         break;
+      case 0x95:  // FRAME: how many bytes come next, for readers of streams
+        if (number<uint64_t>() > bytes_.size() - at_) refuse("it is cut");
+        break;
       case '}':  // EMPTY_DICT
         push(Kind::dict);
         break;
@@ -50,15 +53,21 @@ class Machine {
       case ')':  // EMPTY_TUPLE
         push(Kind::tuple);
         break;
+      case 0x8f:  // EMPTY_SET
+        push(Kind::set);
+        break;
       case '(':  // MARK
         if (marks_.size() == kMaxMarks) refuse("it nests too deeply");
         marks_.push_back(stack_.size());
         break;
       case 'q':  // BINPUT
-        memo_[number<uint8_t>()] = top();
+        memoize(number<uint8_t>());
         break;
       case 'r':  // LONG_BINPUT
-        memo_[number<uint32_t>()] = top();
+        memoize(number<uint32_t>());
+        break;
+      case 0x94:  // MEMOIZE
+        memoize(uint32_t(memo_.size()));
         break;
       case 'h':  // BINGET
         recall(number<uint8_t>());
@@ -67,7 +76,25 @@ class Machine {
         recall(number<uint32_t>());
         break;
       case 'X':  // BINUNICODE
-        push(Kind::text).text = take(number<uint32_t>());
+      case 'T':  // BINSTRING, of Python 2
+        push_text(Kind::text, number<uint32_t>());
+        break;
+      case 0x8c:  // SHORT_BINUNICODE
+      case 'U':   // SHORT_BINSTRING, of Python 2
+        push_text(Kind::text, number<uint8_t>());
+        break;
+      case 0x8d:  // BINUNICODE8
+        push_text(Kind::text, number<uint64_t>());
+        break;
+      case 'C':  // SHORT_BINBYTES
+        push_text(Kind::bytes, number<uint8_t>());
+        break;
+      case 'B':  // BINBYTES
+        push_text(Kind::bytes, number<uint32_t>());
+        break;
+      case 0x8e:  // BINBYTES8
+      case 0x96:  // BYTEARRAY8
+        push_text(Kind::bytes, number<uint64_t>());
         break;
       case 'K':  // BININT1
         push(Kind::integer).integer = number<uint8_t>();
@@ -80,6 +107,9 @@ class Machine {
         break;
       case 0x8a:  // LONG1
         push_long(take(number<uint8_t>()));
+        break;
+      case 0x8b:  // LONG4
+        push_long(take(number<uint32_t>()));
         break;
       case 'G':  // BINFLOAT, big-endian
         push(Kind::real).real = std::bit_cast<double>(__builtin_bswap64(number<uint64_t>()));
@@ -104,15 +134,22 @@ class Machine {
         push(Kind::global).text = fmt::format("{}.{}", module, name);
         break;
       }
-      case 'R':     // REDUCE
-      case 0x81: {  // NEWOBJ
-        const Items parts = pop(2);
-        if (parts[0]->text == "collections.OrderedDict" && parts[1]->items.empty())
-          push(Kind::dict);
-        else
-          push_items(Kind::call, parts);
+      case 0x93: {  // STACK_GLOBAL
+        const Items names = pop(2);
+        for (const Node* name : names)
+          if (name->kind != Kind::text || name->text.size() > kMaxName)
+            refuse("the name of a global is no text");
+        push(Kind::global).text = fmt::format("{}.{}", names[0]->text, names[1]->text);
         break;
       }
+      case 'R':   // REDUCE
+      case 0x81:  // NEWOBJ
+        push_items(Kind::call, pop(2));
+        break;
+      case 0x92:  // NEWOBJ_EX: keyword arguments come last
+        pop(1);
+        push_items(Kind::call, pop(2));
+        break;
       case 'b':  // BUILD: the state of an object is of no use here
         pop(1);
         top();
@@ -125,6 +162,21 @@ class Machine {
         break;
       case 'u':  // SETITEMS
         add(Kind::dict, pop_to_mark());
+        break;
+      case 0x90:  // ADDITEMS
+        add(Kind::set, pop_to_mark());
+        break;
+      case 0x91:  // FROZENSET
+        push_items(Kind::set, pop_to_mark());
+        break;
+      case '0':  // POP
+        pop(1);
+        break;
+      case '1':  // POP_MARK
+        pop_to_mark();
+        break;
+      case '2':  // DUP
+        push_again(top());
         break;
       case 'a':  // APPEND
         add(Kind::list, pop(1));
@@ -163,6 +215,7 @@ class Machine {
     stack_.push_back(&nodes_.back());
     return nodes_.back();
   }
+  void push_text(Kind kind, uint64_t bytes) { push(kind).text = take(bytes); }
   void push_items(Kind kind, const Items& items) {
     push(kind).items.assign(items.begin(), items.end());
   }
@@ -175,12 +228,19 @@ class Machine {
     std::memcpy(&value, bytes.data(), bytes.size());
     push(Kind::integer).integer = int64_t(value);
   }
+  void memoize(uint32_t index) {
+    if (memo_.size() == kMaxNodes) refuse(fmt::format("more than {} values", kMaxNodes));
+    memo_[index] = top();
+  }
   void recall(uint32_t index) {
     const auto found = memo_.find(index);
     if (found == memo_.end()) refuse(fmt::format("memo {} is empty", index));
+    push_again(found->second);
+  }
+  void push_again(Node* node) {
     // A stack of references alone could outgrow the file.
     if (stack_.size() == kMaxNodes) refuse(fmt::format("more than {} values", kMaxNodes));
-    stack_.push_back(found->second);
+    stack_.push_back(node);
   }
 
   size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
@@ -202,7 +262,10 @@ class Machine {
   }
   void add(Kind kind, const Items& items) {
     Node* const to = top();
-    if (to->kind == Kind::call) return;  // an unknown container stays inert
+    if (to->kind == Kind::call) {  // of whatever class: an OrderedDict, a defaultdict ...
+      to->kind = kind;
+      to->items.clear();
+    }
     if (to->kind != kind || (kind == Kind::dict && items.size() % 2)) refuse("a wrong container");
     to->items.insert(to->items.end(), items.begin(), items.end());
   }

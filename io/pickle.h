@@ -19,11 +19,13 @@ class Pickle {
       big_integer,  // text holds its little-endian two's complement
       real,
       text,
+      bytes,  // text holds them
       tuple,
       list,
-      dict,        // items: key, value, key, value ...; an OrderedDict too
+      dict,  // items: key, value, key, value ...; any object that was given such items
+      set,
       global,      // text: "module.name"
-      call,        // items: callable, arguments; state set or items added later are dropped
+      call,        // items: callable, arguments; keyword arguments and state are dropped
       persistent,  // items: the id of something stored outside the pickle
     };
     Kind kind = Kind::none;
@@ -35,7 +37,8 @@ class Pickle {
   };
 
   // Reads one pickle at the start of `bytes`. Errors are ExitCode::checkpoint, start with `name`.
-  // Only opcodes that torch.save writes are known; the number of nodes is capped.
+  // Known are the opcodes of protocols 2 to 5, less those that ask for code outside of the pickle
+  // (extension codes, buffers beside it); the number of nodes is capped.
   Pickle(std::string_view bytes, const std::string& name);
   Pickle(Pickle&&) = default;  // nodes refer to each other, so there is no copy
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "io/file_kind.h"
+
 namespace sg {
 namespace {
 
@@ -10,38 +12,26 @@ using Node = Pickle::Node;
 using Kind = Node::Kind;
 
 constexpr uint64_t kMaxPickle = 64 << 20;
-constexpr std::string_view kZipMagic("PK\x03\x04", 4);
-// A pickle of the integer 0x1950a86a20f9469cfc6c, first in the stream form.
-constexpr std::string_view kStreamMagic("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
-                                        15);
 constexpr int64_t kStreamVersion = 1001;
-
-std::string head(const InputFile& file) {
-  std::string bytes(std::min<uint64_t>(file.size(), kStreamMagic.size()), '\0');
-  file.read(0, bytes.data(), bytes.size());
-  return bytes;
-}
 
 }  // namespace
 
 Pth::Pth(const std::filesystem::path& path)
     : file_(std::make_unique<InputFile>(path, ExitCode::checkpoint)) {}
 
-bool Pth::recognises(const std::filesystem::path& path) {
-  const std::string bytes = head(InputFile(path, ExitCode::checkpoint));
-  return bytes.starts_with(kZipMagic) || bytes == kStreamMagic;
-}
-
 Pth Pth::open(const std::filesystem::path& path) {
   Pth result(path);
-  const std::string bytes = head(*result.file_);
-  if (bytes.starts_with(kZipMagic))
-    result.open_zip();
-  else if (bytes == kStreamMagic)
-    result.open_stream();
-  else
-    fail(ExitCode::checkpoint, "{}: expected a file of torch.save, found another kind of file",
-         path.string());
+  switch (const FileKind kind = kind_of(*result.file_)) {
+    case FileKind::torch_zip:
+      result.open_zip();
+      break;
+    case FileKind::torch_stream:
+      result.open_stream();
+      break;
+    case FileKind::safetensors:
+      fail(ExitCode::checkpoint, "{}: expected a file of torch.save, found {}", path.string(),
+           name_of(kind));
+  }
   if (result.names_.empty())
     fail(ExitCode::checkpoint,
          "{}: holds no tensors in dictionaries or lists; save model.state_dict(), not the model",
@@ -78,12 +68,13 @@ void Pth::open_stream() {
   const std::string file = path().string();
   std::string bytes(std::min(file_->size(), kMaxPickle), '\0');
   file_->read(0, bytes.data(), bytes.size());
-  uint64_t at = kStreamMagic.size();
+  uint64_t at = 0;
   const auto next = [&] {
     Pickle pickle(std::string_view(bytes).substr(at), file);
     at += pickle.size();
     return pickle;
   };
+  next();  // the magic number, by which the kind was known
   const Pickle version = next(), system = next(), object = next(), keys = next();
   if (version.root().integer != kStreamVersion)
     fail(ExitCode::checkpoint, "{}: stream version {}, expected {}", file, version.root().integer,

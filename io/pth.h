@@ -20,7 +20,6 @@ namespace sg {
 class Pth {
  public:
   static Pth open(const std::filesystem::path& path);
-  static bool recognises(const std::filesystem::path& path);  // by its first bytes
 
   const std::filesystem::path& path() const { return file_->path(); }
   const std::vector<std::string>& names() const { return names_; }  // in the file's order

@@ -1,5 +1,7 @@
 #include "io/pth_entries.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace sg {
@@ -54,11 +56,47 @@ bool fits(const PthEntry& e) {
   return last < e.storage_numel;
 }
 
+// What wraps the call that makes a tensor: functions whose first argument is the tensor, and those
+// that are given (function, class, its arguments, state), where the class adds nothing to the
+// values.
+constexpr std::string_view kOfTensor[] = {"torch._utils._rebuild_parameter",
+                                          "torch._utils._rebuild_parameter_with_state",
+                                          "torch._utils._rebuild_device_tensor_from_cpu_tensor"};
+constexpr std::string_view kOfFunction[] = {"torch._tensor._rebuild_from_type_v2",
+                                            "torch._tensor._rebuild_from_type"};
+constexpr std::string_view kTensor[] = {"torch._utils._rebuild_tensor",
+                                        "torch._utils._rebuild_tensor_v2"};
+constexpr int kMaxWrappers = 8;
+
+struct Call {
+  const Node* function;
+  const Node* arguments;
+};
+
+// The innermost call, of one of kTensor where the file is as it should be.
+Call unwrap(const Node& node) {
+  Call call{node.items[0], node.items[1]};
+  for (int i = 0; i < kMaxWrappers; ++i) {
+    const std::vector<const Node*>& arguments = call.arguments->items;
+    const auto is_one_of = [&](const auto& names) {
+      return std::ranges::find(names, std::string_view(call.function->text)) != std::end(names);
+    };
+    if (is_one_of(kOfTensor) && !arguments.empty() && arguments[0]->kind == Kind::call)
+      call = {arguments[0]->items[0], arguments[0]->items[1]};
+    else if (is_one_of(kOfFunction) && arguments.size() >= 3 && arguments[2]->kind == Kind::tuple)
+      call = {arguments[0], arguments[2]};
+    else
+      break;
+  }
+  return call;
+}
+
 // The arguments of torch._utils._rebuild_tensor_v2; the result is a problem or "".
-std::string read_tensor(const Node& call, PthEntry& e) {
-  const std::vector<const Node*>& arguments = call.items[1]->items;
-  if (call.items[0]->text != "torch._utils._rebuild_tensor_v2")
-    return fmt::format("it is made by {}, which is not supported", call.items[0]->text);
+std::string read_tensor(const Node& node, PthEntry& e) {
+  const Call call = unwrap(node);
+  if (std::ranges::find(kTensor, std::string_view(call.function->text)) == std::end(kTensor))
+    return fmt::format("it is made by {}, which is not supported", call.function->text);
+  const std::vector<const Node*>& arguments = call.arguments->items;
   if (arguments.size() < 4 || arguments[1]->kind != Kind::integer ||
       !read_storage(*arguments[0], e))
     return "its storage is of no supported type";
@@ -86,28 +124,22 @@ class Walk {
   std::vector<std::pair<std::string, PthEntry>> found;
 
   void visit(const Node& node, const std::string& name, int depth) {
-    if (++visits_ > kMaxVisits || depth > kMaxDepth || name.size() > kMaxName)
-      fail(ExitCode::checkpoint, "{}: '{}': nests too deeply or has too many values", file_,
-           name.substr(0, 100));
-    const auto inside = [&](const std::string& key) {
-      return name.empty() ? key : name + "." + key;
-    };
+    if (depth > kMaxDepth || name.size() > kMaxName) refuse(name);
+    count_visit(name);
     switch (node.kind) {
       case Kind::dict:
-        for (size_t i = 0; i < node.items.size(); i += 2) {
-          const Node &key = *node.items[i], &value = *node.items[i + 1];
-          if (key.kind == Kind::text || key.kind == Kind::integer)
-            visit(value, inside(key.kind == Kind::text ? key.text : std::to_string(key.integer)),
-                  depth + 1);
-        }
+        for (size_t i = 0; i < node.items.size(); i += 2)
+          visit_item(*node.items[i], *node.items[i + 1], name, depth);
         break;
       case Kind::list:
       case Kind::tuple:
-        for (size_t i = 0; i < node.items.size(); ++i)
-          visit(*node.items[i], inside(std::to_string(i)), depth + 1);
+        for (size_t i = 0; i < node.items.size(); ++i) {
+          const std::string index = std::to_string(i);
+          visit(*node.items[i], name.empty() ? index : name + "." + index, depth + 1);
+        }
         break;
       case Kind::call:
-        visit_call(node, name);
+        visit_call(node, name, depth);
         break;
       default:
         break;
@@ -115,18 +147,43 @@ class Walk {
   }
 
  private:
-  void visit_call(const Node& node, const std::string& name) {
-    const Node* call = &node;
-    const std::vector<const Node*>& arguments = node.items[1]->items;
-    if (node.items[0]->text == "torch._utils._rebuild_parameter" && !arguments.empty() &&
-        arguments[0]->kind == Kind::call)
-      call = arguments[0];
-    if (!is_call(*call, "torch._utils._rebuild") && !is_call(*call, "torch._tensor._rebuild"))
-      return;  // an object of another class, inert
-    PthEntry entry;
-    if (const std::string problem = read_tensor(*call, entry); !problem.empty())
-      entry = {.problem = problem};
-    found.emplace_back(name, std::move(entry));
+  [[noreturn]] void refuse(const std::string& name) const {
+    fail(ExitCode::checkpoint, "{}: '{}': nests too deeply or has too many values", file_,
+         name.substr(0, 100));
+  }
+  void count_visit(const std::string& name) {
+    if (++visits_ > kMaxVisits) refuse(name);
+  }
+
+  void visit_call(const Node& node, const std::string& name, int depth) {
+    const std::string& function = node.items[0]->text;
+    if (is_call(node, "torch._utils._rebuild") || is_call(node, "torch._tensor._rebuild")) {
+      PthEntry entry;
+      if (const std::string problem = read_tensor(node, entry); !problem.empty())
+        entry = {.problem = problem};
+      found.emplace_back(name, std::move(entry));
+    } else if (const auto& arguments = node.items[1]->items;
+               arguments.size() == 1 &&
+               (function == "collections.Counter" || function == "collections.OrderedDict")) {
+      visit_mapping(*arguments[0], name, depth);
+    }  // else an object of another class, inert
+  }
+
+  // What a mapping is made from: another, or a list of pairs as Python 2 does.
+  void visit_mapping(const Node& from, const std::string& name, int depth) {
+    if (from.kind == Kind::dict) visit(from, name, depth + 1);
+    if (from.kind != Kind::list) return;
+    for (const Node* pair : from.items)
+      if (pair->items.size() == 2)
+        visit_item(*pair->items[0], *pair->items[1], name, depth);
+      else
+        count_visit(name);
+  }
+
+  void visit_item(const Node& key, const Node& value, const std::string& name, int depth) {
+    if (key.kind != Kind::text && key.kind != Kind::integer) return count_visit(name);
+    const std::string text = key.kind == Kind::text ? key.text : std::to_string(key.integer);
+    visit(value, name.empty() ? text : name + "." + text, depth + 1);
   }
 
   const std::string& file_;
@@ -134,6 +191,12 @@ class Walk {
 };
 
 }  // namespace
+
+std::string_view storage_class(StoredType type) {
+  std::string_view name = std::ranges::find(kStorageTypes, type, &StorageType::type)->name;
+  name.remove_prefix(std::string_view("torch.").size());
+  return name;
+}
 
 bool read_storage(const Node& persistent, PthEntry& entry) {
   if (persistent.kind != Kind::persistent) return false;

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,9 @@ struct PthEntry {
 // Tensors by their path ("state_dict.head.weight"). Errors start with `file`.
 std::vector<std::pair<std::string, PthEntry>> pth_entries(const Pickle::Node& root,
                                                           const std::string& file);
+
+// "FloatStorage": the class of torch that holds such elements.
+std::string_view storage_class(StoredType type);
 
 // The storage that a persistent id names; false where it is none.
 bool read_storage(const Pickle::Node& persistent, PthEntry& entry);

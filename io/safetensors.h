@@ -52,9 +52,9 @@ class Safetensors {
 using ByteSink = std::function<void(const void* data, size_t bytes)>;
 
 // Tensors are on the CPU and their names differ. Larger elements come first in the file, so that
-// each tensor is aligned; otherwise the order is kept.
+// each tensor is aligned; otherwise the order is kept. `type` is that of stored_type().
 void write_safetensors(const ByteSink& sink, const std::vector<NamedTensor>& tensors,
-                       const Metadata& metadata = {});
+                       const Metadata& metadata = {}, std::optional<StoredType> type = {});
 // Atomically: the path holds the old file or the whole new one.
 void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                        const Metadata& metadata = {});

@@ -9,6 +9,7 @@
 namespace sg {
 namespace {
 
+static_assert(int(StoredType::u8) == int(Dtype::u8), "dtypes come first in StoredType");
 static_assert(std::endian::native == std::endian::little, "files are read as little-endian");
 
 struct Entry {
@@ -30,6 +31,22 @@ float half_to_float(uint16_t h) {
                           : exponent     ? std::ldexp(float(1024 + fraction), exponent - 25)
                                          : std::ldexp(float(fraction), -24);
   return std::copysign(magnitude, h & 0x8000 ? -1.0f : 1.0f);
+}
+
+constexpr uint32_t kTooLargeForHalf = 0x477ff000;  // 65520 as a float: it rounds to 2^16
+
+// To the nearest, of two the even one; what is too large becomes infinity.
+uint16_t float_to_half(float value) {
+  const uint32_t all = std::bit_cast<uint32_t>(value), sign = all >> 16 & 0x8000;
+  const uint32_t magnitude = all & 0x7fffffff;
+  if (magnitude >= 0x7f800000) return uint16_t(sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00));
+  if (magnitude >= kTooLargeForHalf) return uint16_t(sign | 0x7c00);
+  if (magnitude < 0x38800000) {
+    // Below 2^-14 halves are multiples of 2^-24, as floats are from 0.5 to 1: the sum rounds.
+    const float sum = std::bit_cast<float>(magnitude) + 0.5f;
+    return uint16_t(sign | (std::bit_cast<uint32_t>(sum) - std::bit_cast<uint32_t>(0.5f)));
+  }
+  return uint16_t(sign | (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
 }
 
 template <class S, class D, class F>
@@ -57,6 +74,28 @@ int64_t copy_as(const std::byte* from, int64_t stride, int64_t count, std::byte*
 
 size_t size_of(StoredType type) { return kTypes[size_t(type)].size; }
 Dtype dtype_of(StoredType type) { return kTypes[size_t(type)].dtype; }
+
+StoredType stored_type(Dtype dtype, std::optional<StoredType> wanted) {
+  const bool floating = dtype == Dtype::f32 || dtype == Dtype::bf16 || dtype == Dtype::f64;
+  return wanted && floating ? *wanted : StoredType(dtype);
+}
+
+std::vector<std::byte> encode(std::string_view name, const Tensor& tensor, StoredType type) {
+  const Tensor converted = tensor.to(type == StoredType::f16 ? Dtype::f32 : dtype_of(type));
+  std::vector<std::byte> bytes(size_t(converted.numel()) * size_of(type));
+  if (type == StoredType::f16)
+    for (int64_t i = 0; i < converted.numel(); ++i) {
+      const float value = converted.data<float>()[i];
+      if (std::isfinite(value) && std::abs(value) >= std::bit_cast<float>(kTooLargeForHalf))
+        fail(ExitCode::failure, "tensor '{}': {} is too large for f16; use bf16 or f32", name,
+             value);
+      const uint16_t half = float_to_half(value);
+      std::memcpy(bytes.data() + 2 * i, &half, 2);
+    }
+  else if (!bytes.empty())
+    std::memcpy(bytes.data(), converted.raw(), bytes.size());
+  return bytes;
+}
 
 int64_t convert(StoredType type, const std::byte* from, int64_t stride, int64_t count,
                 std::byte* to) {

@@ -1,8 +1,11 @@
 // Element types as files hold them. Those without a dtype of ours are converted when read.
 #pragma once
 #include <cstddef>
+#include <optional>
+#include <string_view>
+#include <vector>
 
-#include "core/dtype.h"
+#include "core/tensor.h"
 
 namespace sg {
 
@@ -16,5 +19,12 @@ Dtype dtype_of(StoredType type);  // f16 -> f32; i64, i16, i8 -> i32; boolean ->
 // into i32.
 int64_t convert(StoredType type, const std::byte* from, int64_t stride, int64_t count,
                 std::byte* to);
+
+// The elements of a tensor on the CPU as `type`, of those of dtypes and f16, lays them out. An
+// error names the tensor where a finite value is too large for f16.
+std::vector<std::byte> encode(std::string_view name, const Tensor& tensor, StoredType type);
+
+// How a file holds a tensor: as `wanted` where its elements are floating-point, else as they are.
+StoredType stored_type(Dtype dtype, std::optional<StoredType> wanted = {});
 
 }  // namespace sg

@@ -20,27 +20,27 @@ void sum_chunks(const T* partial, int chunks, int64_t stride, const Grad& out) {
   });
 }
 
-// A gradient to which several threads add, each its own part: part 0 in place, the others in
-// memory of their own until finish().
+// Partial sums of one gradient, each made by one thread: the first in the gradient's own memory,
+// the others in memory of their own, until finish() adds them in order.
 template <class T>
-class Parts {
+class PartialGrads {
  public:
-  Parts(const Grad& out, int parts) : out_(out), parts_(parts) {
-    if (out && parts > 1) rest_ = empty({parts - 1, out.tensor.numel()}, dtype_of<T>());
+  PartialGrads(const Grad& out, int count) : out_(out), count_(count) {
+    if (out && count > 1) rest_ = empty({count - 1, out.tensor.numel()}, dtype_of<T>());
   }
-  T* operator[](int part) {
-    return part == 0 ? out_.tensor.data<T>() : rest_.data<T>() + (part - 1) * out_.tensor.numel();
+  T* operator[](int i) {
+    return i == 0 ? out_.tensor.data<T>() : rest_.data<T>() + (i - 1) * out_.tensor.numel();
   }
-  // Is there a sum to add the first term of the part to?
-  bool begun(int part) const { return part == 0 && out_.accumulate; }
+  // Whether the first term is added to what the partial sum holds, or overwrites it.
+  bool accumulate(int i) const { return i == 0 && out_.accumulate; }
   explicit operator bool() const { return bool(out_); }
-  void finish() const {
-    if (rest_) sum_chunks(rest_.data<T>(), parts_ - 1, out_.tensor.numel(), {out_.tensor, true});
+  void finish() {
+    if (rest_) sum_chunks(rest_.data<T>(), count_ - 1, out_.tensor.numel(), {out_.tensor, true});
   }
 
  private:
   Grad out_;
-  int parts_;
+  int count_;
   Tensor rest_;
 };
 

@@ -3,16 +3,36 @@
 #include <fmt/chrono.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
+#include <cstdlib>
+#include <ctime>
+#include <utility>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace sg::report {
 namespace {
+
+// Whether it is a terminal on which a bar can be drawn. https://no-color.org
+bool takes_escapes(std::FILE* screen) {
+  const char *term = std::getenv("TERM"), *no_color = std::getenv("NO_COLOR");
+  return ::isatty(::fileno(screen)) && term && std::string_view(term) != "dumb" &&
+         !(no_color && *no_color);
+}
+
+// As much of it as fits into the terminal's width; of UTF-8, whole characters of one column each.
+std::string_view fitting(std::string_view text, std::FILE* screen) {
+  winsize size{};
+  if (::ioctl(::fileno(screen), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return text;
+  size_t columns = 0, i = 0;
+  for (; i < text.size(); ++i)
+    if ((uint8_t(text[i]) & 0xC0) != 0x80 && ++columns > size.ws_col) break;
+  return text.substr(0, i);
+}
 
 class ToConsole : public spdlog::sinks::base_sink<std::mutex> {
  public:
@@ -30,26 +50,33 @@ class ToConsole : public spdlog::sinks::base_sink<std::mutex> {
 
 }  // namespace
 
-Console::Console(bool quiet) : quiet_(quiet), terminal_(!quiet && ::isatty(STDOUT_FILENO)) {
+Console::Console(bool quiet, std::FILE* screen)
+    : screen_(screen), quiet_(quiet), terminal_(!quiet && takes_escapes(screen)) {
   spdlog::set_default_logger(
       std::make_shared<spdlog::logger>("", std::make_shared<ToConsole>(*this)));
 }
 
 Console::~Console() {
-  if (bar_) show(stdout, {});
+  if (bar_) show(screen_, {});
   spdlog::set_default_logger(std::make_shared<spdlog::logger>(""));
 }
 
 void Console::open_log(const std::filesystem::path& path) {
-  log_.reset(std::fopen(path.c_str(), "ae"));
-  if (!log_)
-    fail(ExitCode::failure, "{}: cannot be written: {}", path.string(), std::strerror(errno));
+  const std::lock_guard lock(mutex_);
+  log_ = LogFile(path);
+  append_to_log(std::exchange(before_log_, {}));
+}
+
+std::string Console::log_problem() {
+  const std::lock_guard lock(mutex_);
+  append_to_log({});
+  return log_.problem();
 }
 
 void Console::line(std::string_view text) {
   const std::lock_guard lock(mutex_);
   log(text);
-  if (!quiet_) show(stdout, text);
+  if (!quiet_) show(screen_, text);
 }
 
 void Console::warning(std::string_view text) {
@@ -61,7 +88,7 @@ void Console::warning(std::string_view text) {
 void Console::detail(std::string_view text) {
   const std::lock_guard lock(mutex_);
   log(text);
-  if (!quiet_ && !terminal_) show(stdout, text);
+  if (!quiet_ && !terminal_) show(screen_, text);
 }
 
 void Console::bar(std::string_view text) {
@@ -69,14 +96,16 @@ void Console::bar(std::string_view text) {
   if (!terminal_ || now - drawn_ < std::chrono::milliseconds(80)) return;
   const std::lock_guard lock(mutex_);
   drawn_ = now, bar_ = true;
-  // No line break, and none by the terminal either: a wrapped bar could not be drawn over.
-  std::fputs(fmt::format("\r\x1b[?7l{}\x1b[?7h\x1b[K", text).c_str(), stdout);
-  std::fflush(stdout);
+  // The cursor waits at the beginning. A terminal that is made narrower wraps what stands there and
+  // leaves the cursor at its beginning, so clearing from there to the end removes all of it.
+  std::fputs(fmt::format("\r\x1b[J\x1b[?7l{}\x1b[?7h\r", fitting(text, screen_)).c_str(), screen_);
+  std::fflush(screen_);
 }
 
 // Standard output may be closed or full; the run is worth more than its words.
-void Console::show(std::FILE* to, std::string_view text) {
-  if (bar_) std::fputs("\r\x1b[K", stdout), std::fflush(stdout);
+void Console::show(std::FILE* to, std::string_view message) {
+  const std::string text = escape_odd_bytes(message);  // paths are bytes
+  if (bar_) std::fputs("\r\x1b[J", screen_), std::fflush(screen_);
   bar_ = false;
   std::fwrite(text.data(), 1, text.size(), to);
   if (!text.empty()) std::fputc('\n', to);
@@ -85,11 +114,32 @@ void Console::show(std::FILE* to, std::string_view text) {
 }
 
 void Console::log(std::string_view text) {
-  if (!log_) return;
-  const std::string stamped =
-      fmt::format("{:%Y-%m-%d %H:%M:%S} {}\n", fmt::localtime(std::time(nullptr)), text);
-  std::fwrite(stamped.data(), 1, stamped.size(), log_.get());
-  std::fflush(log_.get());
+  const std::string stamped = fmt::format(
+      "{:%Y-%m-%d %H:%M:%S} {}\n", fmt::localtime(std::time(nullptr)), escape_odd_bytes(text));
+  log_.is_open() ? append_to_log(stamped) : void(before_log_ += stamped);
+}
+
+void Console::append_to_log(std::string_view text) {
+  if (log_.append(text) || std::exchange(warned_, true)) return;
+  show(stderr, fmt::format("warning: {}; the run goes on, and tries again", log_.problem()));
+}
+
+double Progress::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+}
+
+std::string Progress::text(std::string_view title, int64_t done, int64_t total,
+                           std::string_view note) const {
+  const double share = double(done) / double(std::max<int64_t>(total, 1));
+  return fmt::format(" {} {} {:3.0f}%  {}  {} left", title, progress_bar(share), 100 * share, note,
+                     duration(seconds() / share * (1 - share)));
+}
+
+std::string progress_bar(double share) {
+  constexpr int kWidth = 24;
+  std::string text;
+  for (int i = 0; i < kWidth; ++i) text += i < int(share * kWidth + 0.5) ? "━" : "╌";
+  return text;
 }
 
 std::string duration(double seconds) {

@@ -3,10 +3,11 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+
+#include "io/log_file.h"
 
 namespace sg::report {
 
@@ -14,14 +15,18 @@ namespace sg::report {
 // standard error, and all of them with the time to the log. One at a time.
 class Console {
  public:
-  // `quiet` keeps everything but warnings off the screen.
-  explicit Console(bool quiet = false);
+  // `quiet` keeps everything but warnings off the screen, which is standard output, or standard
+  // error where that is for results.
+  explicit Console(bool quiet = false, std::FILE* screen = stdout);
   ~Console();
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
 
-  // From now on everything is also appended to this file.
+  // From now on everything is also appended to this file, and first what was said before. A full
+  // disk is warned of once; what waits for room is written when there is some.
   void open_log(const std::filesystem::path& path);
+  // Why the end of the log is missing, or "".
+  std::string log_problem();
   bool terminal() const { return terminal_; }
 
   void line(std::string_view text);
@@ -34,15 +39,30 @@ class Console {
  private:
   void show(std::FILE* to, std::string_view text);
   void log(std::string_view text);
+  void append_to_log(std::string_view text);
 
   std::mutex mutex_;
+  std::FILE* screen_;
   bool quiet_, terminal_, bar_ = false;
   std::chrono::steady_clock::time_point drawn_{};
-  struct Close {
-    void operator()(std::FILE* f) const { std::fclose(f); }
-  };
-  std::unique_ptr<std::FILE, Close> log_;
+  LogFile log_;
+  std::string before_log_;
+  bool warned_ = false;
 };
+
+// The words of a bar, for something that begins now.
+class Progress {
+ public:
+  double seconds() const;
+  // " Test ━━━━╌╌╌╌  50%  Acc@1 80.000  0:10 left"
+  std::string text(std::string_view title, int64_t done, int64_t total,
+                   std::string_view note) const;
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+std::string progress_bar(double share);  // "━━━━━━╌╌╌╌"
 
 // "1:02:03", "2:03"
 std::string duration(double seconds);

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <ctime>
 
+#include "data/png_write.h"
 #include "report/chart.h"
 #include "report/console.h"
+#include "report/matrix_image.h"
 #include "report/report_style.h"
 #include "report/run_log.h"
 
@@ -61,21 +63,9 @@ std::string tile(const std::string& value, const std::string& name) {
                      escaped(name));
 }
 
-// A score without its unit.
-std::string shown(const ScoreInfo& s, const nlohmann::json& row) {
-  return fmt::format("{:.{}f}", number(row, "eval_" + s.name), s.digits);
-}
-
-const nlohmann::json& best_row(const Report& r, const std::vector<const nlohmann::json*>& rows) {
-  const nlohmann::json* best = nullptr;
-  double score = NAN;
-  for (const auto* row : rows) {
-    const double here = r.scores.empty() ? NAN : number(*row, "eval_" + r.scores[0].name);
-    if (best && !(std::isnan(score) ? !std::isnan(here) : improves(r.scores[0], here, score)))
-      continue;
-    best = row, score = here;
-  }
-  return *best;
+// "none" where an epoch has no such number.
+std::string shown(double value, int digits) {
+  return std::isfinite(value) ? fmt::format("{:.{}f}", value, digits) : "none";
 }
 
 std::string tiles(const Report& r) {
@@ -85,12 +75,15 @@ std::string tiles(const Report& r) {
     if (const double v = number(row, "images_per_second"); std::isfinite(v)) speeds.push_back(v);
   std::string out;
   if (!rows.empty()) {
-    const nlohmann::json& best = best_row(r, rows);
+    const nlohmann::json* best = r.scores.empty() ? nullptr : best_row(r.rows, r.scores[0]);
     for (const ScoreInfo& s : r.scores)
-      out += tile(shown(s, best) + (s.unit.empty() ? "" : " " + s.unit),
-                  s.title + (&s == &r.scores[0] ? fmt::format(", best of all (epoch {:g})",
-                                                              number(best, "epoch") + 1)
-                                                : " of that epoch"));
+      if (best)
+        out += tile(
+            shown(number(*best, "eval_" + s.name), s.digits) + (s.unit.empty() ? "" : " " + s.unit),
+            s.title + (&s == &r.scores[0]
+                           ? fmt::format(", best of all (epoch {:g})", number(*best, "epoch") + 1)
+                           : " of that epoch"));
+    if (!best) out += tile("none", "no epoch has a finite score");
     out += tile(duration(number(*rows.back(), "seconds")), "training and evaluating");
   }
   if (!speeds.empty()) {
@@ -101,17 +94,60 @@ std::string tiles(const Report& r) {
   return "<div class=\"tiles\">\n" + out + "</div>\n";
 }
 
-std::string samples(const Report& r) {
-  if (r.samples.all.empty()) return "";
-  std::string out = fmt::format("<h2>{}</h2>\n<p class=\"above\">{}</p>\n<div class=\"samples\">\n",
-                                escaped(r.samples.title), escaped(r.samples.text));
-  for (const ReportSample& s : r.samples.all)
+std::string heading(const std::string& title, const std::string& text) {
+  return fmt::format("<h2>{}</h2>\n<p class=\"above\">{}</p>\n", escaped(title), escaped(text));
+}
+
+// `wide`: panels of several images, not single ones.
+std::string gallery(const Gallery& g, bool wide) {
+  if (g.items.empty()) return "";
+  std::string out =
+      heading(g.title, g.text) + fmt::format("<div class=\"samples{}\">\n", wide ? "" : " small");
+  for (const Gallery::Item& s : g.items)
     out += fmt::format(
         "<div class=\"card sample\"><img alt=\"{}\" src=\"data:image/png;base64,{}\"><p "
         "class=\"{}\"><strong>{}</strong> {}</p></div>\n",
-        escaped(s.description), base64(s.panel), s.good ? "right" : "wrong", escaped(s.headline),
+        escaped(s.description), base64(s.png), s.good ? "right" : "wrong", escaped(s.headline),
         escaped(s.note));
   return out + "</div>\n";
+}
+
+// At half its size, which is sharp on screens of fine pixels too; wider than the page, it scrolls.
+std::string matrix(const Matrix& m) {
+  const data::Image image = matrix_image(m);
+  const auto png = data::encode_png(image);
+  return heading(m.title, m.text) +
+         fmt::format(
+             "<div class=\"card scroll\"><img class=\"matrix\" width=\"{}\" alt=\"{}\" "
+             "src=\"data:image/png;base64,{}\"></div>\n",
+             image.width / 2, escaped(m.title),
+             base64({reinterpret_cast<const char*>(png.data()), png.size()}));
+}
+
+std::string table(const Table& t) {
+  std::string out = heading(t.title, t.text) + "<div class=\"card scroll tall\"><table><tr>";
+  const auto cell = [&](const char* tag, size_t column, const std::string& text) {
+    const bool number = column > 0 && column + 1 < t.columns.size();
+    out += fmt::format("<{0}{1}>{2}</{0}>", tag, number ? " class=\"number\"" : "", escaped(text));
+  };
+  for (size_t c = 0; c < t.columns.size(); ++c) cell("th", c, t.columns[c]);
+  out += "</tr>\n";
+  for (const auto& row : t.rows) {
+    out += "<tr>";
+    for (size_t c = 0; c < row.size(); ++c) cell("td", c, row[c]);
+    out += "</tr>\n";
+  }
+  return out + "</table></div>\n";
+}
+
+std::string findings(const Findings& f) {
+  std::string out;
+  for (const std::string& note : f.notes)
+    out += fmt::format("<p class=\"note\">{}</p>\n", escaped(note));
+  for (const Matrix& m : f.matrices) out += matrix(m);
+  for (const Table& t : f.tables) out += table(t);
+  for (const Gallery& g : f.galleries) out += gallery(g, false);
+  return out;
 }
 
 std::string history(const Report& r) {
@@ -125,11 +161,11 @@ std::string history(const Report& r) {
   const auto rows = epoch_rows(r);
   for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
     out += fmt::format(
-        "<tr><td>{:g}</td><td class=\"number\">{:.2e}</td><td class=\"number\">{:.4f}</td>",
-        number(**row, "epoch") + 1, number(**row, "lr"), number(**row, "train_loss"));
+        "<tr><td>{:g}</td><td class=\"number\">{:.2e}</td><td class=\"number\">{}</td>",
+        number(**row, "epoch") + 1, number(**row, "lr"), shown(number(**row, "train_loss"), 4));
     for (const ScoreInfo& s : scores)  // the loss as that of training
-      out += fmt::format("<td class=\"number\">{:.{}f}</td>", number(**row, "eval_" + s.name),
-                         s.name == "loss" ? 4 : s.digits);
+      out += fmt::format("<td class=\"number\">{}</td>",
+                         shown(number(**row, "eval_" + s.name), s.name == "loss" ? 4 : s.digits));
     out += fmt::format("<td class=\"number\">{}</td></tr>\n", duration(number(**row, "seconds")));
   }
   return out + "</table></div>\n";
@@ -175,6 +211,14 @@ std::string base64(std::string_view bytes) {
   return out;
 }
 
+// Pages of an earlier version have no generator, but the style that begins so.
+bool is_own_report(const std::string& html) {
+  const std::string_view begin = std::string_view(html).substr(0, 4096);
+  return begin.starts_with("<!doctype html>") &&
+         (begin.find("<meta name=\"generator\" content=\"sgtrain\">") != std::string::npos ||
+          begin.find("--page: #f6f7f9; --card: #ffffff; --ink: #16191d") != std::string::npos);
+}
+
 std::string report_html(const Report& r) {
   const auto rows = epoch_rows(r);
   const bool ema = !rows.empty() && std::ranges::any_of(r.scores, [&](const ScoreInfo& s) {
@@ -184,6 +228,7 @@ std::string report_html(const Report& r) {
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta name=\"generator\" content=\"sgtrain\">\n"
       "<title>{0}</title>\n<style>{1}</style></head>\n<body><main>\n<h1>{0}</h1>\n"
       "<p>{2} Epoch {3} of {4}{5}, {6:%Y-%m-%d %H:%M}.</p>\n",
       escaped(r.title), kReportStyle, escaped(r.data),
@@ -201,7 +246,8 @@ std::string report_html(const Report& r) {
                 of_epochs(r, "validation, last weights", "eval_model_loss")});
   out += chart("Training loss by step", "{:.2f}", {of_steps(r, "loss", "loss")});
   out += chart("Learning rate", "{:.1e}", {of_steps(r, "rate", "lr")});
-  out += "</div>\n" + samples(r) + history(r) + configuration(r) + machine_table();
+  out += "</div>\n" + gallery(r.samples, true) + findings(r.findings) + history(r) +
+         configuration(r) + machine_table();
   return out + "</main></body></html>\n";
 }
 

@@ -6,22 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/findings.h"
 #include "core/scores.h"
 
 namespace sg::report {
-
-// A validation image and what the model makes of it.
-struct ReportSample {
-  std::string panel;           // PNG: the image, and what is drawn over it
-  std::string description;     // of the panel, for those who do not see it
-  std::string headline, note;  // below it: what the model says, and how that compares
-  bool good = false;           // coloured so
-};
-
-struct ReportSamples {
-  std::string title, text;  // of the section, and above the samples
-  std::vector<ReportSample> all;
-};
 
 // A row of the configuration.
 struct Setting {
@@ -37,10 +25,12 @@ struct Report {
   ScoreSchema scores{};
   int64_t epoch_steps = 1, epochs = 1, parameters = 0;
   bool finished = false;
-  ReportSamples samples{};
+  Gallery samples{};    // the first of the galleries
+  Findings findings{};  // of the last evaluation
 };
 
 std::string report_html(const Report& report);
+bool is_own_report(const std::string& html);  // whether report_html() made this page
 
 // Names and values of what this process runs on.
 std::vector<std::pair<std::string, std::string>> machine();

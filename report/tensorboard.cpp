@@ -56,7 +56,15 @@ uint32_t crc32c(std::string_view bytes) {
 }
 
 std::string tensorboard_header(double wall_time) {
-  return record(real64(1, wall_time) + text(3, "brain.Event:2"));
+  return record(real64(1, wall_time) + text(3, "brain.Event:2") + text(10, text(1, "sgtrain")));
+}
+
+bool is_own_tensorboard_file(std::string_view begin) {
+  const std::string header = tensorboard_header(0);
+  const size_t from = 12 + real64(1, 0).size();  // length and its CRC, the time
+  const size_t to = header.size() - 4;           // the CRC of all
+  return begin.size() >= to &&
+         begin.substr(from, to - from) == std::string_view(header).substr(from, to - from);
 }
 
 std::string tensorboard_record(double wall_time, int64_t step, const Scalars& values) {

@@ -172,7 +172,8 @@ Guidance parse_guidance(std::string_view text) {
                                                               {"uniform", Guidance::uniform}};
   for (const auto& [name, value] : kNames)
     if (name == text) return value;
-  fail(ExitCode::usage, "guidance: '{}' is not one of hybrid, local, global, uniform", text);
+  fail(ExitCode::usage, "guidance: '{}' is not one of hybrid, local, global, uniform{}", text,
+       did_you_mean(text, {"hybrid", "local", "global", "uniform"}));
 }
 
 void validate(const Config& config) {

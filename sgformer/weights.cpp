@@ -2,80 +2,58 @@
 
 #include <algorithm>
 #include <map>
-#include <span>
 
 #include "io/checkpoint.h"
+#include "io/file_kind.h"
 #include "io/pth.h"
+#include "sgformer/weight_copies.h"
 
 namespace sg::sgformer {
 namespace fs = std::filesystem;
 namespace {
 
-// Where each weight of a file lies: its official name and the one it has in the file.
-using Names = std::vector<std::pair<std::string, std::string>>;
-
-// Cuts the prefix off those names that have it, and drops the others.
-Names under(const Names& names, std::string_view prefix) {
-  Names result;
-  for (const auto& [name, in_file] : names)
-    if (name.starts_with(prefix)) result.emplace_back(name.substr(prefix.size()), in_file);
-  return result;
-}
-
-constexpr std::string_view kEmaPrefixes[] = {"state_dict_ema.", "model_ema.", kEma};
-constexpr std::string_view kPrefixes[] = {"state_dict.", "model."};
-
-bool is_pth(const fs::path& path) {
-  const fs::path extension = path.extension();
-  return Pth::recognises(path) || extension == ".pth" || extension == ".pt" || extension == ".tar";
-}
-
-Names unwrap(const std::vector<std::string>& in_file, bool ema, const std::filesystem::path& path) {
-  Names names;
-  for (const std::string& name : in_file) names.emplace_back(name, name);
-  const auto take = [&](std::span<const std::string_view> prefixes) {
-    for (std::string_view prefix : prefixes)
-      if (Names found = under(names, prefix); !found.empty()) {
-        names = std::move(found);
-        return true;
-      }
-    return false;
-  };
-  if (!ema)
-    take(kPrefixes);
-  else if (!take(kEmaPrefixes))
-    fail(ExitCode::checkpoint, "{}: holds no averaged (EMA) weights; load it without them",
-         path.string());
-  // DistributedDataParallel puts it before every name.
-  const bool parallel =
-      std::ranges::all_of(names, [](const auto& n) { return n.first.starts_with("module."); });
-  return parallel ? under(names, "module.") : names;
+std::string summarise(const Weights& weights, bool has_averaged, bool has_others,
+                      const fs::path& path) {
+  const std::string_view kind = weights.ema    ? "the averaged (EMA) weights"
+                                : has_averaged ? "the weights, not the averaged (EMA) ones"
+                                               : "the weights (none are averaged)";
+  return printable(fmt::format(
+      "{}: {}, {} tensors{}{}", path.string(), kind, weights.tensors.size(),
+      weights.prefix.empty() ? "" : fmt::format(", '{}' taken off their names", weights.prefix),
+      weights.ema && has_others ? "; --no-ema takes the others" : ""));
 }
 
 template <class File>
-std::vector<NamedTensor> read(const File& file, bool ema) {
-  std::vector<NamedTensor> result;
-  for (const auto& [name, in_file] : unwrap(file.names(), ema, file.path()))
-    result.emplace_back(name, file.tensor(in_file));
-  return result;
+Weights read(const File& file, std::optional<bool> ema) {
+  const std::vector<WeightCopy> copies = weight_copies(file.names(), file.path().string());
+  const WeightCopy& copy = choose_copy(copies, ema, file.path().string());
+  Weights weights{.ema = copy.ema, .prefix = copy.prefix};
+  for (const auto& [name, in_file] : copy.names)
+    weights.tensors.emplace_back(name, file.tensor(in_file));
+  const auto averaged = size_t(std::ranges::count(copies, true, &WeightCopy::ema));
+  weights.summary = summarise(weights, averaged > 0, averaged < copies.size(), file.path());
+  return weights;
+}
+
+// Its names are known, and its tensors verified.
+Weights read_checkpoint(const fs::path& path, std::optional<bool> ema) {
+  const bool averaged = std::ranges::any_of(
+      Safetensors::open(path).names(), [](const auto& name) { return name.starts_with(kEma); });
+  if (ema == true && !averaged)
+    fail(ExitCode::checkpoint,
+         "{}: this run kept no averaged (EMA) weights (--model-ema-decay); leave out --ema",
+         path.string());
+  Weights weights{.ema = ema.value_or(averaged)};
+  weights.tensors = load_part(path, weights.ema ? kEma : "");
+  weights.summary = summarise(weights, averaged, true, path);
+  return weights;
 }
 
 }  // namespace
 
-std::vector<NamedTensor> load_weights(const std::filesystem::path& path, bool ema) {
-  if (is_pth(path)) return read(Pth::open(path), ema);
-  const Safetensors file = Safetensors::open(path);
-  if (!is_checkpoint(file)) return read(file, ema);
-  std::vector<NamedTensor> weights = load_part(path, ema ? kEma : "");
-  if (weights.empty()) unwrap({}, ema, path);  // says that there is no EMA
-  return weights;
-}
-
-bool has_ema(const fs::path& path) {
-  const auto names = is_pth(path) ? Pth::open(path).names() : Safetensors::open(path).names();
-  return std::ranges::any_of(names, [](const std::string& name) {
-    return std::ranges::any_of(kEmaPrefixes, [&](auto prefix) { return name.starts_with(prefix); });
-  });
+Weights load_weights(const fs::path& path, std::optional<bool> ema) {
+  if (kind_of(path) != FileKind::safetensors) return read(Pth::open(path), ema);
+  return is_checkpoint(path) ? read_checkpoint(path, ema) : read(Safetensors::open(path), ema);
 }
 
 void save_weights(const std::filesystem::path& path, const std::vector<NamedTensor>& weights) {

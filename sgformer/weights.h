@@ -1,6 +1,7 @@
 // A model's weights from whatever file holds them.
 #pragma once
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,13 +10,17 @@
 
 namespace sg::sgformer {
 
-// Weights under their official names, from a checkpoint of ours, a plain safetensors file or one of
-// torch.save. The wrappings of other programs are taken off: `state_dict`, `model`, `module`; with
-// `ema` `state_dict_ema`, `model_ema`, `ema` (an error where the file has none of them).
-std::vector<NamedTensor> load_weights(const std::filesystem::path& path, bool ema = false);
+struct Weights {
+  std::vector<NamedTensor> tensors;  // under their official names
+  bool ema = false;                  // the averaged ones
+  std::string prefix;                // taken off the names that they have in the file
+  std::string summary;               // of the above, a line for people that starts with the file
+};
 
-// True where load_weights(path, true) finds averaged weights.
-bool has_ema(const std::filesystem::path& path);
+// From a checkpoint of ours, a plain safetensors file or one of torch.save; which it is, its first
+// bytes say. `ema`: the averaged weights or not, an error where the file lacks them; left out: the
+// averaged ones where it has them. The wrappings of other programs are taken off (weight_copies.h).
+Weights load_weights(const std::filesystem::path& path, std::optional<bool> ema = {});
 
 // For other programs: a plain safetensors file with the official names.
 void save_weights(const std::filesystem::path& path, const std::vector<NamedTensor>& weights);

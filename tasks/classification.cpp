@@ -1,5 +1,7 @@
 #include "tasks/classification.h"
 
+#include <cmath>
+
 #include "autograd/tape.h"
 #include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
@@ -7,19 +9,25 @@
 namespace sg::tasks {
 namespace {
 
-data::LoaderConfig loader_config(const EvaluationSettings& s) {
+data::LoaderConfig loader_config(const ClassificationSettings& s) {
   data::LoaderConfig c;
-  c.training = false;
   c.batch_size = int(s.batch_size), c.workers = int(s.workers);
+  c.max_broken_share = s.max_broken_share;
   c.transform = s.transform;
+  c.seed = s.seed;
   return c;
 }
 
-data::LoaderConfig loader_config(const ClassificationSettings& s) {
-  data::LoaderConfig c = loader_config(static_cast<const EvaluationSettings&>(s));
-  c.training = true;
-  c.seed = s.seed;
-  return c;
+// The mean loss of equal probabilities over the labels; of one class nothing can be learnt.
+std::optional<double> loss_of_chance(const data::Dataset& training, int64_t classes,
+                                     double smoothing, const std::vector<double>& weights) {
+  if (classes < 2) return {};
+  const double each = std::log(double(classes));
+  if (weights.empty()) return each;
+  Mean of_labels, of_classes;
+  for (int64_t i = 0; i < training.size(); ++i) of_labels.add(weights[size_t(training.label(i))]);
+  for (const double w : weights) of_classes.add(w);
+  return each * (1 - smoothing + smoothing * of_classes.value() / of_labels.value());
 }
 
 }  // namespace
@@ -27,41 +35,47 @@ data::LoaderConfig loader_config(const ClassificationSettings& s) {
 Evaluator::Evaluator(const sgformer::Classifier& model,
                      std::shared_ptr<const data::Dataset> dataset,
                      const EvaluationSettings& settings)
-    : model_(model),
-      stats_(settings.stats),
-      feed_(std::move(dataset), loader_config(settings), model.parameters().device()),
-      forward_(model.parameters().device()),
-      logits_(empty({settings.batch_size, model.config().classes}, Dtype::f32,
-                    model.parameters().device())) {}
+    : classes_(model.config().classes),
+      dataset_(dataset),
+      transform_(settings.transform),
+      predict_(model, std::move(dataset), {settings.transform, settings.stats},
+               {.batch_size = settings.batch_size,
+                .workers = settings.workers,
+                .max_broken_share = settings.max_broken_share}) {}
 
 std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
   const autograd::NoGrad no_grad;
-  const int64_t classes = model_.config().classes;
-  const nn::ParameterStore& parameters = model_.parameters();
   Mean loss, top1, top5;
   const auto scores = [&] {
     return Scores{{{"loss", loss.value()}, {"top1", top1.value()}, {"top5", top5.value()}}};
   };
-  feed_.start_epoch(0);
-  for (int64_t done = 0; feed_.next();) {
-    const int64_t n = feed_.labels().dim(0);
-    Tensor on_device = logits_.slice(0, n);
-    // A record is of one shape, and of the weights or the averaged ones.
-    forward_.run({uint64_t(n), uint64_t(uintptr_t(parameters.values().raw()))}, [&] {
-      on_device.copy_(
-          model_.forward(normalize_images(feed_.images(), stats_, parameters.dtype())).logits);
-    });
-    feed_.prefetch();
-    const Tensor logits = on_device.to(Device{});
-    loss.add(
-        soft_cross_entropy(logits, smooth_one_hot(feed_.host_labels(), classes, 0)).loss.item(),
-        double(n));
+  outcomes_.clear();
+  predict_.start();
+  for (int64_t done = 0; predict_.next();) {
+    const Tensor &logits = predict_.logits(), &labels = predict_.labels();
+    const auto outcomes = outcomes_of(predict_.indices(), logits, labels);
+    const auto n = double(outcomes.size());
+    loss.add(soft_cross_entropy(logits, smooth_one_hot(labels, classes_, 0)).loss.item(), n);
     for (auto [mean, k] : {std::pair(&top1, 1), std::pair(&top5, 5)})
-      mean->sum += 100 * double(top_k_hits(logits, feed_.host_labels(), k)),
-          mean->weight += double(n);
-    if (!progress(++done, feed_.loader().batches(), scores())) return {};
+      mean->sum += 100 * double(top_k_hits(outcomes, k)), mean->weight += n;
+    outcomes_.insert(outcomes_.end(), outcomes.begin(), outcomes.end());
+    if (!progress(++done, predict_.batches(), scores())) return {};
   }
   return scores();
+}
+
+Findings Evaluator::findings() const {
+  if (outcomes_.empty()) return {};
+  Findings f{.notes = {},
+             .matrices = {},
+             .tables = {accuracy_by_class(outcomes_, dataset_->class_names())},
+             .galleries = mistakes(outcomes_, *dataset_, transform_)};
+  if (classes_ <= kMostConfusionClasses)
+    f.matrices.push_back(confusion_matrix(outcomes_, dataset_->class_names(), classes_));
+  if (!broken().empty())
+    f.notes.push_back(fmt::format("{} of {} validation images could not be read and were left out.",
+                                  broken().size(), dataset_->size()));
+  return f;
 }
 
 ScoreSchema classification_scores() {
@@ -81,6 +95,8 @@ Classification::Classification(sgformer::Classifier& model,
                                const ClassificationSettings& settings)
     : model_(model),
       smoothing_(settings.smoothing),
+      chance_loss_(
+          loss_of_chance(*training, model.config().classes, smoothing_, settings.class_weights)),
       seed_(settings.seed),
       stats_(settings.stats),
       feed_(std::move(training), loader_config(settings), model.parameters().device()),
@@ -89,6 +105,8 @@ Classification::Classification(sgformer::Classifier& model,
   const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
   const Dtype dtype = acc_dtype(model.parameters().dtype());
   host_drop_paths_ = empty_pinned(shape, dtype, device);
+  if (const auto& weights = settings.class_weights; !weights.empty())
+    class_weights_ = from_vector(weights, {model.config().classes}).to(dtype).to(device);
   drop_paths_copied_ = backend(device.type).event(device);
   drop_paths_ = device.type == DeviceType::cpu ? host_drop_paths_ : empty(shape, dtype, device);
 }
@@ -116,11 +134,20 @@ Batch Classification::load_batch(const Place& place) {
 
 Losses Classification::losses(const Batch& batch) {
   const Dtype dtype = model_.parameters().dtype();
-  const Tensor targets =
-      smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_, acc_dtype(dtype));
+  const Tensor targets = smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_,
+                                        acc_dtype(dtype), {}, class_weights_);
   const Tensor images = normalize_images(batch.images, stats_, dtype);
   const sgformer::Classifier::Output out = model_.forward(images, {.drop_paths = drop_paths_});
   return {.total = soft_cross_entropy(out.logits, targets).loss, .parts = {}};
+}
+
+Findings Classification::findings() const {
+  Findings f = evaluator_.findings();
+  if (const int64_t broken = feed_.loader().broken())
+    f.notes.push_back(
+        fmt::format("{} of {} training images could not be read; others took their places.", broken,
+                    feed_.loader().dataset().size()));
+  return f;
 }
 
 }  // namespace sg::tasks

@@ -3,17 +3,19 @@
 #pragma once
 #include <memory>
 
-#include "core/graph.h"
 #include "data/device_prefetcher.h"
+#include "infer/dataset_predictor.h"
 #include "ops/normalize_images/normalize_images.h"
 #include "sgformer/classifier.h"
+#include "tasks/outcomes.h"
 #include "tasks/task.h"
 
 namespace sg::tasks {
 
 struct EvaluationSettings {
   int64_t batch_size = 128;
-  int64_t workers = 2;  // threads that load images
+  int64_t workers = 2;             // threads that load images
+  double max_broken_share = 0.01;  // of the images; more of them end the run
   data::TransformConfig transform;
   ChannelStats stats;
 };
@@ -21,6 +23,9 @@ struct EvaluationSettings {
 struct ClassificationSettings : EvaluationSettings {
   uint64_t seed = 42;
   double smoothing = 0.1;  // of the labels
+  // Of the loss, one a class of the model, above 0; none: all the same. The loss of a batch is the
+  // weighted mean of torch's CrossEntropyLoss(weight, label_smoothing); evaluation has no weights.
+  std::vector<double> class_weights{};
 };
 
 // Each image of a dataset once, on the model's device.
@@ -29,13 +34,22 @@ class Evaluator {
   Evaluator(const sgformer::Classifier& model, std::shared_ptr<const data::Dataset> dataset,
             const EvaluationSettings& settings);
   std::optional<Scores> operator()(const Task::Progress& progress);
+  // Of the last evaluation: images that count, and those that could not be read.
+  int64_t images() const { return int64_t(outcomes_.size()); }
+  int64_t skipped() const { return dataset_->size() - images(); }
+
+  // Of the last evaluation: what was predicted of each image that could be read; those that could
+  // not, with why; and both as a confusion matrix, accuracy by class and the worst mistakes.
+  const std::vector<Outcome>& outcomes() const { return outcomes_; }
+  const std::map<int64_t, std::string>& broken() const { return predict_.broken(); }
+  Findings findings() const;
 
  private:
-  const sgformer::Classifier& model_;
-  ChannelStats stats_;
-  data::DevicePrefetcher feed_;
-  Graph forward_;
-  Tensor logits_;  // of a whole batch
+  int64_t classes_;
+  std::shared_ptr<const data::Dataset> dataset_;
+  data::TransformConfig transform_;
+  infer::DatasetPredictor predict_;
+  std::vector<Outcome> outcomes_;
 };
 
 // top1 and top5 in percent, and loss, the plain cross entropy.
@@ -54,12 +68,16 @@ class Classification : public Task {
   Batch load_batch(const Place& place) override;
   Losses losses(const Batch& batch) override;
   void prefetch() override { feed_.prefetch(); }
+  std::optional<double> chance_loss() const override { return chance_loss_; }
   ScoreSchema schema() const override { return classification_scores(); }
   std::optional<Scores> evaluate(const Progress& progress) override { return evaluator_(progress); }
+  Findings findings() const override;
 
  private:
   sgformer::Classifier& model_;
   double smoothing_;
+  Tensor class_weights_;  // (K), or undefined
+  std::optional<double> chance_loss_;
   uint64_t seed_;
   ChannelStats stats_;
   data::DevicePrefetcher feed_;

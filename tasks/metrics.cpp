@@ -1,23 +1,27 @@
 #include "tasks/metrics.h"
 
+#include <algorithm>
+
+#include "core/text.h"
+
 namespace sg::tasks {
 
-int64_t top_k_hits(const Tensor& logits, const Tensor& labels, int k) {
-  check_dims("top_k_hits", "logits", logits, 2);
-  check_shape("top_k_hits", "labels", labels, {logits.dim(0)});
+std::vector<int64_t> label_ranks(const Tensor& logits, const Tensor& labels) {
+  check_dims("label_ranks", "logits", logits, 2);
+  check_shape("label_ranks", "labels", labels, {logits.dim(0)});
   const int64_t classes = logits.dim(1);
-  int64_t hits = 0;
+  std::vector<int64_t> ranks;
   for (int64_t i = 0; i < logits.dim(0); ++i) {
     const float* row = logits.data<float>() + i * classes;
     const int32_t label = labels.data<int32_t>()[i];
     if (label < 0 || label >= classes)
       fail(ExitCode::data, "label {} of a sample: the model has {} classes", label, classes);
-    int64_t before = 0;  // logits that come before the label's
+    int64_t before = 0;
     for (int64_t c = 0; c < classes; ++c)
       before += row[c] > row[label] || (row[c] == row[label] && c < label);
-    hits += row[label] == row[label] && before < k;
+    ranks.push_back(row[label] == row[label] ? before : classes);
   }
-  return hits;
+  return ranks;
 }
 
 double Scores::operator[](const std::string& name) const {
@@ -26,10 +30,14 @@ double Scores::operator[](const std::string& name) const {
   fail(ExitCode::failure, "scores: no '{}'", name);
 }
 
+bool Scores::finite() const {
+  return std::ranges::all_of(values, [](const auto& v) { return std::isfinite(v.second); });
+}
+
 std::string describe(const ScoreSchema& schema, const Scores& scores) {
   std::string text;
   for (const ScoreInfo& s : schema)
-    text += fmt::format("{}{} {:.3f}", text.empty() ? "" : " ", s.label, scores[s.name]);
+    text += fmt::format("{}{} {}", text.empty() ? "" : " ", s.label, fixed(scores[s.name], 3));
   return text;
 }
 

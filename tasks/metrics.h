@@ -1,5 +1,6 @@
 // Running means, accuracy, and the named scores of an evaluation.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -10,22 +11,24 @@
 
 namespace sg::tasks {
 
-// A weighted mean that grows.
+// A weighted mean that grows; NaN as long as it has nothing to be the mean of.
 struct Mean {
   double sum = 0, weight = 0;
   void add(double value, double n = 1) { sum += value * n, weight += n; }
-  double value() const { return weight > 0 ? sum / weight : 0; }
+  double value() const { return weight > 0 ? sum / weight : NAN; }
 };
 
-// How many rows of logits (B, K) have their label (B) i32 among the k largest. Of equal logits the
-// first counts as the larger; a row whose logit of the label is not a number is no hit.
-int64_t top_k_hits(const Tensor& logits, const Tensor& labels, int k);
+// How many logits of a row (B, K) come before that of its label (B) i32: the label is among the k
+// largest where they are fewer than k. Of equal logits the first counts as the larger; where that
+// of the label is not a number, all K do.
+std::vector<int64_t> label_ranks(const Tensor& logits, const Tensor& labels);
 
 // Results of an evaluation, by name.
 struct Scores {
   std::vector<std::pair<std::string, double>> values;
   double operator[](
       const std::string& name) const;  // throws ExitCode::failure where it is not there
+  bool finite() const;                 // all of them
 };
 
 // In order of the schema: "Acc@1 83.200 Acc@5 96.500 loss 0.812".

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "core/findings.h"
 #include "core/scores.h"
 #include "nn/optim/schedule.h"
 #include "nn/parameters.h"
@@ -63,6 +64,10 @@ class Task {
   // Called while the device computes: begins to fetch the batch after.
   virtual void prefetch() {}
 
+  // The mean loss of outputs that know nothing of the images, where the task can tell. Where an
+  // epoch is not better the trainer warns, and weights of a far higher loss are not good ones.
+  virtual std::optional<double> chance_loss() const { return {}; }
+
   // Where it has one of its own; else the cosine of the options.
   virtual std::optional<Schedule> schedule(int64_t /*total_steps*/) const { return {}; }
 
@@ -72,6 +77,8 @@ class Task {
   using Progress = std::function<bool(int64_t done, int64_t total, const Scores& so_far)>;
   // The parameters as they are, on the whole validation set; nothing where given up.
   virtual std::optional<Scores> evaluate(const Progress& progress) = 0;
+  // Of the last evaluation, what the report shows beside the scores.
+  virtual Findings findings() const { return {}; }
 };
 
 }  // namespace sg::tasks

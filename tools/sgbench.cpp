@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/cpu/parallel.h"
+#include "tools/bench/augment_speed.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/loader_speed.h"
 #include "tools/common/options.h"
@@ -71,6 +72,18 @@ sg::ExitCode bench_loader(const std::string& data, bool json) {
   return sg::ExitCode::ok;
 }
 
+// Microseconds that one core takes for an image of 224 x 224.
+sg::ExitCode bench_augment(bool json) {
+  const auto rows = sg::benchmark::benchmark_augment();
+  nlohmann::json ops;
+  for (const auto& r : rows) ops.push_back({{"name", r.name}, {"seconds", r.seconds}});
+  if (json)
+    fmt::print("{}\n", nlohmann::json{{"mode", "augment"}, {"ops", ops}}.dump(2));
+  else
+    for (const auto& r : rows) fmt::print("{:<24} {:7.1f} us\n", r.name, 1e6 * r.seconds);
+  return sg::ExitCode::ok;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -78,31 +91,34 @@ int main(int argc, char** argv) {
     CLI::App app("Measures training or inference of a model on random images.");
     sg::train::Options shared;
     sg::benchmark::BenchOptions options;
-    std::string mode = "infer", size;
+    std::string mode = "infer";
     bool json = false;
     shared.batch_size = options.batch;
     sg::tools::add_options(app, shared, {"model"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
-    sg::tools::add_image_size(app, size);
-    sg::tools::add_options(app, shared,
-                           {"data", "batch-size", "device", "dtype", "threads", "eager"});
-    app.add_option("--mode", mode, "train, infer, or loader (one core makes training images)")
-        ->check(CLI::IsMember({"train", "infer", "loader"}))
-        ->capture_default_str();
-    app.add_option("--warmup", options.warmup, "untimed steps")
-        ->check(CLI::Range(0, 1000))
-        ->capture_default_str();
-    app.add_option("--repeats", options.repeats, "timed steps, of which the median is shown")
-        ->check(CLI::Range(1, 100000))
-        ->capture_default_str();
+    sg::tools::add_options(
+        app, shared, {"img-size", "data", "batch-size", "device", "dtype", "threads", "eager"});
+    sg::tools::add_choice(
+        app, "--mode", mode, {"train", "infer", "loader", "augment"},
+        "what is measured; loader: one core makes training images; augment: RandAugment");
+    sg::tools::add_option(app,
+                          {.flags = "--warmup", .help = "untimed steps", .low = 0, .high = 1000},
+                          options.warmup);
+    sg::tools::add_option(app,
+                          {.flags = "--repeats",
+                           .help = "timed steps, of which the median is shown",
+                           .low = 1,
+                           .high = 100000},
+                          options.repeats);
     app.add_flag("--ops", options.ops, "a row an operation, from one further step");
     app.add_flag("!--no-roofline", options.roofline,
                  "does not measure the machine's limits, which takes large copies and products");
     app.add_flag("--json", json, "JSON on standard output");
-    sg::tools::parse(app, shared, argc, argv);
+    sg::tools::parse(app, argc, argv);
 
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
     if (mode == "loader") return bench_loader(shared.data, json);
+    if (mode == "augment") return bench_augment(json);
     const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
     sg::tools::announce(compute);
     options.batch = shared.batch_size, options.eager = shared.eager;
@@ -110,7 +126,7 @@ int main(int argc, char** argv) {
         mode == "train" ? sg::benchmark::BenchMode::train : sg::benchmark::BenchMode::infer;
 
     sg::sgformer::Classifier model(sg::train::model_config(shared));
-    const auto image = sg::tools::parse_image_size(size, model.config().image);
+    const sg::ImageSize image = shared.img_size.value_or(int(model.config().image));
     options.height = image.height, options.width = image.width;
     model.parameters().allocate(compute.dtype, compute.device);
     model.parameters().initialize(0);

@@ -1,80 +1,288 @@
 // sgeval: how well a model does on the validation set of a folder of images.
 #include <fmt/core.h>
 
+#include <map>
+
 #include "core/cpu/parallel.h"
+#include "core/text.h"
+#include "data/image_list.h"
+#include "data/png_write.h"
 #include "infer/model_file.h"
+#include "io/checkpoint.h"
+#include "io/file.h"
 #include "report/console.h"
+#include "report/matrix_image.h"
 #include "tasks/classification.h"
+#include "tools/common/announce.h"
+#include "tools/common/images.h"
 #include "tools/common/options.h"
+#include "tools/common/output_file.h"
+#include "tools/common/timm.h"
 #include "train/evaluate.h"
 
+namespace {
+
+namespace fs = std::filesystem;
+using namespace sg;
+using tools::ImageResult;
+
+// Of "1,5": every one at least 1.
+std::vector<int64_t> parse_topk(const std::string& text) {
+  std::vector<int64_t> all;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const auto k = parse_integer(std::string_view(text).substr(begin, end - begin));
+    if (!k || *k < 1)
+      fail(ExitCode::usage, "--topk: expected whole numbers from 1, as in 1 5, found '{}'", text);
+    all.push_back(*k);
+    begin = end + 1;
+  }
+  return all;
+}
+
+// A folder that holds images alone: there is nothing to compare predictions with.
+bool is_unlabelled(const std::string& folder) {
+  std::error_code error;
+  bool images = false;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with('.')) continue;
+    if (entry.is_directory() || name.ends_with("-ubyte") || name.ends_with("-ubyte.gz"))
+      return false;
+    images = true;
+  }
+  return images;
+}
+
+void print(const Table& table) {
+  std::vector<size_t> widths;
+  for (size_t c = 0; c < table.columns.size(); ++c) {
+    widths.push_back(table.columns[c].size());
+    for (const auto& row : table.rows) widths[c] = std::max(widths[c], row[c].size());
+  }
+  const auto line = [&](const std::vector<std::string>& cells) {
+    std::string text;
+    for (size_t c = 0; c < cells.size(); ++c)
+      text += c == 0 || c + 1 == cells.size() ? fmt::format("{:<{}}  ", cells[c], widths[c])
+                                              : fmt::format("{:>{}}  ", cells[c], widths[c]);
+    fmt::print("{}\n", text.substr(0, text.find_last_not_of(' ') + 1));
+  };
+  line(table.columns);
+  for (const auto& row : table.rows) line(row);
+}
+
+nlohmann::json per_class_json(const std::vector<tasks::Outcome>& outcomes,
+                              const std::vector<std::string>& names) {
+  std::map<int64_t, std::pair<int64_t, int64_t>> counts;  // of each label: images, right ones
+  for (const tasks::Outcome& o : outcomes)
+    ++counts[o.label].first, counts[o.label].second += o.right();
+  nlohmann::json array = nlohmann::json::array();
+  for (const auto& [label, count] : counts)
+    array.push_back({{"class", tasks::class_name(names, label)},
+                     {"images", count.first},
+                     {"top1", 100 * double(count.second) / double(count.first)}});
+  return array;
+}
+
+void write_png(const fs::path& path, const data::Image& image) {
+  const auto png = data::encode_png(image);
+  write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
+}
+
+// The classes of the checkpoint, of --class-map, or of the data.
+data::DatasetRequest request_of(const train::Options& o, const data::ClassNames& of_checkpoint) {
+  data::DatasetRequest request = train::dataset_request(o);
+  request.classes = train::known_classes(o, of_checkpoint);
+  if (request.classes.empty()) request.classes = data::list_classes(o.data, request);
+  return request;
+}
+
+// Why a model gives no finite numbers.
+std::string cause_of(const nn::ParameterStore& parameters) {
+  std::vector<NamedTensor> weights;
+  for (const std::string& name : parameters.names())
+    weights.emplace_back(name, parameters.get(parameters.values(), name));
+  const std::string name = first_not_finite(weights);
+  return name.empty() ? "its weights are finite, but so large that what they compute is not"
+                      : fmt::format("tensor '{}' holds values that are not finite", name);
+}
+
+// Predictions of images whose classes nobody knows.
+ExitCode predict_alone(const infer::ModelFile& file, const tasks::EvaluationSettings& settings,
+                       const std::string& folder, const std::string& results_file,
+                       report::Console& console) {
+  const auto images = std::make_shared<data::ImageList>(data::images_below(folder));
+  console.line(
+      fmt::format("{}: {} images without sub-folders of classes: nothing to evaluate, "
+                  "predictions alone",
+                  folder, images->size()));
+  infer::DatasetPredictor predict(*file.model, images, {settings.transform, settings.stats},
+                                  {.batch_size = settings.batch_size, .workers = settings.workers});
+  std::vector<ImageResult> results;
+  const report::Progress progress;
+  const int64_t classes = file.model->config().classes;
+  int64_t batches = 0;
+  for (predict.start(); predict.next();) {
+    for (size_t i = 0; i < predict.indices().size(); ++i) {
+      const float* logits = predict.logits().data<float>() + int64_t(i) * classes;
+      results.push_back({.image = images->name(predict.indices()[i]),
+                         .classes = tools::best_guesses({logits, size_t(classes)}, file.class_names,
+                                                        file.class_titles, 5),
+                         .label = {},
+                         .error = {}});
+    }
+    console.bar(progress.text("Predict", ++batches, predict.batches(), ""));
+  }
+  for (const auto& [i, message] : predict.broken())
+    results.push_back({.image = images->name(i), .classes = {}, .label = {}, .error = message});
+  tools::write_results(results_file, results);
+  console.line(fmt::format("{} predictions in {}", results.size(), results_file));
+  return ExitCode::ok;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  return sg::tools::run([&] {
+  return tools::run([&] {
     CLI::App app(
         "Evaluates a checkpoint: top-1 and top-5 accuracy in percent, and the cross entropy. A "
         "checkpoint of sgtrain knows its model and how its images are prepared; flags win. Of "
         "weights alone say with --model what model they are of. --data may also be the folder of "
-        "the classes itself.");
-    sg::train::Options shared;
-    std::string checkpoint;
+        "the classes itself, or of images alone, of which --results-file holds predictions. A "
+        "checkpoint of sgtrain knows its classes; weights alone are taken to count them in timm's "
+        "natural order unless --class-map or --class-order says otherwise.");
+    train::Options shared;
+    std::string checkpoint, topk = "1,5", results_file, confusion;
     std::optional<bool> ema;
-    bool json = false;
-    app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth")->required();
-    sg::tools::add_ema_flags(app, ema);
+    bool json = false, per_class = false;
+    app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth, or a run's folder")
+        ->required();
+    tools::add_ema_flags(app, ema);
     shared.model.clear();
-    sg::tools::add_options(app, shared, {"model", "img-size"});
-    sg::tools::add_options(app, shared, sg::tools::kModelFlags);
-    sg::tools::add_options(app, shared,
-                           {"data", "crop-pct", "mean", "std", "batch-size", "device", "dtype",
-                            "threads", "workers", "log-interval"});
+    shared.class_order = "natural";  // who names no classes is timm
+    tools::add_options(app, shared, {"model", "img-size"});
+    tools::add_options(app, shared, tools::kModelFlags);
+    tools::add_options(app, shared,
+                       {"data", "train-split", "val-split", "val-share", "seed", "class-map",
+                        "class-order", "max-broken-share", "crop-pct", "mean", "std", "batch-size",
+                        "device", "dtype", "threads", "workers", "log-interval"});
     app.get_option("--data")->required();
     for (const char* of_checkpoint : {"--mean", "--std"})
       app.get_option(of_checkpoint)->default_str("");
+    app.add_option("--topk", topk, "K...: an image is right where its class is among the K first")
+        ->default_str("1 5");
+    app.add_flag("--per-class", per_class, "a table of the accuracy by class");
+    app.add_option("--confusion", confusion, "PNG to write: which classes are taken for which");
+    app.add_option("--results-file", results_file,
+                   "writes what was predicted of each image: .csv, .json or .jsonl");
     app.add_flag("--json", json, "JSON on standard output");
-    sg::tools::parse(app, shared, argc, argv);
-    const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
-    sg::tools::announce(compute);
-    if (shared.threads) sg::set_num_threads(int(*shared.threads));
+    tools::add_timm_switches(app, {"--amp", "--native-amp", "--channels-last", "--pin-mem"});
+    tools::parse(app, argc, argv);
+    tools::explain_timm_switches(app, shared.device, shared.dtype);
+    if (!results_file.empty()) tools::check_results_file(results_file, {checkpoint});
+    if (!confusion.empty()) tools::check_output(confusion, {checkpoint}, data::is_own_png);
+    const std::vector<int64_t> ks = parse_topk(topk);
+    const Compute compute = parse_compute(shared.device, shared.dtype);
+    tools::announce(compute);
+    if (shared.threads) set_num_threads(int(*shared.threads));
 
-    sg::report::Console console(json);
-    const auto file = sg::infer::load_model(
-        checkpoint, {.ema = ema,
-                     .model = shared.model,
-                     .change = [&](auto config) { return sg::train::apply(shared, config); },
-                     .compute = compute});
+    report::Console console(json);
+    const std::string path = tools::find_weights(checkpoint).string();
+    const auto file = infer::load_model(
+        path, {.ema = ema,
+               .model = shared.model,
+               .change = [&](auto config) { return train::apply(shared, config); },
+               .compute = compute});
+    tools::announce(file);
     auto [transform, stats] = file.preprocessing;
-    if (shared.img_size) transform.img_size = int(*shared.img_size);
+    if (shared.img_size) transform.img_size = *shared.img_size;
     if (shared.crop_pct) transform.crop_pct = *shared.crop_pct;
     if (app.count("--mean")) stats.mean = shared.mean;
     if (app.count("--std")) stats.std = shared.std;
-    const sg::tasks::EvaluationSettings settings{shared.batch_size, shared.workers, transform,
-                                                 stats};
+    const tasks::EvaluationSettings settings{shared.batch_size, shared.workers,
+                                             shared.max_broken_share, transform, stats};
 
-    const std::shared_ptr<const sg::data::Dataset> dataset =
-        sg::data::open_dataset(shared.data, sg::data::Split::val, file.class_names);
+    if (is_unlabelled(shared.data)) {
+      if (results_file.empty())
+        fail(ExitCode::usage,
+             "{}: has no sub-folders of classes, so there is nothing to evaluate; --results-file F "
+             "writes predictions",
+             shared.data);
+      return predict_alone(file, settings, shared.data, results_file, console);
+    }
+    const data::DatasetRequest request = request_of(shared, file.class_names);
+    const std::shared_ptr<const data::Dataset> dataset =
+        data::open_dataset(shared.data, data::Split::val, request);
     const int64_t classes = file.model->config().classes;
     if (file.class_names.empty() && dataset->num_classes() != classes)
-      sg::fail(sg::ExitCode::data, "{}: {} classes, but the model has {}", shared.data,
-               dataset->num_classes(), classes);
-    console.line(fmt::format("{}: {}{}, {} images seen at {} x {}", checkpoint,
-                             file.model->config().name, file.ema ? " (averaged weights)" : "",
-                             dataset->size(), settings.transform.img_size,
-                             settings.transform.img_size));
-    sg::tasks::Evaluator evaluate(*file.model, dataset, settings);
-    const auto scores = *sg::train::evaluate_with_progress("Test", std::ref(evaluate),
-                                                           sg::tasks::classification_scores(),
-                                                           shared.log_interval, console);
-    console.line(" * " + sg::tasks::describe(sg::tasks::classification_scores(), scores));
-    if (json)
-      fmt::print("{}\n", nlohmann::json{{"top1", scores["top1"]},
-                                        {"top5", scores["top5"]},
-                                        {"loss", scores["loss"]},
-                                        {"images", dataset->size()},
-                                        {"model", file.model->config().name},
-                                        {"ema", file.ema},
-                                        {"checkpoint", checkpoint},
-                                        {"version", SG_VERSION}}
-                             .dump(2));
-    return sg::ExitCode::ok;
+      fail(ExitCode::data,
+           "{}: {} classes, but the weights of {} have {}; --class-map names those of the weights, "
+           "and sgtrain --initial-checkpoint {} --reset-head trains a new head",
+           shared.data, dataset->num_classes(), path, classes, path);
+    std::vector<std::string> remarks = dataset->remarks();
+    if (file.class_names.empty() && shared.class_map.empty() && !request.classes.empty())
+      remarks.push_back(fmt::format(
+          "class order: {}, {} (--class-order, --class-map)", shared.class_order,
+          app.count("--class-order") ? "as given"
+                                     : "as timm counts, since the weights name no classes"));
+    for (std::string& remark : remarks) {
+      remark = escape_odd_bytes(remark);
+      console.line(remark);
+    }
+    console.line(fmt::format("{}: {}{}, {} images seen at {} x {}", path, file.model->config().name,
+                             file.ema ? " (averaged weights)" : "", dataset->size(),
+                             transform.img_size.height, transform.img_size.width));
+    tasks::Evaluator evaluate(*file.model, dataset, settings);
+    const auto scores = *train::evaluate_with_progress(
+        "Test", std::ref(evaluate), tasks::classification_scores(), shared.log_interval, console);
+    if (!scores.finite())
+      fail(ExitCode::nonfinite, "{}: the loss is not finite: {}", path,
+           cause_of(file.model->parameters()));
+    const std::vector<tasks::Outcome>& outcomes = evaluate.outcomes();
+    std::vector<double> accuracies;
+    for (const int64_t k : ks)
+      accuracies.push_back(outcomes.empty() ? 0
+                                            : 100 * double(tasks::top_k_hits(outcomes, k)) /
+                                                  double(outcomes.size()));
+    std::string line = " *";
+    for (size_t i = 0; i < ks.size(); ++i)
+      line += fmt::format(" Acc@{} {:.3f}", ks[i], accuracies[i]);
+    console.line(fmt::format("{} loss {:.3f}", line, scores["loss"]));
+    if (evaluate.skipped())
+      console.warning(
+          fmt::format("{} of {} images could not be read; the scores are of the other {}",
+                      evaluate.skipped(), dataset->size(), evaluate.images()));
+
+    const std::vector<std::string>& names = dataset->class_names();
+    if (!confusion.empty())
+      write_png(confusion, report::matrix_image(tasks::confusion_matrix(outcomes, names, classes)));
+    if (per_class && !json) print(tasks::accuracy_by_class(outcomes, names));
+    if (!results_file.empty()) {
+      std::vector<ImageResult> results;
+      for (const tasks::Outcome& o : outcomes)
+        results.push_back(
+            {.image = dataset->name(o.index),
+             .classes = {{o.predicted, tasks::class_name(names, o.predicted), "", o.probability}},
+             .label = tasks::class_name(names, o.label),
+             .error = {}});
+      for (const auto& [i, message] : evaluate.broken())
+        results.push_back(
+            {.image = dataset->name(i), .classes = {}, .label = {}, .error = message});
+      tools::write_results(results_file, results);
+    }
+    if (json) {
+      nlohmann::json j{{"loss", scores["loss"]},
+                       {"images", evaluate.images()},
+                       {"skipped", evaluate.skipped()},
+                       {"remarks", remarks},
+                       {"model", file.model->config().name},
+                       {"ema", file.ema},
+                       {"checkpoint", escape_name(path)},
+                       {"version", SG_VERSION}};
+      for (size_t i = 0; i < ks.size(); ++i) j[fmt::format("top{}", ks[i])] = accuracies[i];
+      if (per_class) j["per_class"] = per_class_json(outcomes, names);
+      fmt::print("{}\n", j.dump(2));
+    }
+    return ExitCode::ok;
   });
 }

@@ -5,8 +5,7 @@
 
 #include "io/checkpoint.h"
 #include "nn/trace.h"
-#include "sgformer/classifier.h"
-#include "sgformer/config_json.h"
+#include "tools/common/announce.h"
 #include "tools/common/options.h"
 
 namespace {
@@ -91,15 +90,19 @@ nlohmann::json to_json(const LayerRow& r) {
   return j;
 }
 
-nlohmann::json state_of(const std::string& checkpoint) {
-  const auto file = sg::Safetensors::open(checkpoint);
-  if (sg::is_checkpoint(file)) {
-    nlohmann::json state = sg::checkpoint_state(checkpoint);
-    if (state.contains("model")) return state;
-  }
-  sg::fail(sg::ExitCode::checkpoint,
-           "{}: holds weights alone, not what model they are of; name the model instead: {}",
-           checkpoint, fmt::join(sg::sgformer::config_names(), ", "));
+// Its weights are read too: the answer is of a file that can be used.
+sg::infer::ModelFile read(const std::string& checkpoint, const std::string& model,
+                          std::optional<bool> ema, const sg::train::Options& options) {
+  if (model.empty() && !sg::is_checkpoint(checkpoint))
+    sg::fail(sg::ExitCode::checkpoint,
+             "{}: holds weights alone, not what model they are of; name the model too: {}",
+             checkpoint, fmt::join(sg::sgformer::config_names(), ", "));
+  auto file =
+      sg::infer::load_model(checkpoint, {.ema = ema, .model = model, .change = [&](auto config) {
+                                           return sg::train::apply(options, std::move(config));
+                                         }});
+  sg::tools::announce(file);
+  return file;
 }
 
 // What is short enough to be read: no class names, no nested settings.
@@ -118,25 +121,33 @@ int main(int argc, char** argv) {
         "Shows what a model consists of, for one image: output shape, parameters, multiply-adds in "
         "1e9 (GMAC), and memory of the outputs in MiB of float32.");
     sg::train::Options options;
-    std::string checkpoint, size;
+    std::string checkpoint;
+    std::optional<bool> ema;
     bool all = false, json = false;
-    auto* name = app.add_option("model", options.model, "model name")->capture_default_str();
-    app.add_option("--checkpoint", checkpoint, "a checkpoint of sgtrain instead of a name")
-        ->excludes(name);
+    auto* name = sg::tools::add_option(app, {"model,--model", "model name"}, options.model);
+    app.add_option(
+        "--checkpoint", checkpoint,
+        "a checkpoint of sgtrain instead of a name, or weights alone of the named model");
+    sg::tools::add_ema_flags(app, ema);
     sg::tools::add_options(app, options, sg::tools::kModelFlags);
-    sg::tools::add_image_size(app, size);
+    sg::tools::add_options(app, options, {"img-size"});
     app.add_flag("--all", all, "a row a layer instead of a row a block");
     app.add_flag("--json", json, "JSON on standard output");
-    sg::tools::parse(app, options, argc, argv);
+    sg::tools::parse(app, argc, argv);
 
-    const nlohmann::json state = checkpoint.empty() ? nlohmann::json() : state_of(checkpoint);
-    sg::sgformer::Classifier model(
-        state.is_null()
-            ? sg::train::model_config(options)
-            : sg::train::apply(options, sg::sgformer::config_from_json(state["model"])));
+    if (checkpoint.empty() && ema)
+      sg::fail(sg::ExitCode::usage, "--ema and --no-ema choose weights of --checkpoint");
+    sg::infer::ModelFile file;
+    if (checkpoint.empty()) {
+      file.model = std::make_unique<sg::sgformer::Classifier>(sg::train::model_config(options));
+      file.model->parameters().allocate();
+    } else {
+      file = read(checkpoint, name->count() ? options.model : "", ema, options);
+    }
+    const sg::sgformer::Classifier& model = *file.model;
+    const nlohmann::json& state = file.state;
     const sg::sgformer::Config& config = model.config();
-    model.parameters().allocate();
-    const auto image = sg::tools::parse_image_size(size, config.image);
+    const sg::ImageSize image = options.img_size.value_or(int(config.image));
     std::vector<LayerRow> rows;
     {
       const sg::autograd::NoGrad no_grad;

@@ -1,69 +1,70 @@
 // sgpredict: what a model sees in images.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <set>
 
 #include "core/cpu/parallel.h"
+#include "core/text.h"
+#include "data/image_list.h"
 #include "data/png_write.h"
+#include "infer/dataset_predictor.h"
 #include "infer/model_file.h"
 #include "io/file.h"
+#include "report/console.h"
 #include "report/significance_image.h"
+#include "tools/common/announce.h"
+#include "tools/common/images.h"
 #include "tools/common/options.h"
+#include "tools/common/output_file.h"
 
 namespace {
 
 namespace fs = std::filesystem;
+using sg::tools::ImageResult;
 
-struct Guess {
-  int64_t index;
-  std::string name;
-  double probability;
-};
+constexpr int kMostPanelPixels = 1024;  // a side
 
-std::vector<Guess> best_of(const sg::infer::Prediction& prediction,
-                           const std::vector<std::string>& names, int64_t top) {
-  std::vector<Guess> best;
-  for (const auto& [i, probability] : sg::infer::top_classes(prediction, top)) {
-    const bool named = size_t(i) < names.size();
-    best.push_back({i, named ? names[size_t(i)] : fmt::format("class {}", i), probability});
-  }
-  return best;
-}
-
-// OUT.png for one image; for several OUT-<name>.png, numbered where two have the same name.
+// OUT.png for one image, and OUT-<name>.png for several; where OUT is no .png, OUT/<name>.png.
+// Numbered where two have the same name.
 class PanelPaths {
  public:
-  PanelPaths(fs::path out, bool several) : out_(std::move(out)), several_(several) {}
+  PanelPaths(fs::path out, bool several)
+      : out_(std::move(out)), folder_(out_.extension() != ".png"), several_(several) {
+    if (folder_ && !out_.empty()) fs::create_directories(out_);
+  }
   fs::path operator()(const std::string& image) {
-    if (!several_) return out_;
-    const std::string stem =
-        fmt::format("{}-{}", out_.stem().string(), fs::path(image).stem().string());
+    if (!folder_ && !several_) return out_;
+    std::string stem = fs::path(image).stem().string();
+    if (!folder_) stem = fmt::format("{}-{}", out_.stem().string(), stem);
     std::string name = stem;
     for (int i = 2; !taken_.insert(name).second; ++i) name = fmt::format("{}-{}", stem, i);
-    return out_.parent_path() / (name + out_.extension().string());
+    return (folder_ ? out_ : out_.parent_path()) / (name + ".png");
   }
 
  private:
   fs::path out_;
-  bool several_;
+  bool folder_, several_;
   std::set<std::string> taken_;
 };
 
-void write_png(const fs::path& path, const sg::data::Image& image) {
-  const std::vector<uint8_t> png = sg::data::encode_png(image);
+// The maps over the image at its own resolution: what the network saw of it would be blurred.
+void write_panel(const fs::path& path, const std::string& image,
+                 const sg::data::TransformConfig& transform, const std::vector<sg::Tensor>& maps,
+                 int64_t item) {
+  std::vector<sg::Tensor> of_image;
+  for (const sg::Tensor& m : maps)
+    of_image.push_back(m.slice(item, item + 1).view({m.dim(1), m.dim(2)}));
+  const sg::data::Image seen = sg::data::load_eval_region(image, transform, kMostPanelPixels);
+  const auto png = sg::data::encode_png(sg::report::significance_panel(seen, of_image));
   sg::write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
 }
 
-void print(const std::string& image, const std::vector<Guess>& best) {
-  fmt::print("{}\n", image);
-  for (const Guess& g : best) fmt::print("  {:6.2f} %  {}\n", 100 * g.probability, g.name);
-}
-
-nlohmann::json to_json(const std::string& image, const std::vector<Guess>& best) {
-  nlohmann::json j{{"image", image}, {"classes", nlohmann::json::array()}};
-  for (const Guess& g : best)
-    j["classes"].push_back({{"index", g.index}, {"name", g.name}, {"probability", g.probability}});
-  return j;
+void print(const ImageResult& result) {
+  fmt::print("{}\n", sg::escape_odd_bytes(result.image));
+  for (const auto& g : result.classes)
+    fmt::print("  {:6.2f} %  {}\n", 100 * g.probability,
+               g.title.empty() ? g.name : fmt::format("{} ({})", g.title, g.name));
 }
 
 }  // namespace
@@ -71,65 +72,125 @@ nlohmann::json to_json(const std::string& image, const std::vector<Guess>& best)
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
-        "Tells the classes of images (JPEG, PNG, BMP, GIF, PPM; any size), the most probable "
-        "first. Images that cannot be read are reported, the others done, and the exit code is "
-        "3. A checkpoint of sgtrain knows its model; of weights alone say it with --model.");
+        "Tells the classes of images (any size), the most probable first. Images that cannot be "
+        "read are named and counted, the others done, and the exit code is 3. A checkpoint of "
+        "sgtrain knows its model; of weights alone say it with --model.");
     sg::train::Options shared;
-    std::string checkpoint, significance;
-    std::vector<std::string> images;
+    std::string checkpoint, significance, list, results_file;
+    std::vector<std::string> arguments;
     std::optional<bool> ema;
     int64_t top = 5;
-    bool json = false;
-    app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth")->required();
-    app.add_option("image", images, "images")->required();
-    shared.model.clear();
+    bool json = false, csv = false;
+    app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth, or a run's folder")
+        ->required();
+    app.add_option("image", arguments,
+                   "images; folders, for all images in them; @FILE, for the paths in it, a line "
+                   "each; -, for those on standard input");
+    app.add_option("--list", list, "a file of paths, a line each; - is standard input");
+    shared.model.clear(), shared.batch_size = 16;
     sg::tools::add_options(app, shared, {"model", "img-size"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
-    sg::tools::add_options(app, shared, {"device", "dtype", "threads"});
+    sg::tools::add_options(
+        app, shared,
+        {"class-map", "class-names", "batch-size", "device", "dtype", "threads", "workers"});
     sg::tools::add_ema_flags(app, ema);
-    app.add_option("--top", top, "classes to show")
-        ->check(CLI::Range(1, 1 << 24))
-        ->capture_default_str();
+    sg::tools::add_option(
+        app, {.flags = "--top,--topk", .help = "classes to show", .low = 1, .high = 1 << 24}, top);
     app.add_option("--significance", significance,
-                   "PNG to write: the image, and over it the significance map of each stage; "
-                   "OUT-<name>.png for several images");
-    app.add_flag("--json", json, "JSON on standard output");
-    sg::tools::parse(app, shared, argc, argv);
+                   "the image, and over it the significance map of each stage: OUT.png to write, "
+                   "OUT-<name>.png for several images, or a folder of <name>.png; over files of "
+                   "earlier calls alone");
+    auto* json_flag = app.add_flag("--json", json, "a JSON array on standard output");
+    app.add_flag("--csv", csv, "CSV on standard output, a row a class")->excludes(json_flag);
+    app.add_option("--results-file", results_file,
+                   "writes the results there: .csv, .json (an array) or .jsonl (an object a line)");
+    sg::tools::parse(app, argc, argv);
+    if (!list.empty()) arguments.push_back(list == "-" ? list : "@" + list);
+    if (arguments.empty())
+      sg::fail(sg::ExitCode::usage, "image: expected images, folders, @FILE or -, found none");
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
+    const auto images = std::make_shared<sg::data::ImageList>(sg::tools::find_images(arguments));
+    // What would be written over is known before anything is computed.
+    std::vector<fs::path> panels, read{checkpoint};
+    for (int64_t i = 0; i < images->size(); ++i) read.push_back(images->name(i));
+    if (!results_file.empty()) sg::tools::check_results_file(results_file, read);
+    if (!significance.empty()) {
+      PanelPaths panel_of(significance, images->size() > 1);
+      for (int64_t i = 0; i < images->size(); ++i) {
+        panels.push_back(panel_of(images->name(i)));
+        sg::tools::check_output(panels.back(), read, sg::data::is_own_png);
+      }
+    }
     const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
     sg::tools::announce(compute);
 
     const auto file = sg::infer::load_model(
-        checkpoint,
+        sg::tools::find_weights(checkpoint),
         {.ema = ema,
          .model = shared.model,
          .change = [&](auto config) { return sg::train::apply(shared, std::move(config)); },
          .compute = compute});
+    sg::tools::announce(file);
     sg::infer::Preprocessing preprocessing = file.preprocessing;
-    if (shared.img_size) preprocessing.transform.img_size = int(*shared.img_size);
-    const sg::infer::Predictor predict(*file.model, preprocessing);
+    if (shared.img_size) preprocessing.transform.img_size = *shared.img_size;
 
-    PanelPaths panels(significance, images.size() > 1);
-    nlohmann::json results = nlohmann::json::array();
-    auto code = sg::ExitCode::ok;
-    for (const std::string& image : images) try {
-        const sg::data::Image pixels = predict.load(image);
-        const auto prediction = predict({&pixels, 1}, !significance.empty())[0];
+    const sg::data::ClassNames names = sg::train::known_classes(shared, file.class_names);
+    const sg::data::ClassTitles titles = shared.class_names.empty()
+                                             ? file.class_titles
+                                             : sg::data::read_class_titles(shared.class_names);
+    sg::infer::DatasetPredictor predict(*file.model, images, preprocessing,
+                                        {.batch_size = std::min(shared.batch_size, images->size()),
+                                         .workers = images->size() > 1 ? shared.workers : 0,
+                                         .significance = !significance.empty(),
+                                         .max_broken_share = 1});
+    // Where results appear on the terminal one after the other they are the progress themselves.
+    const bool text = !json && !csv && results_file.empty();
+    sg::report::Console console(text && ::isatty(STDOUT_FILENO), stderr);
+    std::vector<ImageResult> results;
+    const auto add = [&](ImageResult result) {
+      if (text && result.error.empty()) print(result);
+      if (!text) results.push_back(std::move(result));
+    };
+    int64_t next = 0;
+    const auto add_broken_before = [&](int64_t index) {
+      for (; next < index; ++next)
+        add({.image = images->name(next),
+             .classes = {},
+             .label = {},
+             .error = predict.broken().at(next)});
+    };
+    const int64_t classes = file.model->config().classes;
+    const sg::report::Progress progress;
+    for (predict.start(); predict.next();) {
+      for (size_t i = 0; i < predict.indices().size(); ++i) {
+        const int64_t index = predict.indices()[i];
+        add_broken_before(index);
+        const std::string image = images->name(index);
         if (!significance.empty())
-          write_png(panels(image), sg::report::significance_panel(pixels, prediction.significance));
-        const auto best = best_of(prediction, file.class_names, top);
-        if (json)
-          results.push_back(to_json(image, best));
-        else
-          print(image, best);
-      } catch (const sg::Error& e) {
-        if (e.code() != sg::ExitCode::data) throw;
-        std::fflush(stdout);
-        fmt::print(stderr, "error: {}\n", e.what());
-        if (json) results.push_back({{"image", image}, {"error", e.what()}});
-        code = e.code();
+          write_panel(panels[size_t(index)], image, preprocessing.transform, predict.significance(),
+                      int64_t(i));
+        const float* logits = predict.logits().data<float>() + int64_t(i) * classes;
+        add({.image = image,
+             .classes = sg::tools::best_guesses({logits, size_t(classes)}, names, titles, top),
+             .label = {},
+             .error = {}});
+        ++next;
       }
-    if (json) fmt::print("{}\n", results.dump(2));
-    return code;
+      std::fflush(stdout);
+      console.bar(progress.text("Predict", next, images->size(),
+                                fmt::format("{:.3g} images/s", double(next) / progress.seconds())));
+    }
+    add_broken_before(images->size());
+    if (json) {
+      nlohmann::json array = nlohmann::json::array();
+      for (const ImageResult& r : results) array.push_back(to_json(r));
+      fmt::print("{}\n", array.dump(2));
+    }
+    if (csv) fmt::print("{}", sg::tools::results_csv(results));
+    if (!results_file.empty()) sg::tools::write_results(results_file, results);
+    if (predict.broken().empty()) return sg::ExitCode::ok;
+    console.warning(
+        fmt::format("{} of {} images could not be read", predict.broken().size(), images->size()));
+    return sg::ExitCode::data;
   });
 }

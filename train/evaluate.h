@@ -9,7 +9,7 @@
 
 namespace sg::train {
 
-std::string progress_bar(double share);      // "━━━━━━╌╌╌╌"
+using report::progress_bar;
 std::string place_of(int64_t i, int64_t n);  // "[ 450/1251 ( 36%)]", counted from 0
 
 // Evaluates with a bar on a terminal, or a line every `interval` batches. Nothing where a signal

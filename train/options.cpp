@@ -6,9 +6,12 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "io/json.h"
 
 namespace sg::train {
 namespace {
+
+constexpr std::string_view kNano = "sgformer_nano";
 
 std::string key_of(std::string_view name) {
   std::string key(name);
@@ -25,7 +28,9 @@ constexpr bool kOptional<std::optional<T>> = true;
 template <class V, class F>
 void each_number(const V& value, F&& f) {
   if constexpr (kOptional<V>) {
-    if (value) f(double(*value));
+    if (value) each_number(*value, f);
+  } else if constexpr (std::is_same_v<V, ImageSize>) {
+    f(double(value.height)), f(double(value.width));
   } else if constexpr (std::is_same_v<V, Pair> || std::is_same_v<V, Triple>) {
     for (double v : value) f(v);
   } else if constexpr (std::is_same_v<V, int64_t> || std::is_same_v<V, double>) {
@@ -33,11 +38,22 @@ void each_number(const V& value, F&& f) {
   }
 }
 
-// "at least 1", "from 0 to 1"
-std::string range_of(const OptionInfo& info) {
-  if (info.high == INFINITY) return fmt::format("at least {}", info.low);
-  if (info.high == std::nextafter(1, 0)) return fmt::format("from {} to less than 1", info.low);
-  return fmt::format("from {} to {}", info.low, info.high);
+data::Rgb byte_mean(const Triple& mean) {  // Python's round: half to even
+  data::Rgb rgb;
+  for (size_t c = 0; c < 3; ++c)
+    rgb[c] = uint8_t(std::clamp(std::nearbyint(255 * mean[c]), 0.0, 255.0));
+  return rgb;
+}
+
+// As args.json has it: paths are bytes, JSON is UTF-8.
+template <class V>
+nlohmann::json value_to_json(const V& value) {
+  if constexpr (std::is_same_v<V, ImageSize>)
+    return image_size_to_json(value);
+  else if constexpr (std::is_same_v<V, std::string>)
+    return escape_name(value);
+  else
+    return value;
 }
 
 template <class V>
@@ -46,6 +62,10 @@ void from_json(const nlohmann::json& json, V& value) {
     typename V::value_type inner;
     from_json(json, inner);
     value = inner;
+  } else if constexpr (std::is_same_v<V, ImageSize>) {
+    const auto size = image_size_from_json(json);
+    if (!size) throw std::invalid_argument("a number or \"height width\"");
+    value = *size;
   } else if constexpr (std::is_same_v<V, int64_t>) {
     if (!json.is_number_integer()) throw std::invalid_argument("a whole number");
     json.get_to(value);
@@ -57,7 +77,7 @@ void from_json(const nlohmann::json& json, V& value) {
     json.get_to(value);
   } else if constexpr (std::is_same_v<V, std::string>) {
     if (!json.is_string()) throw std::invalid_argument("a text");
-    json.get_to(value);
+    value = unescape_name(json.get<std::string>());
   } else {
     const bool fits = json.is_array() && json.size() == value.size() &&
                       std::ranges::all_of(json, [](const auto& v) { return v.is_number(); });
@@ -68,13 +88,21 @@ void from_json(const nlohmann::json& json, V& value) {
 
 }  // namespace
 
+std::string range_of(const OptionInfo& info) {
+  if (info.high == INFINITY) return fmt::format("at least {}", info.low);
+  if (info.high == std::nextafter(1, 0)) return fmt::format("from {} to less than 1", info.low);
+  return fmt::format("from {} to {}", info.low, info.high);
+}
+
 Options default_options(std::string_view model) {
   Options o;
   o.model = model;
-  o.drop_path = sgformer::find_config(model).drop_path;
-  if (model == "sgformer_nano") {
-    o.epochs = 3, o.warmup_epochs = 0, o.cooldown_epochs = 0;
-    o.lr = 2e-3, o.warmup_lr = 5e-4;
+  sgformer::find_config(model);
+  o.aa = "rand-m9-mstd0.5-inc1";
+  if (model == kNano) {
+    o.aa = "none";
+    o.epochs = 3, o.cooldown_epochs = 0;
+    o.warmup_lr = 5e-4;
     o.scale = {1, 1}, o.ratio = {1, 1};  // so short a run learns most from whole images
   }
   return o;
@@ -86,33 +114,44 @@ nlohmann::json to_json(const Options& options) {
     using V = std::decay_t<decltype(value)>;
     const std::string key = key_of(info.name());
     if constexpr (kOptional<V>) {
-      if (value) json[key] = *value;
+      if (value) json[key] = value_to_json(*value);
     } else {
-      json[key] = value;
+      json[key] = value_to_json(value);
     }
   });
   return json;
 }
 
-std::vector<report::Setting> settings(const Options& options) {
-  const nlohmann::json values = to_json(options), usual = to_json(default_options(options.model));
+nlohmann::json args_json(const Options& given, const nlohmann::json& used) {
+  nlohmann::json args = to_json(given), resolved = nlohmann::json::object();
+  args.erase("resume"), args.erase("dry_run");  // they say how a process started
+  for (const auto& [key, value] : used.items())
+    if (!args.contains(key) || args[key] != value) resolved[key] = value;
+  args["resolved"] = resolved;
+  return args;
+}
+
+std::vector<report::Setting> settings(const Options& used, const Options& given) {
+  const nlohmann::json values = to_json(used), set = to_json(given);
+  const nlohmann::json usual = to_json(default_options(used.model));
   std::vector<report::Setting> rows;
-  each_option(options, [&](const OptionInfo& info, const auto&) {
+  each_option(used, [&](const OptionInfo& info, const auto&) {
     const std::string key = key_of(info.name());
     const nlohmann::json value = values.value(key, nlohmann::json());
     if (value.is_null() || value == "") return;
     rows.push_back({.name = std::string(info.name()),
                     .value = value.is_string() ? value.template get<std::string>() : value.dump(),
                     .help = info.help,
-                    .changed = info.on_resume != OnResume::ignored && usual.contains(key) &&
-                               usual[key] != value});
+                    .changed = info.on_resume != OnResume::ignored && set.contains(key) &&
+                               usual.value(key, nlohmann::json()) != set[key]});
   });
   return rows;
 }
 
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file) {
   if (!json.is_object()) fail(ExitCode::usage, "{}: expected an object of options", file);
-  std::vector<std::string> known{"version"};  // of the program that wrote an args.json
+  // Of an args.json: the program that wrote it, and what is for people.
+  std::vector<std::string> known{"version", "resolved"};
   each_option(options,
               [&](const OptionInfo& info, auto&) { known.push_back(key_of(info.name())); });
   for (const auto& item : json.items()) {
@@ -131,25 +170,34 @@ void apply_json(Options& options, const nlohmann::json& json, std::string_view f
   }
 }
 
+void check_range(const OptionInfo& info, double value) {
+  if (!(value >= info.low && value <= info.high))
+    fail(ExitCode::usage, "--{}: expected {}, found {}", info.name(), range_of(info), value);
+}
+
 void check_ranges(const Options& o) {
   each_option(o, [](const OptionInfo& info, const auto& value) {
-    each_number(value, [&](double v) {
-      if (!(v >= info.low && v <= info.high))
-        fail(ExitCode::usage, "--{}: expected {}, found {}", info.name(), range_of(info), v);
-    });
+    each_number(value, [&](double v) { check_range(info, v); });
   });
 }
 
 void validate(const Options& o) {
   check_ranges(o);
   if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the images is missing");
-  if (o.warmup_epochs >= o.epochs && o.warmup_epochs > 0)
+  if (const int64_t warmup = o.warmup_epochs.value_or(0); warmup >= o.epochs && warmup > 0)
     fail(ExitCode::usage, "--warmup-epochs: expected fewer than the {} --epochs, found {}",
-         o.epochs, o.warmup_epochs);
-  if (!o.resume.empty() && !o.initial_checkpoint.empty())
-    fail(ExitCode::usage, "--initial-checkpoint begins a run, --resume goes on with one: give one");
+         o.epochs, warmup);
+  peak_learning_rate(o);
+  if (o.resume == "auto" && o.output.empty() && o.experiment.empty())
+    fail(ExitCode::usage,
+         "--resume auto: --output is missing, the folder of the run that begins or goes on");
+  if (o.ema && o.no_ema) fail(ExitCode::usage, "--ema and --no-ema: give one");
+  if ((o.ema || o.no_ema) && o.initial_checkpoint.empty())
+    fail(ExitCode::usage, "--{}: chooses weights of --initial-checkpoint, which is missing",
+         o.ema ? "ema" : "no-ema");
   parse_compute(o.device, o.dtype);
   group_settings(o);
+  data::parse_class_order(o.class_order);
   Options probe = o;  // without classes of data
   probe.num_classes = o.num_classes.value_or(1);
   sgformer::validate(model_config(probe));
@@ -171,22 +219,74 @@ sgformer::Config model_config(const Options& o) { return apply(o, sgformer::find
 
 data::TransformConfig transforms(const Options& o) {
   data::TransformConfig t;
-  t.img_size = int(o.img_size.value_or(sgformer::find_config(o.model).image));
-  t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip;
+  t.img_size = o.img_size.value_or(int(sgformer::find_config(o.model).image));
+  t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip, t.vflip = o.vflip;
   t.interpolation = data::parse_interpolation(o.train_interpolation);
+  t.color_jitter = o.color_jitter, t.no_aug = o.no_aug;
+  if (!o.aa.empty() && o.aa != "none") {
+    t.rand_augment = data::parse_rand_augment(o.aa);
+    t.rand_augment->fill = byte_mean(o.mean);
+    if (t.interpolation != data::Interpolation::random)
+      t.rand_augment->filter = t.interpolation == data::Interpolation::bicubic
+                                   ? data::Filter::bicubic
+                                   : data::Filter::bilinear;
+  }
   t.crop_pct = o.crop_pct.value_or(sgformer::default_crop_pct(o.model));
   return t;
 }
 
 ChannelStats channel_stats(const Options& o) { return {o.mean, o.std}; }
 
+double peak_learning_rate(const Options& o) {
+  if (o.lr_base_scale != "sqrt" && o.lr_base_scale != "linear")
+    fail(ExitCode::usage, "--lr-base-scale: expected sqrt or linear, found '{}'", o.lr_base_scale);
+  if (o.lr) return *o.lr;
+  if (!o.lr_base) return o.model == kNano ? 2e-3 : 1e-3;
+  const double ratio = double(o.batch_size * o.grad_accum) / double(o.lr_base_size);
+  return *o.lr_base * (o.lr_base_scale == "sqrt" ? std::sqrt(ratio) : ratio);
+}
+
+int64_t warmup_epochs(const Options& o) {
+  if (o.warmup_epochs) return *o.warmup_epochs;
+  const int64_t usual = o.model == kNano ? 0 : 20, of = Options().epochs;
+  if (usual < o.epochs) return usual;
+  return std::min(o.epochs - 1, std::max<int64_t>(1, (o.epochs * usual + of / 2) / of));
+}
+
 sgformer::GroupSettings group_settings(const Options& o) {
   return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
 }
 
 tasks::ClassificationSettings classification(const Options& o) {
-  return {
-      {o.batch_size, o.workers, transforms(o), channel_stats(o)}, uint64_t(o.seed), o.smoothing};
+  return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o)},
+          uint64_t(o.seed),
+          o.smoothing,
+          {}};
+}
+
+data::DatasetRequest dataset_request(const Options& o) {
+  data::DatasetRequest r;
+  r.order = data::parse_class_order(o.class_order);
+  if (!o.class_map.empty()) r.classes = data::read_class_map(o.class_map);
+  r.train_split = o.train_split, r.val_split = o.val_split;
+  r.val_share = o.val_share, r.seed = uint64_t(o.seed);
+  return r;
+}
+
+data::ClassNames known_classes(const Options& o, const data::ClassNames& of_checkpoint) {
+  if (o.class_map.empty()) return of_checkpoint;
+  const data::ClassNames map = data::read_class_map(o.class_map);
+  if (!of_checkpoint.empty() && map != of_checkpoint)
+    fail(ExitCode::usage,
+         "--class-map: the checkpoint knows its classes, and they are not those of {}; leave the "
+         "flag out",
+         o.class_map);
+  return map;
+}
+
+data::ClassTitles class_titles(const Options& o) {
+  if (!o.class_names.empty()) return data::read_class_titles(o.class_names);
+  return data::find_class_titles(o.data);
 }
 
 OptionChanges changes(const nlohmann::json& before, const nlohmann::json& now) {

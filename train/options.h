@@ -24,29 +24,43 @@ namespace sg::train {
 using Pair = std::array<double, 2>;
 using Triple = std::array<double, 3>;
 
-// In the groups of --help. Those left empty are decided by the model or the data (see resolve()).
+// In the groups of --help. Those left empty are decided by the model, the data or other options,
+// and stay empty in args.json: see resolve() and peak_learning_rate().
 struct Options {
   // Model
   std::string model = "sgformer_s";
-  std::optional<int64_t> num_classes, img_size;
+  std::optional<int64_t> num_classes;
+  std::optional<ImageSize> img_size;
   std::string guidance, scales, regions;
   bool balance_significance = false, grad_checkpointing = false;
 
   // Data and augmentation
-  std::string data;
+  std::string data, train_split = "train", val_split = "val";
+  double val_share = 0;
+  std::string class_map, class_order = "name", class_names;
+  double max_broken_share = 0.01;
   Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
-  double hflip = 0.5;
+  double hflip = 0.5, vflip = 0;
+  std::string aa = "none";
+  double color_jitter = 0;
+  bool no_aug = false;
   std::string train_interpolation = "random";
   std::optional<double> crop_pct;
   Triple mean = ChannelStats().mean, std = ChannelStats().std;
 
   // Optimization
-  int64_t epochs = 300, warmup_epochs = 20, cooldown_epochs = 10;
+  int64_t epochs = 300, cooldown_epochs = 10;
+  std::optional<int64_t> warmup_epochs;
+  int64_t patience_epochs = 0;
   int64_t batch_size = 128, grad_accum = 1;
-  double lr = 1e-3, min_lr = 1e-5, warmup_lr = 1e-6, layer_decay = 1;
+  std::optional<double> lr, lr_base;
+  int64_t lr_base_size = 256;
+  std::string lr_base_scale = "sqrt";
+  double min_lr = 1e-5, warmup_lr = 1e-6, layer_decay = 1;
   double weight_decay = 0.05, clip_grad = 0;
   std::optional<double> drop_path;
   double smoothing = 0.1;
+  std::string class_weights;
   std::string freeze;
   std::optional<double> model_ema_decay;
   int64_t seed = 42, max_steps = 0;
@@ -59,7 +73,8 @@ struct Options {
 
   // Output
   std::string output, experiment, resume, initial_checkpoint;
-  bool reset_head = false;
+  bool accept_data_change = false;
+  bool reset_head = false, ema = false, no_ema = false;
   int64_t log_interval = 50, recovery_interval = 0, checkpoint_hist = 10;
   bool dry_run = false;
 };
@@ -93,8 +108,9 @@ void each_model_option(O& o, F&& f) {
   f(OptionInfo{"--num-classes", "width of the head; default: the classes of the data", fixed, 1,
                1 << 24},
     o.num_classes);
-  f(OptionInfo{"--img-size", "pixels a side; default: the model's own (nano 28, others 224)", fixed,
-               1, 8192},
+  f(OptionInfo{"--img-size",
+               "pixels: N, or HEIGHT WIDTH or HxW; default: the model's own (nano 28, others 224)",
+               fixed, 1, 8192},
     o.img_size);
   f(OptionInfo{"--guidance", "significance that guides: hybrid, local, global, uniform", fixed},
     o.guidance);
@@ -115,15 +131,55 @@ void each_model_option(O& o, F&& f) {
 template <class O, class F>
 void each_data_option(O& o, F&& f) {
   using enum OnResume;
-  f(OptionInfo{"--data", "folder with train/ and val/, a sub-folder a class, or IDX files",
-               ignored},
+  f(OptionInfo{"data,--data-dir,--data-path,--data",
+               "folder with train/ and val/, a sub-folder a class, or IDX files", ignored},
     o.data);
+  f(OptionInfo{"--train-split", "folder in --data to learn from; 'train' also finds training/",
+               ignored},
+    o.train_split);
+  f(OptionInfo{"--val-split",
+               "folder in --data to evaluate on; 'val' also finds validation/, valid/, eval/, "
+               "evaluation/, test/"},
+    o.val_split);
+  f(OptionInfo{"--val-share",
+               "share of each class held out where there is no validation set, chosen by --seed",
+               fixed, 0, std::nextafter(1, 0)},
+    o.val_share);
+  f(OptionInfo{"--class-map",
+               "file with a class name a line, or 'name index'; default: the folders", ignored},
+    o.class_map);
+  f(
+      OptionInfo{
+          "--class-order",
+          "of folders as classes: name (10 before 2, as torchvision), natural (2 before 10, as "
+          "timm)",
+          ignored},
+      o.class_order);
+  f(OptionInfo{"--class-names",
+               "file of readable names of classes to show: 'n01440764 tench' a line, or JSON; "
+               "default: LOC_synset_mapping.txt, synset_words.txt or imagenet_class_index.json in "
+               "--data",
+               ignored},
+    o.class_names);
+  f(OptionInfo{"--max-broken-share",
+               "share of images that may be broken and are skipped; ten may in any case but of 0",
+               ignored, 0, 1},
+    o.max_broken_share);
   f(OptionInfo{"--scale", "least and largest share of the image's area in a training crop", noted,
                1e-6, 1},
     o.scale);
   f(OptionInfo{"--ratio", "least and largest width / height of a training crop", noted, 1e-3, 1e3},
     o.ratio);
   f(OptionInfo{"--hflip", "probability of mirroring a training image", noted, 0, 1}, o.hflip);
+  f(OptionInfo{"--vflip", "probability of turning a training image upside down", noted, 0, 1},
+    o.vflip);
+  f(OptionInfo{"--aa", "RandAugment of training images, 'rand-m9-mstd0.5-inc1', or none"}, o.aa);
+  f(OptionInfo{"--color-jitter",
+               "of brightness, contrast and saturation, where --aa is none; 0: none", noted, 0,
+               1e3},
+    o.color_jitter);
+  f(OptionInfo{"--no-aug", "train on the middle of whole images: no crops, flips or colours"},
+    o.no_aug);
   f(OptionInfo{"--train-interpolation", "of training crops: random, bilinear, bicubic"},
     o.train_interpolation);
   f(OptionInfo{"--crop-pct",
@@ -138,13 +194,35 @@ template <class O, class F>
 void each_optimization_option(O& o, F&& f) {
   using enum OnResume;
   f(OptionInfo{"--epochs", "epochs of warm-up and cosine together", noted, 1, 1e6}, o.epochs);
-  f(OptionInfo{"--warmup-epochs", "epochs of linear warm-up", noted, 0, 1e6}, o.warmup_epochs);
+  f(OptionInfo{"--warmup-epochs",
+               "epochs of linear warm-up; default: 20, in runs that are no longer the same share "
+               "of them as of 300; sgformer_nano 0",
+               noted, 0, 1e6},
+    o.warmup_epochs);
   f(OptionInfo{"--cooldown-epochs", "epochs at --min-lr after the others", noted, 0, 1e6},
     o.cooldown_epochs);
+  f(OptionInfo{"--patience-epochs",
+               "end the run after so many epochs in a row without a better score; 0: never", noted,
+               0, 1e6},
+    o.patience_epochs);
   f(OptionInfo{"-b,--batch,--batch-size", "images a forward pass", fixed, 1, 1 << 20},
     o.batch_size);
-  f(OptionInfo{"--grad-accum", "forward passes a step", fixed, 1, 1 << 16}, o.grad_accum);
-  f(OptionInfo{"--lr", "highest learning rate, not scaled by the batch", noted, 0, 1e3}, o.lr);
+  f(OptionInfo{"--grad-accum-steps,--grad-accum", "forward passes a step", fixed, 1, 1 << 16},
+    o.grad_accum);
+  f(OptionInfo{"--lr",
+               "highest learning rate, not scaled by the batch; default: 1e-3, sgformer_nano 2e-3",
+               noted, 0, 1e3},
+    o.lr);
+  f(OptionInfo{"--lr-base",
+               "highest learning rate for steps of --lr-base-size images, scaled to those of this "
+               "run; --lr wins over it",
+               noted, 0, 1e3},
+    o.lr_base);
+  f(OptionInfo{"--lr-base-size", "images a step that --lr-base is for", noted, 1, 1e9},
+    o.lr_base_size);
+  f(OptionInfo{"--lr-base-scale",
+               "how --lr-base grows with the images a step: sqrt, as fits AdamW, or linear"},
+    o.lr_base_scale);
   f(OptionInfo{"--min-lr", "learning rate at the end of the cosine", noted, 0, 1e3}, o.min_lr);
   f(OptionInfo{"--warmup-lr", "learning rate of the first warm-up epoch", noted, 0, 1e3},
     o.warmup_lr);
@@ -159,6 +237,12 @@ void each_optimization_option(O& o, F&& f) {
                0, std::nextafter(1, 0)},
     o.drop_path);
   f(OptionInfo{"--smoothing", "of the labels", noted, 0, 1}, o.smoothing);
+  f(
+      OptionInfo{
+          "--class-weights",
+          "of the loss: 'balanced' (the rarer a class, the more), or a file of them: numbers in "
+          "the order of the classes, or a JSON object by their names"},
+      o.class_weights);
   f(OptionInfo{"--freeze", "what keeps its weights: backbone, or its first N stages, 1 to 4",
                fixed},
     o.freeze);
@@ -192,13 +276,26 @@ void each_output_option(O& o, F&& f) {
                ignored},
     o.output);
   f(OptionInfo{"--experiment", "sub-folder of --output", ignored}, o.experiment);
-  f(OptionInfo{"--resume", "go on from a checkpoint, a run's folder, or 'auto': --output's newest",
+  f(OptionInfo{"--resume",
+               "go on from a checkpoint, a run's folder, or 'auto': --output's newest where there "
+               "is one",
                ignored},
     o.resume);
-  f(OptionInfo{"--initial-checkpoint", "weights to start from (.safetensors, .pth)", ignored},
+  f(OptionInfo{"--accept-data-change",
+               "with --resume: training images have changed within an epoch; it begins again",
+               ignored},
+    o.accept_data_change);
+  f(OptionInfo{"--initial-checkpoint",
+               "weights to start from (.safetensors, .pth); not read where --resume goes on",
+               ignored},
     o.initial_checkpoint);
   f(OptionInfo{"--reset-head", "leave out the head of --initial-checkpoint", ignored},
     o.reset_head);
+  f(OptionInfo{"--ema", "averaged weights of --initial-checkpoint; the default where it has them",
+               ignored},
+    o.ema);
+  f(OptionInfo{"--no-ema", "the weights of --initial-checkpoint that are not averaged", ignored},
+    o.no_ema);
   f(OptionInfo{"--log-interval", "steps from one log line to the next", ignored, 1, 1e9},
     o.log_interval);
   f(OptionInfo{"--recovery-interval", "steps between checkpoints within an epoch; 0: none", ignored,
@@ -229,16 +326,24 @@ void each_option(O& o, F&& f) {
 // The recipe of a model: the published one, or for sgformer_nano one that takes minutes.
 Options default_options(std::string_view model);
 
-// {"batch_size": 128, ...}; what is empty is left out.
+// {"batch_size": 128, ...}; what is empty is left out. Texts are escaped (core/text.h).
 nlohmann::json to_json(const Options& options);
-// For the report: what is set, and whether the model's own recipe has it so.
-std::vector<report::Setting> settings(const Options& options);
+// What args.json holds: the options as they were given, so that a run by --config decides anew what
+// was left to decide; and under "resolved", which is for people, what was decided.
+nlohmann::json args_json(const Options& given, const nlohmann::json& used);
+// For the report: what is used, and whether that was given and the model's own recipe has it
+// otherwise.
+std::vector<report::Setting> settings(const Options& used, const Options& given);
 // Takes on what an args.json says; '-' and '_' are the same in names. Throws ExitCode::usage on an
 // unknown name (with the nearest) or a value of the wrong type.
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file);
 
-// Throws ExitCode::usage naming the flag, what is allowed and what was found: check_ranges() of
-// every number for itself, validate() of a whole training run.
+// "from 0 to 1", "at least 0"
+std::string range_of(const OptionInfo& info);
+
+// Throws ExitCode::usage naming the flag, what is allowed and what was found: check_range() of a
+// number, check_ranges() of every number for itself, validate() of a whole training run.
+void check_range(const OptionInfo& info, double value);
 void check_ranges(const Options& options);
 void validate(const Options& options);
 
@@ -248,8 +353,20 @@ sgformer::Config apply(const Options& options, sgformer::Config config);
 sgformer::Config model_config(const Options& options);
 data::TransformConfig transforms(const Options& options);
 ChannelStats channel_stats(const Options& options);
+// --lr; else --lr-base (images a step / --lr-base-size), or the root of that, as timm 1; else the
+// recipe's.
+double peak_learning_rate(const Options& options);
+// --warmup-epochs; else the recipe's, shortened where the run is no longer than that.
+int64_t warmup_epochs(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);
+// What --data and the flags about splits and classes mean, with the classes of --class-map.
+data::DatasetRequest dataset_request(const Options& options);
+// Those of a checkpoint that knows its classes, else of --class-map; may be empty. Throws
+// ExitCode::usage where both are given and differ.
+data::ClassNames known_classes(const Options& options, const data::ClassNames& of_checkpoint);
+// Of --class-names, or of a file with a usual name in --data.
+data::ClassTitles class_titles(const Options& options);
 
 // How two runs differ: "  batch_size                 128 -> 64" a line. What an args.json does not
 // have, one of an older version, is the default.

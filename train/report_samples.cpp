@@ -18,22 +18,23 @@ std::vector<int64_t> choose(int64_t size, int count) {
   return chosen;
 }
 
-std::string class_name(const data::Dataset& dataset, int64_t c) {
-  return c < dataset.num_classes() ? dataset.class_names()[size_t(c)] : fmt::format("class {}", c);
+std::string class_name(const data::Dataset& dataset, const data::ClassTitles& titles, int64_t c) {
+  return c < dataset.num_classes() ? data::titled(dataset.class_names()[size_t(c)], titles)
+                                   : fmt::format("class {}", c);
 }
 
 }  // namespace
 
-report::ReportSamples report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
-                                     int count) {
+Gallery report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
+                       const data::ClassTitles& titles, int count) {
   data::Transform transform(predict.preprocessing().transform);
-  const int side = transform.config().img_size;
+  const auto [height, width] = transform.config().img_size;
   std::vector<int64_t> indices;
   std::vector<data::Image> images;
   std::vector<uint8_t> buffer;
   for (const int64_t i : choose(dataset.size(), count)) {
     data::Image image;
-    image.reset(side, side);
+    image.reset(height, width);
     try {
       transform.eval(*dataset.open(i, buffer), image.pixels.data());
     } catch (const Error&) {
@@ -41,26 +42,26 @@ report::ReportSamples report_samples(const infer::Predictor& predict, const data
     }
     indices.push_back(i), images.push_back(std::move(image));
   }
-  report::ReportSamples samples{
+  Gallery samples{
       .title = "Where it looks",
       .text =
           "Validation images, each followed by the significance that guides attention at the "
           "stages of the network: what is bright keeps its detail, what is dark is summarised.",
-      .all = {}};
+      .items = {}};
   const std::vector<infer::Prediction> predictions = predict(images, true);
   for (size_t i = 0; i < images.size(); ++i) {
     const infer::ClassProbability best = infer::top_classes(predictions[i], 1)[0];
     const int64_t truth = dataset.label(indices[i]);
     const auto png =
         data::encode_png(report::significance_panel(images[i], predictions[i].significance));
-    const std::string is = class_name(dataset, truth);
+    const std::string is = class_name(dataset, titles, truth);
     const bool right = best.index == truth;
-    samples.all.push_back({.panel = std::string(png.begin(), png.end()),
-                           .description = is + " and its significance",
-                           .headline = class_name(dataset, best.index),
-                           .note = fmt::format("{:.0f} %{}", 100 * best.probability,
-                                               right ? "" : ", but it is " + is),
-                           .good = right});
+    samples.items.push_back({.png = std::string(png.begin(), png.end()),
+                             .description = is + " and its significance",
+                             .headline = class_name(dataset, titles, best.index),
+                             .note = fmt::format("{:.0f} %{}", 100 * best.probability,
+                                                 right ? "" : ", but it is " + is),
+                             .good = right});
   }
   return samples;
 }

@@ -10,7 +10,7 @@ namespace sg::train {
 
 // Some images spread over a dataset, as evaluation sees them, with the classes that the model
 // finds in them and the significance that guided it. Broken ones are left out.
-report::ReportSamples report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
-                                     int count = 12);
+Gallery report_samples(const infer::Predictor& predict, const data::Dataset& dataset,
+                       const data::ClassTitles& titles = {}, int count = 12);
 
 }  // namespace sg::train

@@ -2,35 +2,57 @@
 
 #include <fmt/chrono.h>
 
+#include <algorithm>
 #include <ctime>
 
+#include "core/cpu/memory.h"
 #include "core/cpu/parallel.h"
+#include "core/text.h"
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
+#include "tasks/class_weights.h"
 #include "tasks/classification.h"
 #include "train/report_samples.h"
-#include "train/signals.h"
+#include "train/run_folder.h"
+#include "train/step_cost.h"
 #include "train/trainer.h"
 
 namespace sg::train {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kCheckpoints = "checkpoints";
-
 struct Data {
   std::shared_ptr<const data::Dataset> training, validation;
+  data::ClassTitles titles;
 };
 
-Data open_data(const std::string& folder) {
+Data open_data(const Options& o) {
   Data d;
-  d.training = data::open_dataset(folder, data::Split::train);
-  d.validation = data::open_dataset(folder, data::Split::val, d.training->class_names());
+  data::DatasetRequest request = dataset_request(o);
+  d.training = data::open_dataset(o.data, data::Split::train, request);
+  request.classes = d.training->class_names();
+  d.validation = data::open_dataset(o.data, data::Split::val, request);
+  const data::ClassTitles all = class_titles(o);
+  for (const std::string& name : request.classes)
+    if (const auto found = all.find(name); found != all.end()) d.titles.insert(*found);
   return d;
 }
 
-// Fills in what depends on the data, so that args.json says all.
+bool names_folder(const Options& o) { return !o.output.empty() || !o.experiment.empty(); }
+
+fs::path run_folder(const Options& o) {
+  const fs::path output = o.output.empty() ? "output/train" : o.output;
+  return o.experiment.empty() ? output : output / o.experiment;
+}
+
+fs::path new_folder(const Options& o) {
+  return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
+                                                fmt::localtime(std::time(nullptr)), o.model,
+                                                str(*o.img_size));
+}
+
+// Fills in what depends on the data.
 void resolve(Options& o, const Data& d) {
   const int64_t classes = d.training->num_classes();
   if (o.num_classes && *o.num_classes < classes)
@@ -41,34 +63,37 @@ void resolve(Options& o, const Data& d) {
   o.dtype = name_of(parse_compute(o.device, o.dtype).dtype);
   const data::TransformConfig t = transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;
+  if (!names_folder(o)) o.output = new_folder(o).string();
 }
 
-fs::path run_folder(const Options& o) {
-  if (!o.experiment.empty())
-    return fs::path(o.output.empty() ? "output/train" : o.output) / o.experiment;
-  if (!o.output.empty()) return o.output;
-  return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
-                                                fmt::localtime(std::time(nullptr)), o.model,
-                                                *o.img_size);
+// The command line by which a run goes on in its folder; the last of equal flags counts.
+std::string go_on_command(std::vector<std::string> command, const Options& given,
+                          const fs::path& folder) {
+  if (!names_folder(given)) command.insert(command.end(), {"--output", folder.string()});
+  if (given.resume != "auto") command.insert(command.end(), {"--resume", "auto"});
+  return shell_command(command);
+}
+
+// Which weights of --initial-checkpoint; empty: the averaged ones where it has them.
+std::optional<bool> initial_ema(const Options& o) {
+  return o.ema || o.no_ema ? std::optional(o.ema) : std::nullopt;
 }
 
 // "sgformer_s on imagenet"
 std::string title_of(const Options& o) {
   const fs::path data = fs::path(o.data).lexically_normal();
-  return fmt::format("{} on {}", o.model,
-                     (data.has_filename() ? data : data.parent_path()).filename().string());
+  const fs::path name = (data.has_filename() ? data : data.parent_path()).filename();
+  return fmt::format("{} on {}", o.model, escape_name(name.string()));
 }
 
 // What --resume means: a checkpoint's file, or the newest checkpoint of a run.
-std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folder) {
+std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folder,
+                                         const std::string& go_on) {
   if (o.resume.empty()) {
-    const fs::path checkpoints = folder / kCheckpoints;
-    std::error_code absent;
-    for (const auto& item : fs::directory_iterator(checkpoints, absent))
-      if (item.path().extension() == ".safetensors")
-        fail(ExitCode::usage,
-             "{}: holds a run already; go on with it by --resume auto, or choose another --output",
-             folder.string());
+    if (holds_checkpoint(folder / kCheckpoints))
+      fail(ExitCode::usage,
+           "{}: holds a run already; choose another --output, or go on with it: {}",
+           folder.string(), go_on);
     return {};
   }
   if (o.resume == "auto") return find_resumable(folder / kCheckpoints);
@@ -81,32 +106,74 @@ std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folde
 
 nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Classifier& model) {
   nlohmann::json args = to_json(o);
-  args.erase("resume"), args.erase("dry_run");  // they say how a process started
+  // They say how a process started.
+  for (const char* key : {"resume", "dry_run", "accept_data_change"}) args.erase(key);
   return {{"args", args},
           {"model", sgformer::config_to_json(model.config())},
           {"classes", d.training->class_names()},
+          {"class_titles", d.titles},
           {"train_images", d.training->size()},
           {"seed", o.seed},
           {"version", SG_VERSION}};
+}
+
+// What lacks in one of two lists of classes, or that their order is another.
+std::string changed_classes(const nlohmann::json& before, const nlohmann::json& now) {
+  const auto lacking = [](const nlohmann::json& all, const nlohmann::json& in) {
+    data::ClassNames names;
+    for (const auto& name : all)
+      if (std::find(in.begin(), in.end(), name) == in.end()) names.push_back(name);
+    return names.empty() ? std::string("none") : data::some_of(names);
+  };
+  if (!before.is_array()) return "not known";
+  return fmt::format("{} -> {} names; gone: {}; new: {}", before.size(), now.size(),
+                     lacking(before, now), lacking(now, before));
+}
+
+// Where the training set is not the one of the checkpoint the order of an epoch is another too. At
+// the end of an epoch nothing depends on it; within one it is an error, or the epoch begins again.
+void adapt_to_data(Checkpoint& checkpoint, const Options& options, int64_t images,
+                   int64_t epoch_steps, report::Console& console) {
+  nlohmann::json& state = checkpoint.state;
+  const auto before = state.value("train_images", images);
+  if (before == images) return;
+  const int64_t steps_before = before / options.batch_size / options.grad_accum;
+  const bool at_end = state.value("epoch_steps", int64_t{0}) == steps_before;
+  const std::string change =
+      fmt::format("the training set had {} images and has {} now", before, images);
+  const int64_t epoch = state.value("epoch", int64_t{0}) + 1;
+  if (at_end) {
+    state["epoch_steps"] = epoch_steps;
+    console.warning(fmt::format("{}; epoch {} is complete, the run goes on with the images of now",
+                                change, epoch));
+    return;
+  }
+  if (!options.accept_data_change)
+    fail(ExitCode::checkpoint,
+         "--resume: {}, and the checkpoint lies within epoch {}, whose order cannot be kept; give "
+         "the same images, or --accept-data-change to begin that epoch again with these weights",
+         change, epoch);
+  state["epoch_steps"] = 0, state["evaluated"] = false;
+  state["loss_sum"] = 0.0, state["loss_weight"] = 0.0;
+  console.warning(fmt::format("{}; epoch {} begins again with the weights so far", change, epoch));
 }
 
 void check_same_run(const Resumable& from, const nlohmann::json& identity,
                     report::Console& console) {
   const nlohmann::json &before = from.checkpoint.state, none = nlohmann::json::object();
   OptionChanges c = changes(before.value("args", none), identity["args"]);
-  for (const char* key : {"train_images", "classes"})
-    if (const auto a = before.value(key, nlohmann::json()); a != identity[key]) {
-      const auto text = [](const nlohmann::json& j) {
-        return j.is_array() ? fmt::format("{} names", j.size()) : j.dump();
-      };
-      c.refused += fmt::format("  {:<22} {} -> {}\n", key, text(a), text(identity[key]));
-    }
+  if (const auto a = before.value("classes", nlohmann::json()); a != identity["classes"])
+    c.refused += fmt::format("  {:<22} {}\n", "classes", changed_classes(a, identity["classes"]));
   if (!c.refused.empty())
-    fail(
-        ExitCode::checkpoint,
-        "{}: is of another run (there -> here):\n{}resume with the same, or take its weights alone "
-        "by --initial-checkpoint",
-        from.path.string(), c.refused);
+    fail(ExitCode::checkpoint,
+         "{}: is of another run (there -> here):\n{}resume with the same, or begin a run with its "
+         "weights in another folder: {}",
+         from.path.string(), c.refused,
+         shell_command({"--initial-checkpoint", from.path.string(), "--output"}) + " FOLDER");
+  if (const auto a = before.value("class_weights", nlohmann::json()),
+      b = identity.value("class_weights", nlohmann::json());
+      a != b)
+    c.noted += fmt::format("  {:<22} {} -> {}\n", "class weights", a.dump(), b.dump());
   if (!c.noted.empty())
     console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
 }
@@ -129,73 +196,123 @@ void introduce(report::Console& console, const Options& o, const Data& d,
   for (const nn::GroupSize& group : model.parameters().groups())
     console.line("  " + describe(group, o.weight_decay));
   console.line(fmt::format("data {}: {} training and {} validation images, seen at {} x {}", o.data,
-                           d.training->size(), d.validation->size(), *o.img_size, *o.img_size));
+                           d.training->size(), d.validation->size(), o.img_size->height,
+                           o.img_size->width));
+  for (const auto* dataset : {d.training.get(), d.validation.get()})
+    for (const std::string& remark : dataset->remarks()) console.line(remark);
   console.line(fmt::format("{}; {}", describe(compute), o.dtype));
   console.line(fmt::format("{} epochs of {} steps of {} images; {} compute and {} loading threads",
                            trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
                            o.batch_size * o.grad_accum, num_threads(), o.workers));
 }
 
+// What was decided for want of a flag, where that is not the recipe.
+void introduce_rates(report::Console& console, const Options& given, const Options& used) {
+  if (given.lr_base && given.lr)
+    console.warning(fmt::format("--lr {} wins over --lr-base {}", *given.lr, *given.lr_base));
+  else if (given.lr_base)
+    console.line(fmt::format(
+        "learning rate {:.4g}: --lr-base {} for steps of {} images, here {} ({})", *used.lr,
+        *given.lr_base, used.lr_base_size, used.batch_size * used.grad_accum, used.lr_base_scale));
+  if (Options usual = used; !given.warmup_epochs) {
+    usual.warmup_epochs.reset(), usual.epochs = Options().epochs;
+    if (warmup_epochs(usual) != *used.warmup_epochs)
+      console.line(fmt::format("warm-up of {} epochs: the recipe's {} are too many for a run of {}",
+                               *used.warmup_epochs, warmup_epochs(usual), used.epochs));
+  }
+}
+
+// Before the first step: whether it can be taken, and whether it will take unusually long.
+void check_cost(report::Console& console, const Options& o, sgformer::Classifier& model) {
+  const StepCost cost = measure_step_cost(model, *o.img_size);
+  check_memory(cost, o.batch_size, *o.img_size, double(available_memory()));
+  const std::string note = note_of_cost(cost, *o.img_size, model.config().image);
+  if (!note.empty()) console.warning(note);
+}
+
 }  // namespace
 
-ExitCode run(Options options) {
+ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command) {
   validate(options);
+  const Options given = options;
   if (options.threads) set_num_threads(int(*options.threads));
-  const StopSignals signals;
   report::Console console;
 
-  const Data data = open_data(options.data);
+  const Data data = open_data(options);
   resolve(options, data);
   sgformer::Classifier model(model_config(options));
   model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
   const Compute compute = parse_compute(options.device, options.dtype);
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
-  if (!options.initial_checkpoint.empty()) {
-    const bool ema =
-        infer::load_initial_weights(model, options.initial_checkpoint, options.reset_head);
-    console.line(fmt::format("weights of {}{}", options.initial_checkpoint, ema ? " (EMA)" : ""));
+
+  const fs::path folder = run_folder(options);
+  const std::string go_on = go_on_command(command, given, folder);
+  std::optional<FolderLock> lock;
+  std::optional<Resumable> from;
+  if (!options.dry_run) {
+    check_files_in_the_way(folder);
+    lock.emplace(folder);
+    from = find_checkpoint(options, folder, go_on);
   }
-  tasks::Classification task(model, data.training, data.validation, classification(options));
+  if (const std::string& weights = options.initial_checkpoint; !weights.empty() && !from)
+    console.line(
+        infer::load_initial_weights(model, weights, initial_ema(options), options.reset_head));
+  if (compute.device.type == DeviceType::cpu) check_cost(console, options, model);
+  tasks::ClassificationSettings settings_of_task = classification(options);
+  const std::vector<double> weights = settings_of_task.class_weights =
+      tasks::class_weights(options.class_weights, *data.training, *options.num_classes);
+  tasks::Classification task(model, data.training, data.validation, settings_of_task);
   Trainer trainer(options, task, console);
   options = trainer.options();
   introduce(console, options, data, model, compute, trainer);
-  const nlohmann::json identity = identity_of(options, data, model);
+  introduce_rates(console, given, options);
+  nlohmann::json identity = identity_of(options, data, model);
+  if (!weights.empty()) identity["class_weights"] = weights;
+  nlohmann::json args = args_json(given, identity["args"]);
+  args["version"] = SG_VERSION;
+  args["resolved"]["device"] = str(compute.device), args["resolved"]["threads"] = num_threads();
   if (options.dry_run) {
-    console.line(identity["args"].dump(2));
+    console.line(args.dump(2));
     const double seconds = trainer.try_step();
     console.line(fmt::format("a step takes {:.3f} s; nothing was written", seconds));
     return ExitCode::ok;
   }
 
-  const fs::path folder = run_folder(options);
-  const FolderLock lock(folder);
-  console.open_log(folder / "train.log");
-  if (const auto from = find_checkpoint(options, folder)) {
+  if (from) {
     check_same_run(*from, identity, console);
-    trainer.restore(from->checkpoint);
+    adapt_to_data(from->checkpoint, options, data.training->size(), trainer.epoch_steps(), console);
+    try {
+      trainer.restore(from->checkpoint);
+    } catch (const Error& e) {
+      fail(e.code(), "{}: {}", from->path.string(), e.what());
+    }
     console.line(
         fmt::format("resuming from {}, step {}", from->path.string(), trainer.state().step));
+    if (!options.initial_checkpoint.empty())
+      console.line(fmt::format("{} is not read: the run goes on", options.initial_checkpoint));
+    from.reset();  // its tensors
   } else if (options.resume == "auto") {
     console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
   }
-  nlohmann::json args = identity["args"];
-  args["version"] = SG_VERSION;
-  write_file(folder / "args.json", args.dump(2) + "\n");
+  remove_unfinished(folder);
+  write_file(folder / "args.json", args.dump(2) + "\n");  // first: it says whose folder this is
+  console.open_log(folder / "train.log");
   Outputs outputs{
       .log =
           report::RunLog(folder, trainer.state().step, trainer.unevaluated_epoch(), task.schema()),
       .checkpoints = CheckpointFolder(folder / kCheckpoints, int(options.checkpoint_hist)),
       .identity = identity};
-  outputs.report = [&] {
+  std::string report_problem;
+  const auto write_report = [&] {
     report::Report report{
         .title = title_of(options),
         .data = fmt::format("{} training and {} validation images of {} x {} "
                             "pixels, {} classes.",
                             report::grouped(data.training->size()),
-                            report::grouped(data.validation->size()), *options.img_size,
-                            *options.img_size, *options.num_classes),
-        .configuration = settings(options),
+                            report::grouped(data.validation->size()), options.img_size->height,
+                            options.img_size->width, *options.num_classes),
+        .configuration = settings(options, given),
         .rows = outputs.log.rows(),
         .scores = task.schema(),
         .epoch_steps = trainer.epoch_steps(),
@@ -203,17 +320,49 @@ ExitCode run(Options options) {
         .parameters = model.parameters().count(),
         .finished = trainer.finished()};
     const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
-    trainer.with_ema([&] { report.samples = report_samples(predict, *data.validation); });
+    try {
+      trainer.with_ema(
+          [&] { report.samples = report_samples(predict, *data.validation, data.titles); });
+    } catch (const Error& e) {  // the page is the more wanted where the weights are damaged
+      if (e.code() != ExitCode::nonfinite) throw;
+      console.warning(fmt::format("report.html has no samples: {}", e.what()));
+    }
+    report.findings = task.findings();
     write_file(folder / "report.html", report::report_html(report));
+  };
+  // A page that cannot be made is no reason to end: the next epoch makes it again.
+  outputs.report = [&] {
+    try {
+      write_report();
+      report_problem.clear();
+    } catch (const std::exception& e) {
+      const bool first = report_problem.empty();
+      report_problem = fmt::format("report.html: {}", e.what());
+      if (first) console.warning(report_problem + "; the run goes on, and tries again");
+    }
   };
   console.line(fmt::format("writing to {}", folder.string()));
 
+  signals.save_first();
   const ExitCode code = trainer.run(outputs);
+  if (!report_problem.empty()) outputs.report();
+  std::vector<std::string> problems = outputs.log.problems();
+  problems.insert(problems.end(), {report_problem, console.log_problem()});
+  std::erase(problems, "");
+  for (const std::string& problem : problems)
+    console.warning(fmt::format("incomplete: {}", problem));
+  if (code == ExitCode::interrupted) console.line(fmt::format("go on by: {}", go_on));
+  const TrainState& state = trainer.state();
+  if (code == ExitCode::ok && state.skipped)
+    console.warning(fmt::format("{} of {} steps were skipped: they had no finite numbers",
+                                state.skipped, state.step));
+  const std::string best =
+      state.best_epoch < 0 ? "no epoch has a score"
+                           : fmt::format("best epoch {} with {} {:.3f}; {}", state.best_epoch + 1,
+                                         task.schema()[0].name, state.best,
+                                         (folder / kCheckpoints / "best.safetensors").string());
   if (code == ExitCode::ok)
-    console.line(fmt::format(
-        "done: best epoch {} with {} {:.3f}; {}, {}", trainer.state().best_epoch + 1,
-        task.schema()[0].name, trainer.state().best,
-        (folder / kCheckpoints / "best.safetensors").string(), (folder / "report.html").string()));
+    console.line(fmt::format("done: {}, {}", best, (folder / "report.html").string()));
   return code;
 }
 

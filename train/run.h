@@ -1,10 +1,15 @@
 // A whole training run: data, model, task, trainer, and the folder that it writes.
 #pragma once
+#include <string>
+#include <vector>
+
 #include "train/options.h"
+#include "train/signals.h"
 
 namespace sg::train {
 
-// ExitCode::ok, or ExitCode::interrupted after a signal; other ends are Errors.
-ExitCode run(Options options);
+// ExitCode::ok, or ExitCode::interrupted after a signal; other ends are Errors. `command` is the
+// command line, for messages that say how to go on. From the first step on, signals save first.
+ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command);
 
 }  // namespace sg::train

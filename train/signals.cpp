@@ -3,24 +3,41 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 
 namespace sg::train {
 namespace {
 
-constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR1};
+constexpr int kSignals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
 std::atomic<int> noted = 0;
+std::atomic<bool> nothing_to_save = false;
 
+// Calls nothing but what a signal handler may.
 void note(int signal) {
+  if (nothing_to_save) {
+    const char digits[] = {char('0' + signal / 10), char('0' + signal % 10), 0};
+    for (const char* text : {"signal ", digits + (signal < 10),
+                             ": ended before the first step, and nothing is lost\n"})
+      (void)!::write(STDERR_FILENO, text, std::strlen(text));
+    ::_exit(128 + signal);
+  }
   if (noted.exchange(signal)) ::_exit(128 + signal);
 }
 
 }  // namespace
 
-StopSignals::StopSignals() {
+StopSignals::StopSignals(Begin begin) {
   noted = 0;
+  nothing_to_save = begin == Begin::nothing_to_save;
   sigset_t set;
   ::sigemptyset(&set);
-  for (int s : kSignals) ::sigaddset(&set, s);
+  for (int s : kSignals) {
+    struct sigaction before {};
+    ::sigaction(s, nullptr, &before);
+    if (s == SIGHUP && before.sa_handler == SIG_IGN) continue;
+    before_.emplace_back(s, before);
+    ::sigaddset(&set, s);
+  }
   ::pthread_sigmask(SIG_BLOCK, &set, &mask_before_);
   taker_ = std::thread([this, set] {
     for (int s = 0; ::sigwait(&set, &s) == 0 && !ended_;) note(s);
@@ -29,16 +46,17 @@ StopSignals::StopSignals() {
   struct sigaction action {};
   action.sa_handler = note;
   action.sa_flags = SA_RESTART;
-  for (int s : kSignals) ::sigaction(s, &action, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
+  for (const auto& [s, before] : before_) ::sigaction(s, &action, nullptr);
 }
+
+void StopSignals::save_first() { nothing_to_save = false; }
 
 StopSignals::~StopSignals() {
   ended_ = true;
+  nothing_to_save = false;
   ::pthread_kill(taker_.native_handle(), kSignals[0]);
   taker_.join();
-  for (int s : kSignals) ::signal(s, SIG_DFL);
-  ::signal(SIGPIPE, SIG_DFL);
+  for (const auto& [s, before] : before_) ::sigaction(s, &before, nullptr);
   ::pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
   noted = 0;
 }

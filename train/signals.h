@@ -1,14 +1,16 @@
-// SIGTERM, SIGINT and SIGUSR1 ask a run to save and end.
+// SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 ask a run to save and end.
 #pragma once
 #include <signal.h>
 
 #include <atomic>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace sg::train {
 
 // While it lives, the first of the signals is only noted; a second one ends the program at once
-// with 128 + its number. A closed standard output is no reason to end: SIGPIPE is ignored.
+// with 128 + its number. SIGHUP stays ignored where it was, as nohup has it.
 //
 // A thread of its own takes the signals, and this thread and those that it starts never see them:
 // code that oneDNN generates for products keeps addresses below the stack pointer, where a
@@ -16,13 +18,18 @@ namespace sg::train {
 // before there are other threads.
 class StopSignals {
  public:
-  StopSignals();
+  // `nothing_to_save`: until save_first() the first one, too, ends the program at once, and says
+  // that nothing is lost.
+  enum class Begin { save_first, nothing_to_save };
+  explicit StopSignals(Begin begin = Begin::save_first);
   ~StopSignals();
+  void save_first();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
  private:
   sigset_t mask_before_;
+  std::vector<std::pair<int, struct sigaction>> before_;  // of the signals that it takes
   std::atomic<bool> ended_ = false;
   std::thread taker_;
 };

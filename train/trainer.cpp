@@ -4,6 +4,7 @@
 
 #include "autograd/add_into.h"
 #include "autograd/tape.h"
+#include "core/text.h"
 #include "train/evaluate.h"
 #include "train/signals.h"
 
@@ -20,9 +21,25 @@ double usual_ema_decay(int64_t total_steps) {
   return std::clamp(1 - 31 / double(std::max<int64_t>(total_steps, 1)), 0.0, 0.99992);
 }
 
+Options with_rates(Options o) {
+  o.lr = peak_learning_rate(o), o.warmup_epochs = warmup_epochs(o);
+  return o;
+}
+
 Schedule published_schedule(const Options& o) {
-  return CosineSchedule{int(o.epochs), int(o.warmup_epochs), int(o.cooldown_epochs), o.lr,
-                        o.min_lr,      o.warmup_lr};
+  return CosineSchedule{
+      int(o.epochs), int(*o.warmup_epochs), int(o.cooldown_epochs), *o.lr, o.min_lr, o.warmup_lr};
+}
+
+// Flags of a learning rate that is surely smaller: a tenth, and no more than the published recipe's
+// for such a batch (by the square root of its size, as fits Adam).
+std::string smaller_rate(const Options& o, int64_t images) {
+  const double lr = std::min(*o.lr / 10, 1e-3 * std::sqrt(double(images) / 1024));
+  std::string flags = fmt::format("--lr {:.2g}", lr);
+  const double given = std::stod(flags.substr(5));
+  if (o.warmup_lr > given) flags += fmt::format(" --warmup-lr {:.2g}", lr);
+  if (o.min_lr > given) flags += fmt::format(" --min-lr {:.2g}", lr);
+  return flags;
 }
 
 void set_or_add(bool set, const Tensor& from, Out to) {
@@ -40,19 +57,20 @@ struct Trainer::Step {
 };
 
 Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& console)
-    : options_(options),
+    : options_(with_rates(options)),
       task_(task),
       console_(console),
       epoch_steps_(task.batches() / options.grad_accum),
       schema_(task.schema()),
-      schedule_(task.schedule(total_steps()).value_or(published_schedule(options))),
+      schedule_(task.schedule(total_steps()).value_or(published_schedule(options_))),
       optimizer_(
           task.parameters(),
           {options.weight_decay, options.model_ema_decay.value_or(usual_ema_decay(total_steps())),
            options.clip_grad}),
       graph_(task.parameters().device(), !options.eager),
       loss_(zeros({1}, acc_dtype(task.parameters().dtype()), task.parameters().device())),
-      part_names_(task.loss_parts()) {
+      part_names_(task.loss_parts()),
+      chance_loss_(task.chance_loss()) {
   options_.model_ema_decay = optimizer_.settings().ema_decay;
   if (!std::holds_alternative<CosineSchedule>(schedule_))  // that of the options is checked there
     std::visit([](const auto& s) { s.validate(); }, schedule_);
@@ -72,22 +90,73 @@ int64_t Trainer::unevaluated_epoch() const {
 
 bool Trainer::finished() const {
   const bool last = state_.epoch + 1 >= total_epochs() && state_.epoch_steps == epoch_steps_;
-  return state_.evaluated && (last || (options_.max_steps && state_.step >= options_.max_steps));
+  return state_.evaluated &&
+         (last || out_of_patience() || (options_.max_steps && state_.step >= options_.max_steps));
+}
+
+bool Trainer::out_of_patience() const {
+  return options_.patience_epochs && state_.epoch_steps == epoch_steps_ &&
+         state_.epoch - state_.best_epoch >= options_.patience_epochs;
 }
 
 ExitCode Trainer::run(Outputs& outputs) {
+  find_best(outputs.log);
   while (!finished()) {
     if (std::exchange(state_.evaluated, false) && state_.epoch_steps == epoch_steps_)
       ++state_.epoch, state_.epoch_steps = 0, state_.loss = {};
     if (!train_epoch(outputs) || !evaluate_epoch(outputs)) {
-      if (saved_step_ != state_.step)
-        outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
-      console_.line(fmt::format("signal {}: saved at step {}; go on with --resume auto",
-                                stop_signal(), state_.step));
+      if (saved_step_ != state_.step) save_recovery(outputs);
+      console_.line(fmt::format("signal {}: saved at step {}", stop_signal(), state_.step));
+      if (state_.skipped_in_a_row)
+        console_.warning(
+            fmt::format("the last {} steps had no finite numbers", state_.skipped_in_a_row));
       return ExitCode::interrupted;
     }
   }
+  if (out_of_patience())
+    console_.line(
+        fmt::format("early stop: {} epochs without a better {} than {} (--patience-epochs)",
+                    options_.patience_epochs, schema_[0].name, fixed(state_.best, 3)));
+  if (!finite_evaluation_)
+    fail_nonfinite("the run has ended with weights whose evaluation is not finite", outputs);
+  if (state_.skipped && !optimizer_.updates)
+    fail_nonfinite(fmt::format("none of {} steps had finite numbers", state_.step), outputs);
   return ExitCode::ok;
+}
+
+bool Trainer::plausible(double loss) const {
+  return std::isfinite(loss) && (!chance_loss_ || loss <= kExploded * *chance_loss_);
+}
+
+void Trainer::save_recovery(Outputs& outputs) {
+  outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
+  saved_step_ = unproven_step_ = state_.step;
+}
+
+void Trainer::fail_nonfinite(const std::string& reason, Outputs& outputs) {
+  outputs.checkpoints.discard_unproven();
+  if (!optimizer_.updates)
+    fail(ExitCode::nonfinite,
+         "{}; no step of this run had any, so the learning rate is not to blame: look at the "
+         "images, --mean, --std and --initial-checkpoint",
+         reason);
+  const auto good = outputs.checkpoints.good();
+  const int64_t step = good ? good->checkpoint.state["step"].get<int64_t>() : -1;
+  std::string message = reason;
+  if (restored_step_ >= 0 && restored_step_ != step && !any_sound_)
+    message += fmt::format("; the checkpoint of step {}, from which it went on, is not good",
+                           restored_step_);
+  if (good)
+    message += fmt::format(
+        "; the weights of step {} gave finite losses: go on from them with a smaller learning "
+        "rate, --resume {} {}",
+        step, good->path.string(), smaller_rate(options_, images_a_step()));
+  else
+    message += fmt::format(
+        "; no checkpoint of this run is known to be good: begin again with a smaller learning "
+        "rate, {}",
+        smaller_rate(options_, images_a_step()));
+  fail(ExitCode::nonfinite, "{}", message);
 }
 
 void Trainer::attach(nn::Reducer& reducer, int64_t slice_elements) {
@@ -109,15 +178,23 @@ bool Trainer::train_epoch(Outputs& outputs) {
   while (state_.epoch_steps < epoch_steps_ && !reached()) {
     if (stop_signal()) return false;
     const Step done = step();
+    if (done.applied && plausible(done.loss)) {
+      any_sound_ = true;
+      if (unproven_step_ == state_.step) outputs.checkpoints.prove(state_.step);
+    }
     ++state_.step, ++state_.epoch_steps;
     state_.seconds += done.seconds;
     if (std::isfinite(done.loss)) state_.loss.add(done.loss);
     count_skip(done);
     log_step(done, outputs);
-    if (options_.recovery_interval && state_.step % options_.recovery_interval == 0) {
-      outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
-      saved_step_ = state_.step;
-    }
+    if (state_.skipped_in_a_row >= kMostSkips)
+      fail_nonfinite(
+          fmt::format("{} steps in a row without finite numbers, the last one at step {}",
+                      kMostSkips, state_.step),
+          outputs);
+    // What is skipped leaves the weights as they were; they may be to blame.
+    const int64_t interval = options_.recovery_interval;
+    if (done.applied && interval && state_.step % interval == 0) save_recovery(outputs);
   }
   return !stop_signal();
 }
@@ -137,13 +214,8 @@ Trainer::Step Trainer::step() {
       graph_.run(key, [&] { pass(batch, first, last); });
     }
   } catch (const OutOfMemory& e) {
-    // What the batch took until then, against what it may take.
-    const double needed = double(e.in_use + e.asked), room = double(e.in_use + e.free);
-    const auto fits = int64_t(double(task_.batch_size()) * room / needed);
-    fail(e.code(),
-         "{}: --batch-size {} needs more; at most {} can fit, and --grad-accum makes up for it",
-         e.what(), task_.batch_size(),
-         std::max<int64_t>(1, std::min(fits, task_.batch_size() - 1)));
+    fail(e.code(), "{}: --batch-size {} needs more; --grad-accum makes up for a smaller one",
+         e.what(), task_.batch_size());
   }
   task_.prefetch();
   const auto outcome = optimizer_.finish();
@@ -192,39 +264,34 @@ void Trainer::count_skip(const Step& s) {
   }
   ++state_.skipped, ++state_.skipped_in_a_row;
   std::string parts;
-  for (const auto& [name, value] : loss_parts()) parts += fmt::format(", {} {}", name, value);
+  for (const auto& [name, value] : loss_parts())
+    parts += fmt::format(", {} {}", name, fixed(value, 3));
   console_.warning(
       fmt::format("step {} of epoch {} is skipped: loss {}{}, norm of the gradient "
                   "{}; {} in a row, {} in all",
-                  state_.step, state_.epoch, s.loss, parts, s.grad_norm, state_.skipped_in_a_row,
-                  state_.skipped));
-  if (state_.skipped_in_a_row >= kMostSkips)
-    fail(ExitCode::nonfinite,
-         "{} steps in a row without finite numbers, the last one at step {}; the newest checkpoint "
-         "is good: go on from it with a smaller --lr, or with --clip-grad 1",
-         kMostSkips, state_.step);
+                  state_.step, state_.epoch, fixed(s.loss, 3), parts, fixed(s.grad_norm, 3),
+                  state_.skipped_in_a_row, state_.skipped));
 }
 
 void Trainer::log_step(const Step& s, Outputs& outputs) {
-  const double images = double(task_.batch_size() * options_.grad_accum);
+  const double images = double(images_a_step());
   step_seconds_ = step_seconds_ ? 0.95 * step_seconds_ + 0.05 * s.seconds : s.seconds;
   interval_seconds_ += s.seconds, interval_waited_ += s.waited, ++interval_steps_;
   if (console_.terminal())
-    console_.bar(
-        fmt::format(" Epoch {}/{} {} {:3.0f}%  loss {:.3f}  {:.0f} images/s  lr {:.1e}  {} left",
-                    state_.epoch + 1, total_epochs(),
-                    progress_bar(double(state_.epoch_steps) / double(epoch_steps_)),
-                    100.0 * double(state_.epoch_steps) / double(epoch_steps_), state_.loss.value(),
-                    images / step_seconds_, s.lr, report::duration(seconds_left())));
+    console_.bar(fmt::format(
+        " Epoch {}/{} {} {:3.0f}%  loss {}  {:.0f} images/s  lr {:.1e}  {} left", state_.epoch + 1,
+        total_epochs(), progress_bar(double(state_.epoch_steps) / double(epoch_steps_)),
+        100.0 * double(state_.epoch_steps) / double(epoch_steps_), fixed(state_.loss.value(), 3),
+        images / step_seconds_, s.lr, report::duration(seconds_left())));
 
   const int64_t i = state_.epoch_steps - 1;
   if (i % options_.log_interval != 0 && state_.epoch_steps != epoch_steps_) return;
   const double seconds = interval_seconds_ / double(interval_steps_);
   const double waited = interval_waited_ / double(interval_steps_);
-  console_.detail(fmt::format(
-      "Train: {} {} Loss: {:.3f} ({:.3f}) Time: {:.3f}s, {:.0f}/s LR: {:.1e} Data: {:.3f}",
-      state_.epoch, place_of(i, epoch_steps_), s.loss, state_.loss.value(), seconds,
-      images / seconds, s.lr, waited));
+  console_.detail(
+      fmt::format("Train: {} {} Loss: {} ({}) Time: {:.3f}s, {:.0f}/s LR: {:.1e} Data: {:.3f}",
+                  state_.epoch, place_of(i, epoch_steps_), fixed(s.loss, 3),
+                  fixed(state_.loss.value(), 3), seconds, images / seconds, s.lr, waited));
   nlohmann::json row{{"epoch", state_.epoch},
                      {"step", state_.step},
                      {"loss", s.loss},
@@ -277,31 +344,80 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
   eval_seconds_ = since(begin);
   state_.seconds += eval_seconds_;
 
-  const ScoreInfo& chooses = schema_[0];
-  const double score = (*chosen)[chooses.name];
-  const bool best =
-      state_.best_epoch < 0 ? !std::isnan(score) : improves(chooses, score, state_.best);
-  if (best) state_.best = score, state_.best_epoch = state_.epoch;
+  finite_evaluation_ = model->finite();
+  if (optimizer_.ema() && model->finite() && !chosen->finite()) {
+    console_.warning(
+        "the averaged weights give no finite numbers; they begin again with the weights");
+    optimizer_.reset_ema();
+  }
+
   nlohmann::json row{{"epoch", state_.epoch},
                      {"step", state_.step},
                      {"lr", learning_rate(std::max<int64_t>(state_.step - 1, 0))},
                      {"train_loss", state_.loss.value()},
+                     {"skipped_in_a_row", state_.skipped_in_a_row},
                      {"seconds", state_.seconds}};
-  for (const auto& [name, value] : chosen->values) row["eval_" + name] = value;
-  if (optimizer_.ema())
-    for (const auto& [name, value] : model->values) row["eval_model_" + name] = value;
+  // Outputs that are no numbers have no scores, an accuracy of 0 would be made up; and an epoch
+  // whose weights are not saved has none to be compared.
+  const auto add = [&](const std::string& prefix, const tasks::Scores& scores) {
+    const bool counts = scores.finite() && model->finite();
+    for (const auto& [name, value] : scores.values) row[prefix + name] = counts ? value : NAN;
+  };
+  add("eval_", *chosen);
+  if (optimizer_.ema()) add("eval_model_", *model);
   outputs.log.add(std::move(row));
-  console_.line(fmt::format("Epoch {}/{}: train loss {:.3f}, {}{}, {}{}", state_.epoch + 1,
-                            total_epochs(), state_.loss.value(), optimizer_.ema() ? "EMA " : "",
-                            describe(schema_, *chosen), report::duration(state_.seconds),
-                            best ? ", best so far" : ""));
+  find_best(outputs.log);
+  const double loss = state_.loss.value();
+  console_.line(fmt::format(
+      "Epoch {}/{}: train loss {}, {}{}, {}{}", state_.epoch + 1, total_epochs(),
+      std::isfinite(loss) ? fixed(loss, 3) : "none (no finite step)",
+      optimizer_.ema() ? "EMA " : "", describe(schema_, *chosen), report::duration(state_.seconds),
+      state_.best_epoch == state_.epoch ? ", best so far" : ""));
+  warn_of_chance();
 
   state_.evaluated = true;
-  // The folder's metric is greater for what is better.
-  outputs.checkpoints.save(checkpoint(outputs.identity), chooses.more_is_better ? score : -score);
-  saved_step_ = state_.step;
+  save_epoch(*model, *chosen, outputs);
   if (outputs.report) outputs.report();
   return true;
+}
+
+void Trainer::find_best(const report::RunLog& log) {
+  const ScoreInfo& score = schema_[0];
+  const nlohmann::json* row = report::best_row(log.rows(), score);
+  state_.best_epoch = row ? row->at("epoch").get<int64_t>() : -1;
+  state_.best = row ? row->at("eval_" + score.name).get<double>() : NAN;
+}
+
+void Trainer::save_epoch(const tasks::Scores& model, const tasks::Scores& chosen,
+                         Outputs& outputs) {
+  if (!model.finite()) {
+    console_.warning(
+        fmt::format("epoch {} is not saved: its evaluation is not finite", state_.epoch + 1));
+    return;
+  }
+  if (!chosen.finite() || state_.skipped_in_a_row) {
+    save_recovery(outputs);
+  } else {
+    const ScoreInfo& score = schema_[0];  // the folder's metric is greater for what is better
+    outputs.checkpoints.save(checkpoint(outputs.identity),
+                             (score.more_is_better ? 1 : -1) * chosen[score.name]);
+    saved_step_ = state_.step;
+  }
+  const auto loss = std::ranges::find(schema_, "loss", &ScoreInfo::name);
+  if (state_.skipped_in_a_row || (loss != schema_.end() && !plausible(model["loss"]))) return;
+  any_sound_ = true;
+  outputs.checkpoints.prove(state_.step);
+}
+
+void Trainer::warn_of_chance() const {
+  const double loss = state_.loss.value();
+  const bool rising = state_.epoch == 0 && *options_.warmup_epochs > 0;
+  if (!chance_loss_ || rising || !(loss >= *chance_loss_)) return;
+  console_.warning(fmt::format(
+      "the loss of this epoch, {:.3f}, is not better than that of chance, {:.3f}: the "
+      "learning rate "
+      "{:.1e} may not fit steps of {} images; --lr-base scales it by them",
+      loss, *chance_loss_, learning_rate(std::max<int64_t>(state_.step - 1, 0)), images_a_step()));
 }
 
 }  // namespace sg::train

@@ -22,6 +22,8 @@
 namespace sg::train {
 
 constexpr int64_t kMostSkips = 10;  // steps without finite numbers, in a row, before the run ends
+// Weights whose loss is so many times that of knowing nothing have exploded, finite or not.
+constexpr double kExploded = 10;
 
 // Where a run is.
 struct TrainState {
@@ -51,7 +53,8 @@ class Trainer {
   void restore(const Checkpoint& checkpoint);
   Checkpoint checkpoint(const nlohmann::json& identity) const;
   const TrainState& state() const { return state_; }
-  const Options& options() const { return options_; }  // with the EMA's decay
+  // With the learning rate, warm-up and decay of the EMA that it chose where none was given.
+  const Options& options() const { return options_; }
   int64_t epoch_steps() const { return epoch_steps_; }
   int64_t total_epochs() const { return options_.epochs + options_.cooldown_epochs; }
   int64_t total_steps() const { return epoch_steps_ * total_epochs(); }
@@ -60,7 +63,8 @@ class Trainer {
   int64_t unevaluated_epoch() const;
 
   // To the end, or until a signal asks to stop: then ExitCode::interrupted, and the newest
-  // checkpoint is where it stopped. Throws ExitCode::nonfinite after kMostSkips.
+  // checkpoint is where it stopped. Throws ExitCode::nonfinite after kMostSkips, and where the run
+  // ends without weights that give finite numbers.
   ExitCode run(Outputs& outputs);
 
   // Before the first step: slices of the gradient go to `reducer` as they are completed.
@@ -79,10 +83,21 @@ class Trainer {
   Step step();
   // Of a step: one batch, and after the last one the update.
   void pass(const tasks::Batch& batch, bool first, bool last);
+  int64_t images_a_step() const { return task_.batch_size() * options_.grad_accum; }
   double learning_rate(int64_t step) const;  // of a step in the epoch in progress
   // Name and mean of the parts of the last step's loss; waits for the device.
   std::vector<std::pair<std::string, double>> loss_parts() const;
   void count_skip(const Step& step);
+  // A loss that good weights can have.
+  bool plausible(double loss) const;
+  // The run has failed: says why and from what to go on, and throws.
+  [[noreturn]] void fail_nonfinite(const std::string& reason, Outputs& outputs);
+  // Saves within an epoch, or where an epoch has no score.
+  void save_recovery(Outputs& outputs);
+  void save_epoch(const tasks::Scores& model, const tasks::Scores& chosen, Outputs& outputs);
+  void find_best(const report::RunLog& log);  // by report::best_row()
+  void warn_of_chance() const;
+  bool out_of_patience() const;
   void log_step(const Step& step, Outputs& outputs);
   bool evaluate_epoch(Outputs& outputs);  // false when asked to stop
   std::optional<tasks::Scores> evaluate(const std::string& title);
@@ -101,7 +116,12 @@ class Trainer {
   std::vector<std::string> part_names_;  // of the loss
   Tensor parts_;                         // (P): such sums; undefined where the loss has no parts
   TrainState state_;
+  std::optional<double> chance_loss_;
   int64_t saved_step_ = -1;
+  int64_t unproven_step_ = -1;  // saved or restored; the next step proves its weights, or does not
+  int64_t restored_step_ = -1;
+  bool any_sound_ = false;         // a step, or an evaluation, of this process
+  bool finite_evaluation_ = true;  // the last one
   // Since the last log line.
   double interval_seconds_ = 0, interval_waited_ = 0;
   int64_t interval_steps_ = 0;

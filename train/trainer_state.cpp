@@ -43,6 +43,11 @@ Checkpoint Trainer::checkpoint(const nlohmann::json& identity) const {
 }
 
 void Trainer::restore(const Checkpoint& c) {
+  if (const std::string name = first_not_finite(c); !name.empty())
+    fail(ExitCode::checkpoint,
+         "the checkpoint is not good: tensor '{}' holds values that are not finite; go on from an "
+         "earlier one",
+         name);
   nn::ParameterStore& parameters = task_.parameters();
   std::vector<std::pair<std::string, Shape>> expected;
   for (const std::string& name : parameters.names())
@@ -57,8 +62,13 @@ void Trainer::restore(const Checkpoint& c) {
   fill("", parameters.values());
   fill(kMoment1, optimizer_.moment1());
   fill(kMoment2, optimizer_.moment2());
-  if (optimizer_.ema() && part(c.tensors, kEma).empty()) {
-    console_.warning("the checkpoint has no averaged weights; they begin with the weights");
+  const std::vector<NamedTensor> averaged = part(c.tensors, kEma);
+  if (const bool none = averaged.empty();
+      optimizer_.ema() && (none || !first_not_finite(averaged).empty())) {
+    console_.warning(
+        fmt::format("the checkpoint has no {}averaged weights; they begin with the "
+                    "weights",
+                    none ? "" : "finite "));
     optimizer_.reset_ema();
   } else if (optimizer_.ema()) {
     fill(kEma, optimizer_.ema());
@@ -83,6 +93,7 @@ void Trainer::restore(const Checkpoint& c) {
   if (state_.epoch_steps > epoch_steps_)
     fail(ExitCode::checkpoint, "the checkpoint is {} steps into an epoch, which here has {}",
          state_.epoch_steps, epoch_steps_);
+  unproven_step_ = restored_step_ = state_.step;
 }
 
 }  // namespace sg::train

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/cpu/memory.h"
+
 namespace sg {
 namespace {
 
@@ -32,9 +34,7 @@ class CpuBackend : public Backend {
   int device_count() override { return 1; }
   std::optional<Obstacle> obstacle(Device) override { return {}; }
   std::string describe(Device) override { return "CPU"; }
-  size_t free_memory(Device) override {
-    return size_t(sysconf(_SC_AVPHYS_PAGES)) * size_t(sysconf(_SC_PAGESIZE));
-  }
+  size_t free_memory(Device) override { return available_memory(); }
   Stream& stream(Device, StreamRole) override {
     thread_local Stream stream;
     return stream;

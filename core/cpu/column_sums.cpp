@@ -14,11 +14,13 @@ HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 namespace {
 
-template <class T>
-void sums(int64_t rows, int64_t n, const T* a, T* sum, bool accumulate) {
+template <class S>
+void sums(int64_t rows, int64_t n, const S* a, AccType<S>* sum, bool accumulate) {
+  using T = AccType<S>;
   constexpr int64_t kGrain = 64;  // rows
   const int chunks = chunks_of(rows, kGrain);
-  // Kept by the thread, which may itself be one of a parallel loop (see core/cpu/scratch.h).
+  // Each thread keeps its own between calls: this may run inside a parallel loop, which must not
+  // allocate (core/cpu/scratch.h).
   thread_local Tensor scratch;
   if (!scratch || scratch.numel() < chunks * n) scratch = empty({chunks * n}, dtype_of<T>());
   T* const partial = scratch.data<T>();
@@ -27,16 +29,16 @@ void sums(int64_t rows, int64_t n, const T* a, T* sum, bool accumulate) {
     T* const to = partial + chunk * n;
     int64_t r = begin;
     for (; r + 4 <= end; r += 4) {  // four rows for one load and store of the sums
-      const T* const from = a + r * n;
+      const S* const from = a + r * n;
       for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
-        const auto v01 = hn::Add(hn::LoadU(d, from + i), hn::LoadU(d, from + n + i));
-        const auto v23 = hn::Add(hn::LoadU(d, from + 2 * n + i), hn::LoadU(d, from + 3 * n + i));
+        const auto v01 = hn::Add(load(d, from + i), load(d, from + n + i));
+        const auto v23 = hn::Add(load(d, from + 2 * n + i), load(d, from + 3 * n + i));
         hn::StoreU(hn::Add(hn::LoadU(d, to + i), hn::Add(v01, v23)), d, to + i);
       });
     }
     for (; r < end; ++r)
       for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
-        hn::StoreU(hn::Add(hn::LoadU(d, to + i), hn::LoadU(d, a + r * n + i)), d, to + i);
+        hn::StoreU(hn::Add(hn::LoadU(d, to + i), load(d, a + r * n + i)), d, to + i);
       });
   });
   for (int64_t i = 0; i < n; ++i) {
@@ -47,6 +49,9 @@ void sums(int64_t rows, int64_t n, const T* a, T* sum, bool accumulate) {
 }
 
 void sums_f32(int64_t rows, int64_t n, const float* a, float* sum, bool accumulate) {
+  sums(rows, n, a, sum, accumulate);
+}
+void sums_bf16(int64_t rows, int64_t n, const bf16* a, float* sum, bool accumulate) {
   sums(rows, n, a, sum, accumulate);
 }
 void sums_f64(int64_t rows, int64_t n, const double* a, double* sum, bool accumulate) {
@@ -61,12 +66,17 @@ HWY_AFTER_NAMESPACE();
 namespace sg {
 namespace {
 HWY_EXPORT(sums_f32);
+HWY_EXPORT(sums_bf16);
 HWY_EXPORT(sums_f64);
 }  // namespace
 
 template <>
 void column_sums(int64_t rows, int64_t n, const float* a, float* sum, bool accumulate) {
   HWY_DYNAMIC_DISPATCH(sums_f32)(rows, n, a, sum, accumulate);
+}
+template <>
+void column_sums(int64_t rows, int64_t n, const bf16* a, float* sum, bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(sums_bf16)(rows, n, a, sum, accumulate);
 }
 template <>
 void column_sums(int64_t rows, int64_t n, const double* a, double* sum, bool accumulate) {

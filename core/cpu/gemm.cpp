@@ -14,19 +14,20 @@
 namespace sg {
 namespace {
 
-template <class T>
-void add_bias(int64_t m, int64_t n, const T* bias, T* c) {
+template <class S, class C>
+void add_bias(int64_t m, int64_t n, const S* bias, C* c) {
+  using T = AccType<S>;
   parallel_for(m, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      for (int64_t j = 0; j < n; ++j) c[i * n + j] += bias[j];
+      for (int64_t j = 0; j < n; ++j) c[i * n + j] = C(T(c[i * n + j]) + T(bias[j]));
   });
 }
 
-// c = a b + bias in one pass over c, which is worth a tenth of the product. Valgrind reports reads
-// up to 64 bytes past a page-aligned copy of b that oneDNN 2.6 keeps for itself, of values that it
-// drops; the operands are not left (tests/core/products_test.cpp).
-void product_with_bias(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b,
-                       float* c, const float* bias) {
+// c = a b + bias in one pass over c, a tenth faster than two. Valgrind reports that oneDNN 2.6
+// reads up to 64 bytes past its own page-aligned copy of b; it ignores what it read there, and
+// reads nothing outside our operands (tests/core/matmul_test.cpp).
+void gemm_with_bias(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b, float* c,
+                    const float* bias) {
   const onednn::Key key{'g', m, n, k, a.stride, a.transposed, b.stride, b.transposed};
   onednn::Ready& ready = onednn::cached(key, [&] {
     using dnnl::memory;
@@ -48,36 +49,37 @@ void product_with_bias(int64_t m, int64_t n, int64_t k, Operand<float> a, Operan
   ready.run({a.data, b.data, bias, c});
 }
 
-void product(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b, float* c,
-             int64_t stride, bool accumulate) {
+void library_gemm(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b, float* c,
+                  int64_t stride, bool accumulate) {
   const auto op = [](bool transposed) { return transposed ? 'T' : 'N'; };
   const auto status = dnnl_sgemm(op(a.transposed), op(b.transposed), m, n, k, 1, a.data, a.stride,
                                  b.data, b.stride, accumulate ? 1 : 0, c, stride);
   check(status == dnnl_success, "gemm: oneDNN failed with status {}", int(status));
 }
 
-void product(int64_t m, int64_t n, int64_t k, Operand<double> a, Operand<double> b, double* c,
-             int64_t stride, bool accumulate) {
+void library_gemm(int64_t m, int64_t n, int64_t k, Operand<double> a, Operand<double> b, double* c,
+                  int64_t stride, bool accumulate) {
   const auto op = [](bool transposed) { return transposed ? CblasTrans : CblasNoTrans; };
   cblas_dgemm(CblasRowMajor, op(a.transposed), op(b.transposed), blasint(m), blasint(n), blasint(k),
               1, a.data, blasint(a.stride), b.data, blasint(b.stride), accumulate ? 1 : 0, c,
               blasint(stride));
 }
 
-template <class T>
-Operand<T> rows_from(Operand<T> a, int64_t row) {
+template <class S>
+Operand<S> rows_from(Operand<S> a, int64_t row) {
   a.data += a.transposed ? row : row * a.stride;
   return a;
 }
-template <class T>
-Operand<T> columns_from(Operand<T> a, int64_t column) {
+template <class S>
+Operand<S> columns_from(Operand<S> a, int64_t column) {
   a.data += a.transposed ? column * a.stride : column;
   return a;
 }
 
-// Panels of the longer side of c, whose number depends on that side alone, shared among threads.
-template <class T>
-void panels(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c, bool accumulate) {
+// Cuts the longer side of c into panels, which threads share. How many depends on that side alone,
+// so that the bits do not depend on the number of threads.
+template <class S, class C>
+void panels(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c, bool accumulate) {
   constexpr int64_t kLeast = 128, kMost = 8, kUnit = 16;
   const int64_t side = std::max(m, n), count = std::clamp<int64_t>(side / kLeast, 1, kMost);
   const int64_t step = (side + count * kUnit - 1) / (count * kUnit) * kUnit;
@@ -86,46 +88,46 @@ void panels(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c, b
     for (int64_t begin = first * step; begin < std::min(side, last * step); begin += step) {
       const int64_t size = std::min(step, side - begin);
       if (m >= n)
-        product(size, n, k, rows_from(a, begin), b, c + begin * n, n, accumulate);
+        library_gemm(size, n, k, rows_from(a, begin), b, c + begin * n, n, accumulate);
       else
-        product(m, size, k, a, columns_from(b, begin), c + begin, n, accumulate);
+        library_gemm(m, size, k, a, columns_from(b, begin), c + begin, n, accumulate);
     }
   });
 }
 
-template <class T>
-void check_sides(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b) {
+template <class S>
+void check_sides(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b) {
   check(std::max({m, n, k, a.stride, b.stride}) <= INT_MAX,
         "gemm: ({}, {}) x ({}, {}) has a side longer than {}", m, k, k, n, INT_MAX);
 }
 
 }  // namespace
 
-template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c, bool accumulate,
-          const T* bias) {
+template <class S, class C>
+void gemm(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c, bool accumulate,
+          const S* bias) {
   check_sides(m, n, k, a, b);
   if (m == 0 || n == 0) return;
-  if constexpr (std::is_same_v<T, float>)
-    // For few rows the primitive's own copy of b costs more than the product.
-    if (k > 0 && bias && !accumulate && m >= 32) return product_with_bias(m, n, k, a, b, c, bias);
+  if constexpr (std::is_same_v<S, float>)
+    // For few rows the primitive's own copy of b costs more than the matmul.
+    if (k > 0 && bias && !accumulate && m >= 32) return gemm_with_bias(m, n, k, a, b, c, bias);
   if (k > 0)
     panels(m, n, k, a, b, c, accumulate);
   else if (!accumulate)  // the libraries refuse an empty sum
-    std::fill(c, c + m * n, T(0));
+    std::fill(c, c + m * n, C(0));
   if (bias) add_bias(m, n, bias, c);
 }
 
-template <class T>
-void gemm_on_thread(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c,
+template <class S, class C>
+void gemm_on_thread(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c,
                     bool accumulate) {
   check_sides(m, n, k, a, b);
   if (m == 0 || n == 0) return;
   const OneThread one;
   if (k > 0)
-    product(m, n, k, a, b, c, n, accumulate);
+    library_gemm(m, n, k, a, b, c, n, accumulate);
   else if (!accumulate)
-    std::fill(c, c + m * n, T(0));
+    std::fill(c, c + m * n, C(0));
 }
 
 template void gemm(int64_t, int64_t, int64_t, Operand<float>, Operand<float>, float*, bool,

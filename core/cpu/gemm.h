@@ -1,28 +1,31 @@
-// Matmuls on row-major memory: float by oneDNN, double by OpenBLAS.
+// Matmuls on row-major memory: float by oneDNN, double by OpenBLAS. Operands and bias are of S; c
+// is of S, or of AccType<S> (a gradient of weights). S is float or double so far; bf16 needs a
+// library_gemm() of its own in gemm.cpp, and callers that dispatch on it.
 #pragma once
 #include <cstdint>
 
+#include "core/acc_type.h"
+
 namespace sg {
 
-// A matrix as a product uses it. `stride` is the distance between rows of the memory, which holds
+// An operand of a matmul. `stride` is the distance between rows of the memory, which holds
 // the transpose of the operand where `transposed`.
-template <class T>
+template <class S>
 struct Operand {
-  const T* data;
+  const S* data;
   int64_t stride;
   bool transposed = false;
 };
 
 // c (m, n; rows n apart) = a (m, k) b (k, n), plus c itself if `accumulate`, plus bias (n) if
-// given. By all threads, with the same bits for any number of them; not within a parallel loop. T
-// is float or double.
-template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c,
-          bool accumulate = false, const T* bias = nullptr);
+// given. By all threads, with the same bits for any number of them; not within a parallel loop.
+template <class S, class C>
+void gemm(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c,
+          bool accumulate = false, const S* bias = nullptr);
 
 // The same on the calling thread alone: for the indices of a parallel loop.
-template <class T>
-void gemm_on_thread(int64_t m, int64_t n, int64_t k, Operand<T> a, Operand<T> b, T* c,
+template <class S, class C>
+void gemm_on_thread(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c,
                     bool accumulate = false);
 
 }  // namespace sg

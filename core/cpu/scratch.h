@@ -1,8 +1,13 @@
-// Memory for the threads of a parallel loop, asked for before it: threads that ask within take one
-// block or several, by chance, and a step that has warmed up would still ask the system at times.
+// Scratch memory with a part for each thread of a parallel loop, allocated before the loop. If the
+// threads allocated inside it, how many blocks are taken at once would depend on timing, and a
+// warmed-up step would still allocate at times.
 #pragma once
 #include <omp.h>
 
+#include <algorithm>
+#include <type_traits>
+
+#include "core/acc_type.h"
 #include "core/cpu/parallel.h"
 #include "core/tensor.h"
 
@@ -18,6 +23,36 @@ class Scratch {
  private:
   int64_t size_;
   Tensor memory_;
+};
+
+// Sums that a kernel stores as S, a row of at most `size` elements at a time: summed where they are
+// stored if S is wide enough to sum in, else in scratch memory of the thread until store().
+template <class S>
+class RowSums {
+  using T = AccType<S>;
+  static constexpr bool kInPlace = std::is_same_v<S, T>;
+
+ public:
+  explicit RowSums(int64_t size) : scratch_(kInPlace ? 0 : size) {}
+  // Where to sum what goes to `row`.
+  T* at(S* row) {
+    if constexpr (kInPlace)
+      return row;
+    else
+      return scratch_.mine();
+  }
+  // The sums begin with the n elements that `row` holds.
+  void load(const S* row, int64_t n) {
+    if constexpr (!kInPlace)
+      std::transform(row, row + n, scratch_.mine(), [](S v) { return T(v); });
+  }
+  void store(S* row, int64_t n) {
+    if constexpr (!kInPlace)
+      std::transform(scratch_.mine(), scratch_.mine() + n, row, [](T v) { return S(v); });
+  }
+
+ private:
+  Scratch<T> scratch_;
 };
 
 }  // namespace sg

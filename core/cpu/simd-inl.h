@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/acc_type.h"
+
 // HWY_ATTR for a lambda of the innermost loop that must not stay a call.
 #undef SG_INLINE_ATTR
 #define SG_INLINE_ATTR HWY_ATTR __attribute__((always_inline))
@@ -22,7 +24,7 @@ HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// f(d, i) for i over [0, n) in whole vectors, then in single lanes for the rest.
+// f(d, i) for i over [0, n) in whole vectors of T, then in single lanes for the rest.
 template <class T, class F>
 HWY_INLINE void for_lanes(int64_t n, const F& f) {
   const hn::ScalableTag<T> d;
@@ -45,6 +47,45 @@ HWY_INLINE T sum_lanes(int64_t n, const F& f) {
   T total = hn::GetLane(hn::SumOfLanes(d, sum));
   for (; i < n; ++i) total += hn::GetLane(f(one, i));
   return total;
+}
+
+// Storage and arithmetic are two types (core/acc_type.h): load() and store() are LoadU and StoreU
+// where the lanes of d are of the type in memory, and convert where they are not.
+
+// From float to lanes of double is for sums that float is too narrow for.
+template <class D, class S>
+HWY_INLINE hn::Vec<D> load(D d, const S* from) {
+  using T = hn::TFromD<D>;
+  if constexpr (std::is_same_v<S, T>) {
+    return hn::LoadU(d, from);
+  } else if constexpr (std::is_same_v<S, bf16>) {
+    static_assert(std::is_same_v<T, float>);
+    const hn::RebindToUnsigned<D> wide;
+    const auto bits = hn::LoadU(hn::Rebind<uint16_t, D>(), &from->bits);
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(wide, bits)));
+  } else {
+    static_assert(std::is_same_v<S, float> && std::is_same_v<T, double>);
+    return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, D>(), from));
+  }
+}
+
+// Rounds as bf16(float) does: to nearest, ties to even, a NaN stays one. Highway's own conversion
+// cuts the low bits off.
+template <class D, class S>
+HWY_INLINE void store(hn::Vec<D> v, D d, S* to) {
+  if constexpr (std::is_same_v<S, hn::TFromD<D>>) {
+    hn::StoreU(v, d, to);
+  } else {
+    static_assert(std::is_same_v<S, bf16> && std::is_same_v<hn::TFromD<D>, float>);
+    const hn::RebindToUnsigned<D> wide;
+    const hn::Rebind<uint16_t, D> narrow;
+    const auto bits = hn::BitCast(wide, v), upper = hn::ShiftRight<16>(bits);
+    const auto odd = hn::And(upper, hn::Set(wide, 1));
+    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(wide, 0x7fff), odd)));
+    const auto quiet = hn::Or(upper, hn::Set(wide, 0x40));
+    const auto nan = hn::RebindMask(wide, hn::IsNaN(v));
+    hn::StoreU(hn::TruncateTo(narrow, hn::IfThenElse(nan, quiet, rounded)), narrow, &to->bits);
+  }
 }
 
 template <class D, class T = hn::TFromD<D>>

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/acc_type.h"
 #include "core/tensor_kernels.h"
 
 namespace sg {
@@ -10,24 +11,14 @@ void convert(Stream&, In x, Out y) {
     dispatch<float, bf16, double, int32_t, uint8_t>(x.dtype(), "convert", [&]<class S>() {
       D* const to = y.data<D>();
       const S* const from = x.data<S>();
-      for (int64_t i = 0; i < y.numel(); ++i) {
-        if constexpr (std::is_same_v<S, bf16> || std::is_same_v<D, bf16>)
-          to[i] = D(static_cast<float>(from[i]));
-        else
-          to[i] = static_cast<D>(from[i]);
-      }
+      for (int64_t i = 0; i < y.numel(); ++i) to[i] = D(AccType<D>(AccType<S>(from[i])));
     });
   });
 }
 
 void fill(Stream&, double value, Out y) {
-  dispatch<float, bf16, double, int32_t, uint8_t>(y.dtype(), "fill", [&]<class T>() {
-    T v;
-    if constexpr (std::is_same_v<T, bf16>)
-      v = T(float(value));
-    else
-      v = static_cast<T>(value);
-    std::fill_n(y.data<T>(), y.numel(), v);
+  dispatch<float, bf16, double, int32_t, uint8_t>(y.dtype(), "fill", [&]<class S>() {
+    std::fill_n(y.data<S>(), y.numel(), S(AccType<S>(value)));
   });
 }
 

@@ -23,7 +23,7 @@ Desc desc(const dnnl::memory::dims& dims, Tag tag) {
   return Desc(dims, dnnl::memory::data_type::f32, tag);
 }
 
-// A convolution as oneDNN is told of it: dimensions in the order NCHW.
+// The dimensions of a convolution in oneDNN's order, NCHW.
 struct Problem {
   dnnl::memory::dims x, y, w, bias;
 
@@ -110,8 +110,8 @@ bool winograd_input(const Windows& v, int64_t filters, const float* dy, const fl
 bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const float* x,
                       float* dw) {
   if (!fits(v, filters)) return false;
-  // oneDNN sums over images by thread. So each call is one image and has one thread, and the sums
-  // over images are ours: in set parts, added in order.
+  // How oneDNN sums over images depends on the number of threads. So each call takes one image on
+  // one thread, and we sum over images: in a fixed number of parts, added in order.
   constexpr int64_t kMostParts = 8;
   Windows image = v;
   image.batch = 1;

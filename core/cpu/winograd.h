@@ -1,6 +1,6 @@
-// Winograd's algorithm for 3x3 convolutions, F(4x4, 3x3): a sum over windows of 6x6 elements, of
-// which one multiplication each gives 16 results, where the direct form takes 144. By oneDNN, on
-// maps in its own layout, whose copying is included.
+// Winograd's algorithm for 3x3 convolutions, F(4x4, 3x3): a block of 4x4 results takes 36
+// multiplications a channel, where the direct form takes 144. By oneDNN, in f32, on maps in its own
+// layout; copying to and from that layout is included.
 #pragma once
 #include "core/cpu/convolution.h"
 

@@ -78,6 +78,7 @@ void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& se
     check(b.bf16_values.dtype() == Dtype::bf16 && b.bf16_values.device() == b.p.device(),
           "adamw: bf16_values: expected bf16 on {}, found {} on {}", str(b.p.device()),
           name_of(b.bf16_values.dtype()), str(b.bf16_values.device()));
+    check_acc_dtype("adamw", "p, which bf16_values follows", b.p, b.bf16_values);
   }
   check_settings(settings);
   check_shape("adamw", "control", control, {kAdamWControl});

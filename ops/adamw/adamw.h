@@ -44,7 +44,7 @@ struct AdamWBuffers {
   In g;   // the gradient, of the shape and dtype of p, as m, v and ema
   Out m, v;
   Out ema;          // used where ema_decay > 0
-  Out bf16_values;  // (n) bf16 that follows p, or undefined
+  Out bf16_values;  // (n) bf16 that follows a p of f32, or undefined
 };
 
 // The numbers of a step as adamw() reads them: t counts applied steps from 1.

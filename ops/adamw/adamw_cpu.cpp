@@ -21,6 +21,7 @@ void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s
             double correction1, double correction2, double grad_scale) {
   T *pp = b.p.data<T>(), *mp = b.m.data<T>(), *vp = b.v.data<T>();
   T* const ep = s.ema_decay > 0 ? b.ema.data<T>() : nullptr;
+  bf16* const narrow = b.bf16_values ? b.bf16_values.data<bf16>() : nullptr;
   const T* gp = b.g.data<T>();
   parallel_for(b.p.numel(), kGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
     for (const AdamWSegment& segment : plan.segments) {
@@ -35,8 +36,8 @@ void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s
         square = hn::MulAdd(set(d, 1 - s.beta2), hn::Sub(hn::Mul(grad, grad), square), square);
         const auto root = hn::Div(hn::Sqrt(square), set(d, correction2));
         const auto step = hn::Div(mean, hn::Add(root, set(d, s.eps)));
-        // Decay and step are added before they meet p, which is rounded once: 1 - decay alone
-        // would lose most of a small decay.
+        // Decay and step are summed first, so that p is rounded once. Rounding 1 - decay would lose
+        // most of a small decay.
         auto value = hn::LoadU(d, pp + i);
         const auto change =
             hn::MulAdd(set(d, lr / correction1), step, hn::Mul(set(d, decay), value));
@@ -44,6 +45,8 @@ void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s
         hn::StoreU(mean, d, mp + i);
         hn::StoreU(square, d, vp + i);
         hn::StoreU(value, d, pp + i);
+        if constexpr (std::is_same_v<T, AccType<bf16>>)
+          if (narrow) store(value, d, narrow + i);
         if (ep) {
           const auto old = hn::LoadU(d, ep + i);
           hn::StoreU(hn::MulAdd(set(d, 1 - s.ema_decay), hn::Sub(value, old), old), d, ep + i);
@@ -68,7 +71,6 @@ void update_ema(const AdamWBuffers& b, const AdamWPlan& plan, double decay) {
 
 void adamw(Stream&, const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s,
            In control, In loss, In sum, Out outcome) {
-  check(!b.bf16_values, "adamw: a bf16 copy of the weights is not implemented on cpu");
   dispatch<float, double>(b.p.dtype(), "adamw", [&]<class T>() HWY_ATTR {
     const double* const c = control.data<double>();
     double grad_scale = c[3];
@@ -85,22 +87,13 @@ void adamw(Stream&, const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSet
   });
 }
 
-template <class D>
-hn::Vec<D> load_f64(D d, const double* from) {
-  return hn::LoadU(d, from);
-}
-template <class D>
-hn::Vec<D> load_f64(D d, const float* from) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, D>(), from));
-}
-
 void sum_of_squares(Stream&, In g, Out result) {
   dispatch<float, double>(g.dtype(), "sum_of_squares", [&]<class T>() HWY_ATTR {
     std::array<double, kMaxChunks> partial{};
     parallel_chunks(g.numel(), kGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
       const T* gp = g.data<T>() + begin;
       partial[size_t(chunk)] = sum_lanes<double>(end - begin, [&](auto d, int64_t i) HWY_ATTR {
-        const auto v = load_f64(d, gp + i);
+        const auto v = load(d, gp + i);
         return hn::Mul(v, v);
       });
     });

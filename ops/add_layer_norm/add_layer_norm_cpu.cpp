@@ -20,19 +20,20 @@ T keep_of(In keep, In x, int64_t r, int64_t rows) {
 
 void forward(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y, Out n, Out mean,
              Out rstd) {
-  dispatch<float, double>(x.dtype(), "add_layer_norm", [&]<class T>() HWY_ATTR {
+  dispatch<float, double, bf16>(x.dtype(), "add_layer_norm", [&]<class S>() HWY_ATTR {
+    using T = AccType<S>;
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
       for (int64_t r = begin; r < end; ++r) {
-        const T *xp = x.data<T>() + r * c, *bp = branch.data<T>() + r * c;
-        T* const yp = y.data<T>() + r * c;
+        const S *xp = x.data<S>() + r * c, *bp = branch.data<S>() + r * c;
+        S* const yp = y.data<S>() + r * c;
         const T k = keep_of<T>(keep, x, r, rows);
         for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
-          const auto more = hn::Mul(hn::Set(d, k), hn::LoadU(d, bp + i));
-          hn::StoreU(hn::Add(hn::LoadU(d, xp + i), more), d, yp + i);
+          const auto more = hn::Mul(hn::Set(d, k), load(d, bp + i));
+          store(hn::Add(load(d, xp + i), more), d, yp + i);
         });
         const RowMoments<T> moments = normalise_row(yp, c, w.data<T>(), b.data<T>(), T(eps),
-                                                    Activation::none, n.data<T>() + r * c);
+                                                    Activation::none, n.data<S>() + r * c);
         if (mean) mean.data<T>()[r] = moments.mean;
         if (rstd) rstd.data<T>()[r] = moments.rstd;
       }
@@ -42,29 +43,30 @@ void forward(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y, O
 
 void backward(Stream&, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd, Out dx,
               Grad dbranch, Out branch_sums, Grad dw, Grad db) {
-  dispatch<float, double>(y.dtype(), "add_layer_norm", [&]<class T>() HWY_ATTR {
+  dispatch<float, double, bf16>(y.dtype(), "add_layer_norm", [&]<class S>() HWY_ATTR {
+    using T = AccType<S>;
     const int64_t c = y.dim(-1), rows = c ? y.numel() / c : 0;
     const int chunks = chunks_of(rows, kRowGrain);
-    Tensor scratch = zeros({chunks, 4, c}, y.dtype());
+    Tensor scratch = zeros({chunks, 4, c}, dtype_of<T>());
     parallel_chunks(rows, kRowGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
       T* const dwp = scratch.data<T>() + chunk * 4 * c;  // then db, sums, and dz of one row
       T* const sums = branch_sums ? dwp + 2 * c : nullptr;
       for (int64_t r = begin; r < end; ++r) {
-        const T* const dyp = dy ? dy.data<T>() + r * c : nullptr;
-        T* const dxp = dx.data<T>() + r * c;
-        T* const to = dbranch ? dbranch.tensor.data<T>() + r * c : nullptr;
+        const S* const dyp = dy ? dy.data<S>() + r * c : nullptr;
+        S* const dxp = dx.data<S>() + r * c;
+        S* const to = dbranch ? dbranch.tensor.data<S>() + r * c : nullptr;
         const T k = keep_of<T>(keep, y, r, rows);
-        row_gradient(dn.data<T>() + r * c, y.data<T>() + r * c, c, w.data<T>(), b.data<T>(),
+        row_gradient(dn.data<S>() + r * c, y.data<S>() + r * c, c, w.data<T>(), b.data<T>(),
                      RowMoments<T>{mean.data<T>()[r], rstd.data<T>()[r]}, Activation::none,
                      dwp + 3 * c, dwp, dwp + c, true, [&](auto d, int64_t i, auto v) HWY_ATTR {
-                       if (dyp) v = hn::Add(v, hn::LoadU(d, dyp + i));
-                       hn::StoreU(v, d, dxp + i);
+                       if (dyp) v = hn::Add(v, load(d, dyp + i));
+                       store(v, d, dxp + i);
                        if (!to && !sums) return;
                        v = hn::Mul(hn::Set(d, k), v);
                        if (sums) hn::StoreU(hn::Add(v, hn::LoadU(d, sums + i)), d, sums + i);
                        if (!to) return;
-                       if (dbranch.accumulate) v = hn::Add(v, hn::LoadU(d, to + i));
-                       hn::StoreU(v, d, to + i);
+                       if (dbranch.accumulate) v = hn::Add(v, load(d, to + i));
+                       store(v, d, to + i);
                      });
       }
     });

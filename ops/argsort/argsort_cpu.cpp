@@ -11,7 +11,7 @@ namespace {
 template <class T>
 using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
-// An unsigned number in the order of the values: equal for both zeros, largest for any NaN.
+// An unsigned key that orders as the values do: the same for both zeros, the largest for any NaN.
 template <class T>
 Bits<T> key_of(T v) {
   using U = Bits<T>;
@@ -34,11 +34,12 @@ Item<T>* radix_sort(Item<T>* items, Item<T>* other, int64_t n) {
   for (int64_t i = 0; i < n; ++i)
     for (int b = 0; b < kBytes; ++b) ++counts[b][items[i].key >> (8 * b) & 255];
   for (int b = 0; b < kBytes; ++b) {
-    auto& place = counts[b];
-    if (n > 0 && place[items[0].key >> (8 * b) & 255] == n) continue;  // all have this byte
+    auto& count = counts[b];
+    if (n > 0 && count[items[0].key >> (8 * b) & 255] == n) continue;  // all have this byte
+    // From here on count[v] is where the next item with byte v goes.
     int32_t before = 0;
-    for (int32_t& p : place) before += std::exchange(p, before);
-    for (int64_t i = 0; i < n; ++i) other[place[items[i].key >> (8 * b) & 255]++] = items[i];
+    for (int32_t& c : count) before += std::exchange(c, before);
+    for (int64_t i = 0; i < n; ++i) other[count[items[i].key >> (8 * b) & 255]++] = items[i];
     std::swap(items, other);
   }
   return items;

@@ -25,16 +25,15 @@ int64_t block_of(const Units& units) {
   return std::clamp(kScores / units.max_keys() / lanes<T>() * lanes<T>(), lanes<T>(), kQueries);
 }
 
-// Parts of a thread's scratch memory.
-template <class T>
-struct Layout {
+// Where the arrays of a thread lie in its scratch memory: add() returns the offset of one more.
+struct ScratchLayout {
   int64_t size = 0;
   int64_t add(int64_t n) { return std::exchange(size, size + (n + 15) / 16 * 16); }
 };
 
 // f(unit, scratch) for all units.
 template <class T, class F>
-void each_unit(const Units& units, const Layout<T>& layout, const F& f) {
+void each_unit(const Units& units, const ScratchLayout& layout, const F& f) {
   const int64_t n = units.count(), parts = std::clamp<int64_t>(n, 1, num_threads());
   Tensor scratch = empty({parts, layout.size}, dtype_of<T>());
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
@@ -54,55 +53,57 @@ HWY_INLINE void each_token(const Rect& r, int64_t begin, int64_t end, const F& f
   }
 }
 
-// Columns of the map of one image.
-template <class T>
-struct Map {
-  T* data;  // to const for an input
+// The tokens of one image, of which only the columns from `column` on are meant; null without a t.
+// S is const where they are only read.
+template <class S>
+struct ImageColumns {
+  S* data;
   int64_t ld;
   template <class InOrOut>
-  Map(const InOrOut& t, int64_t image, int64_t tokens, int64_t ld, int64_t column)
-      : data(t ? t.template data<std::remove_const_t<T>>() + image * tokens * ld + column
+  ImageColumns(const InOrOut& t, int64_t image, int64_t tokens, int64_t ld, int64_t column)
+      : data(t ? t.template data<std::remove_const_t<S>>() + image * tokens * ld + column
                : nullptr),
         ld(ld) {}
 };
 
 // Tokens [begin, end) of a rectangle, times factor, as dense rows.
-template <class T>
-HWY_INLINE void load_tokens(const Map<const T>& map, const Rect& rect, int64_t begin, int64_t end,
-                            int64_t d, T factor, T* to) {
+template <class S, class T>
+HWY_INLINE void load_tokens(const ImageColumns<const S>& map, const Rect& rect, int64_t begin,
+                            int64_t end, int64_t d, T factor, T* to) {
   each_token(rect, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
     copy_scaled(d, map.data + token * map.ld, factor, to + i * whole_vectors<T>(d));
   });
 }
-// The same rows, and their transpose, columns ld apart; what fills up a vector is zero.
-template <class T>
-HWY_INLINE void load_queries(const Map<const T>& map, const Rect& rect, int64_t begin, int64_t end,
-                             int64_t d, T factor, T* to, T* transposed, int64_t ld) {
+// The same rows and their transpose, whose rows are ld apart. Rows that fill up the last vector of
+// queries are zero.
+template <class S, class T>
+HWY_INLINE void load_queries(const ImageColumns<const S>& map, const Rect& rect, int64_t begin,
+                             int64_t end, int64_t d, T factor, T* to, T* transposed, int64_t ld) {
   const int64_t rows = end - begin, dp = whole_vectors<T>(d), padded = whole_vectors<T>(rows);
   load_tokens(map, rect, begin, end, d, factor, to);
   std::fill_n(to + rows * dp, (padded - rows) * dp, T(0));
   transpose(padded, d, to, dp, transposed, ld);
 }
-template <class T>
-HWY_INLINE void store_tokens(const T* from, const Map<T>& map, const Rect& rect, int64_t begin,
-                             int64_t end, int64_t d, T factor) {
+template <class S, class T>
+HWY_INLINE void store_tokens(const T* from, const ImageColumns<S>& map, const Rect& rect,
+                             int64_t begin, int64_t end, int64_t d, T factor) {
   each_token(rect, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
     copy_scaled(d, from + i * whole_vectors<T>(d), factor, map.data + token * map.ld);
   });
 }
 
-// Sums over queries that each unit leaves: in its thread's scratch where it has all queries of its
-// window, else in memory of its own until all chunks of the window are done.
+// What a unit sums over its queries, `size` elements. A unit with all queries of its window sums in
+// its thread's scratch memory; one of several chunks has memory of its own until all are done.
 template <class T>
-struct Sums {
-  int64_t chunks, size, at;
+struct QuerySums {
+  int64_t chunks, size, offset;
   Tensor partial;
-  Sums(const Units& units, int64_t size, bool wanted, Layout<T>& layout)
-      : chunks(units.chunks()), size(size), at(chunks == 1 ? layout.add(size) : 0) {
+  QuerySums(const Units& units, int64_t size, bool wanted, ScratchLayout& layout)
+      : chunks(units.chunks()), size(size), offset(chunks == 1 ? layout.add(size) : 0) {
     if (wanted && chunks > 1) partial = empty({units.count(), size}, dtype_of<T>());
   }
   T* of(const Unit& u, T* scratch) {
-    return chunks == 1 ? scratch + at : partial.data<T>() + u.index * size;
+    return chunks == 1 ? scratch + offset : partial.data<T>() + u.index * size;
   }
   // store(unit, sums) for each window that was cut in chunks, their sums added in order.
   template <class F>
@@ -123,9 +124,9 @@ struct Sums {
   }
 };
 
-// e^x for x <= 0 as softmax needs it, at half the price of a general exp: relative error 2e-7 +
-// 1e-8 |x|, and x below -60 counts as -60, far from denormal. 2^n 2^f with a minimax polynomial of
-// |f| <= 1/2.
+// e^x for x <= 0, for softmax, at half the cost of a general exp: 2^n 2^f with a minimax polynomial
+// for |f| <= 1/2. Relative error 2e-7 + 1e-8 |x|; x below -60 is taken as -60, so that no result is
+// denormal.
 template <class D>
 HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
@@ -166,8 +167,8 @@ HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, T* score
   });
 }
 
-// Adds a block's probabilities, exponentials times their query's weight, to `seen`: a vector a key,
-// whose lanes add up to the attention that the key receives.
+// Adds a block's probabilities (exponentials times the weight of their query) to `seen`, which has
+// a vector a key: the sum of its lanes is the attention that the key receives.
 template <class T>
 HWY_INLINE void add_seen(int64_t keys, int64_t queries, int64_t ld, const T* exponentials,
                          const T* weight, T* seen) {
@@ -200,35 +201,37 @@ HWY_INLINE void softmax_gradient(int64_t keys, int64_t queries, int64_t ld, cons
 }
 
 void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse, Out received) {
-  dispatch<float, double>(q.dtype(), "attention", [&]<class T>() HWY_ATTR {
+  dispatch<float, double, bf16>(q.dtype(), "attention", [&]<class S>() HWY_ATTR {
+    using T = AccType<S>;
     const Units units(g);
     const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
     const int64_t max_keys = units.max_keys(), block = block_of<T>(units);
     const T scale = T(1 / std::sqrt(double(d)));
-    Layout<T> layout;
+    ScratchLayout layout;
     const int64_t k_at = layout.add(max_keys * dp), v_at = layout.add(max_keys * dp);
     const int64_t q_at = layout.add(block * dp), qt_at = layout.add(d * block);
     const int64_t s_at = layout.add(max_keys * block), o_at = layout.add(block * dp);
     const int64_t weight_at = layout.add(block), top_at = layout.add(block);
     const int64_t seen_at = layout.add(max_keys * lanes<T>());
-    Sums<T> sums(units, max_keys, bool(received), layout);
+    QuerySums<T> sums(units, max_keys, bool(received), layout);
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
       each_token(u.keys, 0, u.keys.count(),
                  [&](int64_t i, int64_t token) HWY_ATTR { to[token] = seen[i]; });
     };
 
-    each_unit(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
+    each_unit<T>(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
       T *const k = scratch + k_at, *const v = scratch + v_at, *const qs = scratch + q_at;
       T *const qt = scratch + qt_at, *const s = scratch + s_at, *const o = scratch + o_at;
       T *const weight = scratch + weight_at, *const top = scratch + top_at;
       T* const seen = scratch + seen_at;
       const int64_t keys = u.keys.count();
-      const Map<const T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const Map<const T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
-      const Map<const T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const Map<T> out_map(out, u.image, n, g.out_ld, g.out_column + u.head * d);
-      const Map<T> lse_map(lse, u.image * g.heads + u.head, n, 1, 0);
+      const ImageColumns<const S> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
+      const ImageColumns<const S> v_map(kv, u.image, nk, g.kv_ld,
+                                        g.kv_column + (g.heads + u.head) * d);
+      const ImageColumns<const S> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
+      const ImageColumns<S> out_map(out, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const ImageColumns<T> lse_map(lse, u.image * g.heads + u.head, n, 1, 0);
       load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
       load_tokens(v_map, u.keys, 0, keys, d, T(1), v);
       if (received) std::fill_n(seen, keys * lanes<T>(), T(0));
@@ -262,40 +265,42 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
 }
 
 // With p the probabilities, recomputed from the log-sum-exp:
-//   dv = p^T dout,  dp = dout v^T,  ds = p (dp - rowsum(p dp)),  dq = ds k scale,  dk = ds^T q
-//   scale.
+//   dv = p^T dout,  dp = dout v^T,  ds = p (dp - rowsum(p dp)),
+//   dq = ds k scale,  dk = ds^T q scale.
 void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g, Out dq, Out dkv) {
-  dispatch<float, double>(q.dtype(), "attention", [&]<class T>() HWY_ATTR {
+  dispatch<float, double, bf16>(q.dtype(), "attention", [&]<class S>() HWY_ATTR {
+    using T = AccType<S>;
     const Units units(g);
     const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
     const int64_t max_keys = units.max_keys(), block = block_of<T>(units);
     const T scale = T(1 / std::sqrt(double(d)));
-    Layout<T> layout;
+    ScratchLayout layout;
     const int64_t k_at = layout.add(max_keys * dp), v_at = layout.add(max_keys * dp);
     const int64_t q_at = layout.add(block * dp), qt_at = layout.add(d * block);
     const int64_t dout_at = layout.add(block * dp), dout_t_at = layout.add(d * block);
     const int64_t s_at = layout.add(max_keys * block), ds_at = layout.add(max_keys * block);
     const int64_t dq_at = layout.add(block * dp), lse_at = layout.add(block);
-    Sums<T> sums(units, 2 * max_keys * dp, true, layout);
+    QuerySums<T> sums(units, 2 * max_keys * dp, true, layout);
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
-      const Map<T> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const Map<T> dv_map(dkv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
+      const ImageColumns<S> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
+      const ImageColumns<S> dv_map(dkv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
       store_tokens(dk, dk_map, u.keys, 0, u.keys.count(), d, T(1));
       store_tokens(dk + max_keys * dp, dv_map, u.keys, 0, u.keys.count(), d, T(1));
     };
 
-    each_unit(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
+    each_unit<T>(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
       T *const k = scratch + k_at, *const v = scratch + v_at, *const qs = scratch + q_at;
       T *const qt = scratch + qt_at, *const dos = scratch + dout_at;
       T *const dos_t = scratch + dout_t_at, *const s = scratch + s_at, *const ds = scratch + ds_at;
       T *const dqs = scratch + dq_at, *const lses = scratch + lse_at;
       T *const dk = sums.of(u, scratch), *const dv = dk + max_keys * dp;
       const int64_t keys = u.keys.count();
-      const Map<const T> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const Map<const T> v_map(kv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
-      const Map<const T> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const Map<T> dq_map(dq, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const Map<const T> dout_map(dout, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const ImageColumns<const S> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
+      const ImageColumns<const S> v_map(kv, u.image, nk, g.kv_ld,
+                                        g.kv_column + (g.heads + u.head) * d);
+      const ImageColumns<const S> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
+      const ImageColumns<S> dq_map(dq, u.image, n, g.q_ld, g.q_column + u.head * d);
+      const ImageColumns<const S> dout_map(dout, u.image, n, g.out_ld, g.out_column + u.head * d);
       const T* const lse_map = lse.data<T>() + (u.image * g.heads + u.head) * n;
       load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
       load_tokens(v_map, u.keys, 0, keys, d, T(1), v);

@@ -1,10 +1,10 @@
-// Small matmuls in cache: packing, and one register-blocked kernel for all six products of
+// Small matmuls in cache: packing, and one register-blocked kernel for all six matmuls of
 // attention. Included once a target, as core/cpu/simd-inl.h.
-#if defined(SG_ATTENTION_PRODUCTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef SG_ATTENTION_PRODUCTS_INL_H_
-#undef SG_ATTENTION_PRODUCTS_INL_H_
+#if defined(SG_ATTENTION_MATMUL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SG_ATTENTION_MATMUL_INL_H_
+#undef SG_ATTENTION_MATMUL_INL_H_
 #else
-#define SG_ATTENTION_PRODUCTS_INL_H_
+#define SG_ATTENTION_MATMUL_INL_H_
 #endif
 
 #include "core/cpu/simd-inl.h"
@@ -42,10 +42,10 @@ struct Strided {
   int64_t row, column;
 };
 
-// M rows and N vectors of a product, the vectors of tag D.
+// M rows and N vectors (of tag D) of a matmul.
 template <class D, int M, int N, class T = hn::TFromD<D>>
-HWY_INLINE void product_tile(int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc,
-                             bool add) {
+HWY_INLINE void matmul_tile(int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc,
+                            bool add) {
   const D d;
   constexpr int64_t kLanes = hn::MaxLanes(D());
   hn::Vec<D> sum[M][N];
@@ -74,17 +74,17 @@ HWY_INLINE void product_tile(int64_t k, Strided<T> a, const T* b, int64_t ldb, T
 }
 
 template <class D, int M, int N, class T = hn::TFromD<D>>
-HWY_INLINE void product_rows(int64_t m, int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c,
-                             int64_t ldc, bool add) {
+HWY_INLINE void matmul_rows(int64_t m, int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c,
+                            int64_t ldc, bool add) {
   for (; m >= M; m -= M, a.data += M * a.row, c += M * ldc)
-    product_tile<D, M, N>(k, a, b, ldb, c, ldc, add);
+    matmul_tile<D, M, N>(k, a, b, ldb, c, ldc, add);
   if constexpr (M > 1)
-    if (m > 0) product_rows<D, M / 2, N>(m, k, a, b, ldb, c, ldc, add);
+    if (m > 0) matmul_rows<D, M / 2, N>(m, k, a, b, ldb, c, ldc, add);
 }
 
 // c (m, n) (+)= a (m, k) b (k, n). Rows of b and c are ldb and ldc elements apart, in aligned
-// scratch padded to whole vectors; what is computed of the padding means nothing. What is added was
-// summed apart first: long sums are made of short ones.
+// scratch padded to whole vectors; the padding of c is undefined. With `add` the matmul is summed
+// on its own before it is added to c, which keeps rounding errors of long sums small.
 template <class T>
 void matmul(int64_t m, int64_t n, int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c,
             int64_t ldc, bool add = false) {
@@ -96,23 +96,23 @@ void matmul(int64_t m, int64_t n, int64_t k, Strided<T> a, const T* b, int64_t l
     const int64_t panels = (vectors + kTileVectors - 1) / kTileVectors;
     const int64_t width = panels ? (vectors + panels - 1) / panels : 0;
     if (width == 3)
-      product_rows<Whole, kTileRows, 3>(m, k, a, b, ldb, c, ldc, add);
+      matmul_rows<Whole, kTileRows, 3>(m, k, a, b, ldb, c, ldc, add);
     else if (width == 2)
-      product_rows<Whole, kTileRows, 2>(m, k, a, b, ldb, c, ldc, add);
+      matmul_rows<Whole, kTileRows, 2>(m, k, a, b, ldb, c, ldc, add);
     else if (width == 1)
-      product_rows<Whole, kTileRows, 1>(m, k, a, b, ldb, c, ldc, add);
+      matmul_rows<Whole, kTileRows, 1>(m, k, a, b, ldb, c, ldc, add);
     else
-      product_rows<Half, kTileRows, 1>(m, k, a, b, ldb, c, ldc, add);
+      matmul_rows<Half, kTileRows, 1>(m, k, a, b, ldb, c, ldc, add);
     const int64_t done = width ? width * lanes<T>() : n;
     n -= done, b += done, c += done;
   }
 }
 
-// to[i] = from[i] * factor.
-template <class T>
-HWY_INLINE void copy_scaled(int64_t n, const T* from, T factor, T* to) {
+// to[i] = from[i] * factor, where one of the two may be of another storage type than T.
+template <class From, class T, class To>
+HWY_INLINE void copy_scaled(int64_t n, const From* from, T factor, To* to) {
   for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
-    hn::StoreU(hn::Mul(hn::LoadU(d, from + i), hn::Set(d, factor)), d, to + i);
+    store(hn::Mul(load(d, from + i), hn::Set(d, factor)), d, to + i);
   });
 }
 
@@ -135,12 +135,12 @@ void transpose(int64_t rows, int64_t columns, const T* from, int64_t ld, T* to, 
         const auto low23 = hn::BitCast(two, hn::InterleaveLower(four, a2, a3));
         const auto high01 = hn::BitCast(two, hn::InterleaveUpper(four, a0, a1));
         const auto high23 = hn::BitCast(two, hn::InterleaveUpper(four, a2, a3));
-        const auto store = [&](auto v, int64_t row)
-                               HWY_ATTR { hn::StoreU(hn::BitCast(four, v), four, q + row * ldt); };
-        store(hn::InterleaveLower(two, low01, low23), 0);
-        store(hn::InterleaveUpper(two, low01, low23), 1);
-        store(hn::InterleaveLower(two, high01, high23), 2);
-        store(hn::InterleaveUpper(two, high01, high23), 3);
+        const auto put = [&](auto v, int64_t row)
+                             HWY_ATTR { hn::StoreU(hn::BitCast(four, v), four, q + row * ldt); };
+        put(hn::InterleaveLower(two, low01, low23), 0);
+        put(hn::InterleaveUpper(two, low01, low23), 1);
+        put(hn::InterleaveLower(two, high01, high23), 2);
+        put(hn::InterleaveUpper(two, high01, high23), 3);
       }
       for (; c < columns; ++c)
         for (int64_t i = r; i < r + 4; ++i) to[c * ldt + i] = from[i * ld + c];

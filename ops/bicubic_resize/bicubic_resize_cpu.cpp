@@ -1,3 +1,4 @@
+// Of f32 and f64: the table is a parameter, and parameters beside bf16 activations are f32.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/bicubic_resize/bicubic_resize_cpu.cpp"
 #include <hwy/foreach_target.h>
@@ -12,20 +13,20 @@ namespace sg::HWY_NAMESPACE {
 namespace {
 
 // The four input positions and weights of one output position along an axis.
-struct Taps {
+struct CubicTaps {
   int64_t at[4];
   double weight[4];
 };
 
-std::vector<Taps> taps_of(int64_t in, int64_t out) {
+std::vector<CubicTaps> taps_of(int64_t in, int64_t out) {
   constexpr double a = -0.75;
   const auto near = [](double t) { return ((a + 2) * t - (a + 3)) * t * t + 1; };       // t <= 1
   const auto far = [](double t) { return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a; };  // 1 < t < 2
-  std::vector<Taps> taps;
+  std::vector<CubicTaps> taps;
   for (int64_t i = 0; i < out; ++i) {
     const double centre = (double(i) + 0.5) * double(in) / double(out) - 0.5;
     const double whole = std::floor(centre), t = centre - whole;
-    Taps& p = taps.emplace_back(Taps{{}, {far(t + 1), near(t), near(1 - t), far(2 - t)}});
+    CubicTaps& p = taps.emplace_back(CubicTaps{{}, {far(t + 1), near(t), near(1 - t), far(2 - t)}});
     for (int k = 0; k < 4; ++k) p.at[k] = std::clamp<int64_t>(int64_t(whole) - 1 + k, 0, in - 1);
   }
   return taps;
@@ -52,7 +53,7 @@ void forward(Stream&, In x, Out y) {
   });
 }
 
-// Each input row gathers from the output rows that read it, so that no two threads share a sum.
+// Each row of dx is summed over the output rows that read it, by one thread.
 void backward(Stream&, In dy, Grad dx) {
   if (!dx) return;
   dispatch<float, double>(dy.dtype(), "bicubic_resize", [&]<class T>() HWY_ATTR {

@@ -29,7 +29,7 @@ CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
 }
 
 Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing, Dtype dtype,
-                      const Tensor& changes) {
+                      const Tensor& changes, const Tensor& weights) {
   check_dims("smooth_one_hot", "labels", labels, 1);
   check(labels.dtype() == Dtype::i32, "smooth_one_hot: labels: expected i32, found {}",
         name_of(labels.dtype()));
@@ -37,9 +37,16 @@ Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing, D
   check(smoothing >= 0 && smoothing <= 1, "smooth_one_hot: smoothing: expected 0 to 1, found {}",
         smoothing);
   if (changes) check_changes("smooth_one_hot", changes, labels.dim(0), labels.device());
+  if (weights) {
+    check_shape("smooth_one_hot", "weights", weights, {classes});
+    check(weights.dtype() == dtype && weights.device() == labels.device(),
+          "smooth_one_hot: weights: expected {} on {}, found {} on {}", name_of(dtype),
+          str(labels.device()), name_of(weights.dtype()), str(weights.device()));
+    autograd::refuse_grad("smooth_one_hot: weights", {weights});
+  }
   Tensor targets = empty({labels.dim(0), classes}, dtype, labels.device());
   const profile::OpScope scope("smooth_one_hot", 0, double(targets.bytes()));
-  kernels::smooth_one_hot(labels.stream(), labels, changes, smoothing, targets);
+  kernels::smooth_one_hot(labels.stream(), labels, changes, weights, smoothing, targets);
   return targets;
 }
 

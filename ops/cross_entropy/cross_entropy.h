@@ -19,18 +19,24 @@ CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets);
 // on = off + 1 - smoothing.
 // changes: undefined, or what pack() returned, on the device of the labels: the targets of mixed
 // images are share * own + (1 - share) * partner's.
+// weights: undefined, or (classes) of the dtype, above 0, on the device of the labels: the targets
+// of class c times weights[c] B / W, where W is the sum over the batch of the weights of the labels
+// (of mixed images share * own + (1 - share) * partner's). So the mean of soft_cross_entropy()
+// becomes the weighted mean of torch.nn.CrossEntropyLoss(weight, label_smoothing).
 // A label out of range, or a partner outside the batch, throws ExitCode::data on the CPU. A device
 // cannot report it: it makes the row NaN, thus the loss, and training skips such a step and says
 // so. Who has the labels on the host checks them there, before they are copied.
 Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing,
-                      Dtype dtype = Dtype::f32, const Tensor& changes = {});
+                      Dtype dtype = Dtype::f32, const Tensor& changes = {},
+                      const Tensor& weights = {});
 
 namespace kernels {
 // softmax (B, 2): the largest logit z* and the sum of exp(z - z*), kept for backward (their
 // log-sum-exp would be rounded to the size of z*), or undefined. loss is the mean of per_sample.
 using CrossEntropyFwd = void(Stream&, In logits, In targets, Out per_sample, Out softmax, Out loss);
 using CrossEntropyBwd = void(Stream&, In dloss, In logits, In targets, In softmax, Grad dlogits);
-using SmoothOneHot = void(Stream&, In labels, In changes, double smoothing, Out targets);
+using SmoothOneHot = void(Stream&, In labels, In changes, In weights, double smoothing,
+                          Out targets);
 constinit inline Slot<CrossEntropyFwd> cross_entropy_fwd{"cross_entropy.fwd"};
 constinit inline Slot<CrossEntropyBwd> cross_entropy_bwd{"cross_entropy.bwd"};
 constinit inline Slot<SmoothOneHot> smooth_one_hot{"smooth_one_hot"};

@@ -116,30 +116,49 @@ void backward(Stream& stream, In dloss, In logits, In targets, In softmax, Grad 
   });
 }
 
-// One block a row. In f64, as on the CPU: two elements of a row are more than `off`.
-__global__ void __launch_bounds__(kThreads)
-    one_hot_kernel(const int32_t* labels, const MixErase* changes, int64_t classes,
-                   double smoothing, float* targets) {
-  const int64_t row = blockIdx.x, batch = gridDim.x;
-  const int32_t own = labels[row];
+struct Labels {
+  int32_t own, other;  // its own, and that of its partner; -1: outside the batch
+  double share;        // of its own
+  __device__ bool valid(int64_t classes) const {
+    return own >= 0 && own < classes && other >= 0 && other < classes;
+  }
+};
+__device__ __forceinline__ Labels labels_of(const int32_t* labels, const MixErase* changes,
+                                            int64_t row, int64_t batch) {
   const int64_t partner = changes ? changes[row].partner : row;
   const bool paired = partner >= 0 && partner < batch;
-  const int32_t other = paired ? labels[partner] : -1;
-  const bool valid = own >= 0 && own < classes && other >= 0 && other < classes;
-  const double share = changes ? double(changes[row].share) : 1.0;
+  return {labels[row], paired ? labels[partner] : -1, changes ? double(changes[row].share) : 1.0};
+}
+
+// One block a row. In f64, as on the CPU: two elements of a row are more than `off`.
+__global__ void __launch_bounds__(kThreads)
+    one_hot_kernel(const int32_t* labels, const MixErase* changes, const float* weights,
+                   int64_t classes, double smoothing, float* targets) {
+  const int64_t row = blockIdx.x, batch = gridDim.x;
+  const Labels of_row = labels_of(labels, changes, row, batch);
+  const auto [own, other, share] = of_row;
+  const bool valid = of_row.valid(classes);
+  // Of the weights of the labels, by each thread in the order of the CPU: a batch is short.
+  double sum = 0;
+  for (int64_t r = 0; weights && r < batch; ++r)
+    if (const Labels l = labels_of(labels, changes, r, batch); l.valid(classes))
+      sum += l.share * double(weights[l.own]) + (1 - l.share) * double(weights[l.other]);
   const double off = smoothing / double(classes), on = 1 - smoothing;
   for_row<1>(classes, [&](int64_t i) {
     const double weight = (i == own ? share : 0) + (i == other ? 1 - share : 0);
-    targets[row * classes + i] = valid ? float(off + on * weight) : NAN;
+    const double target = off + on * weight;
+    targets[row * classes + i] =
+        !valid ? NAN
+               : float(weights ? target * double(weights[i]) * (double(batch) / sum) : target);
   });
 }
 
-void one_hot(Stream& stream, In labels, In changes, double smoothing, Out targets) {
+void one_hot(Stream& stream, In labels, In changes, In weights, double smoothing, Out targets) {
   dispatch<float>(targets.dtype(), "smooth_one_hot on cuda", [&]<class T>() {
-    cuda::launch(stream, {"smooth_one_hot", unsigned(targets.dim(0)), kThreads}, one_hot_kernel,
-                 labels.data<int32_t>(),
-                 changes ? static_cast<const MixErase*>(changes.raw()) : nullptr, targets.dim(1),
-                 smoothing, targets.data<T>());
+    cuda::launch(
+        stream, {"smooth_one_hot", unsigned(targets.dim(0)), kThreads}, one_hot_kernel,
+        labels.data<int32_t>(), changes ? static_cast<const MixErase*>(changes.raw()) : nullptr,
+        weights ? weights.data<T>() : nullptr, targets.dim(1), smoothing, targets.data<T>());
   });
 }
 

@@ -1,6 +1,6 @@
 // A tile of seven pixels of a row is computed at once (the widths of the network's maps are
-// multiples of seven), channels innermost: memory is read in order, every pixel serves up to three
-// sums in registers, and the rows in use stay in the second-level cache.
+// multiples of seven), channels innermost: memory is read in order, a pixel that is loaded goes
+// into up to three sums in registers, and the rows in use stay in the second-level cache.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/depthwise3x3/depthwise3x3_cpu.cpp"
 #include <hwy/foreach_target.h>
@@ -21,37 +21,38 @@ using kernels::Columns, kernels::DepthwiseForm;
 constexpr int kTile = 7;
 constexpr int64_t kChunkRows = 8;  // rows that share a partial sum of the gradients of w and b
 
-// Channels of (B, H, W, ld) from a column on.
-template <class T>
-struct Map {
-  T* data;  // to const for an input
+// The channels of a map (B, H, W, ld) from a column on. S is const where they are only read.
+template <class S>
+struct MapColumns {
+  S* data;
   int64_t h, w, ld;
   template <class InOrOut>
-  Map(const InOrOut& t, Columns cols)
-      : data(t.template data<std::remove_const_t<T>>() + cols.column),
+  MapColumns(const InOrOut& t, Columns cols)
+      : data(t.template data<std::remove_const_t<S>>() + cols.column),
         h(t.dim(1)),
         w(t.dim(2)),
         ld(cols.ld) {}
   // The first pixel of row i of an image; null outside the map.
-  T* row(int64_t image, int64_t i) const {
+  S* row(int64_t image, int64_t i) const {
     return i < 0 || i >= h ? nullptr : data + (image * h + i) * w * ld;
   }
 };
 
-// Three rows around the pixel under the centre tap, and whether the columns beside it (for a tile:
-// left of the first and right of the last pixel) exist.
-template <class T>
+// Pointers to the pixel under the centre tap and to those above and below it (null: no such row),
+// and whether the columns beside it (for a tile: left of the first and right of the last pixel)
+// exist.
+template <class S>
 struct Window {
-  const T* row[3];
+  const S* row[3];
   int64_t ld;
   bool left, right;
   Window at(int64_t column, int64_t last_column, int64_t width) const {
-    const auto move = [&](const T* p) { return p ? p + column * ld : p; };
+    const auto move = [&](const S* p) { return p ? p + column * ld : p; };
     return {{move(row[0]), move(row[1]), move(row[2])}, ld, column > 0, last_column + 1 < width};
   }
 };
 
-// Tap t is at[t * step ..]; the residual connection is 1 on the centre tap.
+// The weights of tap t start at[t * step]; `residual` adds the pixel itself: 1 on the centre tap.
 template <class T>
 struct Taps {
   const T* at;
@@ -73,29 +74,31 @@ HWY_INLINE void each_tile(int64_t width, const F& f) {
 
 // Asks for N pixels to be in the second-level cache by the time they are needed, a row later; the
 // hardware does not see these short runs coming.
-template <int N, bool write, class T>
-HWY_INLINE void prefetch(const T* pixel, int64_t ld) {
+template <int N, bool write, class S>
+HWY_INLINE void prefetch(const S* pixel, int64_t ld) {
   HWY_UNROLL(16)
   for (int j = 0; j < N; ++j) __builtin_prefetch(pixel + j * ld, write, 2);
 }
 
-// f(b, j, column): tap column b of pixel j lies over `column`, for the pixels of a tile, ordered by
-// column so that each is loaded once.
-template <int N, int S, class D, class T, class F>
-HWY_INLINE void each_product(D d, const Window<T>& x, const T* row, const F& f) {
+// f(b, j, v) for every product of a row of taps and the pixels of a tile: column b of the taps,
+// pixel j of the tile, and v, the lanes of the input pixel under that tap. Ordered by input pixel,
+// so that each is loaded once.
+template <int N, int kStride, class D, class S, class F>
+HWY_INLINE void each_product(D d, const Window<S>& x, const S* row, const F& f) {
   HWY_UNROLL(16)
-  for (int q = -1; q <= S * (N - 1) + 1; ++q) {
-    if ((q == -1 && !x.left) || (q == S * (N - 1) + 1 && !x.right)) continue;
-    const auto v = hn::LoadU(d, row + q * x.ld);
+  for (int q = -1; q <= kStride * (N - 1) + 1; ++q) {
+    if ((q == -1 && !x.left) || (q == kStride * (N - 1) + 1 && !x.right)) continue;
+    const auto v = load(d, row + q * x.ld);
     HWY_UNROLL(3)
     for (int b = 2; b >= 0; --b)
-      if ((q + 1 - b) % S == 0 && q + 1 - b >= 0 && (q + 1 - b) / S < N) f(b, (q + 1 - b) / S, v);
+      if ((q + 1 - b) % kStride == 0 && q + 1 - b >= 0 && (q + 1 - b) / kStride < N)
+        f(b, (q + 1 - b) / kStride, v);
   }
 }
 
 // sum[j] += the convolution at pixel j of a tile, for the channels from c on.
-template <int N, int S, class D, class T>
-HWY_INLINE void convolve(D d, int64_t c, const Taps<T>& w, const Window<T>& x,
+template <int N, int kStride, class D, class T, class S>
+HWY_INLINE void convolve(D d, int64_t c, const Taps<T>& w, const Window<S>& x,
                          hn::Vec<D> (&sum)[N]) {
   HWY_UNROLL(3)
   for (int a = 0; a < 3; ++a) {
@@ -104,15 +107,15 @@ HWY_INLINE void convolve(D d, int64_t c, const Taps<T>& w, const Window<T>& x,
     HWY_UNROLL(3)
     for (int b = 0; b < 3; ++b) k[b] = hn::LoadU(d, w.at + (3 * a + b) * w.step + c);
     if (a == 1 && w.residual) k[1] = hn::Add(k[1], set(d, 1));
-    each_product<N, S>(d, x, x.row[a] + c, [&](int b, int j, auto v) HWY_ATTR {
+    each_product<N, kStride>(d, x, x.row[a] + c, [&](int b, int j, auto v) HWY_ATTR {
       sum[j] = hn::MulAdd(k[b], v, sum[j]);
     });
   }
 }
 
 // Adds to sums[0..9] (of `channels` each) what the gradients dz of a tile give to taps and bias.
-template <int N, int S, class D, class T>
-HWY_INLINE void add_weight_grad(D d, int64_t c, const Window<T>& x, const hn::Vec<D> (&dz)[N],
+template <int N, int kStride, class D, class S, class T>
+HWY_INLINE void add_weight_grad(D d, int64_t c, const Window<S>& x, const hn::Vec<D> (&dz)[N],
                                 T* sums, int64_t channels) {
   HWY_UNROLL(3)
   for (int a = 0; a < 3; ++a) {
@@ -121,8 +124,9 @@ HWY_INLINE void add_weight_grad(D d, int64_t c, const Window<T>& x, const hn::Ve
     T* const at = sums + 3 * a * channels + c;
     HWY_UNROLL(3)
     for (int b = 0; b < 3; ++b) k[b] = hn::LoadU(d, at + b * channels);
-    each_product<N, S>(d, x, x.row[a] + c,
-                       [&](int b, int j, auto v) HWY_ATTR { k[b] = hn::MulAdd(dz[j], v, k[b]); });
+    each_product<N, kStride>(d, x, x.row[a] + c, [&](int b, int j, auto v) HWY_ATTR {
+      k[b] = hn::MulAdd(dz[j], v, k[b]);
+    });
     HWY_UNROLL(3)
     for (int b = 0; b < 3; ++b) hn::StoreU(k[b], d, at + b * channels);
   }
@@ -132,18 +136,18 @@ HWY_INLINE void add_weight_grad(D d, int64_t c, const Window<T>& x, const hn::Ve
   hn::StoreU(bias, d, sums + 9 * channels + c);
 }
 
-// Gradient at column q of the input of a stride-2 convolution, from the rows of dz that each row of
-// taps wrote (null: none): half of the taps, or a quarter, or one.
-template <class D, class T>
+// Gradient at column q of the input of a stride-2 convolution: dz[a] is the row of output pixels
+// that read this input row by row a of the taps (null: none did).
+template <class D, class T, class S>
 HWY_INLINE hn::Vec<D> transpose_stride2(D d, int64_t c, const T* w, int64_t channels,
-                                        const T* const (&dz)[3], int64_t dz_width, int64_t q) {
+                                        const S* const (&dz)[3], int64_t dz_width, int64_t q) {
   auto sum = hn::Zero(d);
   for (int a = 0; a < 3; ++a)
     for (int64_t b = (q + 1) % 2; b < 3; b += 2) {
       const int64_t j = (q + 1 - b) / 2;
       if (dz[a] && j < dz_width)
         sum = hn::MulAdd(hn::LoadU(d, w + (3 * a + b) * channels + c),
-                         hn::LoadU(d, dz[a] + j * channels + c), sum);
+                         load(d, dz[a] + j * channels + c), sum);
     }
   return sum;
 }
@@ -158,39 +162,40 @@ void with_stride(int stride, const F& f) {
 }
 
 // The three input rows around output row r, counted over the batch.
-template <class T>
-Window<T> window(const Map<const T>& x, int64_t r, int64_t out_h, int stride) {
+template <class S>
+Window<S> window(const MapColumns<const S>& x, int64_t r, int64_t out_h, int stride) {
   const int64_t n = r / out_h, i = r % out_h * stride;
   return {{x.row(n, i - 1), x.row(n, i), x.row(n, i + 1)}, x.ld, false, false};
 }
 
 void forward(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm form, Out y) {
-  dispatch<float, double>(x.dtype(), "depthwise3x3", [&]<class T>() HWY_ATTR {
+  dispatch<float, double, bf16>(x.dtype(), "depthwise3x3", [&]<class S>() HWY_ATTR {
+    using T = AccType<S>;
     const int64_t channels = w.dim(2);
-    const Map<const T> from(x, cols);
-    const Map<T> to(y, {0, channels});
+    const MapColumns<const S> from(x, cols);
+    const MapColumns<S> to(y, {0, channels});
     const auto taps = Taps<T>::plain(w.data<T>(), channels, form == DepthwiseForm::add_gelu);
-    const T* bp = b ? b.data<T>() : nullptr;
+    const T* const bp = b ? b.data<T>() : nullptr;
     const auto compute_row = [&](auto s, int64_t r) HWY_ATTR {
-      constexpr int S = decltype(s)::value;
-      const Window<T> rows = window(from, r, to.h, S);
+      constexpr int kStride = decltype(s)::value;
+      const Window<S> rows = window<S>(from, r, to.h, kStride);
       each_tile(to.w, [&](auto size, int64_t first) HWY_ATTR {
         constexpr int N = decltype(size)::value;
-        const Window<T> tile = rows.at(first * S, (first + N - 1) * S, from.w);
-        T* const out = to.data + (r * to.w + first) * channels;
+        const Window<S> tile = rows.at(first * kStride, (first + N - 1) * kStride, from.w);
+        S* const out = to.data + (r * to.w + first) * channels;
         for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
           prefetch<N, false>(tile.row[1] + 2 * from.w * from.ld + c, from.ld);
           prefetch<N, true>(out + to.w * channels + c, channels);
           hn::Vec<decltype(d)> v[N];
           HWY_UNROLL(16)
           for (int j = 0; j < N; ++j) v[j] = bp ? hn::LoadU(d, bp + c) : hn::Zero(d);
-          convolve<N, S>(d, c, taps, tile, v);
+          convolve<N, kStride>(d, c, taps, tile, v);
           HWY_UNROLL(16)
           for (int j = 0; j < N; ++j) {
-            T* const p = out + j * channels + c;
+            S* const p = out + j * channels + c;
             if (form == DepthwiseForm::add_gelu) v[j] = gelu(d, v[j]);
-            if (form == DepthwiseForm::add_into) v[j] = hn::Add(v[j], hn::LoadU(d, p));
-            hn::StoreU(v[j], d, p);
+            if (form == DepthwiseForm::add_into) v[j] = hn::Add(v[j], load(d, p));
+            store(v[j], d, p);
           }
         });
       });
@@ -208,26 +213,29 @@ void forward(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm 
 // then dx is made from the three rows of dz in the cache.
 void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, DepthwiseForm form,
               Grad dx, Out dx_sums, Grad dw, Grad db) {
-  dispatch<float, double>(x.dtype(), "depthwise3x3", [&]<class T>() HWY_ATTR {
+  dispatch<float, double, bf16>(x.dtype(), "depthwise3x3", [&]<class S>() HWY_ATTR {
+    using T = AccType<S>;
     const int64_t channels = w.dim(2);
     const bool recompute = form == DepthwiseForm::add_gelu;
-    const Map<const T> from(x, cols), grad(dy, {0, channels});
+    const MapColumns<const S> from(x, cols), grad(dy, {0, channels});
     const T *wp = w.data<T>(), *bp = b ? b.data<T>() : nullptr;
     const int64_t rows = x.dim(0) * grad.h, row_size = grad.w * channels;
     const int chunks = chunks_of(rows, kChunkRows);
-    // Sums of a chunk: of each tap, of dz, of dx.
-    constexpr int64_t kSums = 11;
-    Tensor scratch = dw || db || dx_sums ? empty({chunks, kSums, channels}, x.dtype()) : Tensor();
+    // Rows of sums over the pixels of a chunk: nine for dw, one for db, one for dx_sums.
+    constexpr int64_t kSumRows = 11;
+    Tensor scratch =
+        dw || db || dx_sums ? empty({chunks, kSumRows, channels}, dtype_of<T>()) : Tensor();
 
-    // Row r of dz into `dz` (where it is not dy itself); its part of dw and db into `sums`.
-    const auto visit = [&](auto s, int64_t r, T* dz, T* sums) HWY_ATTR {
-      constexpr int S = decltype(s)::value;
-      const Window<T> around = window(from, r, grad.h, S);
+    // Adds what row r of dz gives to dw and db to `sums`. Where dz is recomputed, writes it to
+    // `dz`.
+    const auto visit = [&](auto s, int64_t r, S* dz, T* sums) HWY_ATTR {
+      constexpr int kStride = decltype(s)::value;
+      const Window<S> around = window<S>(from, r, grad.h, kStride);
       each_tile(grad.w, [&](auto size, int64_t first) HWY_ATTR {
         constexpr int N = decltype(size)::value;
-        const Window<T> tile = around.at(first * S, (first + N - 1) * S, from.w);
+        const Window<S> tile = around.at(first * kStride, (first + N - 1) * kStride, from.w);
         const auto taps = Taps<T>::plain(wp, channels, recompute);
-        const T* const dyp = grad.data + r * row_size + first * channels;
+        const S* const dyp = grad.data + r * row_size + first * channels;
         for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
           prefetch<N, false>(tile.row[1] + 2 * from.w * from.ld + c, from.ld);
           prefetch<N, false>(dyp + row_size + c, channels);
@@ -235,42 +243,41 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           if (recompute) {
             HWY_UNROLL(16)
             for (int j = 0; j < N; ++j) v[j] = bp ? hn::LoadU(d, bp + c) : hn::Zero(d);
-            convolve<N, S>(d, c, taps, tile, v);
+            convolve<N, kStride>(d, c, taps, tile, v);
             HWY_UNROLL(16)
             for (int j = 0; j < N; ++j) {
-              v[j] = hn::Mul(hn::LoadU(d, dyp + j * channels + c), gelu_grad(d, v[j]));
-              hn::StoreU(v[j], d, dz + (first + j) * channels + c);
+              v[j] = hn::Mul(load(d, dyp + j * channels + c), gelu_grad(d, v[j]));
+              store(v[j], d, dz + (first + j) * channels + c);
             }
           } else {
             HWY_UNROLL(16)
-            for (int j = 0; j < N; ++j) v[j] = hn::LoadU(d, dyp + j * channels + c);
+            for (int j = 0; j < N; ++j) v[j] = load(d, dyp + j * channels + c);
           }
-          if (sums) add_weight_grad<N, S>(d, c, tile, v, sums, channels);
+          if (sums) add_weight_grad<N, kStride>(d, c, tile, v, sums, channels);
         });
       });
     };
 
-    // Row i of dx of an image from three rows of dz; its part of dx_sums into `sums`.
-    const auto write_dx = [&](int64_t n, int64_t i, const T* const(&dz)[3], T* sums) HWY_ATTR {
-      T* const out = Map<T>(dx.tensor, cols).row(n, i);
-      const auto store = [&](auto d, auto v, T* p) HWY_ATTR {
-        hn::StoreU(dx.accumulate ? hn::Add(v, hn::LoadU(d, p)) : v, d, p);
-      };
+    // Writes row i of an image's dx, from three rows of dz, and adds it to `sums`.
+    const auto write_dx = [&](int64_t n, int64_t i, const S* const(&dz)[3], T* sums) HWY_ATTR {
+      S* const out = MapColumns<S>(dx.tensor, cols).row(n, i);
+      const auto put = [&](auto d, auto v, S* p)
+                           HWY_ATTR { store(dx.accumulate ? hn::Add(v, load(d, p)) : v, d, p); };
       if (stride == 2) {
         for (int64_t q = 0; q < from.w; ++q)
           for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
             const auto v = transpose_stride2(d, c, wp, channels, dz, grad.w, q);
-            store(d, v, out + q * from.ld + c);
+            put(d, v, out + q * from.ld + c);
             if (sums) hn::StoreU(hn::Add(v, hn::LoadU(d, sums + c)), d, sums + c);
           });
         return;
       }
-      const Window<T> around{{dz[0], dz[1], dz[2]}, channels, false, false};
+      const Window<S> around{{dz[0], dz[1], dz[2]}, channels, false, false};
       each_tile(from.w, [&](auto size, int64_t first) HWY_ATTR {
         constexpr int N = decltype(size)::value;
-        const Window<T> tile = around.at(first, first + N - 1, from.w);
+        const Window<S> tile = around.at(first, first + N - 1, from.w);
         const auto taps = Taps<T>::transposed(wp, channels, recompute);
-        T* const pixel = out + first * from.ld;
+        S* const pixel = out + first * from.ld;
         for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
           prefetch<N, true>(pixel + from.w * from.ld + c, from.ld);
           hn::Vec<decltype(d)> v[N];
@@ -278,7 +285,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           for (int j = 0; j < N; ++j) v[j] = hn::Zero(d);
           convolve<N, 1>(d, c, taps, tile, v);
           HWY_UNROLL(16)
-          for (int j = 0; j < N; ++j) store(d, v[j], pixel + j * from.ld + c);
+          for (int j = 0; j < N; ++j) put(d, v[j], pixel + j * from.ld + c);
           if (!sums) return;
           auto sum = hn::LoadU(d, sums + c);
           HWY_UNROLL(16)
@@ -288,21 +295,22 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     };
 
-    Scratch<T> rings(recompute ? 3 * row_size : 0);
+    // Where dz is recomputed, row r of it is kept in row r % 3 of its thread's ring; else dz is dy.
+    Scratch<S> rings(recompute ? 3 * row_size : 0);
     with_stride(stride, [&](auto s) {
       parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
         const int64_t begin = rows * first_chunk / chunks, end = rows * last_chunk / chunks;
         if (scratch)
-          std::fill(scratch.data<T>() + first_chunk * kSums * channels,
-                    scratch.data<T>() + last_chunk * kSums * channels, T(0));
+          std::fill(scratch.data<T>() + first_chunk * kSumRows * channels,
+                    scratch.data<T>() + last_chunk * kSumRows * channels, T(0));
         const auto sums_of = [&](int64_t r) {  // those of the chunk that has row r
-          return scratch.data<T>() + ((r + 1) * chunks - 1) / rows * kSums * channels;
+          return scratch.data<T>() + ((r + 1) * chunks - 1) / rows * kSumRows * channels;
         };
-        T* const ring = rings.mine();
+        S* const ring = rings.mine();
         const auto ring_row = [&](int64_t r) {
           return recompute ? ring + r % 3 * row_size : nullptr;
         };
-        const auto dz_row = [&](int64_t r) -> const T* {
+        const auto dz_row = [&](int64_t r) -> const S* {
           return recompute ? ring_row(r) : grad.data + r * row_size;
         };
         int64_t next = begin % grad.h ? begin - 1 : begin;  // the first row not yet visited
@@ -314,9 +322,9 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
             visit(s, next, ring_row(next), ours ? sums_of(next) : nullptr);
           }
           if (!dx) continue;
-          const T* const before = o ? dz_row(r - 1) : nullptr;
-          const T* const here = dz_row(r);
-          const T* const after = last ? nullptr : dz_row(r + 1);
+          const S* const before = o ? dz_row(r - 1) : nullptr;
+          const S* const here = dz_row(r);
+          const S* const after = last ? nullptr : dz_row(r + 1);
           T* const sums = dx_sums ? sums_of(r) + 10 * channels : nullptr;
           if (s == 1) {
             write_dx(n, o, {before, here, after}, sums);
@@ -328,9 +336,9 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     });
     if (!scratch) return;
-    sum_chunks(scratch.data<T>(), chunks, kSums * channels, dw);
-    sum_chunks(scratch.data<T>() + 9 * channels, chunks, kSums * channels, db);
-    sum_chunks(scratch.data<T>() + 10 * channels, chunks, kSums * channels, Grad{dx_sums});
+    sum_chunks(scratch.data<T>(), chunks, kSumRows * channels, dw);
+    sum_chunks(scratch.data<T>() + 9 * channels, chunks, kSumRows * channels, db);
+    sum_chunks(scratch.data<T>() + 10 * channels, chunks, kSumRows * channels, Grad{dx_sums});
   });
 }
 

@@ -13,12 +13,13 @@ namespace sg::HWY_NAMESPACE {
 namespace {
 
 void forward(Stream&, In x, In w, In b, double eps, Activation act, Out y, Out mean, Out rstd) {
-  dispatch<float, double>(x.dtype(), "layer_norm", [&]<class T>() HWY_ATTR {
+  dispatch<float, double, bf16>(x.dtype(), "layer_norm", [&]<class S>() HWY_ATTR {
+    using T = AccType<S>;
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
       for (int64_t r = begin; r < end; ++r) {
-        const RowMoments<T> moments = normalise_row(x.data<T>() + r * c, c, w.data<T>(),
-                                                    b.data<T>(), T(eps), act, y.data<T>() + r * c);
+        const RowMoments<T> moments = normalise_row(x.data<S>() + r * c, c, w.data<T>(),
+                                                    b.data<T>(), T(eps), act, y.data<S>() + r * c);
         if (mean) mean.data<T>()[r] = moments.mean;
         if (rstd) rstd.data<T>()[r] = moments.rstd;
       }
@@ -28,19 +29,20 @@ void forward(Stream&, In x, In w, In b, double eps, Activation act, Out y, Out m
 
 void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act, Grad dx, Grad dw,
               Grad db) {
-  dispatch<float, double>(x.dtype(), "layer_norm", [&]<class T>() HWY_ATTR {
+  dispatch<float, double, bf16>(x.dtype(), "layer_norm", [&]<class S>() HWY_ATTR {
+    using T = AccType<S>;
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     const int chunks = chunks_of(rows, kRowGrain);
-    Tensor scratch = zeros({chunks, 3, c}, x.dtype());
+    Tensor scratch = zeros({chunks, 3, c}, dtype_of<T>());
     parallel_chunks(rows, kRowGrain, [&](int chunk, int64_t begin, int64_t end) HWY_ATTR {
       T* const dwp = scratch.data<T>() + chunk * 3 * c;  // then db, and dz of one row
       for (int64_t r = begin; r < end; ++r) {
-        T* const dxp = dx ? dx.tensor.data<T>() + r * c : nullptr;
-        row_gradient(dy.data<T>() + r * c, x.data<T>() + r * c, c, w.data<T>(), b.data<T>(),
+        S* const dxp = dx ? dx.tensor.data<S>() + r * c : nullptr;
+        row_gradient(dy.data<S>() + r * c, x.data<S>() + r * c, c, w.data<T>(), b.data<T>(),
                      RowMoments<T>{mean.data<T>()[r], rstd.data<T>()[r]}, act, dwp + 2 * c, dwp,
                      dwp + c, bool(dx), [&](auto d, int64_t i, auto v) HWY_ATTR {
-                       if (dx.accumulate) v = hn::Add(v, hn::LoadU(d, dxp + i));
-                       hn::StoreU(v, d, dxp + i);
+                       if (dx.accumulate) v = hn::Add(v, load(d, dxp + i));
+                       store(v, d, dxp + i);
                      });
       }
     });

@@ -2,14 +2,15 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/acc_type.h"
 #include "core/cpu/parallel.h"
 #include "ops/normalize_images/normalize_images.h"
 
 namespace sg {
 namespace {
 
-// The three numbers of a pixel: two by Box-Muller from words 0 and 1, one from words 2 and 3, of
-// which the upper 24 bits are used.
+// Normal noise for the three channels of a pixel, by Box-Muller: two numbers from words 0 and 1,
+// one from words 2 and 3. The upper 24 bits of a word are used.
 std::array<double, 3> noise_of(const RandomStream& stream, uint32_t pixel) {
   const auto words = random_words(stream, pixel);
   const auto length = [](uint32_t w) { return std::sqrt(-2 * std::log(((w >> 8) + 1) * 0x1p-24)); };
@@ -22,18 +23,13 @@ uint8_t mix(float weight, uint8_t own, uint8_t partner) {
   return uint8_t(std::rint(weight * float(own) + (1 - weight) * float(partner)));
 }
 
-template <class T>
+template <class S>
 struct Table {  // 256 values a channel: looking one up beats computing it
-  T of[256][3];
+  S of[256][3];
   explicit Table(const ChannelStats& stats) {
     for (int v = 0; v < 256; ++v)
-      for (size_t c = 0; c < 3; ++c) {
-        const double value = (v - 255 * stats.mean[c]) / (255 * stats.std[c]);
-        if constexpr (std::is_same_v<T, bf16>)
-          of[v][c] = bf16(float(value));
-        else
-          of[v][c] = T(value);
-      }
+      for (size_t c = 0; c < 3; ++c)
+        of[v][c] = S(AccType<S>((v - 255 * stats.mean[c]) / (255 * stats.std[c])));
   }
 };
 
@@ -44,12 +40,12 @@ void normalize_images(Stream&, In pixels, In changes, const ChannelStats& stats,
     if (change[b].partner < 0 || change[b].partner >= batch)
       fail(ExitCode::data, "normalize: partner {} of image {} is outside the batch of {}",
            change[b].partner, b, batch);
-  dispatch<float, double, bf16>(y.dtype(), "normalize", [&]<class T>() {
-    const Table<T> table(stats);
+  dispatch<float, double, bf16>(y.dtype(), "normalize", [&]<class S>() {
+    const Table<S> table(stats);
     const auto do_row = [&](int64_t b, int row) {
-      const int64_t place = (b * height + row) * width * 3;
-      const uint8_t* own = pixels.data<uint8_t>() + place;
-      T* to = y.data<T>() + place;
+      const int64_t first = (b * height + row) * width * 3;
+      const uint8_t* own = pixels.data<uint8_t>() + first;
+      S* to = y.data<S>() + first;
       for (int64_t i = 0; i < 3 * width; i += 3)
         for (int64_t c = 0; c < 3; ++c) to[i + c] = table.of[own[i + c]][c];
       if (!change) return;
@@ -66,12 +62,7 @@ void normalize_images(Stream&, In pixels, In changes, const ChannelStats& stats,
       });
       columns(p.erased, [&](int64_t x) {
         const auto noise = noise_of(p.noise, uint32_t(row * width + x));
-        for (int64_t c = 0; c < 3; ++c) {
-          if constexpr (std::is_same_v<T, bf16>)
-            to[3 * x + c] = bf16(float(noise[size_t(c)]));
-          else
-            to[3 * x + c] = T(noise[size_t(c)]);
-        }
+        for (int64_t c = 0; c < 3; ++c) to[3 * x + c] = S(AccType<S>(noise[size_t(c)]));
       });
     };
     const int64_t grain = (1 << 14) / std::max<int64_t>(width, 1) + 1;

@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include "autograd/tape.h"
-#include "core/text.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -35,9 +34,4 @@ double error_of(double error) {
 TEST_CASE("gradcheck passes a right gradient and catches one wrong element") {
   CHECK(error_of(0) < 1e-10);
   CHECK(error_of(1e-4) > 1e-6);
-}
-
-TEST_CASE("the nearest known word, if one is near") {
-  CHECK(did_you_mean("--epoch", {"--epochs", "--lr"}) == "; did you mean '--epochs'?");
-  CHECK(did_you_mean("--zzzzzz", {"--epochs", "--lr"}) == "");
 }

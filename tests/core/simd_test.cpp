@@ -1,4 +1,5 @@
-// Accuracy of the vector functions in every instruction set that this machine runs.
+// Accuracy of the vector functions, and conversions between storage and arithmetic, in every
+// instruction set that this machine runs.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tests/core/simd_test.cpp"
 #include <hwy/foreach_target.h>
@@ -30,6 +31,15 @@ void evaluate(Function f, const T* x, T* y, int64_t n) {
 void evaluate_f32(int f, const float* x, float* y, int64_t n) { evaluate(Function(f), x, y, n); }
 void evaluate_f64(int f, const double* x, double* y, int64_t n) { evaluate(Function(f), x, y, n); }
 
+// In whole vectors and a rest of single lanes, as kernels do.
+template <class T, class S, class D>
+void copy(const S* x, D* y, int64_t n) {
+  for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR { store(load(d, x + i), d, y + i); });
+}
+void widen(const bf16* x, float* y, int64_t n) { copy<float>(x, y, n); }
+void narrow(const float* x, bf16* y, int64_t n) { copy<float>(x, y, n); }
+void widen_to_f64(const float* x, double* y, int64_t n) { copy<double>(x, y, n); }
+
 }  // namespace
 }  // namespace sg::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -37,6 +47,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -45,6 +57,9 @@ namespace sg {
 namespace {
 HWY_EXPORT(evaluate_f32);
 HWY_EXPORT(evaluate_f64);
+HWY_EXPORT(widen);
+HWY_EXPORT(narrow);
+HWY_EXPORT(widen_to_f64);
 
 void run(int f, const std::vector<float>& x, std::vector<float>& y) {
   HWY_DYNAMIC_DISPATCH(evaluate_f32)(f, x.data(), y.data(), int64_t(x.size()));
@@ -104,6 +119,82 @@ void each_target(const F& f) {
     f();
   }
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+uint32_t bits_of(float v) { return std::bit_cast<uint32_t>(v); }
+
+// narrow() of x against bf16(float), in vectors of every length that ends in a rest or in none.
+// Whatever lies behind the range is left alone.
+void check_narrow(const std::vector<float>& x) {
+  each_target([&] {
+    for (const size_t n : {x.size(), x.size() - 1, size_t{1}, size_t{0}}) {
+      constexpr uint16_t kMark = 0x1234;
+      std::vector<bf16> y(n + 1);
+      y[n].bits = kMark;
+      HWY_DYNAMIC_DISPATCH(narrow)(x.data(), y.data(), int64_t(n));
+      size_t wrong = 0;
+      for (size_t i = 0; i < n; ++i) wrong += y[i].bits != bf16(x[i]).bits;
+      CAPTURE(n);
+      CHECK(wrong == 0);
+      CHECK(y[n].bits == kMark);
+    }
+  });
+}
+
+TEST_CASE(
+    "bf16 is widened and narrowed to the bits of its scalar conversions, all 65,536 of them") {
+  std::vector<bf16> all(1 << 16);
+  for (size_t i = 0; i < all.size(); ++i) all[i].bits = uint16_t(i);
+  std::vector<float> wide(all.size());
+  each_target([&] {
+    std::fill(wide.begin(), wide.end(), 1.0f);
+    HWY_DYNAMIC_DISPATCH(widen)(all.data(), wide.data(), int64_t(all.size()) - 1);
+    size_t wrong = 0;
+    for (size_t i = 0; i + 1 < all.size(); ++i) wrong += bits_of(wide[i]) != bits_of(float(all[i]));
+    CHECK(wrong == 0);
+    CHECK(wide.back() == 1.0f);  // behind the range
+  });
+  for (size_t i = 0; i < all.size(); ++i) wide[i] = float(all[i]);
+  check_narrow(wide);
+}
+
+TEST_CASE("narrowing to bf16 rounds ties to even, keeps NaN, infinities and denormals") {
+  // Between each value and the next: just below, at, and just above the middle, and the ends. That
+  // has the ties, the overflow of the largest value to infinity, denormals, and every NaN's low
+  // bits.
+  std::vector<float> x;
+  for (uint32_t upper = 0; upper < 1 << 16; ++upper)
+    for (const uint32_t lower : {0x0001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+      x.push_back(std::bit_cast<float>(upper << 16 | lower));
+  check_narrow(x);
+
+  const std::vector<std::pair<float, uint16_t>> known{
+      {1.00390625f, 0x3f80},                        // a tie, down to even
+      {1.01171875f, 0x3f82},                        // a tie, up to even
+      {3.4e38f, 0x7f80},                            // above the largest bf16
+      {-HUGE_VALF, 0xff80},                         // infinity
+      {std::bit_cast<float>(0x00018000u), 0x0002},  // denormal, a tie
+      {std::bit_cast<float>(0x7f800001u), 0x7fc0},  // a NaN whose upper bits are infinity's
+      {std::bit_cast<float>(0xffffffffu), 0xffff},  // a NaN that an addition would carry over
+  };
+  std::vector<float> from;
+  for (const auto& [value, bits] : known) from.push_back(value);
+  std::vector<bf16> to(from.size());
+  each_target([&] {
+    HWY_DYNAMIC_DISPATCH(narrow)(from.data(), to.data(), int64_t(from.size()));
+    for (size_t i = 0; i < known.size(); ++i) CHECK(to[i].bits == known[i].second);
+  });
+}
+
+TEST_CASE("float is widened to double exactly") {
+  std::vector<float> x;
+  for (int i = 0; i < 37; ++i) x.push_back(std::ldexp(1.0f / 3, 9 * (i - 17)));
+  std::vector<double> y(x.size() + 1, -1);
+  each_target([&] {
+    HWY_DYNAMIC_DISPATCH(widen_to_f64)(x.data(), y.data(), int64_t(x.size()));
+    for (size_t i = 0; i < x.size(); ++i) CHECK(y[i] == double(x[i]));
+    CHECK(y.back() == -1);
+  });
 }
 
 TEST_CASE("accuracy over a dense grid") {

@@ -3,6 +3,7 @@
 #include <zlib.h>
 
 #include <filesystem>
+#include <set>
 
 #include "tests/data/images.h"
 #include "tests/support/files.h"
@@ -66,10 +67,141 @@ TEST_CASE("class folders: sorted, any case of extension, nested, hidden names le
   const auto val = open_dataset(dir.path().string(), Split::val);
   CHECK(val->num_classes() == 1);
   const std::string error =
-      data_error([&] { open_dataset(dir.path().string(), Split::val, train->class_names()); });
-  CHECK(contains(error, "missing zebra"));
+      data_error([&] { open_dataset(dir.path().string(), Split::val, {.classes = {"zebra"}}); });
+  CHECK(contains(error, "does not have: ant"));
   // A folder of classes itself, for evaluation.
   CHECK(open_dataset((dir / "train").string(), Split::val)->size() == 3);
+}
+
+TEST_CASE("files that are left out are counted by extension, junk is not told") {
+  const test::TemporaryFolder dir;
+  for (const char* f : {"cat/sub", "dog", "__MACOSX/cat", ".ipynb_checkpoints"})
+    fs::create_directories(dir / f);
+  for (const char* f :
+       {"cat/a.WebP", "cat/b.tif", "cat/sub/c.jfif", "dog/a.avif", "dog/b.TIFF", "cat/x.txt",
+        "cat/y.TXT", "cat/sub/z.svg", "dog/README", "dog/Thumbs.db", "dog/desktop.ini",
+        "dog/.DS_Store", "dog/._a.avif", "__MACOSX/cat/._a.jpg", "loose.png", "list.csv"})
+    put(dir / f, "x");
+  const FolderDataset d(dir.path().string());
+  CHECK(d.class_names() == ClassNames{"cat", "dog"});
+  CHECK(d.size() == 5);
+  REQUIRE(d.remarks().size() == 2);
+  CHECK(contains(d.remarks()[0], ": left out: 2 .txt, 1 .csv, 1 .svg, 1 without extension"));
+  CHECK_FALSE(contains(d.remarks()[0], ".ini"));
+  CHECK(contains(d.remarks()[1], ": left out: 1 .png beside the class folders"));
+}
+
+TEST_CASE("a validation set may lack classes, or have them empty; it may have no other") {
+  const test::TemporaryFolder dir;
+  for (const char* f : {"train/a", "train/b", "train/c", "val/a", "val/c", "other/a", "other/x"})
+    fs::create_directories(dir / f);
+  for (const char* f : {"train/a/1.png", "train/b/1.png", "train/c/1.png", "val/a/1.png",
+                        "val/c/1.png", "val/c/2.png", "other/a/1.png", "other/x/1.png"})
+    put(dir / f, "x");
+  const std::string root = dir.path().string();
+  const ClassNames classes = open_dataset(root, Split::train)->class_names();
+  for (int i = 0; i < 2; ++i) {
+    const auto val = open_dataset(root, Split::val, {.classes = classes});
+    REQUIRE(val->size() == 3);
+    CHECK(val->class_names() == ClassNames{"a", "b", "c"});
+    CHECK(val->label(0) == 0);
+    CHECK(val->label(2) == 2);
+    REQUIRE(val->remarks().size() == 1);
+    CHECK(contains(val->remarks()[0], "no images of 1 of 3 classes: b"));
+    fs::create_directories(dir / "val/b");  // the second time it is there and empty
+  }
+  const DatasetRequest other{.classes = classes, .val_split = "other"};
+  CHECK(contains(data_error([&] { open_dataset(root, Split::val, other); }), "not have: x"));
+}
+
+TEST_CASE("classes that differ in their Unicode form alone are named") {
+  const test::TemporaryFolder dir;
+  const std::string nfc = "caf\xc3\xa9", nfd = "cafe\xcc\x81";
+  for (const std::string& f : {"train/" + nfc, "val/" + nfd, "both/" + nfc, "both/" + nfd}) {
+    fs::create_directories(dir / f);
+    put(dir / (f + "/1.png"), "x");
+  }
+  const std::string error =
+      data_error([&] { open_dataset(dir.path().string(), Split::val, {.classes = {nfc}}); });
+  CHECK(contains(error, "seem to be the same"));
+  const FolderDataset both((dir / "both").string());
+  REQUIRE(both.remarks().size() == 1);
+  CHECK(contains(both.remarks()[0], "here they are two classes"));
+}
+
+TEST_CASE("splits: names, and their usual synonyms") {
+  const test::TemporaryFolder dir;
+  for (const char* f : {"training/a", "validation/a", "held-out/a"}) {
+    fs::create_directories(dir / f);
+    put(dir / (std::string(f) + "/1.png"), "x");
+  }
+  const std::string root = dir.path().string();
+  CHECK(contains(open_dataset(root, Split::train)->name(0), "/training/"));
+  CHECK(contains(open_dataset(root, Split::val)->name(0), "/validation/"));
+  CHECK(contains(open_dataset(root, Split::val, {.val_split = "valid"})->name(0), "/validation/"));
+  CHECK(contains(data_error([&] { open_dataset(root, Split::val, {.val_split = "test"}); }),
+                 "'test'"));
+  const DatasetRequest given{.train_split = "held-out", .val_split = "training"};
+  CHECK(contains(open_dataset(root, Split::train, given)->name(0), "/held-out/"));
+  CHECK(contains(open_dataset(root, Split::val, given)->name(0), "/training/"));
+  const auto error = data_error([&] { open_dataset(root, Split::val, {.val_split = "none"}); });
+  CHECK(contains(error, "'none'"));
+  CHECK(contains(error, "--val-split"));
+  CHECK(contains(error, "--val-share"));
+}
+
+TEST_CASE("a share of each class is held out by the seed, of train/ or of the classes themselves") {
+  const test::TemporaryFolder dir;
+  for (const auto& [name, count] : {std::pair{"a", 20}, {"b", 10}, {"c", 2}, {"d", 1}})
+    for (const char* root : {"flat", "split/train"}) {
+      fs::create_directories(dir / root / name);
+      for (int i = 0; i < count; ++i) put(dir / root / name / fmt::format("{}.png", i), "x");
+    }
+  for (const char* root : {"flat", "split"}) {
+    const std::string path = (dir / root).string();
+    DatasetRequest request{.val_share = 0.2, .seed = 7};
+    const auto names = [&](Split split) {
+      const auto d = open_dataset(path, split, request);
+      std::vector<std::string> all;
+      for (int64_t i = 0; i < d->size(); ++i) all.push_back(d->name(i));
+      return all;
+    };
+    const auto train = names(Split::train), val = names(Split::val);
+    CHECK(train.size() == 16 + 8 + 1 + 1);
+    CHECK(val.size() == 4 + 2 + 1);
+    std::set<std::string> both(train.begin(), train.end());
+    both.insert(val.begin(), val.end());
+    CHECK(both.size() == 33);
+    CHECK(names(Split::val) == val);
+    request.seed = 8;
+    CHECK(names(Split::val) != val);
+    const auto d = open_dataset(path, Split::val, request);
+    CHECK(d->num_classes() == 4);
+    CHECK(d->label(0) == 0);
+    CHECK(d->label(6) == 2);
+    CHECK(contains(d->remarks()[0], "7 of the 33 training images"));
+  }
+  CHECK(contains(data_error([&] { open_dataset((dir / "flat").string(), Split::train); }),
+                 "--val-share"));
+  fs::create_directories(dir / "split/val");
+  CHECK(contains(test::error_of(ExitCode::usage,
+                                [&] {
+                                  open_dataset((dir / "split").string(), Split::train,
+                                               {.val_share = 0.5});
+                                }),
+                 "leave the flag out"));
+}
+
+TEST_CASE("names of folders and files are bytes; those of classes are written escaped") {
+  const test::TemporaryFolder dir;
+  for (const char* f : {"caf\\xe9", "caf\xe9", "caf\xc3\xa9"}) {
+    fs::create_directories(dir / f);
+    put(dir / (std::string(f) + "/\xe9t\xe9.png"), test::text(test::png(test::scene(4, 4))));
+  }
+  const FolderDataset d(dir.path().string());
+  CHECK(d.class_names() == ClassNames{"caf\\x5cxe9", "caf\xc3\xa9", "caf\\xe9"});
+  for (int64_t i = 0; i < 3; ++i) CHECK(image_of(d, i).height == 4);
+  CHECK(FolderDataset(dir.path().string(), d.class_names()).size() == 3);
 }
 
 TEST_CASE("folders that cannot be trained on are refused with what to do") {
@@ -85,10 +217,10 @@ TEST_CASE("folders that cannot be trained on are refused with what to do") {
   fs::create_directories(dir / "train/cat");
   fs::create_directories(dir / "train/dog");
   put(dir / "train/cat/a.png", "x");
-  put(dir / "train/dog/a.webp", "x");
+  put(dir / "train/dog/a.svg", "x");
   const std::string empty_class = open(Split::train);
   CHECK(contains(empty_class, "in 1 of 2 classes: dog"));
-  CHECK(contains(empty_class, "1 other files"));
+  CHECK(contains(empty_class, "left out: 1 .svg"));
   CHECK(contains(empty_class, ".jpeg"));
   fs::create_directory_symlink(dir / "train", dir / "train/dog/circle");
   CHECK(contains(open(Split::train), "circle"));
@@ -113,7 +245,7 @@ TEST_CASE("IDX files, gzipped or not") {
   CHECK(second.row(1)[6] == 11);
   CHECK(second.row(1)[8] == 11);
   CHECK(contains(train->name(1), "image 1"));
-  const auto val = open_dataset(dir.path().string(), Split::val, train->class_names());
+  const auto val = open_dataset(dir.path().string(), Split::val, {.classes = train->class_names()});
   CHECK(val->label(0) == 9);
 }
 

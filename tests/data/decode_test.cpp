@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 
 #include "tests/data/images.h"
 #include "tests/support/files.h"
@@ -13,6 +14,7 @@ using namespace sg;
 using namespace sg::data;
 using test::Bytes;
 using test::contains;
+using namespace std::string_literals;
 
 namespace {
 
@@ -110,9 +112,52 @@ TEST_CASE("small files by hand: GIF, BMP, PGM of 8 and 16 bits") {
   bmp[0] = 'B', bmp[1] = 'M', bmp[2] = 58, bmp[10] = 54, bmp[14] = 40, bmp[18] = 1, bmp[22] = 1;
   bmp[26] = 1, bmp[28] = 24, bmp[54] = 3, bmp[55] = 2, bmp[56] = 1;
   CHECK(decode(bmp, "a").pixels == Bytes{1, 2, 3});
-  const std::string pgm = "P5 2 1 255\n\x10\x20", deep = "P5\n1 1\n65535\n\x80\x01";
+  const std::string pgm = "P5 2 1 255\n\x10\x20", deep = "P5\n2 1\n65535\n\x80\x01\0\x07"s;
   CHECK(decode(Bytes(pgm.begin(), pgm.end()), "a").pixels == Bytes{16, 16, 16, 32, 32, 32});
-  CHECK(decode(Bytes(deep.begin(), deep.end()), "a").pixels == Bytes{128, 128, 128});
+  CHECK(decode(Bytes(deep.begin(), deep.end()), "a").pixels == Bytes{255, 255, 255, 7, 7, 7});
+}
+
+TEST_CASE("files of every kind have the pixels that Pillow shows") {
+  namespace fs = std::filesystem;
+  int compared = 0;
+  for (const fs::path& folder :
+       {fs::path(SG_TEST_DATA_DIR) / "pillow", test::shared("cases/images")}) {
+    if (folder.empty()) return;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const std::string path = entry.path().string(), expected = path + ".expected.png";
+      if (!fs::exists(expected)) continue;
+      INFO(path);
+      const Image theirs = decode(test::read(expected), expected);
+      Image ours;
+      CHECK_NOTHROW(ours = decode(test::read(path), path));
+      REQUIRE(ours.height == theirs.height);
+      REQUIRE(ours.width == theirs.width);
+      int worst = 0;
+      for (size_t i = 0; i < ours.pixels.size(); ++i)
+        worst = std::max(worst, std::abs(ours.pixels[i] - theirs.pixels[i]));
+      // Decoders of lossy formats round and upsample differently.
+      const std::string name = entry.path().filename().string();
+      const bool lossy = contains(name, "lossy") || contains(name, "jpeg.tif") ||
+                         contains(name, "jfif") || contains(name, "webp_named");
+      CHECK(worst <= (contains(name, ".avif") ? 4 : lossy ? 1 : 0));
+      ++compared;
+    }
+  }
+  CHECK(compared >= 90);
+}
+
+TEST_CASE("regions of the new kinds, and files cut anywhere") {
+  for (const char* name : {"tiled.tif", "planar_rows.tif", "orientation6.tif", "interlaced.gif",
+                           "rle4.bmp", "p3.ppm", "lossy.webp", "plain.avif", "no_iend.png"}) {
+    INFO(name);
+    const Bytes whole = test::read(std::string(SG_TEST_DATA_DIR) + "/pillow/" + name);
+    check_regions(whole, 20);
+    const Bytes half(whole.begin(), whole.begin() + long(whole.size() / 2));
+    CHECK(contains(decode_error(half), "name.jpg: "));
+    test::error_of(ExitCode::data, [&] { decode_region(half, "name.jpg", {0, 0, 1, 1}); });
+    CHECK(contains(decode_error(whole, {.max_pixels = 50}),
+                   contains(name, "avif") ? "too large" : "at most 50 pixels"));
+  }
 }
 
 TEST_CASE("a file cut anywhere is an error that names it, in rows that are not read too") {
@@ -120,7 +165,10 @@ TEST_CASE("a file cut anywhere is an error that names it, in rows that are not r
   const Bytes files[] = {test::jpeg(image), test::jpeg(image, {.progressive = true}),
                          test::png(image), test::png(image, true), test::ppm(image)};
   for (const Bytes& whole : files) {
-    for (size_t n = 0; n < whole.size(); n += 1 + n / 20) {
+    // The end chunk of a PNG, and the two checksums before it, may be missing: the pixels are
+    // whole.
+    const size_t needed = whole.size() - (whole[0] == 0x89 ? 12 + 4 + 4 : 0);
+    for (size_t n = 0; n < needed; n += 1 + n / 20) {
       const Bytes cut(whole.begin(), whole.begin() + long(n));
       CHECK(contains(decode_error(cut), "name.jpg: "));
       test::error_of(ExitCode::data, [&] { decode_region(cut, "name.jpg", {0, 0, 4, 1}); });
@@ -163,9 +211,11 @@ TEST_CASE("a progressive JPEG of endless scans ends in an error, soon") {
 
 TEST_CASE("what is not an image is told by its content") {
   CHECK(contains(decode_error({}), "an empty file"));
-  const std::string html = "<html>404</html>", webp = "RIFFxxxxWEBPVP8 ";
+  const std::string html = "<html>404</html>", heic =
+                                                   "\0\0\0\x14"
+                                                   "ftypheic\0\0\0\0mif1"s;
   CHECK(contains(decode_error(Bytes(html.begin(), html.end())), "failed download"));
-  CHECK(contains(decode_error(Bytes(webp.begin(), webp.end())), "WebP"));
+  CHECK(contains(decode_error(Bytes(heic.begin(), heic.end())), "HEIC"));
   decode(test::png(test::scene(5, 5)), "a PNG named.JPEG");
 }
 
@@ -193,7 +243,9 @@ TEST_CASE("reference files equal the pixels beside them") {
       continue;
     }
     const Image ours = decode(test::read(path), path);
-    const Image theirs = decode(test::read(expected.string()), expected.string());
+    const Bytes png = test::read(expected.string());
+    if (png[24] == 16) continue;  // its grey of 16 bits is clipped
+    const Image theirs = decode(png, expected.string());
     REQUIRE(ours.pixels.size() == theirs.pixels.size());
     int worst = 0;
     for (size_t i = 0; i < ours.pixels.size(); ++i)

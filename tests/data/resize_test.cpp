@@ -1,11 +1,10 @@
 #include "data/resize.h"
 
-#include <hwy/highway.h>
-
 #include <nlohmann/json.hpp>
 
 #include "core/rng.h"
 #include "io/safetensors.h"
+#include "tests/data/simd_targets.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -32,21 +31,6 @@ Image resized(const ImageView& source, const Resize& r) {
   return out;
 }
 
-// Runs `f` once for each instruction set that the build and the CPU have.
-template <class F>
-void for_each_target(F&& f) {
-  const int64_t all = hwy::SupportedTargets() & HWY_TARGETS;
-  for (int64_t left = all; left != 0; left &= left - 1) {
-    const int64_t one = left & -left;
-    hwy::SetSupportedTargetsForTest(one);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    INFO(std::string(hwy::TargetName(one)));
-    f();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
-
 }  // namespace
 
 TEST_CASE("golden: every resize and cropped resize, byte for byte") {
@@ -67,7 +51,7 @@ TEST_CASE("golden: every resize and cropped resize, byte for byte") {
     if (op == "CropResize")
       source = source.crop({json.at("left"), json.at("top"), json.at("width"), json.at("height")});
     const Filter filter = json.at("filter") == "bicubic" ? Filter::bicubic : Filter::bilinear;
-    for_each_target([&] {
+    test::for_each_target([&] {
       const Image result =
           resized(source, Resize::whole(int(expected.dim(0)), int(expected.dim(1)), filter));
       CHECK(result.pixels == to_vector<uint8_t>(expected));
@@ -134,7 +118,7 @@ TEST_CASE("all sizes from one pixel up stay within their memory and keep a const
         Image flat;
         flat.reset(in, in);
         std::fill(flat.pixels.begin(), flat.pixels.end(), uint8_t(201));
-        for_each_target([&] {
+        test::for_each_target([&] {
           const Image result = resized(flat.view(), Resize::whole(out, out, filter));
           CHECK(std::count(result.pixels.begin(), result.pixels.end(), 201) == out * out * 3);
         });

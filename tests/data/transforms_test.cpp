@@ -50,6 +50,33 @@ TEST_CASE("evaluation: sizes truncate, offsets round half to even") {
   CHECK(of(300, 300, imagenet_default).height == 256);
 }
 
+TEST_CASE("evaluation at a size that is no square covers it, sides rounded, as timm's does") {
+  TransformConfig c;
+  c.img_size = {320, 256}, c.crop_pct = 1;
+  // The image covers 320 x 256: min(500 / 320, 375 / 256) = 1.4648.
+  CHECK(eval_resize(500, 375, c).height == 341);  // 341.33
+  CHECK(eval_resize(500, 375, c).width == 256);
+  CHECK(eval_resize(500, 375, c).window == Box{0, 10, 256, 320});  // 10.5 to even
+  CHECK(eval_resize(375, 500, c).height == 320);
+  CHECK(eval_resize(375, 500, c).width == 427);                    // 426.67
+  CHECK(eval_resize(375, 500, c).window == Box{86, 0, 256, 320});  // 85.5 to even
+  c.crop_pct = 0.9;                                                // covers 355 x 284
+  CHECK(eval_resize(320, 256, c).height == 355);
+  CHECK(eval_resize(320, 256, c).window.height == 320);
+}
+
+TEST_CASE("training at a size that is no square: rows and columns are not exchanged") {
+  const Image image = test::scene(90, 121);
+  TransformConfig config;
+  config.img_size = {20, 48}, config.hflip = 0, config.interpolation = Interpolation::bicubic;
+  std::vector<uint8_t> out(20 * 48 * 3), expected(out.size());
+  Transform(config).train(*open_pixels(image.pixels.data(), 90, 121, 3), 7, 1, 3, out.data());
+  Random random(7, Purpose::crop, 1, 3);
+  const Box box = random_resized_crop(90, 121, config, random);
+  Resizer()(image.view().crop(box), Resize::whole(20, 48, Filter::bicubic), expected.data());
+  CHECK(out == expected);
+}
+
 TEST_CASE("evaluation of a strip a million pixels long takes a window's time") {
   const auto evaluated = [](const uint8_t* pixels, int length) {
     Image out;
@@ -139,6 +166,54 @@ TEST_CASE("a sample is a function of seed, epoch and index; flips and filters ar
   CHECK(std::abs(flipped - n / 2) < 50);
 }
 
+TEST_CASE("after crop and flip come RandAugment, or else ColorJitter; or nothing at all") {
+  const Image image = test::scene(60, 80);
+  TransformConfig plain;
+  plain.img_size = 32;
+  const auto make = [&](const TransformConfig& c, int64_t index, bool training = true) {
+    Image out;
+    out.reset(32, 32);
+    const auto source = open_pixels(image.pixels.data(), 60, 80, 3);
+    if (training)
+      Transform(c).train(*source, 1, 2, index, out.pixels.data());
+    else
+      Transform(c).eval(*source, out.pixels.data());
+    return out;
+  };
+  TransformConfig augmented = plain, jittered = plain, both = plain, upside_down = plain;
+  augmented.rand_augment = both.rand_augment = parse_rand_augment("rand-m9-mstd0.5-inc1");
+  jittered.color_jitter = both.color_jitter = 0.4;
+  upside_down.vflip = 1;
+  int augmented_images = 0;
+  for (int i = 0; i < 40; ++i) {
+    const Image before = make(plain, i);
+    Image after = before;
+    Random augment(1, Purpose::augment, 2, uint64_t(i));
+    RandAugment{*augmented.rand_augment}(after.span(), augment);
+    CHECK(make(augmented, i).pixels == after.pixels);
+    CHECK(make(both, i).pixels == after.pixels);
+    augmented_images += after.pixels != before.pixels;
+
+    after = before;
+    Random jitter(1, Purpose::color_jitter, 2, uint64_t(i));
+    color_jitter(after.span(), 0.4, jitter);
+    CHECK(make(jittered, i).pixels == after.pixels);
+
+    const Image turned = make(upside_down, i);
+    for (int y = 0; y < 32; ++y)
+      CHECK(std::equal(turned.row(y), turned.row(y) + 96, before.row(31 - y)));
+  }
+  CHECK(augmented_images > 20);
+
+  TransformConfig no_aug = both, whole;
+  no_aug.no_aug = true, no_aug.vflip = 1;
+  whole.img_size = 32, whole.crop_pct = 1, whole.eval_filter = Filter::bilinear;
+  CHECK(make(no_aug, 0).pixels == make(whole, 0, false).pixels);
+  CHECK(make(no_aug, 1).pixels == make(whole, 0, false).pixels);
+  no_aug.interpolation = Interpolation::bicubic, whole.eval_filter = Filter::bicubic;
+  CHECK(make(no_aug, 0).pixels == make(whole, 0, false).pixels);
+}
+
 TEST_CASE("training pixels are crop, resize, mirror of the whole decoded image") {
   const Image image = test::scene(90, 121);
   const auto bytes = test::jpeg(image);
@@ -167,6 +242,9 @@ TEST_CASE("settings that make no sense are refused by name") {
   CHECK(test::contains(refused([](auto& c) { c.crop_pct = 1.5; }), "crop-pct"));
   CHECK(test::contains(refused([](auto& c) { c.hflip = NAN; }), "hflip"));
   CHECK(test::contains(refused([](auto& c) { c.img_size = 0; }), "img-size"));
+  CHECK(test::contains(refused([](auto& c) { c.vflip = 2; }), "vflip"));
+  CHECK(test::contains(refused([](auto& c) { c.color_jitter = -1; }), "color-jitter"));
+  CHECK(test::contains(refused([](auto& c) { c.rand_augment.emplace().ops = 0; }), "aa: n"));
   test::error_of(ExitCode::usage, [] { parse_interpolation("nearest"); });
   CHECK(parse_interpolation("random") == Interpolation::random);
 }

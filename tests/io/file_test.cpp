@@ -40,6 +40,27 @@ TEST_CASE("a file is replaced as a whole, and only by commit") {
   CHECK(files_in(folder.path()) == 1);
 }
 
+TEST_CASE("a file of the temporary name is not written over") {
+  const TemporaryFolder folder;
+  const fs::path probe = folder / "probe";
+  fs::path next;  // the name that the next file will try first
+  {
+    const AtomicFile file(probe);
+    const std::string name = fs::directory_iterator(folder.path())->path().filename().string();
+    CHECK(AtomicFile::unfinished_of(name) == "probe");
+    const size_t dot = name.rfind('.');
+    next = folder / (name.substr(0, dot + 1) + std::to_string(std::stoi(name.substr(dot + 1)) + 1));
+  }
+  put(next, "of a killed process");
+  write_file(probe, "new");
+  CHECK(read_file(probe) == "new");
+  CHECK(read_file(next) == "of a killed process");
+  CHECK(AtomicFile::unfinished_of("a.unfinished.1.2") == "a");
+  CHECK(AtomicFile::unfinished_of("a.unfinished.link") == "a");
+  CHECK(AtomicFile::unfinished_of("a.unfinished.draft") == "");
+  CHECK(AtomicFile::unfinished_of("a") == "");
+}
+
 TEST_CASE("short writes and interrupted calls are taken up again") {
   const TemporaryFolder folder;
   const Inject inject([](int fd, const void* data, size_t bytes) -> ssize_t {
@@ -81,6 +102,12 @@ TEST_CASE("a write that fails names path, bytes and reason, and leaves the old f
     return -1;
   });
   CHECK(contains(broken, "Input/output error"));
+  const std::string limited = fails_with([](int fd, const void* data, size_t bytes) -> ssize_t {
+    if (bytes == 8) return ::write(fd, data, 5);
+    errno = EFBIG;
+    return -1;
+  });
+  CHECK(contains(limited, "File too large; raise the limit of this process (ulimit -f)"));
 }
 
 TEST_CASE("a full and a read-only disk leave the old file") {

@@ -104,12 +104,52 @@ TEST_CASE("types that we do not have are converted") {
   CHECK(contains(message, "tensor 'l': element 1 does not fit into 32 bits"));
 }
 
+TEST_CASE("no metadata may be null, and nothing else") {
+  const TemporaryFolder folder;
+  put(folder / "a.safetensors",
+      file_of(R"({"__metadata__":null,"a":)" + entry("[2]", "[0,8]") + "}", 8));
+  const Safetensors file = Safetensors::open(folder / "a.safetensors");
+  CHECK(file.metadata().empty());
+  CHECK(file.names() == std::vector<std::string>{"a"});
+  CHECK(contains(error_for(file_of(R"({"a":null})", 0)), "found null"));
+  CHECK(contains(error_for(file_of(R"({"__metadata__":{"a":null}})", 0)), "found null"));
+}
+
+TEST_CASE("numbers are written as another type, to the nearest") {
+  const TemporaryFolder folder;
+  const auto path = folder / "a.safetensors";
+  const auto written = [&](const std::vector<float>& values, StoredType type) {
+    AtomicFile file(path);
+    write_safetensors([&](const void* data, size_t bytes) { file.write(data, bytes); },
+                      {{"a", from_vector(values, {int64_t(values.size())})},
+                       {"i", from_vector<int32_t>({70'000}, {1})}},
+                      {}, type);
+    file.commit();
+    const Safetensors read = Safetensors::open(path);
+    CHECK(to_vector<int>(read.tensor("i")) == std::vector<int>{70'000});
+    return to_vector<float>(read.tensor("a"));
+  };
+  // Halves have 11 bits, to 2^-24 below 2^-14, and end at 65504; ties go to the even one.
+  const std::vector<float> exact{0,        -0.0f,    1,        -2.5f,    65504,
+                                 0x1p-14f, 0x1p-24f, 0x3p-24f, INFINITY, -INFINITY};
+  CHECK(written(exact, StoredType::f16) == exact);
+  CHECK(std::signbit(written(exact, StoredType::f16)[1]));
+  CHECK(std::isnan(written({NAN}, StoredType::f16)[0]));
+  CHECK(written({1 + 0x1p-11f, 1 + 0x3p-11f, 1 + 0x1.1p-11f, 0x1p-25f, 0x3p-25f, 0x1p-26f, 65519},
+                StoredType::f16) ==
+        std::vector<float>{1, 1 + 0x1p-9f, 1 + 0x1p-10f, 0, 0x1p-23f, 0, 65504});
+  CHECK(written({1 + 0x1p-8f, 3}, StoredType::bf16) == std::vector<float>{1, 3});
+  CHECK(contains(error_of(ExitCode::failure, [&] { written({65520}, StoredType::f16); }),
+                 "tensor 'a': 65520 is too large for f16"));
+}
+
 TEST_CASE("damaged headers are refused and named") {
   const std::string one = R"({"a":)" + entry("[2]", "[0,8]");
-  CHECK(contains(error_for(""), "at least 8 bytes, found 0"));
-  CHECK(contains(error_for(std::string(8, '\xff')), "header: its length"));
-  CHECK(contains(error_for(file_of("", 0)), "start with '{'"));
-  CHECK(contains(error_for(file_of(" {}", 0)), "start with '{'"));
+  CHECK(contains(error_for(""), "found an empty file"));
+  CHECK(contains(error_for(std::string(8, '\xff')), "found a file of another kind"));
+  CHECK(contains(error_for(file_of("", 0)), "found zero bytes"));
+  CHECK(contains(error_for(file_of(" {}", 0)), "found a file of another kind"));
+  CHECK(contains(error_for(file_of("{}", 0).substr(0, 9)), "header: its length 2 exceeds 1"));
   CHECK(contains(error_for(file_of("{", 0)), "header byte"));
   CHECK(contains(error_for(file_of("{}x", 0)), "header byte"));
   CHECK(contains(error_for(file_of(std::string("{}\0x", 4), 0)), "zero byte"));

@@ -238,8 +238,27 @@ TEST_CASE("adamw on cuda: against the CPU, with the copy in bf16") {
   }
 }
 
+TEST_CASE("adamw on the CPU: the copy in bf16 follows the weights that are updated") {
+  for (const double ema_decay : {0.0, 0.9}) {
+    const int64_t n = 1000;
+    Buffers b = buffers(n, Dtype::f32);
+    b.bf16_values = full({n}, 7, Dtype::bf16);
+    const Buffers plain = buffers(n, Dtype::f32);
+    const std::vector<AdamWSegment> segments{{0, 500}, {503, n, 0.5, 0}};
+    step(b, segments, {.lr = 1e-2, .ema_decay = ema_decay});
+    step(plain, segments, {.lr = 1e-2, .ema_decay = ema_decay});
+    CHECK(to_vector<float>(b.p) == to_vector<float>(plain.p));
+    std::vector<float> expected = to_vector<float>(b.p.to(Dtype::bf16));
+    std::fill(expected.begin() + 500, expected.begin() + 503, 7.0f);  // between the segments
+    CHECK(to_vector<float>(b.bf16_values) == expected);
+  }
+}
+
 TEST_CASE("adamw: wrong arguments are named") {
   const Buffers b = buffers(10);
+  CHECK_THROWS_WITH_AS(step({b.p, b.g, b.m, b.v, {}, zeros({10}, Dtype::bf16)}, {{0, 10}}, {}),
+                       "adamw: p, which bf16_values follows: expected f32 on cpu, found f64 on cpu",
+                       Error);
   CHECK_THROWS_WITH_AS(step({b.p, zeros({9}, Dtype::f64), b.m, b.v, {}, {}}, {{0, 10}}, {}),
                        "adamw: g: expected shape (10), found (9)", Error);
   CHECK_THROWS_WITH_AS(step({b.p, b.g, zeros({10}), b.v, {}, {}}, {{0, 10}}, {}),

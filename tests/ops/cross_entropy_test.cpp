@@ -11,8 +11,6 @@
 using namespace sg;
 using namespace sg::test;
 
-namespace {}  // namespace
-
 TEST_CASE("cross_entropy: value and gradient against the composed form, any sum of targets") {
   for (const auto& [batch, k] :
        {std::pair{1, 1}, {1, 7}, {5, 10}, {40, 33}, {3, 1000}, {2, 2100}}) {
@@ -112,20 +110,69 @@ TEST_CASE("smooth_one_hot: mixed images share their targets; every row sums to 1
   }
 }
 
+TEST_CASE(
+    "smooth_one_hot: weights of classes make the mean torch's weighted one, and its gradient") {
+  // torch.nn.functional.cross_entropy(z, y, weight, label_smoothing=s), from its definition:
+  // [(1 - s) sum_i w[y_i] nll_i(y_i) + s / K sum_i sum_c w[c] nll_i(c)] / sum_i w[y_i].
+  for (const double s : {0.0, 0.1}) {
+    OpCase test;
+    test.name = fmt::format("smoothing {}", s);
+    constexpr int64_t kBatch = 7, kClasses = 5;
+    const std::vector<int32_t> y{3, 0, 4, 1, 3, 3, 2};
+    const std::vector<double> w{0.5, 3, 1, 0.25, 2};
+    test.inputs = {test::random({kBatch, kClasses}, 1, -4, 4)};
+    test.op = [=](auto& in) -> std::vector<Tensor> {
+      const Dtype dtype = acc_dtype(in[0].dtype());
+      const Device device = in[0].device();
+      const Tensor weights = from_vector(w, {kClasses}).to(dtype).to(device);
+      const Tensor labels = from_vector(y, {kBatch}).to(device);
+      return {
+          soft_cross_entropy(in[0], smooth_one_hot(labels, kClasses, s, dtype, {}, weights)).loss};
+    };
+    test.reference = [=](auto& in) -> std::vector<Tensor> {
+      std::vector<double> factors(size_t(kBatch * kClasses));
+      double sum = 0;
+      for (size_t i = 0; i < y.size(); ++i) sum += w[size_t(y[i])];
+      for (size_t i = 0; i < factors.size(); ++i) {
+        const size_t c = i % kClasses, label = size_t(y[i / kClasses]);
+        factors[i] = -((c == label ? (1 - s) * w[label] : 0) + s / kClasses * w[c]) / sum;
+      }
+      const Tensor products =
+          naive::multiply(naive::log_softmax(in[0]), from_vector(factors, {kBatch, kClasses}));
+      std::vector<int64_t> all(size_t(kBatch), 0);
+      for (size_t i = 0; i < all.size(); ++i) all[i] = int64_t(i);
+      return {naive::sum_last(naive::gather(naive::sum_last(products), all, {1, kBatch}))};
+    };
+    test.roles = {Role::activation};
+    test.terms = kBatch * kClasses;
+    run(test);
+  }
+  // Worked by hand: equal logits cost ln 2 each, whatever the weights; without weights as ever.
+  const Tensor labels = from_vector<int32_t>({0, 1, 1}, {3});
+  const Tensor t = smooth_one_hot(labels, 2, 0, Dtype::f64, {}, from_vector<double>({4, 1}, {2}));
+  CHECK(to_vector<double>(t) == std::vector<double>{2, 0, 0, 0.5, 0, 0.5});
+  CHECK_THROWS_WITH_AS(smooth_one_hot(labels, 2, 0, Dtype::f64, {}, zeros({2})),
+                       "smooth_one_hot: weights: expected f64 on cpu, found f32 on cpu", Error);
+  CHECK_THROWS_WITH_AS(smooth_one_hot(labels, 2, 0, Dtype::f32, {}, zeros({3})),
+                       "smooth_one_hot: weights: expected shape (2), found (3)", Error);
+}
+
 TEST_CASE("smooth_one_hot: on cuda the bits of the CPU; what is out of range makes its row NaN") {
   if (!have_cuda()) return;
   const Tensor labels = from_vector<int32_t>({3, 299, 7, 0, 7, 100}, {6});
   std::vector<MixErase> mixed(6);
   mixup(std::span(mixed).first(4), 0, 0.37, 2, 2);
   mixup(std::span(mixed).last(2), 4, 0.81, 2, 2);
+  const auto on_cuda = [](const Tensor& t) { return t ? t.to(kCuda) : t; };
   for (const double smoothing : {0.0, 0.1})
-    for (const Tensor& changes : {Tensor(), pack(mixed, 2, 2)}) {
-      const Tensor right = smooth_one_hot(labels, 300, smoothing, Dtype::f32, changes);
-      const Tensor found = smooth_one_hot(labels.to(kCuda), 300, smoothing, Dtype::f32,
-                                          changes ? changes.to(kCuda) : Tensor())
-                               .to(Device{});
-      CHECK(std::memcmp(right.raw(), found.raw(), right.bytes()) == 0);
-    }
+    for (const Tensor& changes : {Tensor(), pack(mixed, 2, 2)})
+      for (const Tensor& weights : {Tensor(), test::random({300}, 5, 0.1, 3).to(Dtype::f32)}) {
+        const Tensor right = smooth_one_hot(labels, 300, smoothing, Dtype::f32, changes, weights);
+        const Tensor found = smooth_one_hot(labels.to(kCuda), 300, smoothing, Dtype::f32,
+                                            on_cuda(changes), on_cuda(weights))
+                                 .to(Device{});
+        CHECK(std::memcmp(right.raw(), found.raw(), right.bytes()) == 0);
+      }
   Tensor changes = pack(mixed, 2, 2);
   changes.data<int32_t>()[4 * 16] = 6;  // a partner outside the batch
   // Label 299 is too large for 200 classes: in row 1, and in row 2, its partner.

@@ -70,7 +70,17 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
   r.samples = {"Where it looks",
                "Validation images.",
                {{"png", "cat and its significance", "dog", "50 %, but it is cat", false}}};
+  r.findings = {
+      .notes = {"3 of 50 <images> were left out."},
+      .matrices = {{"Confusion", "Counts.", "is", "taken for", {"cat", "dog"}, {5, 1, 0, 7}}},
+      .tables = {{"By class", "Text.", {"class", "right", "for"}, {{"c<at", "83.3 %", "dog"}}}},
+      .galleries = {{"Worst", "The worst.", {{"wrong", "a.png", "owl", "but it is cat", false}}}}};
   const std::string page = report::report_html(r);
+  for (const char* part :
+       {"3 of 50 &lt;images&gt; were left out.", "<h2>Confusion</h2>", "class=\"matrix\"",
+        "<td>c&lt;at</td><td class=\"number\">83.3 %</td><td>dog</td>", "<h2>Worst</h2>",
+        "data:image/png;base64,d3Jvbmc="})
+    CHECK(contains(page, part));
   for (const char* part : {"75.00 %", "1:01", "dog", "but it is cat", "data:image/png;base64,cG5n",
                            "prefers-color-scheme: dark", "Learning rate", "batch-size"})
     CHECK(contains(page, part));

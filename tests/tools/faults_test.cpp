@@ -93,7 +93,7 @@ TEST_CASE("checkpoints that are not there, or are something else") {
   refused("none.pth", "No such file or directory");
   refused("none.safetensors", "No such file or directory");
   refused("data", "expected a file, found a folder");
-  refused("text.safetensors", "not a whole safetensors file");
+  refused("text.safetensors", "found text");
   refused("text.pth --model sgformer_nano", "text.pth");
   refused("nano.safetensors --model sgformer_s", "the weights do not fit sgformer_s");
 }

@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "io/safetensors.h"
-#include "tests/support/files.h"
+#include "tests/tools/programs.h"
 
 using namespace sg;
 using namespace sg::sgformer;
@@ -96,7 +96,25 @@ TEST_CASE("any file is refused in a dtype that a device does not have") {
   const fs::path folder = test::shared("golden");
   if (folder.empty()) return;
   CHECK_THROWS_AS(check_golden(folder / "modules/mlp.safetensors", Dtype::bf16), Error);
-  CHECK(!is_golden(folder / "augment/augment.safetensors"));
+}
+
+TEST_CASE("a file of a kind that is not known here is not checked, and others still are") {
+  const fs::path mlp = test::shared("golden/modules/mlp.safetensors");
+  if (mlp.empty()) return;
+  const test::TemporaryFolder folder;
+  const Tensor one = full({1}, 1);
+  write_safetensors(folder / "a.safetensors", {{"x", one}}, {{"module", "roi_align"}});
+  write_safetensors(folder / "b.safetensors", {{"x", one}}, {{"case.000", "{}"}});
+  write_safetensors(folder / "weights.safetensors", {{"x", one}}, {{"format", "pt"}});
+  CHECK_FALSE(check_golden(folder / "a.safetensors", Dtype::f64).checked());
+  CHECK_FALSE(check_golden(folder / "a.safetensors", Dtype::f64).passed());
+  CHECK_FALSE(is_golden(folder / "weights.safetensors"));
+  fs::copy(mlp, folder / "c.safetensors");
+  const auto ran = test::run_program("golden_check --device cpu " + folder.path().string());
+  CHECK(ran.code == 1);
+  CHECK(test::contains(ran.out, "(roi_align): not checked"));
+  CHECK(test::contains(ran.out, "b.safetensors (no module named): not checked"));
+  CHECK(test::contains(ran.out, "1 passed, 0 failed, 2 not checked"));
 }
 
 TEST_CASE("the bounds of whole models grow with their depth, and are those of their precision") {

@@ -32,6 +32,14 @@ TEST_CASE("sgbench: with guards behind blocks, nothing is found and none is aske
   CHECK(ran.err.find("info: cpu: SG_ALLOCATOR_GUARD") != std::string::npos);
 }
 
+TEST_CASE("sgbench: augmentation, a row an operation and filter") {
+  const auto ran = test::run_program("sgbench --mode augment --json");
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  const nlohmann::json rows = ran.json()["ops"];
+  CHECK(rows.size() == 10 + 2 * 5 + 1);
+  for (const auto& row : rows) CHECK_MESSAGE(row["seconds"] > 0, row["name"]);
+}
+
 TEST_CASE("sgbench: wrong arguments") {
   CHECK(test::run_program("sgbench --device cpu --model sgformer_nano --batch 0").code == 2);
   CHECK(test::run_program("sgbench --mode sleep").code == 2);

@@ -54,6 +54,13 @@ TEST_CASE("sginfo: a checkpoint knows its model") {
       fmt::format("sginfo --checkpoint {}/weights.safetensors", folder.path().string()));
   CHECK(plain.code == 4);
   CHECK(contains(plain.err, "weights alone"));
+  const auto named = run_program(fmt::format(
+      "sginfo sgformer_nano --json --checkpoint {}/weights.safetensors", folder.path().string()));
+  REQUIRE(named.code == 0);
+  CHECK(named.json()["classes"] == 3);
+  CHECK(contains(named.err, "the weights (none are averaged)"));
+  CHECK(contains(named.err, "no class names"));
+  CHECK(run_program("sginfo sgformer_nano --ema").code == 2);
 }
 
 }  // namespace sg

@@ -61,12 +61,70 @@ TEST_CASE("sgpredict: a broken image is named, the others are done, the exit cod
   CHECK_FALSE(contains(ran.out, "broken.png"));
 }
 
+TEST_CASE("sgpredict: folders, lists and standard input; the same for any batch") {
+  const Folder folder;
+  std::filesystem::create_directories(folder / "set/x");
+  test::put(folder / "set/x/c.png", test::png_image(40, 30));
+  test::put(folder / "set/d.png", test::png_image(30, 40));
+  test::put(folder / "set/notes.txt", "no image");
+  test::put(folder / "list", fmt::format("{}\r\n\n{}", folder("a.png"), folder("b.png")));
+  const auto names = [&](const test::Ran& ran) {
+    REQUIRE_MESSAGE(ran.code == 0, ran.err);
+    std::string all;
+    for (const auto& j : ran.json())
+      all += std::filesystem::path(j["image"].get<std::string>()).filename().string() + " ";
+    return all;
+  };
+  const auto whole = folder.predict(fmt::format("--json {} @{}", folder("set"), folder("list")));
+  CHECK(names(whole) == "d.png c.png a.png b.png ");
+  CHECK(names(folder.predict("--json --list " + folder("list"))) == "a.png b.png ");
+  CHECK(names(folder.predict("--json - < " + folder("list"))) == "a.png b.png ");
+  // Of one image a batch, the rounding of the matrix products may differ.
+  const auto one =
+      folder.predict(fmt::format("--json -b 1 -j 0 {} @{}", folder("set"), folder("list")));
+  for (size_t i = 0; i < 4; ++i) {
+    const double p = whole.json()[i]["classes"][0]["probability"];
+    CHECK(one.json()[i]["classes"][0]["probability"] == doctest::Approx(p).epsilon(1e-4));
+  }
+  std::filesystem::create_directory(folder / "none");
+  CHECK(folder.predict(folder("none")).code == 3);
+  CHECK(folder.predict("@" + folder("nowhere")).code == 3);
+}
+
+TEST_CASE("sgpredict: CSV, and files of results with what could not be read in its place") {
+  const Folder folder;
+  test::put(folder / "a, \"b\".png", test::png_image(30, 40));
+  const std::string images =
+      fmt::format("'{}' {} {}", folder("a, \"b\".png"), folder("broken.png"), folder("b.png"));
+  const auto csv = folder.predict("--csv --topk 1 " + images);
+  CHECK(csv.code == 3);
+  CHECK(contains(csv.out, "image,label,rank,index,name,probability,error\n"));
+  CHECK(contains(csv.out, "a, \"\"b\"\".png\",,1,"));
+  CHECK(std::ranges::count(csv.out, '\n') == 4);
+  CHECK(contains(csv.err, "1 of 3 images could not be read"));
+
+  for (const char* name : {"r.json", "r.jsonl"}) {
+    CHECK(folder.predict(fmt::format("--results-file {} {}", folder(name), images)).code == 3);
+    std::string text = read_file(folder / name);
+    if (contains(name, "jsonl")) {
+      CHECK(std::ranges::count(text, '\n') == 3);
+      std::ranges::replace(text, '\n', ',');
+      text = "[" + text.substr(0, text.size() - 1) + "]";
+    }
+    const auto array = nlohmann::json::parse(text);
+    CHECK(array[0]["classes"].size() == 3);
+    CHECK(contains(array[1]["error"], "broken.png"));
+    CHECK(array[2]["image"] == folder("b.png"));
+  }
+  CHECK(folder.predict("--results-file r.txt " + images).code == 2);
+}
+
 TEST_CASE("sgpredict: significance maps as PNG") {
   const Folder folder;
   REQUIRE(folder.predict(folder("a.png") + " --significance " + folder("map.png")).code == 0);
   const data::Image panel = folder.read("map.png");
-  CHECK(panel.height == 224);
-  CHECK(panel.width > 4 * 224);
+  CHECK(panel.height == 250);  // the part of 50 x 50 that is seen, enlarged to at least 224
+  CHECK(panel.width > 4 * 250);
 
   const auto several = folder.predict(fmt::format("{0} {1} {0} --significance {2}", folder("a.png"),
                                                   folder("b.png"), folder("m.png")));
@@ -75,6 +133,45 @@ TEST_CASE("sgpredict: significance maps as PNG") {
   CHECK(folder.read("m-a-2.png").pixels == panel.pixels);
   CHECK(folder.read("m-b.png").height == 224);
   CHECK_FALSE(std::filesystem::exists(folder / "m.png"));
+
+  // At the resolution of the image, however few pixels the network sees of it; into a folder.
+  test::put(folder / "large.png", test::png_image(600, 900));
+  test::put(folder / "huge.png", test::png_image(2100, 2000));
+  REQUIRE(folder
+              .predict(fmt::format("{} {} --significance {}", folder("large.png"),
+                                   folder("huge.png"), folder("maps")))
+              .code == 0);
+  CHECK(folder.read("maps/large.png").height == 600);
+  CHECK(folder.read("maps/huge.png").height == 1024);
+}
+
+TEST_CASE("sgpredict: no image is written over what another program wrote, or what is read") {
+  const Folder folder;
+  test::put(folder / "photo.jpg", "of somebody");
+  const std::string checkpoint = read_file(folder / "run.safetensors");
+  const auto refused = [&](const std::string& images, const std::string& out) {
+    const auto ran = folder.predict(images + " --significance " + out);
+    CHECK(ran.code == 2);
+    CHECK_MESSAGE(contains(ran.err, out + ": "), ran.err);
+    CHECK(ran.out == "");
+  };
+  refused(folder("a.png"), folder("photo.jpg"));
+  refused(folder("b.png"), folder("b.png"));
+  refused(folder("a.png"), folder("run.safetensors"));
+  refused(folder("a.png"), "/dev/null");
+  CHECK(read_file(folder / "photo.jpg") == "of somebody");
+  CHECK(read_file(folder / "run.safetensors") == checkpoint);
+  CHECK(read_file(folder / "b.png") == test::png_image(28, 28));
+  test::put(folder / "m-b.png", "of somebody");
+  const auto several = folder.predict(
+      fmt::format("{} {} --significance {}", folder("a.png"), folder("b.png"), folder("m.png")));
+  CHECK(several.code == 2);
+  CHECK_FALSE(std::filesystem::exists(folder / "m-a.png"));
+  // Its own of an earlier call, unless it is read now.
+  for (int i = 0; i < 2; ++i)
+    CHECK(folder.predict(folder("a.png") + " --significance " + folder("map.png")).code == 0);
+  std::filesystem::create_symlink(folder / "map.png", folder / "link.png");
+  refused(folder("map.png"), folder("link.png"));
 }
 
 TEST_CASE("sgpredict: weights alone need the model's name, and give the same") {
@@ -92,8 +189,22 @@ TEST_CASE("sgpredict: weights alone need the model's name, and give the same") {
     CHECK(named.json()[0]["classes"][i]["index"] == known[0]["classes"][i]["index"]);
     CHECK(named.json()[0]["classes"][i]["probability"] == known[0]["classes"][i]["probability"]);
   }
+  CHECK(contains(named.err, "weights.safetensors: the weights (none are averaged)"));
+  CHECK(contains(named.err, "no class names"));
+  const auto averaged = run_program(arguments + " --model sgformer_nano --ema");
+  CHECK(averaged.code == 4);
+  CHECK(contains(averaged.err, "holds no averaged (EMA) weights"));
   const auto other = run_program(arguments + " --model sgformer_s");
   CHECK(other.code == 4);
+}
+
+TEST_CASE("sgpredict: a checkpoint knows its classes and images whatever its name") {
+  const Folder folder;
+  std::filesystem::copy(folder / "run.safetensors", folder / "best.pth");
+  const auto renamed = run_program(fmt::format("sgpredict --device cpu --json --checkpoint {} {}",
+                                               folder("best.pth"), folder("a.png")));
+  REQUIRE(renamed.code == 0);
+  CHECK(renamed.json() == folder.predict(folder("a.png") + " --json").json());
 }
 
 TEST_CASE("sgpredict: wrong arguments and files") {

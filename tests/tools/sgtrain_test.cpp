@@ -16,6 +16,29 @@ int shell(const std::string& command) { return std::system(program(command).c_st
 
 }  // namespace
 
+TEST_CASE("sgtrain: --ema and --no-ema choose the weights to begin with, and it says which") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", weights = folder / "w.pth";
+  write_idx(data, 16, 4);
+  const auto model = nano();
+  std::vector<NamedTensor> tensors;
+  for (const char* prefix : {"model.", "model_ema."})
+    for (const std::string& name : model->parameters().names())
+      tensors.emplace_back(prefix + name,
+                           model->parameters().get(model->parameters().values(), name));
+  write_safetensors(weights, tensors);
+  const auto begun = [&](const std::string& flags) {
+    const auto ran = run_program(sgtrain(
+        data, folder / "out",
+        fmt::format("--initial-checkpoint {} --reset-head --dry-run {}", weights.string(), flags)));
+    CHECK_MESSAGE(ran.code == 0, ran.err);
+    return ran.err;
+  };
+  CHECK(contains(begun(""), "w.pth: the averaged (EMA) weights"));
+  CHECK(contains(begun("--ema"), "w.pth: the averaged (EMA) weights"));
+  CHECK(contains(begun("--no-ema"), "w.pth: the weights, not the averaged (EMA) ones"));
+}
+
 TEST_CASE("sgtrain: frozen stages keep their weights; layers have learning rates of their own") {
   const TemporaryFolder folder;
   const fs::path data = folder / "data", out = folder / "out", weights = folder / "w.safetensors";
@@ -86,7 +109,7 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
   CHECK(contains(read_file(out / "report.html"), "data:image/png;base64,"));
   const auto args = nlohmann::json::parse(read_file(out / "args.json"));
   CHECK(args["version"].is_string());
-  CHECK(args["num_classes"] == 10);  // of an IDX set without names
+  CHECK(args["resolved"]["num_classes"] == 10);  // of an IDX set without names
   CHECK(args["batch_size"] == 8);
 
   // The last row of summary.csv is what sgeval finds, with other batches and threads.
@@ -151,7 +174,7 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
     std::string bytes = read_file(out / "checkpoints/checkpoint-0001.safetensors");
     bytes[bytes.size() / 2] ^= 1;
     const auto before = last_tensors(out);
-    for (const char* name : {"last", "best", "checkpoint-0001"}) {
+    for (const char* name : {"last", "best", "good", "checkpoint-0001"}) {
       fs::remove(out / "checkpoints" / (std::string(name) + ".safetensors"));
       put(out / "checkpoints" / (std::string(name) + ".safetensors"), bytes);
     }
@@ -223,7 +246,7 @@ TEST_CASE("sgtrain: images in folders, a broken one among them") {
   const auto ran = run_program(sgtrain(data, out, "--epochs 1 --smoothing 0"));
   CHECK_MESSAGE(ran.code == 0, ran.err);
   CHECK(contains(ran.err, "zz.jpg"));
-  CHECK(nlohmann::json::parse(read_file(out / "args.json"))["num_classes"] == 4);
+  CHECK(nlohmann::json::parse(read_file(out / "args.json"))["resolved"]["num_classes"] == 4);
   CHECK(run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {}",
                                 (data / "val").string(),
                                 (out / "checkpoints/best.safetensors").string()))
@@ -281,13 +304,118 @@ TEST_CASE("sgtrain: what is wrong is said before the first step") {
   const auto help = run_program("sgtrain --model sgformer_nano --help");
   CHECK(help.code == 0);
   CHECK(contains(help.out, "--model-ema-decay"));
-  CHECK(contains(help.out, "--lr FLOAT=0.002"));  // of the model that is asked for
+  CHECK(contains(help.out, "--epochs INT=3"));  // of the model that is asked for
   size_t at = 0;
   for (const char* heading : {"\nModel:\n", "\nData and augmentation:\n", "\nOptimization:\n",
                               "\nRuntime:\n", "\nOutput:\n"}) {
     CHECK(help.out.find(heading, at) != std::string::npos);
     at = help.out.find(heading, at);
   }
+}
+
+TEST_CASE("sgtrain: a run that explodes names a checkpoint and flags by which it goes on") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_folders(data, 72, 24);
+  const std::string flags =
+      "--warmup-epochs 3 --epochs 8 --min-lr 1e-4 --warmup-lr 1e-3 --model-ema-decay 0 "
+      "--recovery-interval 3 ";
+  const auto failed = run_program(sgtrain(data, out, flags + "--lr 1000"));
+  CHECK(failed.code == 6);
+  const size_t advice = failed.err.rfind("--resume ");
+  REQUIRE_MESSAGE(advice != std::string::npos, failed.err);
+  std::string named = failed.err.substr(advice);
+  named.pop_back();  // the end of the line
+  const auto rest = run_program(sgtrain(data, out, flags + named));
+  REQUIRE_MESSAGE(rest.code == 0, rest.err);
+  const std::string summary = read_file(out / "summary.csv");
+  CHECK(std::ranges::count(summary, '\n') == 9);
+  CHECK(!contains(summary, ",,"));
+}
+
+TEST_CASE("sgeval: weights that are not finite are named; images that cannot be read are counted") {
+  const TemporaryFolder folder;
+  write_folders(folder / "data", 12, 12);
+  const auto evaluate = [&](const fs::path& weights) {
+    return run_program(
+        fmt::format("sgeval --device cpu --data {} --checkpoint {} --model sgformer_nano "
+                    "--num-classes 4 --json",
+                    (folder / "data").string(), weights.string()));
+  };
+  sgformer::Config config = sgformer::find_config("sgformer_nano");
+  config.classes = 4;
+  sgformer::Classifier model(config);
+  model.parameters().allocate();
+  model.parameters().initialize(1);
+  save_as_weights(model, folder / "w.safetensors");
+  for (int i = 0; i < 5; ++i)
+    put(folder / fmt::format("data/val/bar0/broken{}.png", i), "no image");
+  const auto whole = evaluate(folder / "w.safetensors");
+  REQUIRE_MESSAGE(whole.code == 0, whole.err);
+  CHECK(whole.json()["images"] == 12);
+  CHECK(whole.json()["skipped"] == 5);
+  CHECK(contains(whole.err, "5 of 17 images could not be read"));
+
+  const auto set = [&](float value) {
+    const auto& store = model.parameters();
+    store.set(store.values(), "head.bias", full({4}, value));
+    save_as_weights(model, folder / "w.safetensors");
+    return evaluate(folder / "w.safetensors");
+  };
+  const auto poisoned = set(NAN);
+  CHECK(poisoned.code == 6);
+  CHECK(poisoned.out == "");
+  CHECK(contains(poisoned.err, "tensor 'head.bias' holds values that are not finite"));
+}
+
+TEST_CASE("sgtrain: what was decided for a run is decided anew by its args.json") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_folders(data, 16, 8);
+  const std::string short_run = fmt::format(
+      "sgtrain --device cpu --data {} --output {} --model sgformer_nano -b 8 --epochs 2 --threads "
+      "1",
+      data.string(), out.string());
+  REQUIRE(run_program(short_run).code == 0);
+  const auto args = nlohmann::json::parse(read_file(out / "args.json"));
+  for (const char* key : {"model_ema_decay", "img_size", "num_classes", "crop_pct", "drop_path",
+                          "lr", "warmup_epochs"}) {
+    CHECK_MESSAGE(!args.contains(key), key);
+    CHECK_MESSAGE(args["resolved"].contains(key), key);
+  }
+  CHECK(args["dtype"] == "auto");
+  CHECK(args["resolved"]["model_ema_decay"] == 0.0);  // so short a run has no averaged weights
+  CHECK(contains(read_file(out / "report.html"), "<code>0.002</code>"));  // the learning rate used
+  const auto longer = run_program(
+      fmt::format("sgtrain --config {} --epochs 100 --dry-run", (out / "args.json").string()));
+  REQUIRE_MESSAGE(longer.code == 0, longer.err);
+  CHECK(contains(longer.out, "\"model_ema_decay\": 0.8"));
+  CHECK(run_program(short_run + " --resume auto").code == 0);
+}
+
+TEST_CASE("sgtrain: --lr-base, weights of classes, frozen stages and patience in one run") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out", file = folder / "weights.json";
+  write_folders(data, 16, 8);
+  put(file, R"({"bar0": 1, "bar1": 2, "bar2": 0.5, "bar3": 1})");
+  const std::string flags = fmt::format(
+      "sgtrain --device cpu --data {} --output {} --model sgformer_nano -b 8 --threads 1 --workers "
+      "0 "
+      "--epochs 10 --lr-base 1e-8 --min-lr 0 --warmup-lr 0 --freeze backbone --patience-epochs 2 "
+      "--class-weights ",
+      data.string(), out.string());
+  const auto ran = run_program(flags + file.string());
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  CHECK(contains(ran.out, "learning rate 1.768e-09: --lr-base 1e-08 for steps of 256 images"));
+  CHECK(contains(ran.out, "early stop: 2 epochs without a better top1"));
+  CHECK(contains(ran.err, "--lr-base scales it"));
+  CHECK(nlohmann::json::parse(read_file(out / "args.json"))["class_weights"] == file.string());
+  CHECK(checkpoint_state(out / "checkpoints/last.safetensors")["class_weights"] ==
+        nlohmann::json{1.0, 2.0, 0.5, 1.0});
+  const auto resumed = run_program(flags + "balanced --resume auto");
+  CHECK(resumed.code == 0);
+  CHECK(contains(resumed.err, "[1.0,2.0,0.5,1.0] -> [1.0,1.0,1.0,1.0]"));
+  CHECK(run_program(flags + "none").code == 2);
 }
 
 }  // namespace sg

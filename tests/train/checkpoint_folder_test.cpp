@@ -89,7 +89,78 @@ TEST_CASE("a run that went back to an older checkpoint goes on from there") {
   CheckpointFolder folder(out.path(), 1);
   folder.save(at(150), 1);
   CHECK(step_of(find_resumable(out.path())) == 150);
-  CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0300.safetensors"));
+  // The best of the run as it goes now; the better one of the way it left is kept all the same.
+  CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0150.safetensors"));
+  CHECK(fs::exists(out / "checkpoint-0300.safetensors"));
+}
+
+TEST_CASE("a run that went back: of equal epochs the earlier one is the best") {
+  const TemporaryFolder out;
+  {
+    CheckpointFolder folder(out.path());
+    for (int step : {100, 200, 300}) folder.save(at(step), 50);
+  }
+  CheckpointFolder folder(out.path());
+  folder.save(at(100), 50);  // saved last, and the first of the run
+  folder.save(at(200), 50);
+  CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0100.safetensors"));
+}
+
+TEST_CASE("the good one is the newest that was proven, and nothing takes its place") {
+  const TemporaryFolder out;
+  CheckpointFolder folder(out.path(), 1);
+  CHECK_FALSE(folder.good());
+  for (int step : {1, 2}) folder.save_recovery(at(step));
+  folder.prove(1);  // no longer the newest: it says nothing of the weights of step 2
+  CHECK_FALSE(folder.good());
+  folder.prove(2);
+  for (int step : {3, 4, 5}) folder.save_recovery(at(step));
+  CHECK(step_of(folder.good()) == 2);
+  CHECK_FALSE(fs::exists(out / "recovery-00000002.safetensors"));  // rotated; its other name stays
+  CHECK(step_of(find_resumable(out.path())) == 5);
+
+  folder.discard_unproven();
+  CHECK(names(out.path()) == std::set<std::string>{"good.safetensors", "last.safetensors"});
+  CHECK(step_of(find_resumable(out.path())) == 2);
+  CHECK(step_of(Resumable{"", load_checkpoint(out / "last.safetensors")}) == 2);
+}
+
+TEST_CASE("what another process saved is not discarded, nor is the best") {
+  const TemporaryFolder out;
+  CheckpointFolder(out.path()).save_recovery(at(1));
+  CheckpointFolder folder(out.path());
+  folder.save_recovery(at(2));
+  folder.discard_unproven();
+  std::set<std::string> left{"last.safetensors", "recovery-00000001.safetensors"};
+  CHECK(names(out.path()) == left);
+  folder.save(at(3), 70);
+  folder.discard_unproven();
+  left.insert({"best.safetensors", "checkpoint-0003.safetensors"});
+  CHECK(names(out.path()) == left);
+}
+
+TEST_CASE("what is saved while steps are skipped is not the last, but can be gone on from") {
+  const TemporaryFolder out;
+  CheckpointFolder folder(out.path());
+  folder.save_recovery(at(1));
+  Checkpoint skipping = at(2);
+  skipping.state["skipped_in_a_row"] = 1;
+  folder.save_recovery(skipping);
+  CHECK(fs::equivalent(out / "last.safetensors", out / "recovery-00000001.safetensors"));
+  CHECK(step_of(find_resumable(out.path())) == 2);
+}
+
+TEST_CASE("weights or moments that are not finite are passed over, by their name; EMAs are not") {
+  for (const std::string prefix : {"", "adam.v.", "ema."}) {
+    const TemporaryFolder out;
+    CheckpointFolder folder(out.path());
+    folder.save_recovery(at(1));
+    Checkpoint poisoned = at(2);
+    poisoned.tensors.emplace_back(prefix + "x", full({3}, NAN));
+    CHECK(first_not_finite(poisoned) == (prefix == "ema." ? "" : prefix + "x"));
+    folder.save_recovery(poisoned);
+    CHECK(find_resumable(out.path())->checkpoint.state["step"] == (prefix == "ema." ? 2 : 1));
+  }
 }
 
 TEST_CASE("a damaged newest checkpoint gives way to the one before") {
@@ -103,7 +174,48 @@ TEST_CASE("a damaged newest checkpoint gives way to the one before") {
   CHECK(step_of(find_resumable(out.path())) == 1);
   damage(out / "checkpoint-0001.safetensors");
   CHECK(contains(error_of(ExitCode::checkpoint, [&] { find_resumable(out.path()); }),
-                 "all 2 checkpoints are damaged"));
+                 "all 2 checkpoints are damaged or not good"));
+}
+
+TEST_CASE("copies and files of others stay, and are not resumed from") {
+  const TemporaryFolder out;
+  const std::set<std::string> others{"checkpoint-0001-mybackup.safetensors",
+                                     "checkpoint-1.safetensors",
+                                     "recovery-copy.safetensors",
+                                     "checkpoint-0099.safetensors",
+                                     "thesis.unfinished.12.3",
+                                     "checkpoint-0001.safetensors.bak"};
+  {
+    CheckpointFolder folder(out.path(), 1);
+    folder.save(at(1), 1);
+    for (const std::string& name : others)
+      fs::copy(out / "checkpoint-0001.safetensors", out / name);
+    for (int i = 2; i < 6; ++i) folder.save(at(i), i);
+  }
+  const CheckpointFolder again(out.path(), 1);
+  const std::set<std::string> now = names(out.path());
+  for (const std::string& name : others) CHECK_MESSAGE(now.contains(name), name);
+  CHECK_FALSE(now.contains("checkpoint-0001.safetensors"));
+  CHECK(step_of(find_resumable(out.path())) == 5);
+  for (const std::string& name : now)
+    if (!others.contains(name)) fs::remove(out / name);
+  CHECK_FALSE(find_resumable(out.path()));
+}
+
+TEST_CASE("what bears the name of a checkpoint and is none is kept by another name") {
+  const TemporaryFolder out;
+  {
+    CheckpointFolder folder(out.path(), 1);
+    folder.save(at(1), 1);
+  }
+  fs::copy(out / "checkpoint-0001.safetensors", out / "checkpoint-0002.safetensors");
+  put(out / "best.safetensors", "of somebody");
+  CheckpointFolder folder(out.path(), 1);
+  folder.save(at(2), 2);
+  CHECK(read_file(out / "best.safetensors.old1") == "of somebody");
+  CHECK(load_checkpoint(out / "checkpoint-0002.safetensors.old1").state["step"] == 1);
+  CHECK(step_of(find_resumable(out.path())) == 2);
+  CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0002.safetensors"));
 }
 
 TEST_CASE("a second run in the folder is refused") {

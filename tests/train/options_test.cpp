@@ -37,11 +37,35 @@ TEST_CASE("options: args.json gives back every one of them") {
   CHECK(back.lr == o.lr);
 }
 
+TEST_CASE("options: paths are bytes, which args.json holds escaped") {
+  Options o = train::default_options("sgformer_nano"), back;
+  o.data = "d\xe9p\xf4t/caf\\xe9", o.output = "r\xc3\xa9sultat";
+  const nlohmann::json json = train::to_json(o);
+  CHECK(json["data"] == "d\\xe9p\\xf4t/caf\\x5cxe9");
+  train::apply_json(back, nlohmann::json::parse(json.dump()), "args.json");
+  CHECK(back.data == o.data);
+  CHECK(back.output == o.output);
+}
+
 TEST_CASE("options: a file's names may have either kind of hyphen, and null leaves a default") {
   CHECK(given({{"batch-size", 4}}).batch_size == 4);
   CHECK(given({{"batch_size", 4}}).batch_size == 4);
-  CHECK(given({{"lr", nullptr}}).lr == 1e-3);
+  CHECK(!given({{"lr", nullptr}}).lr);
   CHECK(given({{"weight_decay", 1}}).weight_decay == 1);
+}
+
+TEST_CASE("options: image sizes of args.json, old and new") {
+  const auto size = [](const nlohmann::json& value) {
+    return train::transforms(given({{"img_size", value}})).img_size;
+  };
+  CHECK(size(160) == ImageSize(160, 160));
+  CHECK(size("320 256") == ImageSize(320, 256));
+  CHECK(size("320x256") == ImageSize(320, 256));
+  CHECK(size({320, 256}) == ImageSize(320, 256));
+  CHECK(train::to_json(given({{"img_size", "320x256"}}))["img_size"] == "320 256");
+  CHECK(train::to_json(given({{"img_size", "64 64"}}))["img_size"] == 64);
+  CHECK(contains(refused({{"img_size", "320 x 256"}}), "expected a number or"));
+  CHECK(contains(refused({{"img_size", "320 9000"}}), "--img-size: expected from 1 to 8192"));
 }
 
 TEST_CASE("options: a file's unknown names and wrong types are named") {
@@ -68,7 +92,10 @@ TEST_CASE("options: out of range names the flag, the range and what was found") 
   CHECK(contains(refused({{"device", "cuda:7"}}), "device cuda:7"));
   CHECK(contains(refused({{"train_interpolation", "nearest"}}), "nearest"));
   CHECK(contains(refused({{"data", ""}}), "--data"));
-  CHECK(contains(refused({{"resume", "auto"}, {"initial_checkpoint", "x"}}), "--resume"));
+  CHECK(contains(refused({{"resume", "auto"}}), "--resume auto: --output is missing"));
+  CHECK(contains(refused({{"ema", true}}), "--ema: chooses weights of --initial-checkpoint"));
+  CHECK(contains(refused({{"initial_checkpoint", "x"}, {"ema", true}, {"no_ema", true}}),
+                 "--ema and --no-ema: give one"));
   CHECK(contains(refused({{"scales", "4,2,1"}}), "heads"));
   CHECK(contains(refused({{"freeze", "5"}}), "--freeze: expected backbone, or a number of stages"));
   CHECK(contains(refused({{"layer_decay", 1.5}}), "--layer-decay: expected from 0.001 to 1"));
@@ -84,7 +111,7 @@ TEST_CASE("options: what a resumed run may change") {
   const auto batch = changed({{"batch_size", 64}, {"lr", 0.5}, {"workers", 7}, {"output", "x"}});
   CHECK(contains(batch.refused, "batch_size"));
   CHECK(contains(batch.refused, "128 -> 64"));
-  CHECK(contains(batch.noted, "0.001 -> 0.5"));
+  CHECK(contains(batch.noted, "unset -> 0.5"));
   CHECK(!contains(batch.refused + batch.noted, "workers"));
   CHECK(!contains(batch.refused + batch.noted, "output"));
   CHECK(contains(changed({{"freeze", "2"}}).refused, "freeze"));
@@ -100,17 +127,111 @@ TEST_CASE("options: what an older version's args.json lacks is the default") {
   CHECK(contains(other.refused, "\"\" -> \"backbone\""));
 }
 
+TEST_CASE("options: augmentation") {
+  const auto transforms = [](const nlohmann::json& json) { return train::transforms(given(json)); };
+  const auto published = transforms(kNothing).rand_augment;
+  REQUIRE(published);
+  CHECK(published->magnitude == 9);
+  CHECK(published->magnitude_std == 0.5);
+  CHECK(published->increasing);
+  CHECK(published->fill == data::Rgb{124, 116, 104});
+  CHECK(!published->filter);
+  CHECK(!train::transforms(train::default_options("sgformer_nano")).rand_augment);
+  for (const char* none : {"none", ""}) CHECK(!transforms({{"aa", none}}).rand_augment);
+
+  const auto other = transforms(
+      {{"aa", "rand-n3"}, {"mean", {0.5, 0.5, 1.5}}, {"train_interpolation", "bilinear"}});
+  CHECK(other.rand_augment->ops == 3);
+  CHECK(other.rand_augment->fill == data::Rgb{128, 128, 255});  // 127.5, half to even
+  CHECK(other.rand_augment->filter == data::Filter::bilinear);
+  CHECK(transforms({{"color_jitter", 0.4}}).color_jitter == 0.4);
+  CHECK(transforms({{"vflip", 0.5}}).vflip == 0.5);
+  CHECK(transforms({{"no_aug", true}}).no_aug);
+  CHECK(contains(refused({{"aa", "augmix-m5"}}), "aa: only RandAugment is built in"));
+  CHECK(contains(refused({{"vflip", 2}}), "--vflip: expected from 0 to 1, found 2"));
+
+  // What an older version trained without, a resumed run is told of.
+  auto older = train::to_json(given(kNothing));
+  older.erase("aa");
+  const auto resumed = train::changes(older, train::to_json(given(kNothing)));
+  CHECK(resumed.refused == "");
+  CHECK(contains(resumed.noted, "\"none\" -> \"rand-m9-mstd0.5-inc1\""));
+}
+
 TEST_CASE("options: defaults are the recipe's, and small for the small model") {
   const Options s = train::default_options("sgformer_s"), b = train::default_options("sgformer_b");
   CHECK(s.epochs == 300);
-  CHECK(s.drop_path == 0.1);
-  CHECK(b.drop_path == 0.4);
+  CHECK(train::model_config(s).drop_path == 0.1);
+  CHECK(train::model_config(b).drop_path == 0.4);
+  CHECK(train::peak_learning_rate(s) == 1e-3);
+  CHECK(train::warmup_epochs(s) == 20);
   CHECK(train::transforms(s).img_size == 224);
   CHECK(train::transforms(s).crop_pct == 0.9);
   const Options nano = train::default_options("sgformer_nano");
   CHECK(nano.epochs < 30);
+  CHECK(train::peak_learning_rate(nano) == 2e-3);
+  CHECK(train::warmup_epochs(nano) == 0);
   CHECK(train::transforms(nano).img_size == 28);
   CHECK(train::transforms(nano).crop_pct == 1.0);
   CHECK(contains(error_of(ExitCode::usage, [] { train::default_options("sgformer_nana"); }),
                  "did you mean 'sgformer_nano'"));
+}
+
+TEST_CASE("options: --lr-base is scaled by the images a step, as timm 1; --lr wins over it") {
+  const auto rate = [](nlohmann::json json) {
+    const Options o = given(json);
+    train::validate(o);
+    return train::peak_learning_rate(o);
+  };
+  const nlohmann::json base{{"lr_base", 0.1}, {"batch_size", 64}, {"grad_accum", 16}};
+  const auto with = [&](const nlohmann::json& more) {
+    nlohmann::json all = base;
+    all.update(more);
+    return rate(all);
+  };
+  CHECK(with(kNothing) == doctest::Approx(0.2));  // (1024 / 256)^0.5
+  CHECK(with({{"lr_base_scale", "linear"}}) == doctest::Approx(0.4));
+  CHECK(with({{"lr_base_size", 4096}}) == doctest::Approx(0.05));
+  CHECK(with({{"lr", 0.03}}) == 0.03);
+  CHECK(contains(refused({{"lr_base_scale", "log"}}), "--lr-base-scale: expected sqrt or linear"));
+  CHECK(contains(refused({{"lr_base_size", 0}}), "--lr-base-size"));
+}
+
+TEST_CASE("options: a warm-up that was not asked for fits into any run") {
+  const auto warmup = [](int64_t epochs) {
+    return train::warmup_epochs(given({{"epochs", epochs}}));
+  };
+  CHECK(warmup(300) == 20);
+  CHECK(warmup(21) == 20);
+  CHECK(warmup(20) == 1);
+  CHECK(warmup(10) == 1);
+  CHECK(warmup(2) == 1);
+  CHECK(warmup(1) == 0);
+  for (int64_t epochs = 1; epochs < 30; ++epochs) train::validate(given({{"epochs", epochs}}));
+}
+
+TEST_CASE("options: args.json holds what was given, and apart from it what was decided") {
+  const Options asked = given({{"batch_size", 4}, {"img_size", 64}});
+  Options used = asked;
+  used.num_classes = 10, used.model_ema_decay = 0, used.drop_path = 0.1, used.crop_pct = 0.9;
+  used.dtype = "f32", used.lr = 1e-3, used.warmup_epochs = 20, used.threads = 2;
+  const nlohmann::json args = train::args_json(asked, train::to_json(used));
+  for (const char* key : {"num_classes", "model_ema_decay", "drop_path", "crop_pct", "lr",
+                          "warmup_epochs", "threads", "resume", "dry_run"})
+    CHECK_MESSAGE(!args.contains(key), key);
+  CHECK(args["dtype"] == "auto");
+  CHECK(args["resolved"]["dtype"] == "f32");
+  CHECK(args["resolved"]["model_ema_decay"] == 0.0);
+  CHECK(args["img_size"] == 64);
+  CHECK_FALSE(args["resolved"].contains("img_size"));
+  Options again;
+  train::apply_json(again, args, "args.json");
+  CHECK(train::to_json(again) == train::to_json(asked));
+
+  // The report shows what is used, and marks what was asked for.
+  for (const auto& row : train::settings(used, asked)) {
+    CAPTURE(row.name);
+    CHECK(row.changed == (row.name == "batch-size" || row.name == "img-size"));
+    if (row.name == "model-ema-decay") CHECK(row.value == "0.0");
+  }
 }

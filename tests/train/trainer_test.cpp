@@ -7,6 +7,7 @@
 #include <array>
 #include <thread>
 
+#include "tests/support/process.h"
 #include "tests/train/toy.h"
 #include "train/signals.h"
 
@@ -151,6 +152,32 @@ TEST_CASE("trainer: signals do not interrupt threads that compute") {
   CHECK(blocked() == before);
 }
 
+TEST_CASE("signals: while there is nothing to save one ends the program, then it is noted") {
+  using train::StopSignals;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) {
+    CHECK(wait_for(start_child([&] {
+            const StopSignals signals(StopSignals::Begin::nothing_to_save);
+            ::kill(::getpid(), signal);
+            ::sleep(60);
+            return 0;
+          })) == 128 + signal);
+    CHECK(wait_for(start_child([&] {
+            StopSignals signals(StopSignals::Begin::nothing_to_save);
+            signals.save_first();
+            ask_to_stop(signal);
+            return train::stop_signal() == signal ? 7 : 8;
+          })) == 7);
+  }
+  // As nohup starts a program.
+  CHECK(wait_for(start_child([&] {
+          ::signal(SIGHUP, SIG_IGN);
+          const StopSignals signals;
+          ::kill(::getpid(), SIGHUP);
+          ask_to_stop(SIGTERM);
+          return train::stop_signal() == SIGTERM ? 7 : 8;
+        })) == 7);
+}
+
 TEST_CASE("trainer: what is not finite is skipped and counted; only the EMA moves on") {
   const TemporaryFolder folder;
   ToyRun run{.folder = folder.path()};
@@ -174,7 +201,8 @@ TEST_CASE("trainer: ten such steps in a row end the run and keep the last checkp
   CHECK(run.trainer->state().step == 17);
   const auto kept = train::find_resumable(folder / "checkpoints");
   REQUIRE(kept);
-  CHECK(kept->checkpoint.state["step"] == 12);
+  CHECK(kept->checkpoint.state["step"] == 6);  // the epoch that ended while steps were skipped does
+                                               // not take its place
   for (const auto& [name, tensor] : kept->checkpoint.tensors)
     for (float v : tensor.span<float>()) CHECK(std::isfinite(v));
 }
@@ -240,4 +268,27 @@ TEST_CASE("trainer: too few images for a step") {
   options.grad_accum = 7;
   CHECK(contains(error_of(ExitCode::usage, [&] { train::Trainer(options, task, console); }),
                  "--grad-accum"));
+}
+
+TEST_CASE("trainer: --patience-epochs ends a run that gets no better, also when it was resumed") {
+  const TemporaryFolder folder;
+  train::Options options = toy_options();
+  options.epochs = 6, options.warmup_epochs = 0;
+  options.lr = options.min_lr = options.warmup_lr = 1e-12;  // the first epoch stays the best
+  const auto run_with = [&](int64_t patience, int64_t most_steps) {
+    ToyRun run{.folder = folder.path(), .options = options};
+    run.options.patience_epochs = patience, run.options.max_steps = most_steps;
+    run.console.open_log(folder / "train.log");
+    CHECK(run.go() == ExitCode::ok);
+    CHECK(run.trainer->finished());
+    return run.trainer->state().step;
+  };
+  CHECK(run_with(3, 8) == 8);  // in the second epoch
+  CHECK_FALSE(contains(read_file(folder / "train.log"), "early stop"));
+  CHECK(run_with(3, 0) == 4 * 6);
+  CHECK(
+      contains(read_file(folder / "train.log"), "early stop: 3 epochs without a better top1 than"));
+  CHECK(run_with(3, 0) == 4 * 6);  // once more: it is done
+  CHECK(run_with(4, 0) == 5 * 6);
+  CHECK(run_with(0, 0) == 7 * 6);  // a cooldown among them
 }

@@ -14,7 +14,7 @@ enum class BenchMode { train, infer };
 struct BenchOptions {
   BenchMode mode = BenchMode::infer;
   int64_t batch = 8, height = 224, width = 224;
-  int warmup = 2, repeats = 10;
+  int64_t warmup = 2, repeats = 10;
   bool eager = false;    // operations one by one, not recorded
   bool ops = false;      // a pass of its own, so that it does not slow the timed repeats
   bool roofline = true;  // measure the machine's, by large copies and products

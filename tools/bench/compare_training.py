@@ -52,7 +52,7 @@ def recipe(args, seed):
 def ours(args, seed, limit):
     with tempfile.TemporaryDirectory() as folder:
         run([str(args.sgtrain), *recipe(args, seed), "--batch-size", str(args.batch),
-             "--max-steps", str(args.steps), "--warmup-epochs", "0", "--cooldown-epochs", "0",
+             "--max-steps", str(args.steps), "--warmup-epochs", "0", "--cooldown-epochs", "0", "--aa", "none",
              "--model-ema-decay", "0", "--log-interval", "1", "--output", folder], limit)
         rows = [json.loads(line) for file in Path(folder).rglob("metrics.jsonl")
                 for line in file.read_text().splitlines()]

@@ -13,7 +13,8 @@ LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::Transform
   using Clock = std::chrono::steady_clock;
   check(seconds > 0 && repeats > 0, "benchmark: {} repeats of {} seconds", repeats, seconds);
   data::Transform transform(config);
-  std::vector<uint8_t> bytes, out(size_t(config.img_size) * size_t(config.img_size) * 3);
+  std::vector<uint8_t> bytes,
+      out(size_t(config.img_size.height) * size_t(config.img_size.width) * 3);
   std::vector<uint32_t> order;
   data::shuffle_epoch(0, 0, dataset.size(), order);
   LoaderSpeed speed;

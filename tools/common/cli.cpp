@@ -1,14 +1,19 @@
 #include "tools/common/cli.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 
 #include "core/allocator.h"
 #include "core/text.h"
+#include "tools/common/timm.h"
 
 namespace sg::tools {
 namespace {
@@ -18,13 +23,22 @@ struct Finished {
   int code;
 };
 
-std::string unknown_flag(const CLI::App& app, const std::vector<std::string>& extras) {
+// What the first argument that nothing took may have meant.
+std::string not_understood(const CLI::App& app, const std::string& argument) {
+  if (!argument.starts_with('-'))
+    return fmt::format("'{}' is one argument too many for {}", argument, app.get_name());
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options())
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
-  const std::string flag = extras.front().substr(0, extras.front().find('='));
-  return fmt::format("'{}' is not a flag of {}{}", extras.front(), app.get_name(),
-                     did_you_mean(flag, known));
+  const std::string flag = argument.substr(0, argument.find('='));
+  const std::string ours = our_name(app, flag);
+  return fmt::format(
+      "'{}' is not a flag of {}{}", argument, app.get_name(),
+      ours.empty() ? did_you_mean(flag, known) : fmt::format("; here it is '{}'", ours));
+}
+
+bool is_digits(const std::string& text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
 }
 
 // The number of a closed standard stream would go to the next file that is opened.
@@ -33,10 +47,7 @@ void fill_standard_streams() {
     if (::fcntl(fd, F_GETFD) < 0) (void)!::open("/dev/null", O_RDWR);
 }
 
-}  // namespace
-
-int run(const std::function<ExitCode()>& body) {
-  fill_standard_streams();
+int run_body(const std::function<ExitCode()>& body) {
   // Standard output is for results, which may be JSON.
   spdlog::set_default_logger(
       std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_mt>()));
@@ -58,6 +69,21 @@ int run(const std::function<ExitCode()>& body) {
   return int(ExitCode::failure);
 }
 
+}  // namespace
+
+int run(const std::function<ExitCode()>& body) {
+  fill_standard_streams();
+  // A reader that leaves, and a limit of files' sizes, are errors of the write, not of the program.
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
+  const int code = run_body(body);
+  errno = 0;
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
+  fmt::print(stderr, "error: standard output: {}\n",
+             errno ? std::strerror(errno) : "not all was written");
+  return code ? code : int(ExitCode::failure);
+}
+
 void announce(const Compute& compute) { fmt::print(stderr, "{}\n", describe(compute)); }
 
 // Callbacks, because CLI11 gives an optional flag a value even where it is absent.
@@ -68,17 +94,72 @@ void add_ema_flags(CLI::App& app, std::optional<bool>& ema) {
       "--no-ema", [&] { ema = false; }, "the weights themselves");
 }
 
+std::vector<std::string> arguments(int argc, char** argv) {
+  const std::vector<std::string> typed(argv + 1, argv + argc);
+  std::vector<std::string> result;
+  for (size_t i = 0; i < typed.size(); ++i) {
+    const std::string& arg = typed[i];
+    size_t numbers = 0;  // that follow
+    while (i + 1 + numbers < typed.size() && is_digits(typed[i + 1 + numbers])) ++numbers;
+    if (arg == "--")
+      return result.insert(result.end(), typed.begin() + int64_t(i), typed.end()), result;
+    if (arg.size() > 2 && arg[0] == '-' && arg[1] != '-' && arg[2] == '=') {
+      result.insert(result.end(), {arg.substr(0, 2), arg.substr(3)});
+    } else if (arg == "--img-size" && numbers >= 2) {
+      result.insert(result.end(), {arg, typed[i + 1] + "x" + typed[i + 2]});
+      i += 2;
+    } else if (arg == "--topk" && numbers >= 2) {
+      result.push_back(arg);
+      const auto first = typed.begin() + int64_t(i) + 1;
+      result.push_back(fmt::format("{}", fmt::join(first, first + int64_t(numbers), ",")));
+      i += numbers;
+    } else if (arg == "--input-size") {
+      if (numbers < 3 || typed[i + 1] != "3")
+        fail(ExitCode::usage,
+             "--input-size: expected 3 HEIGHT WIDTH (3: red, green, blue), found '{}'",
+             fmt::join(typed.begin() + int64_t(i) + 1,
+                       typed.begin() + int64_t(std::min(i + 4, typed.size())), " "));
+      result.insert(result.end(), {"--img-size", typed[i + 2] + "x" + typed[i + 3]});
+      i += 3;
+    } else {
+      result.push_back(arg);
+    }
+  }
+  return result;
+}
+
+CLI::Option* add_choice(CLI::App& app, const std::string& flag, std::string& value,
+                        const std::vector<std::string>& choices, const std::string& help) {
+  const auto take = [&value, flag, choices](const CLI::results_t& given) {
+    if (std::ranges::find(choices, given[0]) == choices.end())
+      fail(ExitCode::usage, "{}: expected {}, found '{}'{}", flag, fmt::join(choices, " or "),
+           given[0], did_you_mean(given[0], choices));
+    value = given[0];
+    return true;
+  };
+  return app.add_option(flag, take, help)
+      ->type_name(fmt::format("{}", fmt::join(choices, "|")))
+      ->default_str(value)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
 void parse(CLI::App& app, int argc, char** argv) {
   app.name(std::filesystem::path(argv[0]).filename().string());
   app.set_version_flag("--version", SG_VERSION);
   app.allow_extras();
-  try {
-    app.parse(argc, argv);
+  const auto check_extras = [&] {  // first, since what is missing is often what was mistyped
     if (const auto extras = app.remaining(); !extras.empty())
-      fail(ExitCode::usage, "{}; see --help", unknown_flag(app, extras));
+      fail(ExitCode::usage, "{}; see --help", not_understood(app, extras.front()));
+  };
+  try {
+    std::vector<std::string> args = arguments(argc, argv);
+    std::ranges::reverse(args);  // as CLI11 takes them
+    app.parse(std::move(args));
+    check_extras();
   } catch (const CLI::Success& e) {
     throw Finished{app.exit(e)};
   } catch (const CLI::ParseError& e) {
+    check_extras();
     fail(ExitCode::usage, "{}; see --help", e.what());
   }
 }

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "core/compute.h"
 #include "core/error.h"
@@ -10,12 +12,22 @@
 namespace sg::tools {
 
 // Runs the body of main: an Error becomes one line on standard error and its exit code. Logs go to
-// standard error too. Damage that guards behind tensors found (core/allocator.h) is an Error.
+// standard error too. Standard output that cannot be written is ExitCode::failure. Damage that
+// guards behind tensors found (core/allocator.h) is an Error.
 int run(const std::function<ExitCode()>& body);
+
+// What was typed, without the program's name, as the parser takes it: "-b=8" is "-b 8",
+// "--img-size 320 256" is "--img-size 320x256", and so is timm's "--input-size 3 320 256"; "--topk
+// 1 5" is "--topk 1,5".
+std::vector<std::string> arguments(int argc, char** argv);
 
 // Parses; adds --version. --help and --version end the program; a wrong argument throws
 // ExitCode::usage, naming the nearest flag where one is unknown.
 void parse(CLI::App& app, int argc, char** argv);
+
+// An option whose value is one of `choices`; another throws ExitCode::usage with the nearest.
+CLI::Option* add_choice(CLI::App& app, const std::string& flag, std::string& value,
+                        const std::vector<std::string>& choices, const std::string& help);
 
 // Says on standard error where the program computes, and why there.
 void announce(const Compute& compute);

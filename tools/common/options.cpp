@@ -1,40 +1,138 @@
 #include "tools/common/options.h"
 
 #include <algorithm>
-#include <charconv>
+#include <array>
+#include <optional>
 
+#include "core/text.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "tools/common/timm.h"
 
 namespace sg::tools {
 namespace {
 
 // The value of a flag before anything else is parsed: it decides the defaults of the others.
-std::string peek(int argc, char** argv, const std::string& flag) {
+std::string peek(const std::vector<std::string>& args, const std::string& flag) {
   std::string value;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view arg = argv[i];
-    if (arg == flag && i + 1 < argc) value = argv[i + 1];
-    if (arg.starts_with(flag + "=")) value = arg.substr(flag.size() + 1);
+  for (size_t i = 0; i < args.size(); ++i) {
+    if (args[i] == flag && i + 1 < args.size()) value = args[i + 1];
+    if (args[i].starts_with(flag + "=")) value = args[i].substr(flag.size() + 1);
   }
   return value;
 }
 
+std::string lower_case(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
+  return text;
+}
+
+// What a value is, for --help and for errors, and how it is read from what was typed.
 template <class V>
-void add_option(CLI::App& app, const train::OptionInfo& info, V& value) {
+struct Kind;
+template <>
+struct Kind<std::string> {
+  static constexpr const char* kType = "TEXT";
+};
+template <>
+struct Kind<int64_t> {
+  static constexpr const char *kType = "INT", *kExpected = "a whole number";
+  static std::optional<int64_t> parse(const std::string& text) { return parse_integer(text); }
+};
+template <>
+struct Kind<double> {
+  static constexpr const char *kType = "FLOAT", *kExpected = "a number";
+  static std::optional<double> parse(const std::string& text) { return parse_number(text); }
+};
+template <>
+struct Kind<ImageSize> {
+  static constexpr const char *kType = "SIZE", *kExpected = "N, HEIGHT WIDTH or HxW, each";
+  static std::optional<ImageSize> parse(const std::string& text) { return parse_image_size(text); }
+};
+
+template <class V>
+V parse_value(const train::OptionInfo& info, const std::string& text) {
+  const auto value = Kind<V>::parse(text);
+  if (!value)
+    fail(ExitCode::usage, "--{}: expected {} {}, found '{}'", info.name(), Kind<V>::kExpected,
+         train::range_of(info), text);
+  if constexpr (std::is_same_v<V, ImageSize>)
+    train::check_range(info, value->height), train::check_range(info, value->width);
+  else
+    train::check_range(info, double(*value));
+  return *value;
+}
+
+// Our own conversions, since those of CLI11 take 010 for 8 and do not say what is allowed.
+void read(const train::OptionInfo& info, const CLI::results_t& typed, std::string& value) {
+  value = info.name() == "model" ? lower_case(typed[0]) : typed[0];
+}
+template <class V>
+void read(const train::OptionInfo& info, const CLI::results_t& typed, V& value) {
+  value = parse_value<V>(info, typed[0]);
+}
+template <class V>
+void read(const train::OptionInfo& info, const CLI::results_t& typed, std::optional<V>& value) {
+  value = parse_value<V>(info, typed[0]);
+}
+template <size_t N>
+void read(const train::OptionInfo& info, const CLI::results_t& typed,
+          std::array<double, N>& value) {
+  if (typed.size() != N)
+    fail(ExitCode::usage, "--{}: expected {} numbers, found '{}'", info.name(), N,
+         fmt::join(typed, " "));
+  for (size_t i = 0; i < N; ++i) value[i] = parse_value<double>(info, typed[i]);
+}
+
+// "FLOAT FLOAT", and the default where there is one.
+template <class V>
+void describe(CLI::Option& option, const V& value) {
+  option.type_name(Kind<V>::kType);
+  if constexpr (std::is_same_v<V, std::string>) {
+    if (!value.empty()) option.default_str(value);
+  } else {
+    option.default_str(fmt::format("{}", value));
+  }
+}
+template <class V>
+void describe(CLI::Option& option, const std::optional<V>&) {
+  option.type_name(Kind<V>::kType);
+}
+template <size_t N>
+void describe(CLI::Option& option, const std::array<double, N>& value) {
+  option.type_name("FLOAT")->expected(int(N))->default_str(
+      fmt::format("{}", fmt::join(value, " ")));
+}
+
+template <class V>
+CLI::Option* add(CLI::App& app, const train::OptionInfo& info, V& value) {
   CLI::Option* option = nullptr;
   if constexpr (std::is_same_v<V, bool>) {
-    option = app.add_flag(info.flags, value, info.help);
+    option = app.add_option(
+        info.flags,
+        [info, &value](const CLI::results_t& typed) {
+          if (typed[0] != "true" && typed[0] != "false")
+            fail(ExitCode::usage, "--{}: expected no value, true or false, found '{}'", info.name(),
+                 typed[0]);
+          value = typed[0] == "true";
+          return true;
+        },
+        info.help);
+    option->expected(0);
   } else {
-    option = app.add_option(info.flags, value, info.help);
-    if constexpr (std::is_arithmetic_v<V>) option->capture_default_str();
-    if constexpr (std::is_same_v<V, train::Pair> || std::is_same_v<V, train::Triple>)
-      option->default_str(fmt::format("{}", fmt::join(value, " ")));
-    if constexpr (std::is_same_v<V, std::string>)
-      if (!value.empty()) option->default_str(value);
+    option = app.add_option(
+        info.flags,
+        [info, &value](const CLI::results_t& typed) {
+          read(info, typed, value);
+          return true;
+        },
+        info.help);
+    describe(*option, value);
   }
   // What a person adds to a script's command line wins.
-  option->group(info.group)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  if (*info.group) option->group(info.group);
+  return option;
 }
 
 }  // namespace
@@ -44,19 +142,23 @@ void add_options(CLI::App& app, train::Options& options,
   size_t added = 0;
   train::each_option(options, [&](const train::OptionInfo& info, auto& value) {
     if (std::ranges::find(names, info.name()) == names.end()) return;
-    add_option(app, info, value);
+    add(app, info, value);
     ++added;
   });
   check(added == names.size(), "options: {} of {} names are in the table", added, names.size());
 }
 
-void parse(CLI::App& app, const train::Options& options, int argc, char** argv) {
-  parse(app, argc, argv);
-  train::check_ranges(options);
+CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, int64_t& value) {
+  return add(app, info, value);
+}
+CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, std::string& value) {
+  return add(app, info, value);
 }
 
 train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
-  std::string config = peek(argc, argv, "--config"), model = peek(argc, argv, "--model");
+  const std::vector<std::string> args = arguments(argc, argv);
+  std::string config = peek(args, "--config"), model = lower_case(peek(args, "--model"));
+  if (config.empty()) config = peek(args, "-c");
   nlohmann::json file = nlohmann::json::object();
   if (!config.empty()) {
     file = parse_json(read_file(config, ExitCode::usage), config, ExitCode::usage);
@@ -66,32 +168,17 @@ train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
   train::Options options = train::default_options(model.empty() ? train::Options().model : model);
   train::apply_json(options, file, config);
 
-  app.add_option("--config", config, "options from a file, such as args.json; flags win over it")
+  app.add_option("-c,--config", config, "options from a file, such as args.json; flags win over it")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  train::each_option(
-      options, [&](const train::OptionInfo& info, auto& value) { add_option(app, info, value); });
+  train::each_option(options,
+                     [&](const train::OptionInfo& info, auto& value) { add(app, info, value); });
+  add_timm_switches(app, {"--amp", "--native-amp", "--channels-last", "--pin-mem", "--model-ema",
+                          "--opt", "--sched"});
   parse(app, argc, argv);
+  if (app.count("--model-ema") && options.model_ema_decay == 0.0)
+    fail(ExitCode::usage, "--model-ema and --model-ema-decay 0 contradict each other");
+  explain_timm_switches(app, options.device, options.dtype);
   return options;
-}
-
-void add_image_size(CLI::App& app, std::string& text) {
-  app.add_option("--img-size", text, "pixels, N or HxW; default: the model's own")->group("Model");
-}
-
-ImageSize parse_image_size(const std::string& text, int64_t side) {
-  const auto number = [&](std::string_view s) {
-    train::Options of_side;
-    const auto [end, ec] =
-        std::from_chars(s.data(), s.data() + s.size(), of_side.img_size.emplace());
-    if (ec != std::errc() || end != s.data() + s.size())
-      fail(ExitCode::usage, "--img-size: expected N or HxW, found '{}'", text);
-    train::check_ranges(of_side);
-    return int(*of_side.img_size);  // at most 8192
-  };
-  if (text.empty()) return {int(side), int(side)};
-  const size_t x = text.find('x');
-  const int h = number(std::string_view(text).substr(0, x));
-  return {h, x == std::string::npos ? h : number(std::string_view(text).substr(x + 1))};
 }
 
 }  // namespace sg::tools

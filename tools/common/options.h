@@ -5,7 +5,6 @@
 #include <string_view>
 #include <vector>
 
-#include "core/box.h"
 #include "tools/common/cli.h"
 #include "train/options.h"
 
@@ -16,21 +15,17 @@ inline const std::vector<std::string_view> kModelFlags{
     "num-classes", "guidance", "scales", "regions", "balance-significance", "grad-checkpointing"};
 
 // Adds flags of these names ("img-size"), with the table's help, under its headings; the values of
-// `options` are the defaults. Where one is given several times, the last one counts.
+// `options` are the defaults. Where one is given several times, the last one counts. Numbers are
+// decimal; parsing throws ExitCode::usage where one is none, or outside the range of the table.
 void add_options(CLI::App& app, train::Options& options,
                  const std::vector<std::string_view>& names);
 
-// parse(), and the ranges of the table.
-void parse(CLI::App& app, const train::Options& options, int argc, char** argv);
+// A flag of one program alone, read as those of the table are.
+CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, int64_t& value);
+CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, std::string& value);
 
 // For sgtrain, all flags of the table and --config: the defaults of the model that is asked for,
 // then --config FILE.json, then the flags.
 train::Options parse_train_options(CLI::App& app, int argc, char** argv);
-
-// --img-size of programs that take images of any shape: "224" or "800x1344", each side in the
-// range of the table.
-void add_image_size(CLI::App& app, std::string& text);
-// Throws ExitCode::usage; "" is `side` x `side`.
-ImageSize parse_image_size(const std::string& text, int64_t side);
 
 }  // namespace sg::tools

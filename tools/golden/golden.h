@@ -27,9 +27,10 @@ struct GoldenRow {
 };
 
 struct GoldenResult {
-  std::string module;
+  std::string module;           // "" where the file names none
   std::vector<GoldenRow> rows;  // one a tensor of the file, that nearest to its bound first
-  bool passed() const { return !rows.empty() && rows.front().passed(); }
+  bool checked() const { return !rows.empty(); }
+  bool passed() const { return checked() && rows.front().passed(); }
 };
 
 // What a whole network's outputs may be off, where the ranking of tokens is given. Below f64 each
@@ -44,11 +45,11 @@ double model_bound(const Config& config, Dtype dtype);
 double model_gradient_bound(const Config& config, Dtype dtype);
 
 // In f64; or in f32 or bf16 where the device has it, and then tokens are ranked by the significance
-// of the file, because near-ties flip under rounding. Throws when the file is not of the golden
-// form.
+// of the file, because near-ties flip under rounding. A module that is not known here is not
+// checked. Throws when the file is not of the golden form.
 GoldenResult check_golden(const std::filesystem::path& file, Dtype dtype, Device device = {});
 
-// Has the file the metadata that check_golden needs?
+// A .safetensors that describes its tensors by metadata, of a kind that is checked here or not.
 bool is_golden(const std::filesystem::path& file);
 
 }  // namespace sg::sgformer

@@ -1,0 +1,43 @@
+// What an evaluation finds beside its scores, as plain data: a task makes it, programs and the
+// report show it and know nothing of classes.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sg {
+
+// Counts of pairs, both of `names`: row-major, counts[row * names.size() + column].
+struct Matrix {
+  std::string title, text;  // heading, and what is to be seen
+  std::string row_axis, column_axis;
+  std::vector<std::string> names;
+  std::vector<int64_t> counts;
+};
+
+struct Table {
+  std::string title, text;
+  std::vector<std::string> columns;  // of numbers, all but the first
+  std::vector<std::vector<std::string>> rows;
+};
+
+// Images with what a model makes of them.
+struct Gallery {
+  struct Item {
+    std::string png;             // bytes of a file
+    std::string description;     // for those who do not see it
+    std::string headline, note;  // below it: what the model says, and how that compares
+    bool good = false;           // coloured so
+  };
+  std::string title, text;
+  std::vector<Item> items;
+};
+
+struct Findings {
+  std::vector<std::string> notes;  // sentences: images that were left out
+  std::vector<Matrix> matrices;
+  std::vector<Table> tables;
+  std::vector<Gallery> galleries;
+};
+
+}  // namespace sg

@@ -1,0 +1,143 @@
+#include "ops/normalize_images/draw_mix_erase.h"
+
+#include <cmath>
+
+#include "core/error.h"
+
+namespace sg {
+namespace {
+
+// log of a Gamma(shape, 1) number, by Marsaglia and Tsang; the logarithm, because small shapes give
+// numbers below the least double.
+double draw_log_gamma(double shape, Random& random) {
+  if (shape < 1) {
+    const double u = 1 - random.uniform();  // (0, 1]
+    return draw_log_gamma(shape + 1, random) + std::log(u) / shape;
+  }
+  const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
+  for (;;) {
+    const double x = random.normal(), v = std::pow(1 + c * x, 3), u = 1 - random.uniform();
+    if (v > 0 && std::log(u) < x * x / 2 + d - d * v + d * std::log(v)) return std::log(d * v);
+  }
+}
+
+// One draw: lambda, and where CutMix puts its box.
+struct Mixing {
+  bool applied = false, cutmix = false;
+  double lambda = 1;
+  int64_t y = 0, x = 0;
+};
+
+Mixing draw(const MixEraseConfig& config, int64_t height, int64_t width, Random& random) {
+  Mixing m;
+  m.applied = (config.mixup > 0 || config.cutmix > 0) && random.bernoulli(config.mix_probability);
+  if (!m.applied) return m;
+  m.cutmix =
+      config.cutmix > 0 && (config.mixup == 0 || random.bernoulli(config.switch_probability));
+  m.lambda = draw_beta(m.cutmix ? config.cutmix : config.mixup, random);
+  if (m.cutmix) m.y = random.integer(0, height - 1), m.x = random.integer(0, width - 1);
+  return m;
+}
+
+void apply(const Mixing& m, std::span<MixErase> group, int64_t first, int64_t height,
+           int64_t width) {
+  if (!m.applied) return;
+  if (m.cutmix)
+    cutmix(group, first, m.lambda, m.y, m.x, height, width);
+  else
+    mixup(group, first, m.lambda, height, width);
+}
+
+}  // namespace
+
+MixMode parse_mix_mode(std::string_view name) {
+  if (name == "batch") return MixMode::batch;
+  if (name == "pair") return MixMode::pair;
+  if (name == "elem") return MixMode::elem;
+  fail(ExitCode::usage, "mixup-mode: expected batch, pair or elem, found {}", name);
+}
+
+void MixEraseConfig::check() const {
+  const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
+    if (!ok) fail(ExitCode::usage, "{}: expected {}, found {}", name, expected, found);
+  };
+  const auto probability = [&](std::string_view name, double p) {
+    require(p >= 0 && p <= 1, name, "a probability", p);
+  };
+  require(mixup >= 0 && std::isfinite(mixup), "mixup", "at least 0", mixup);
+  require(cutmix >= 0 && std::isfinite(cutmix), "cutmix", "at least 0", cutmix);
+  probability("mixup-prob", mix_probability);
+  probability("mixup-switch-prob", switch_probability);
+  probability("reprob", erase_probability);
+  require(group >= 2 && group % 2 == 0, "mixup group",
+          "an even number of images, so that each has a partner", group);
+  require(erased_area[0] > 0 && erased_area[0] <= erased_area[1] && erased_area[1] <= 1,
+          "erased area", "0 < low <= high <= 1", erased_area[0]);
+  require(
+      erased_ratio[0] > 0 && erased_ratio[0] <= erased_ratio[1] && std::isfinite(erased_ratio[1]),
+      "erased ratio", "0 < low <= high", erased_ratio[0]);
+}
+
+double draw_beta(double alpha, Random& random) {
+  const double a = draw_log_gamma(alpha, random), b = draw_log_gamma(alpha, random);
+  return 1 / (1 + std::exp(b - a));
+}
+
+void draw_mixing(const MixEraseConfig& config, std::span<MixErase> group, int64_t first,
+                 int64_t height, int64_t width, Random& random) {
+  const size_t n = group.size();
+  check(n % 2 == 0, "mixing: {} images, expected an even number, so that each has a partner", n);
+  if (config.mode == MixMode::batch)
+    return apply(draw(config, height, width, random), group, first, height, width);
+  const bool pairs = config.mode == MixMode::pair;
+  for (size_t i = 0; i < (pairs ? n / 2 : n); ++i) {
+    const size_t j = n - 1 - i;
+    std::array two{group[i], group[j]};
+    const Mixing m = draw(config, height, width, random);
+    if (!m.applied) continue;
+    apply(m, two, 0, height, width);
+    group[i] = two[0], group[i].partner = int32_t(first + int64_t(j));
+    if (pairs) group[j] = two[1], group[j].partner = int32_t(first + int64_t(i));
+  }
+}
+
+Box draw_erased_box(const MixEraseConfig& config, int64_t height, int64_t width, Random& random) {
+  if (!random.bernoulli(config.erase_probability)) return {};
+  const auto [low, high] = config.erased_ratio;
+  for (int attempt = 0; attempt < 10; ++attempt) {
+    const double area = random.uniform(config.erased_area[0], config.erased_area[1]) *
+                        double(height) * double(width);
+    const double ratio = std::exp(random.uniform(std::log(low), std::log(high)));
+    const auto h = int64_t(std::nearbyint(std::sqrt(area * ratio)));  // half to even
+    const auto w = int64_t(std::nearbyint(std::sqrt(area / ratio)));
+    if (h >= height || w >= width) continue;
+    const int64_t top = random.integer(0, height - h), left = random.integer(0, width - w);
+    return {int32_t(left), int32_t(top), int32_t(w), int32_t(h)};
+  }
+  return {};
+}
+
+std::vector<MixErase> draw_mix_erase(const MixEraseConfig& config, uint64_t seed, int64_t epoch,
+                                     int64_t position, int64_t batch, int64_t height,
+                                     int64_t width) {
+  config.check();
+  check(position % config.group == 0 && batch % config.group == 0,
+        "mixing: {} images from position {} are not whole groups of {}", batch, position,
+        config.group);
+  std::vector<MixErase> changes(static_cast<size_t>(batch));
+  for (int64_t first = 0; first < batch; first += config.group) {
+    Random mix(seed, Purpose::mix, uint64_t(epoch), uint64_t((position + first) / config.group));
+    draw_mixing(config, std::span(changes).subspan(size_t(first), size_t(config.group)), first,
+                height, width, mix);
+  }
+  for (int64_t i = 0; i < batch; ++i) {
+    MixErase& c = changes[size_t(i)];
+    const auto e = uint64_t(epoch), p = uint64_t(position + i);
+    Random box(seed, Purpose::erased_box, e, p);
+    c.erased = draw_erased_box(config, height, width, box);
+    c.noise = Random(seed, Purpose::erasing, e, p).stream();
+  }
+  return changes;
+}
+
+}  // namespace sg

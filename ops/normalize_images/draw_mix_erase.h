@@ -1,0 +1,50 @@
+// What happens to the images of a training batch, drawn at random: timm's Mixup and RandomErasing
+// (mode pixel, one box), as records of mix_erase.h. Pure functions of (seed, epoch, position).
+#pragma once
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "ops/normalize_images/mix_erase.h"
+
+namespace sg {
+
+// For what one lambda is drawn: a group, two images that are each other's partner, an image.
+enum class MixMode { batch, pair, elem };
+MixMode parse_mix_mode(std::string_view name);  // throws ExitCode::usage
+
+struct MixEraseConfig {
+  // Lambda is Beta(a, a); 0: no mixup, no CutMix.
+  double mixup = 0.8, cutmix = 1.0;
+  double mix_probability = 1, switch_probability = 0.5;  // of any; of CutMix where there are both
+  MixMode mode = MixMode::batch;
+  // Images that are mixed among themselves, an even number: timm's batch of one process.
+  int64_t group = 128;
+
+  double erase_probability = 0.25;
+  std::array<double, 2> erased_area{0.02, 1.0 / 3};  // share of the image
+  std::array<double, 2> erased_ratio{0.3, 1 / 0.3};  // height / width
+
+  void check() const;  // throws ExitCode::usage
+};
+
+// Beta(alpha, alpha), alpha > 0.
+double draw_beta(double alpha, Random& random);
+
+// The mixing of one group, the images `first`, `first` + 1, ... of a batch; an even number.
+void draw_mixing(const MixEraseConfig& config, std::span<MixErase> group, int64_t first,
+                 int64_t height, int64_t width, Random& random);
+
+// Empty with probability 1 - erase_probability, and where ten attempts do not fit: a box is less
+// high and less wide than the image.
+Box draw_erased_box(const MixEraseConfig& config, int64_t height, int64_t width, Random& random);
+
+// Of `batch` images at the positions `position`, `position` + 1, ... of an epoch. Groups begin at
+// multiples of `group`, and so does the batch: images are changed alike however an epoch is cut
+// into batches.
+std::vector<MixErase> draw_mix_erase(const MixEraseConfig& config, uint64_t seed, int64_t epoch,
+                                     int64_t position, int64_t batch, int64_t height,
+                                     int64_t width);
+
+}  // namespace sg

@@ -1,0 +1,121 @@
+#include "report/matrix_image.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "report/significance_image.h"
+
+// Its functions are defined static in the header, some of them unused.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#include <stb/stb_easy_font.h>
+#pragma GCC diagnostic pop
+
+namespace sg::report {
+namespace {
+
+using Color = std::array<uint8_t, 3>;
+constexpr Color kInk{22, 25, 29}, kSoft{93, 102, 115}, kPage{255, 255, 255}, kRight{42, 111, 219},
+    kWrong{192, 57, 43};
+constexpr int kScale = 2;  // pixels a pixel of the font, whose letters are about 6 x 8
+constexpr int kLine = 12 * kScale, kMargin = 16;
+constexpr size_t kMostNamed = 60, kLongestName = 24;
+constexpr int kMostSide = 3600;
+
+void fill(data::Image& image, int left, int top, int width, int height, Color color) {
+  for (int y = std::max(top, 0); y < std::min(top + height, image.height); ++y)
+    for (int x = std::max(left, 0); x < std::min(left + width, image.width); ++x)
+      std::ranges::copy(color, image.row(y) + x * 3);
+}
+
+// What the font has, cut where it is long.
+std::string printable_ascii(const std::string& text) {
+  std::string out;
+  for (const char c : text)
+    if ((uint8_t(c) & 0xC0) != 0x80) out += c >= ' ' && c <= '~' ? c : '?';
+  if (out.size() > kLongestName) out = out.substr(0, kLongestName - 2) + "..";
+  return out;
+}
+
+int text_width(std::string text) { return kScale * stb_easy_font_width(text.data()); }
+
+// `upwards`: turned by a quarter to the left, (x, y) being its lower left corner.
+void write(data::Image& image, int x, int y, std::string text, Color color, bool upwards = false) {
+  struct Vertex {
+    float x, y, z;
+    uint32_t color;
+  };
+  std::vector<Vertex> quads(text.size() * 64 + 64);
+  const int count = stb_easy_font_print(0, 0, text.data(), nullptr, quads.data(),
+                                        int(quads.size() * sizeof(Vertex)));
+  for (int i = 0; i < count; ++i) {
+    const Vertex &a = quads[size_t(i) * 4], &c = quads[size_t(i) * 4 + 2];
+    const int left = int(a.x) * kScale, top = int(a.y) * kScale;
+    const int width = int(c.x - a.x) * kScale, height = int(c.y - a.y) * kScale;
+    if (upwards)
+      fill(image, x + top, y - left - width, height, width, color);
+    else
+      fill(image, x + left, y + top, width, height, color);
+  }
+}
+
+Color mixed(Color color, double share) {
+  Color out;
+  for (size_t c = 0; c < 3; ++c)
+    out[c] = uint8_t(std::lround(std::lerp(kPage[c], color[c], share)));
+  return out;
+}
+
+}  // namespace
+
+data::Image matrix_image(const Matrix& matrix) {
+  const auto n = int(matrix.names.size());
+  check(n > 0 && matrix.counts.size() == size_t(n) * size_t(n),
+        "matrix_image: {} counts of {} names", matrix.counts.size(), n);
+  check(n <= kMostSide, "matrix_image: {} names, at most {} can be drawn", n, kMostSide);
+  const bool named = size_t(n) <= kMostNamed;
+  std::vector<std::string> names;
+  int longest = 0, widest = 0;
+  for (const std::string& name : matrix.names)
+    names.push_back(printable_ascii(name)), longest = std::max(longest, text_width(names.back()));
+  for (const int64_t c : matrix.counts)
+    if (c) widest = std::max(widest, text_width(std::to_string(c)));
+  if (!named) longest = 0;
+  const int cell = named ? std::max(kLine + 4, widest + 8) : std::max(kMostSide / n / 2, 1);
+  const int left = kMargin + kLine + longest + 8, top = kMargin + kLine + longest + 8;
+
+  data::Image image;
+  image.reset(top + n * cell + kMargin, left + std::max(n * cell, 160) + kMargin);
+  fill(image, 0, 0, image.width, image.height, kPage);
+  write(image, left, kMargin, printable_ascii(matrix.column_axis), kSoft);
+  write(image, kMargin, top + n * cell, printable_ascii(matrix.row_axis), kSoft, true);
+  for (int row = 0; row < n; ++row) {
+    const int64_t* counts = matrix.counts.data() + int64_t(row) * n;
+    int64_t sum = 0;
+    for (int i = 0; i < n; ++i) sum += counts[i];
+    if (named) {
+      const std::string& name = names[size_t(row)];
+      const int middle = row * cell + (cell - 8 * kScale) / 2;
+      write(image, left - 8 - text_width(name), top + middle, name, kInk);
+      write(image, left + middle, top - 8, name, kInk, true);
+    }
+    for (int column = 0; column < n; ++column) {
+      const int64_t count = counts[column];
+      const double share = sum ? double(count) / double(sum) : 0;
+      const int x = left + column * cell, y = top + row * cell, gap = named ? 1 : 0;
+      // The square root, so that a few wrong ones are seen.
+      const Color color = mixed(row == column ? kRight : kWrong, std::sqrt(share));
+      fill(image, x, y, cell - gap, cell - gap, named && !count ? Color{246, 247, 249} : color);
+      if (!named || !count) continue;
+      const std::string text = std::to_string(count);
+      write(image, x + (cell - text_width(text)) / 2, y + (cell - 8 * kScale) / 2, text,
+            share > 0.3 ? kPage : kInk);
+    }
+  }
+  return image;
+}
+
+}  // namespace sg::report

@@ -1,0 +1,50 @@
+// What a classifier made of each image of a dataset, and what follows from it: the confusion
+// matrix, the accuracy by class, and the mistakes.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/findings.h"
+#include "core/tensor.h"
+#include "data/dataset.h"
+#include "data/transforms.h"
+
+namespace sg::tasks {
+
+struct Outcome {
+  int64_t index;       // in the dataset
+  int64_t label;       // -1: unknown
+  int64_t predicted;   // the most probable class, of equal ones the first
+  int64_t rank;        // of the label (label_ranks()), 0 where it is predicted; -1: unknown
+  double probability;  // of the predicted class
+  double loss;         // cross entropy; NaN where the label is unknown
+  bool right() const { return predicted == label; }
+};
+
+// Of a batch: logits f32 (B, K) and labels i32 (B) on the CPU, -1 where unknown.
+std::vector<Outcome> outcomes_of(const std::vector<int64_t>& indices, const Tensor& logits,
+                                 const Tensor& labels);
+
+// The name of class c, or "class c" where there are fewer names.
+std::string class_name(const std::vector<std::string>& names, int64_t c);
+
+// Images whose label is among the k most probable classes.
+int64_t top_k_hits(const std::vector<Outcome>& outcomes, int64_t k);
+
+// Rows are labels, columns what was predicted. Throws ExitCode::usage beyond so many classes.
+inline constexpr int64_t kMostConfusionClasses = 2000;
+Matrix confusion_matrix(const std::vector<Outcome>& outcomes, const std::vector<std::string>& names,
+                        int64_t classes);
+
+// A row a class that has images: how many, the share that is right, and what it is mostly taken
+// for.
+Table accuracy_by_class(const std::vector<Outcome>& outcomes,
+                        const std::vector<std::string>& names);
+
+// The wrong ones with the highest loss, and those with the highest probability of a wrong class; at
+// most `count` each, as evaluation sees them. Images that cannot be read are left out.
+std::vector<Gallery> mistakes(const std::vector<Outcome>& outcomes, const data::Dataset& dataset,
+                              const data::TransformConfig& transform, size_t count = 12);
+
+}  // namespace sg::tasks

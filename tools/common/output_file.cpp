@@ -1,0 +1,30 @@
+#include "tools/common/output_file.h"
+
+#include <algorithm>
+#include <string>
+
+#include "io/file.h"
+
+namespace sg::tools {
+namespace fs = std::filesystem;
+
+void check_output(const fs::path& path, const std::vector<fs::path>& read, IsOwn is_own) {
+  std::error_code absent;
+  if (!fs::exists(fs::symlink_status(path, absent))) return;
+  for (const fs::path& input : read)
+    if (fs::equivalent(path, input, absent))
+      fail(ExitCode::usage, "{}: is read, and would be written over; choose another output",
+           path.string());
+  std::string begin;
+  if (fs::is_regular_file(path, absent)) {
+    const InputFile file(path, ExitCode::usage);
+    begin.resize(std::min<size_t>(file.size(), 4096));
+    file.read(0, begin.data(), begin.size());
+  }
+  if (!is_own(begin))
+    fail(ExitCode::usage,
+         "{}: exists, and this program did not write it; move it away, or choose another output",
+         path.string());
+}
+
+}  // namespace sg::tools

@@ -1,0 +1,18 @@
+// Whose files are those in the folder of a run? A run writes over, shortens and removes only what a
+// run of this program wrote.
+#pragma once
+#include <filesystem>
+
+namespace sg::train {
+
+constexpr const char* kCheckpoints = "checkpoints";  // the sub-folder of CheckpointFolder
+
+// A folder is that of a run where its args.json, or a checkpoint in it, is one of this program's.
+// Throws ExitCode::usage, naming them, where files have names that a run writes to, and the folder
+// is not that of a run or they do not look as a run writes them. Changes nothing.
+void check_files_in_the_way(const std::filesystem::path& folder);
+
+// Removes what a killed run left half-written, which after check_files_in_the_way() is ours.
+void remove_unfinished(const std::filesystem::path& folder);
+
+}  // namespace sg::train

@@ -1,0 +1,103 @@
+#include "train/step_cost.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/allocator.h"
+#include "nn/trace.h"
+#include "ops/cross_entropy/cross_entropy.h"
+
+namespace sg::train {
+namespace {
+
+constexpr double kMuch = 4;  // times the usual operations
+// Blocks may be a quarter larger than what is in them (core/allocator.h).
+constexpr double kMargin = 1.25;
+constexpr double kLoaderBatches = 6;  // of bytes: made ahead, in the making, on the way
+
+struct Trial {
+  double pixels = 0, macs = 0, bytes = 0;
+};
+
+Trial try_image(sgformer::Classifier& model, int64_t side) {
+  Allocator& allocator = Allocator::of({});
+  allocator.release_cached();
+  const size_t before = allocator.stats().reserved;
+  Trial t{.pixels = double(side * side)};
+  {
+    const nn::Trace trace;
+    const Dtype dtype = model.parameters().dtype();
+    const Tensor logits = model.forward(zeros({1, side, side, 3}, dtype)).logits;
+    const Tensor targets = zeros(logits.shape(), acc_dtype(dtype));
+    autograd::backward(soft_cross_entropy(logits, targets).loss);
+    for (const nn::LayerRow& row : trace.rows()) t.macs += row.macs;
+  }
+  t.bytes = double(allocator.stats().reserved - before);
+  allocator.release_cached();
+  return t;
+}
+
+// The parabola through three trials.
+double at(double pixels, const std::array<Trial, 3>& trials, double Trial::*value) {
+  double sum = 0;
+  for (const Trial& t : trials) {
+    double term = t.*value;
+    for (const Trial& other : trials)
+      if (&other != &t) term *= (pixels - other.pixels) / (t.pixels - other.pixels);
+    sum += term;
+  }
+  return sum;
+}
+
+}  // namespace
+
+int64_t StepCost::batch_that_fits(double available) const {
+  return std::max<int64_t>(0, int64_t((available - fixed_bytes) / bytes));
+}
+
+StepCost measure_step_cost(sgformer::Classifier& model, int64_t side) {
+  const int64_t usual = model.config().image;
+  const double pixels = double(side * side);
+  Trial t, of_usual;
+  if (side <= usual) {
+    t = of_usual = try_image(model, side);
+  } else {
+    const std::array trials{try_image(model, usual / 2), try_image(model, usual),
+                            try_image(model, usual * 3 / 2)};
+    of_usual = trials[1];
+    // Never below what is proportional to the pixels.
+    const double ratio = pixels / of_usual.pixels;
+    t.macs = std::max(at(pixels, trials, &Trial::macs), ratio * of_usual.macs);
+    t.bytes = std::max(at(pixels, trials, &Trial::bytes), ratio * of_usual.bytes);
+  }
+  // Two moments and averaged weights are to come; a checkpoint is a copy of them and the weights,
+  // and is read back.
+  const double parameters = double(model.parameters().count());
+  return {.macs = t.macs,
+          .usual_macs = of_usual.macs,
+          .bytes = kMargin * t.bytes + kLoaderBatches * 3 * pixels,
+          .fixed_bytes = 11 * parameters * double(size_of(model.parameters().values().dtype()))};
+}
+
+std::string note_of_cost(const StepCost& c, int64_t side, int64_t usual_side) {
+  if (c.macs <= kMuch * c.usual_macs) return "";
+  return fmt::format(
+      "an image of {0} x {0} takes {1:.0f} times the operations of the usual {2} x {2}: about "
+      "{3:.3g} "
+      "GMAC forward instead of {4:.3g}; steps will be as much slower",
+      side, c.macs / c.usual_macs, usual_side, 1e-9 * c.macs, 1e-9 * c.usual_macs);
+}
+
+void check_memory(const StepCost& c, int64_t batch, int64_t side, double available) {
+  if (c.of_batch(batch) <= available) return;
+  const int64_t fits = c.batch_that_fits(available);
+  fail(
+      ExitCode::failure,
+      "a training step of {0} images of {1} x {1} takes about {2:.0f} bytes of memory, {3:.0f} are "
+      "available; {4}",
+      batch, side, c.of_batch(batch), available,
+      fits > 0 ? fmt::format("--batch-size {} fits, and --grad-accum makes up for it", fits)
+               : "not even one image fits: use a smaller --img-size or model");
+}
+
+}  // namespace sg::train

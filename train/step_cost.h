@@ -1,0 +1,28 @@
+// What a training step will take, known before the first one.
+#pragma once
+#include "sgformer/classifier.h"
+
+namespace sg::train {
+
+struct StepCost {
+  double macs = 0, usual_macs = 0;  // forward, an image: of this size, and of the model's own
+  double bytes = 0;                 // an image of a batch, with a margin
+  double fixed_bytes = 0;           // besides, whatever the batch
+
+  double of_batch(int64_t batch) const { return fixed_bytes + double(batch) * bytes; }
+  int64_t batch_that_fits(double available) const;  // 0: not even one image
+};
+
+// By forward and backward of one image of side x side pixels; of larger images than the model's own
+// by three of smaller ones, through which a parabola in the number of pixels is laid (attention is
+// quadratic in it). The margin covers what the allocator and the loader hold besides. On the CPU;
+// gradients of the model are overwritten.
+StepCost measure_step_cost(sgformer::Classifier& model, int64_t side);
+
+// "a step takes ... times the operations ..." where an image takes much more than the usual; else
+// "".
+std::string note_of_cost(const StepCost& cost, int64_t side, int64_t usual_side);
+// Throws ExitCode::failure, with bytes and the batch that fits, where memory cannot hold a step.
+void check_memory(const StepCost& cost, int64_t batch, int64_t side, double available);
+
+}  // namespace sg::train
