@@ -34,7 +34,7 @@ bool DatasetPredictor::next() {
   if (!feed_.next()) return false;
   const nn::ParameterStore& parameters = model_.parameters();
   const int64_t n = feed_.labels().dim(0);
-  const Tensor logits = on_device_.slice(0, n);
+  Tensor logits = on_device_.slice(0, n);
   const auto forward = [&] {
     auto out = model_.forward(normalize_images(feed_.images(), stats_, parameters.dtype()),
                               {.significance = with_significance_});

@@ -18,7 +18,7 @@ struct Folder : test::TemporaryFolder {
     test::save_as_checkpoint(*model, *this / "run.safetensors");
     Checkpoint c = load_checkpoint(*this / "run.safetensors");
     for (const auto& [name, tensor] : part(c.tensors, "")) {
-      const Tensor twice = tensor.clone();
+      Tensor twice = tensor.clone();
       for (float& x : twice.span<float>()) x *= 2;
       c.tensors.emplace_back(std::string(kEma) + name, twice);
     }

@@ -357,7 +357,7 @@ TEST_CASE("sgeval: weights that are not finite are named; images that cannot be 
   CHECK(contains(whole.err, "5 of 17 images could not be read"));
 
   const auto set = [&](float value) {
-    const auto& store = model.parameters();
+    auto& store = model.parameters();
     store.set(store.values(), "head.bias", full({4}, value));
     save_as_weights(model, folder / "w.safetensors");
     return evaluate(folder / "w.safetensors");

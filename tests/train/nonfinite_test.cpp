@@ -26,7 +26,7 @@ double flag(const std::string& message, const std::string& name) {
   return std::stod(message.substr(at + name.size() + 4));
 }
 
-void fill(const Tensor& values, float value) {
+void fill(Tensor& values, float value) {
   for (float& v : values.span<float>()) v = value;
 }
 
