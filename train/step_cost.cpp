@@ -86,19 +86,19 @@ std::string note_of_cost(const StepCost& c, ImageSize size, int64_t usual_side) 
   return fmt::format(
       "an image of {0} x {1} takes {2:.0f} times the operations of the usual {3} x {3}: about "
       "{4:.3g} GMAC forward instead of {5:.3g}; steps will be as much slower",
-      size.height, size.width, c.macs / c.usual_macs, usual_side, 1e-9 * c.macs, 1e-9 * c.usual_macs);
+      size.height, size.width, c.macs / c.usual_macs, usual_side, 1e-9 * c.macs,
+      1e-9 * c.usual_macs);
 }
 
 void check_memory(const StepCost& c, int64_t batch, ImageSize size, double available) {
   if (c.of_batch(batch) <= available) return;
   const int64_t fits = c.batch_that_fits(available);
-  fail(
-      ExitCode::failure,
-      "a training step of {} images of {} x {} takes about {:.0f} bytes of memory, {:.0f} are "
-      "available; {}",
-      batch, size.height, size.width, c.of_batch(batch), available,
-      fits > 0 ? fmt::format("--batch-size {} fits, and --grad-accum makes up for it", fits)
-               : "not even one image fits: use a smaller --img-size or model");
+  fail(ExitCode::failure,
+       "a training step of {} images of {} x {} takes about {:.0f} bytes of memory, {:.0f} are "
+       "available; {}",
+       batch, size.height, size.width, c.of_batch(batch), available,
+       fits > 0 ? fmt::format("--batch-size {} fits, and --grad-accum makes up for it", fits)
+                : "not even one image fits: use a smaller --img-size or model");
 }
 
 }  // namespace sg::train
