@@ -26,8 +26,8 @@ void add_bias(int64_t m, int64_t n, const S* bias, C* c) {
 // c = a b + bias in one pass over c, a tenth faster than two. Valgrind reports that oneDNN 2.6
 // reads up to 64 bytes past its own page-aligned copy of b; it ignores what it read there, and
 // reads nothing outside our operands (tests/core/matmul_test.cpp).
-void gemm_with_bias(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b, float* c,
-                    const float* bias) {
+void gemm_with_bias(int64_t m, int64_t n, int64_t k, GemmOperand<float> a, GemmOperand<float> b,
+                    float* c, const float* bias) {
   const onednn::Key key{'g', m, n, k, a.stride, a.transposed, b.stride, b.transposed};
   onednn::Ready& ready = onednn::cached(key, [&] {
     using dnnl::memory;
@@ -49,16 +49,16 @@ void gemm_with_bias(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<f
   ready.run({a.data, b.data, bias, c});
 }
 
-void library_gemm(int64_t m, int64_t n, int64_t k, Operand<float> a, Operand<float> b, float* c,
-                  int64_t stride, bool accumulate) {
+void library_gemm(int64_t m, int64_t n, int64_t k, GemmOperand<float> a, GemmOperand<float> b,
+                  float* c, int64_t stride, bool accumulate) {
   const auto op = [](bool transposed) { return transposed ? 'T' : 'N'; };
   const auto status = dnnl_sgemm(op(a.transposed), op(b.transposed), m, n, k, 1, a.data, a.stride,
                                  b.data, b.stride, accumulate ? 1 : 0, c, stride);
   check(status == dnnl_success, "gemm: oneDNN failed with status {}", int(status));
 }
 
-void library_gemm(int64_t m, int64_t n, int64_t k, Operand<double> a, Operand<double> b, double* c,
-                  int64_t stride, bool accumulate) {
+void library_gemm(int64_t m, int64_t n, int64_t k, GemmOperand<double> a, GemmOperand<double> b,
+                  double* c, int64_t stride, bool accumulate) {
   const auto op = [](bool transposed) { return transposed ? CblasTrans : CblasNoTrans; };
   cblas_dgemm(CblasRowMajor, op(a.transposed), op(b.transposed), blasint(m), blasint(n), blasint(k),
               1, a.data, blasint(a.stride), b.data, blasint(b.stride), accumulate ? 1 : 0, c,
@@ -66,12 +66,12 @@ void library_gemm(int64_t m, int64_t n, int64_t k, Operand<double> a, Operand<do
 }
 
 template <class S>
-Operand<S> rows_from(Operand<S> a, int64_t row) {
+GemmOperand<S> rows_from(GemmOperand<S> a, int64_t row) {
   a.data += a.transposed ? row : row * a.stride;
   return a;
 }
 template <class S>
-Operand<S> columns_from(Operand<S> a, int64_t column) {
+GemmOperand<S> columns_from(GemmOperand<S> a, int64_t column) {
   a.data += a.transposed ? column * a.stride : column;
   return a;
 }
@@ -79,7 +79,8 @@ Operand<S> columns_from(Operand<S> a, int64_t column) {
 // Cuts the longer side of c into panels, which threads share. How many depends on that side alone,
 // so that the bits do not depend on the number of threads.
 template <class S, class C>
-void panels(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c, bool accumulate) {
+void panels(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
+            bool accumulate) {
   constexpr int64_t kLeast = 128, kMost = 8, kUnit = 16;
   const int64_t side = std::max(m, n), count = std::clamp<int64_t>(side / kLeast, 1, kMost);
   const int64_t step = (side + count * kUnit - 1) / (count * kUnit) * kUnit;
@@ -96,7 +97,7 @@ void panels(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c, b
 }
 
 template <class S>
-void check_sides(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b) {
+void check_sides(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b) {
   check(std::max({m, n, k, a.stride, b.stride}) <= INT_MAX,
         "gemm: ({}, {}) x ({}, {}) has a side longer than {}", m, k, k, n, INT_MAX);
 }
@@ -104,8 +105,8 @@ void check_sides(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b) {
 }  // namespace
 
 template <class S, class C>
-void gemm(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c, bool accumulate,
-          const S* bias) {
+void gemm(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
+          bool accumulate, const S* bias) {
   check_sides(m, n, k, a, b);
   if (m == 0 || n == 0) return;
   if constexpr (std::is_same_v<S, float>)
@@ -119,7 +120,7 @@ void gemm(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c, boo
 }
 
 template <class S, class C>
-void gemm_on_thread(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c,
+void gemm_on_thread(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
                     bool accumulate) {
   check_sides(m, n, k, a, b);
   if (m == 0 || n == 0) return;
@@ -130,14 +131,14 @@ void gemm_on_thread(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b,
     std::fill(c, c + m * n, C(0));
 }
 
-template void gemm(int64_t, int64_t, int64_t, Operand<float>, Operand<float>, float*, bool,
+template void gemm(int64_t, int64_t, int64_t, GemmOperand<float>, GemmOperand<float>, float*, bool,
                    const float*);
-template void gemm(int64_t, int64_t, int64_t, Operand<double>, Operand<double>, double*, bool,
-                   const double*);
+template void gemm(int64_t, int64_t, int64_t, GemmOperand<double>, GemmOperand<double>, double*,
+                   bool, const double*);
 
-template void gemm_on_thread(int64_t, int64_t, int64_t, Operand<float>, Operand<float>, float*,
-                             bool);
-template void gemm_on_thread(int64_t, int64_t, int64_t, Operand<double>, Operand<double>, double*,
-                             bool);
+template void gemm_on_thread(int64_t, int64_t, int64_t, GemmOperand<float>, GemmOperand<float>,
+                             float*, bool);
+template void gemm_on_thread(int64_t, int64_t, int64_t, GemmOperand<double>, GemmOperand<double>,
+                             double*, bool);
 
 }  // namespace sg

@@ -5,27 +5,19 @@
 #include <cstdint>
 
 #include "core/acc_type.h"
+#include "core/gemm_operand.h"
 
 namespace sg {
-
-// An operand of a matmul. `stride` is the distance between rows of the memory, which holds
-// the transpose of the operand where `transposed`.
-template <class S>
-struct Operand {
-  const S* data;
-  int64_t stride;
-  bool transposed = false;
-};
 
 // c (m, n; rows n apart) = a (m, k) b (k, n), plus c itself if `accumulate`, plus bias (n) if
 // given. By all threads, with the same bits for any number of them; not within a parallel loop.
 template <class S, class C>
-void gemm(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c,
+void gemm(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
           bool accumulate = false, const S* bias = nullptr);
 
 // The same on the calling thread alone: for the indices of a parallel loop.
 template <class S, class C>
-void gemm_on_thread(int64_t m, int64_t n, int64_t k, Operand<S> a, Operand<S> b, C* c,
+void gemm_on_thread(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
                     bool accumulate = false);
 
 }  // namespace sg

@@ -54,7 +54,7 @@ const Api& api() {
 }
 
 std::string describe(const Gemm& p) {
-  const auto operand = [](const GemmOperand& o, int64_t rows, int64_t columns) {
+  const auto operand = [](const GemmOperand<void>& o, int64_t rows, int64_t columns) {
     return fmt::format("({}, {}){} rows {} apart", rows, columns,
                        o.transposed ? " transposed," : "", o.stride);
   };

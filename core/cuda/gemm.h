@@ -15,24 +15,17 @@
 #pragma once
 #include <cstdint>
 
+#include "core/gemm_operand.h"
 #include "core/tensor.h"
 
 namespace sg::cuda {
 
-// A matrix as a matmul uses it, as sg::Operand of core/cpu/gemm.h: `stride` elements from row to
-// row of the memory, which holds the transpose of the operand where `transposed`.
-struct GemmOperand {
-  const void* data;
-  int64_t stride;
-  bool transposed = false;
-};
-
 struct Gemm {
-  int64_t m, n, k;   // none is 0
-  Dtype in;          // of a and b: f32 (TF32 off) or bf16; sums are f32
-  GemmOperand a, b;  // (m, k), (k, n)
-  Dtype out;         // of c: f32, or bf16 where `in` is bf16
-  void* c;           // (m, n), rows `c_stride` apart
+  int64_t m, n, k;         // none is 0
+  Dtype in;                // of a and b: f32 (TF32 off) or bf16; sums are f32
+  GemmOperand<void> a, b;  // (m, k), (k, n)
+  Dtype out;               // of c: f32, or bf16 where `in` is bf16
+  void* c;                 // (m, n), rows `c_stride` apart
   int64_t c_stride;
   bool accumulate = false;     // add to what c holds
   const void* bias = nullptr;  // (n), of dtype `out`, added to every row

@@ -14,7 +14,7 @@ struct ColumnMajorProduct {
 };
 
 inline ColumnMajorProduct column_major(const Gemm& p) {
-  const auto operand = [](const GemmOperand& o, int64_t rows, int64_t columns) {
+  const auto operand = [](const GemmOperand<void>& o, int64_t rows, int64_t columns) {
     return o.transposed ? ColumnMajor{rows, columns, o.stride, true}
                         : ColumnMajor{columns, rows, o.stride, false};
   };

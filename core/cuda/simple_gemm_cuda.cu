@@ -68,7 +68,7 @@ void simple_gemm(Stream& stream, const Gemm& p) {
   const int64_t blocks = ceil_div(p.m, kSide) * ceil_div(p.n, kSide);
   dispatch<float, bf16>(p.in, "gemm", [&]<class From>() {
     dispatch<float, bf16>(p.out, "gemm", [&]<class To>() {
-      const auto matrix = [](const GemmOperand& o, int64_t rows, int64_t columns) {
+      const auto matrix = [](const GemmOperand<void>& o, int64_t rows, int64_t columns) {
         return Matrix<From>{static_cast<const From*>(o.data), o.stride, rows, columns,
                             o.transposed};
       };

@@ -129,7 +129,7 @@ TEST_CASE("products have the same bits with 1, 2, 3 and 8 threads") {
     const auto product = [&](int threads, bool on_thread) {
       set_num_threads(threads);
       std::vector<float> y(size_t(c.m * c.n), 0);
-      const Operand<float> left{a.data(), c.a_transposed ? c.m : c.k, c.a_transposed};
+      const GemmOperand<float> left{a.data(), c.a_transposed ? c.m : c.k, c.a_transposed};
       if (on_thread)
         gemm_on_thread<float>(c.m, c.n, c.k, left, {b.data(), c.n}, y.data());
       else

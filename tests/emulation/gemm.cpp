@@ -22,7 +22,7 @@ std::vector<float> dense(const void* data, Dtype dtype, int64_t rows, int64_t co
   return to;
 }
 
-std::vector<float> operand(const GemmOperand& o, Dtype dtype, int64_t rows, int64_t columns) {
+std::vector<float> operand(const GemmOperand<void>& o, Dtype dtype, int64_t rows, int64_t columns) {
   return o.transposed ? dense(o.data, dtype, columns, rows, o.stride)
                       : dense(o.data, dtype, rows, columns, o.stride);
 }
@@ -39,7 +39,7 @@ void compute(const Gemm& p) {
   std::vector<float> c = dense(p.c, p.out, p.m, p.n, p.c_stride), bias;
   if (p.bias) bias = dense(p.bias, p.out, 1, p.n, p.n);
   const auto as = [](const std::vector<float>& v, bool transposed, int64_t rows, int64_t columns) {
-    return Operand<float>{v.data(), transposed ? rows : columns, transposed};
+    return GemmOperand<float>{v.data(), transposed ? rows : columns, transposed};
   };
   sg::gemm<float>(p.m, p.n, p.k, as(a, p.a.transposed, p.m, p.k), as(b, p.b.transposed, p.k, p.n),
                   c.data(), p.accumulate, p.bias ? bias.data() : nullptr);
