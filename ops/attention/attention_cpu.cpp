@@ -46,7 +46,7 @@ void each_unit(const Units& units, const ScratchLayout& layout, const F& f) {
 // f(i, token) for elements [begin, end) of a rectangle; i counts from begin.
 template <class F>
 HWY_INLINE void each_token(const Rect& r, int64_t begin, int64_t end, const F& f) {
-  int64_t x = begin % r.w, row = (r.y + begin / r.w) * r.stride + r.x;
+  int64_t x = begin % r.w, row = r.token(begin - x);
   for (int64_t i = 0; i < end - begin; ++i) {
     f(i, row + x);
     if (++x == r.w) x = 0, row += r.stride;
@@ -216,7 +216,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     QuerySums<T> sums(units, max_keys, bool(received), layout);
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
-      each_token(u.keys, 0, u.keys.count(),
+      each_token(u.keys, 0, u.keys.count,
                  [&](int64_t i, int64_t token) HWY_ATTR { to[token] = seen[i]; });
     };
 
@@ -225,7 +225,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
       T *const qt = scratch + qt_at, *const s = scratch + s_at, *const o = scratch + o_at;
       T *const weight = scratch + weight_at, *const top = scratch + top_at;
       T* const seen = scratch + seen_at;
-      const int64_t keys = u.keys.count();
+      const int64_t keys = u.keys.count;
       const ImageColumns<const S> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
       const ImageColumns<const S> v_map(kv, u.image, nk, g.kv_ld,
                                         g.kv_column + (g.heads + u.head) * d);
@@ -284,8 +284,8 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
       const ImageColumns<S> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
       const ImageColumns<S> dv_map(dkv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
-      store_tokens(dk, dk_map, u.keys, 0, u.keys.count(), d, T(1));
-      store_tokens(dk + max_keys * dp, dv_map, u.keys, 0, u.keys.count(), d, T(1));
+      store_tokens(dk, dk_map, u.keys, 0, u.keys.count, d, T(1));
+      store_tokens(dk + max_keys * dp, dv_map, u.keys, 0, u.keys.count, d, T(1));
     };
 
     each_unit<T>(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
@@ -294,7 +294,7 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
       T *const dos_t = scratch + dout_t_at, *const s = scratch + s_at, *const ds = scratch + ds_at;
       T *const dqs = scratch + dq_at, *const lses = scratch + lse_at;
       T *const dk = sums.of(u, scratch), *const dv = dk + max_keys * dp;
-      const int64_t keys = u.keys.count();
+      const int64_t keys = u.keys.count;
       const ImageColumns<const S> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
       const ImageColumns<const S> v_map(kv, u.image, nk, g.kv_ld,
                                         g.kv_column + (g.heads + u.head) * d);

@@ -11,11 +11,13 @@
 #include "core/cuda/kernel.cuh"
 #include "core/profile.h"
 #include "ops/attention/attention.h"
+#include "ops/attention/token_rect.h"
 
 namespace sg::attention_cuda {
 
 using cuda::kWarp;
 using kernels::AttentionGeometry;
+using Rect = kernels::TokenRect<int>;
 
 constexpr int kTile = 64;  // keys whose scores a warp holds, and queries of a block at once
 constexpr int kRows = 16;  // queries of a warp at once
@@ -27,22 +29,6 @@ constexpr int kVector = 16 / sizeof(T);
 template <class T>
 constexpr int padded(int width) {
   return width + kVector<T>;
-}
-
-// Tokens of a map `stride` wide, in row-major order.
-struct Rect {
-  int y, x, w, count, stride;
-  unsigned inverse;  // of w: 2^32 / w rounded up; 0 where it does not serve all tokens
-  __device__ int64_t token(int i) const {
-    if (w == stride) return int64_t{y} * stride + i;
-    const int row = inverse ? int(uint64_t{unsigned(i)} * inverse >> 32) : i / w;
-    return int64_t{y + row} * stride + x + (i - row * w);
-  }
-};
-__device__ __forceinline__ Rect rect_of(int y, int x, int h, int w, int stride) {
-  // i * inverse >> 32 is i / w as long as i * w < 2^32.
-  const bool serves = w > 1 && uint64_t{unsigned(w)} * w * h < (uint64_t{1} << 32);
-  return {y, x, w, h * w, stride, serves ? 0xffffffffu / unsigned(w) + 1 : 0};
 }
 
 // How a group of heads is cut into blocks: (image, window, tile of keys, chunk of queries, head),
@@ -150,8 +136,8 @@ __device__ __forceinline__ Unit unit_of(const Cut& c, unsigned index) {
   const int x = take(c.windows_x), y = take(c.windows_y);
   u.image = index, u.row = u.image * c.heads + u.head;
   const auto rect = [&](int side_y, int side_x, int h, int w) {
-    return rect_of(y * side_y, x * side_x, least(side_y, h - y * side_y),
-                   least(side_x, w - x * side_x), w);
+    return kernels::token_rect(y * side_y, x * side_x, least(side_y, h - y * side_y),
+                               least(side_x, w - x * side_x), w);
   };
   u.queries = rect(c.query_side_y, c.query_side_x, c.h, c.w);
   u.keys = rect(c.key_side_y, c.key_side_x, c.key_h, c.key_w);

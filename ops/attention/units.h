@@ -4,14 +4,11 @@
 #include <algorithm>
 
 #include "ops/attention/attention.h"
+#include "ops/attention/token_rect.h"
 
 namespace sg::attention_cpu {
 
-// Tokens of a map `stride` wide, in row-major order.
-struct Rect {
-  int64_t y, x, h, w, stride;
-  int64_t count() const { return h * w; }
-};
+using Rect = kernels::TokenRect<int64_t>;
 
 struct Unit {
   int64_t index, image, head;
@@ -58,7 +55,7 @@ class Units {
         0,
         0};
     // Whole register tiles but for the last chunk.
-    const int64_t n = u.queries.count();
+    const int64_t n = u.queries.count;
     u.begin = n * chunk / chunks_ / 8 * 8;
     u.end = chunk + 1 == chunks_ ? n : n * (chunk + 1) / chunks_ / 8 * 8;
     return u;
@@ -67,7 +64,7 @@ class Units {
  private:
   static Rect window_of(int64_t y, int64_t x, int64_t side_y, int64_t side_x, int64_t h,
                         int64_t w) {
-    return {y, x, std::min(side_y, h - y), std::min(side_x, w - x), w};
+    return kernels::token_rect(y, x, std::min(side_y, h - y), std::min(side_x, w - x), w);
   }
 
   const kernels::AttentionGeometry& g_;
