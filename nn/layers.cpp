@@ -9,7 +9,7 @@
 namespace sg::nn {
 namespace {
 
-Parameter* add_vector(const Scope& scope, const std::string& name, int64_t n, Init init,
+Parameter* add_vector(const ParameterScope& scope, const std::string& name, int64_t n, Init init,
                       Use use = Use::elementwise) {
   return scope.add({{name, {n}, Layout::same, init}}, {n}, use);
 }
@@ -18,7 +18,7 @@ int64_t size_of(const Parameter* p) { return p->shape.numel(); }
 
 }  // namespace
 
-Linear::Linear(const Scope& scope, const std::vector<Output>& outputs, int64_t in) {
+Linear::Linear(const ParameterScope& scope, const std::vector<Output>& outputs, int64_t in) {
   std::vector<Part> weights, biases;
   int64_t out = 0;
   for (const Output& o : outputs) {
@@ -38,8 +38,8 @@ Tensor Linear::operator()(const Tensor& x) const {
   return y;
 }
 
-LayerNorm::LayerNorm(const Scope& scope, const std::string& name, int64_t channels, double eps,
-                     Activation act)
+LayerNorm::LayerNorm(const ParameterScope& scope, const std::string& name, int64_t channels,
+                     double eps, Activation act)
     : name_(scope.name(name)),
       w_(add_vector(scope, name + ".weight", channels, Init::ones)),
       b_(add_vector(scope, name + ".bias", channels, Init::zeros)),
@@ -62,8 +62,8 @@ AddLayerNorm LayerNorm::of_sum(const Residual& residual) const {
   return r;
 }
 
-ConvNorm::ConvNorm(const Scope& scope, const std::string& name, Kind kind, int64_t in, int64_t out,
-                   int stride, Activation act)
+ConvNorm::ConvNorm(const ParameterScope& scope, const std::string& name, Kind kind, int64_t in,
+                   int64_t out, int stride, Activation act)
     : name_(scope.name(name)), kind_(kind), stride_(stride), act_(act) {
   const std::string weight = name + ".c.weight";
   switch (kind) {
@@ -108,7 +108,7 @@ Tensor ConvNorm::operator()(const Tensor& x) const {
   return y;
 }
 
-MergeConv::MergeConv(const Scope& scope, const std::string& name, int64_t channels, int s)
+MergeConv::MergeConv(const ParameterScope& scope, const std::string& name, int64_t channels, int s)
     : name_(scope.name(name)),
       s_(s),
       w_(scope.add({{name + ".weight", {channels, channels, s, s}, Layout::conv, Init::conv}},
@@ -124,7 +124,8 @@ Tensor MergeConv::operator()(const Tensor& x) const {
   return y;
 }
 
-DepthwiseWeights::DepthwiseWeights(const Scope& scope, const std::string& name, int64_t channels)
+DepthwiseWeights::DepthwiseWeights(const ParameterScope& scope, const std::string& name,
+                                   int64_t channels)
     : w(scope.add({{name + ".weight", {channels, 1, 3, 3}, Layout::depthwise, Init::conv}},
                   {3, 3, channels})),
       b(add_vector(scope, name + ".bias", channels, Init::zeros)) {}

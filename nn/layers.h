@@ -16,9 +16,9 @@ class Linear {
     int64_t size;
   };
   Linear() = default;
-  Linear(const Scope& scope, const std::string& name, int64_t in, int64_t out)
+  Linear(const ParameterScope& scope, const std::string& name, int64_t in, int64_t out)
       : Linear(scope, {{name, out}}, in) {}
-  Linear(const Scope& scope, const std::vector<Output>& outputs, int64_t in);
+  Linear(const ParameterScope& scope, const std::vector<Output>& outputs, int64_t in);
   Tensor operator()(const Tensor& x) const;
 
  private:
@@ -35,7 +35,7 @@ struct Residual {
 class LayerNorm {
  public:
   LayerNorm() = default;
-  LayerNorm(const Scope& scope, const std::string& name, int64_t channels, double eps,
+  LayerNorm(const ParameterScope& scope, const std::string& name, int64_t channels, double eps,
             Activation act = Activation::none);
   Tensor operator()(const Tensor& x) const;
   // The sum and its norm (ops/add_layer_norm); without an activation.
@@ -55,7 +55,7 @@ class ConvNorm {
  public:
   enum class Kind { conv3x3, conv1x1, depthwise3x3 };
   ConvNorm() = default;
-  ConvNorm(const Scope& scope, const std::string& name, Kind kind, int64_t in, int64_t out,
+  ConvNorm(const ParameterScope& scope, const std::string& name, Kind kind, int64_t in, int64_t out,
            int stride, Activation act);
   Tensor operator()(const Tensor& x) const;
 
@@ -72,7 +72,7 @@ class ConvNorm {
 class MergeConv {
  public:
   MergeConv() = default;
-  MergeConv(const Scope& scope, const std::string& name, int64_t channels, int s);
+  MergeConv(const ParameterScope& scope, const std::string& name, int64_t channels, int s);
   Tensor operator()(const Tensor& x) const;
 
  private:
@@ -84,7 +84,7 @@ class MergeConv {
 // Weights (3, 3, C) and bias of a depthwise convolution that a fused operation applies.
 struct DepthwiseWeights {
   DepthwiseWeights() = default;
-  DepthwiseWeights(const Scope& scope, const std::string& name, int64_t channels);
+  DepthwiseWeights(const ParameterScope& scope, const std::string& name, int64_t channels);
   Parameter *w = nullptr, *b = nullptr;
 };
 

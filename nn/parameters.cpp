@@ -243,7 +243,7 @@ void ParameterStore::set(Tensor& flat, const std::string& name, const Tensor& of
     bf16_values_.slice(begin, end).copy_(flat.slice(begin, end));
 }
 
-Parameter* Scope::add(std::vector<Part> parts, Shape shape, Use use) const {
+Parameter* ParameterScope::add(std::vector<Part> parts, Shape shape, Use use) const {
   for (Part& p : parts) p.name = prefix_ + p.name;
   return store_->add(std::move(parts), shape, use);
 }

@@ -143,11 +143,13 @@ class ParameterStore {
 };
 
 // Where a module declares its parameters: a store and a name prefix ("block1.0.attn.").
-class Scope {
+class ParameterScope {
  public:
-  Scope(ParameterStore& store, std::string prefix = "")
+  ParameterScope(ParameterStore& store, std::string prefix = "")
       : store_(&store), prefix_(std::move(prefix)) {}
-  Scope operator/(const std::string& name) const { return {*store_, prefix_ + name + "."}; }
+  ParameterScope operator/(const std::string& name) const {
+    return {*store_, prefix_ + name + "."};
+  }
   // Part names get the prefix.
   Parameter* add(std::vector<Part> parts, Shape shape, Use use = Use::elementwise) const;
   std::string name(const std::string& leaf) const { return prefix_ + leaf; }

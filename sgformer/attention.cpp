@@ -17,8 +17,8 @@ double products(const Tensor& x, const HeadGroup& g, int head_dim, int64_t keys)
 
 }  // namespace
 
-AttentionBase::AttentionBase(const nn::Scope& scope, std::vector<nn::Linear::Output> projections,
-                             int64_t dim, int heads)
+AttentionBase::AttentionBase(const nn::ParameterScope& scope,
+                             std::vector<nn::Linear::Output> projections, int64_t dim, int heads)
     : dim_(dim), heads_(heads), name_(scope.name("products")) {
   for (const nn::Linear::Output& p : projections) lepe_column_ += p.size;
   projections.push_back({"lepe_linear", dim});
@@ -41,7 +41,7 @@ AttentionResult AttentionBase::attend(const Tensor& x, const std::vector<Tensor>
   return r;
 }
 
-FullAttention::FullAttention(const nn::Scope& scope, int64_t dim, int heads)
+FullAttention::FullAttention(const nn::ParameterScope& scope, int64_t dim, int heads)
     : AttentionBase(scope, {{"q", dim}, {"kv", 2 * dim}}, dim, heads) {}
 
 Tensor FullAttention::operator()(const Tensor& x) const {
@@ -63,7 +63,7 @@ std::vector<nn::Linear::Output> hybrid_projections(const StageConfig& stage) {
 
 }  // namespace
 
-HybridAttention::HybridAttention(const nn::Scope& scope, const Config& config,
+HybridAttention::HybridAttention(const nn::ParameterScope& scope, const Config& config,
                                  const StageConfig& stage)
     : AttentionBase(scope, hybrid_projections(stage), stage.dim, stage.heads),
       scales_(stage.scales),
@@ -111,7 +111,7 @@ HybridAttention::Result HybridAttention::operator()(const Tensor& x) const {
   return {r.out, r.significance};
 }
 
-SelfGuidedAttention::SelfGuidedAttention(const nn::Scope& scope, const StageConfig& stage)
+SelfGuidedAttention::SelfGuidedAttention(const nn::ParameterScope& scope, const StageConfig& stage)
     : AttentionBase(scope, {{"q", stage.dim}}, stage.dim, stage.heads),
       name_(scope.name("f")),
       regions_(stage.regions) {

@@ -12,8 +12,8 @@ namespace sg::sgformer {
 // What every attention shares: the projections of x as one product, LePE, the output projection.
 class AttentionBase {
  protected:
-  AttentionBase(const nn::Scope& scope, std::vector<nn::Linear::Output> projections, int64_t dim,
-                int heads);
+  AttentionBase(const nn::ParameterScope& scope, std::vector<nn::Linear::Output> projections,
+                int64_t dim, int heads);
   AttentionResult attend(const Tensor& x, const std::vector<Tensor>& kv,
                          std::vector<HeadGroup> groups) const;
 
@@ -30,7 +30,7 @@ class AttentionBase {
 // Every token attends to every other (stage 4).
 class FullAttention : AttentionBase {
  public:
-  FullAttention(const nn::Scope& scope, int64_t dim, int heads);
+  FullAttention(const nn::ParameterScope& scope, int64_t dim, int heads);
   Tensor operator()(const Tensor& x) const;
 };
 
@@ -41,7 +41,7 @@ class HybridAttention : AttentionBase {
     Tensor out;
     Tensor significance;  // (B, H, W), detached
   };
-  HybridAttention(const nn::Scope& scope, const Config& config, const StageConfig& stage);
+  HybridAttention(const nn::ParameterScope& scope, const Config& config, const StageConfig& stage);
   Result operator()(const Tensor& x) const;
 
  private:
@@ -60,7 +60,7 @@ class HybridAttention : AttentionBase {
 // Every token attends to aggregated tokens: many where the map is significant, few elsewhere.
 class SelfGuidedAttention : AttentionBase {
  public:
-  SelfGuidedAttention(const nn::Scope& scope, const StageConfig& stage);
+  SelfGuidedAttention(const nn::ParameterScope& scope, const StageConfig& stage);
   Tensor operator()(const Tensor& x, const Tensor& significance) const;
 
  private:

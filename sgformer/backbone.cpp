@@ -44,7 +44,7 @@ Tensor given_map(const std::vector<SignificanceMap>& given, size_t at, int stage
 
 }  // namespace
 
-Backbone::Backbone(const nn::Scope& scope, Config config) : config_(std::move(config)) {
+Backbone::Backbone(const nn::ParameterScope& scope, Config config) : config_(std::move(config)) {
   validate(config_);
   const int64_t side = config_.pos_embed_side, dim = config_.stages[0].dim;
   pos_embed_ =

@@ -1,7 +1,7 @@
 // The network without a head: an image becomes four feature maps.
 //
 //   nn::ParameterStore store;
-//   Backbone backbone(nn::Scope(store) / "backbone", find_config("sgformer_s"));
+//   Backbone backbone(nn::ParameterScope(store) / "backbone", find_config("sgformer_s"));
 //   ... heads declare theirs ...
 //   store.allocate();
 //   store.initialize(seed);
@@ -39,7 +39,7 @@ struct Features {
 class Backbone {
  public:
   // Declares the parameters under `scope`, in the order of the published model.
-  Backbone(const nn::Scope& scope, Config config);
+  Backbone(const nn::ParameterScope& scope, Config config);
   Backbone(const Backbone&) = delete;
   Backbone& operator=(const Backbone&) = delete;
 

@@ -7,7 +7,7 @@ namespace sg::sgformer {
 
 using nn::ConvNorm;
 
-Mlp::Mlp(const nn::Scope& scope, int64_t dim, int64_t hidden)
+Mlp::Mlp(const nn::ParameterScope& scope, int64_t dim, int64_t hidden)
     : name_(scope.name("dwconv")),
       fc1_(scope, "fc1", dim, hidden),
       dwconv_(scope / "dwconv", "dwconv", hidden) {
@@ -21,7 +21,7 @@ Tensor Mlp::operator()(const Tensor& x) const {
   return fc2_(z);
 }
 
-Stem::Stem(const nn::Scope& scope, int64_t dim, const std::array<int, 3>& strides)
+Stem::Stem(const nn::ParameterScope& scope, int64_t dim, const std::array<int, 3>& strides)
     : conv0_(scope / "conv", "0", ConvNorm::Kind::conv3x3, 3, dim, strides[0], Activation::gelu),
       conv2_(scope / "conv", "2", ConvNorm::Kind::conv3x3, dim, dim, strides[1], Activation::gelu),
       conv4_(scope / "conv", "4", ConvNorm::Kind::conv3x3, dim, dim, strides[2], Activation::none),
@@ -29,14 +29,15 @@ Stem::Stem(const nn::Scope& scope, int64_t dim, const std::array<int, 3>& stride
 
 Tensor Stem::operator()(const Tensor& image) const { return norm_(conv4_(conv2_(conv0_(image)))); }
 
-PatchMerging::PatchMerging(const nn::Scope& scope, int64_t in, int64_t out)
+PatchMerging::PatchMerging(const nn::ParameterScope& scope, int64_t in, int64_t out)
     : conv1_(scope, "conv1", ConvNorm::Kind::conv1x1, in, out, 1, Activation::gelu),
       conv2_(scope, "conv2", ConvNorm::Kind::depthwise3x3, out, out, 2, Activation::gelu),
       conv3_(scope, "conv3", ConvNorm::Kind::conv1x1, out, out, 1, Activation::none) {}
 
 Tensor PatchMerging::operator()(const Tensor& x) const { return conv3_(conv2_(conv1_(x))); }
 
-Block::Block(const nn::Scope& scope, const Config& config, const StageConfig& stage, BlockKind kind)
+Block::Block(const nn::ParameterScope& scope, const Config& config, const StageConfig& stage,
+             BlockKind kind)
     : kind_(kind), norm1_(scope, "norm1", stage.dim, 1e-6) {
   switch (kind) {
     case BlockKind::hybrid:

@@ -9,7 +9,7 @@ namespace sg::sgformer {
 // z = fc1(x); GELU(z + depthwise3x3(z)); fc2.
 class Mlp {
  public:
-  Mlp(const nn::Scope& scope, int64_t dim, int64_t hidden);
+  Mlp(const nn::ParameterScope& scope, int64_t dim, int64_t hidden);
   Tensor operator()(const Tensor& x) const;
 
  private:
@@ -21,7 +21,7 @@ class Mlp {
 // Image (B, H, W, 3) to the stage-1 map, before the positional embedding.
 class Stem {
  public:
-  Stem(const nn::Scope& scope, int64_t dim, const std::array<int, 3>& strides);
+  Stem(const nn::ParameterScope& scope, int64_t dim, const std::array<int, 3>& strides);
   Tensor operator()(const Tensor& image) const;
 
  private:
@@ -32,7 +32,7 @@ class Stem {
 // Halves the map and widens it, between stages.
 class PatchMerging {
  public:
-  PatchMerging(const nn::Scope& scope, int64_t in, int64_t out);
+  PatchMerging(const nn::ParameterScope& scope, int64_t in, int64_t out);
   Tensor operator()(const Tensor& x) const;
 
  private:
@@ -48,7 +48,8 @@ enum class BlockKind { hybrid, self_guided, full };
 
 class Block {
  public:
-  Block(const nn::Scope& scope, const Config& config, const StageConfig& stage, BlockKind kind);
+  Block(const nn::ParameterScope& scope, const Config& config, const StageConfig& stage,
+        BlockKind kind);
   BlockKind kind() const { return kind_; }
   bool frozen() const { return norm1_.frozen(); }
   // A hybrid block sets `significance`, a self-guided one uses it. The MLP's branch is left for the

@@ -5,8 +5,9 @@
 namespace sg::sgformer {
 
 Classifier::Classifier(Config config)
-    : backbone_(nn::Scope(parameters_), std::move(config)),
-      head_(nn::Scope(parameters_), "head", this->config().stages[3].dim, this->config().classes) {}
+    : backbone_(nn::ParameterScope(parameters_), std::move(config)),
+      head_(nn::ParameterScope(parameters_), "head", this->config().stages[3].dim,
+            this->config().classes) {}
 
 Classifier::Output Classifier::forward(const Tensor& images, const ForwardOptions& options) const {
   Features features = backbone_.forward(images, options);

@@ -115,17 +115,17 @@ void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
   feed_.start_epoch(epoch, first_batch);
 }
 
-Batch Classification::load_batch(const Place& place) {
+Batch Classification::load_batch(const BatchPosition& position) {
   const double before = feed_.waited();
   check(feed_.next(), "classification: a batch is asked for after the epoch's end");
   drop_paths_copied_->synchronize();  // before the host's are overwritten
-  sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(place.step),
-                            place.first_sample, host_drop_paths_.dtype(), host_drop_paths_);
+  sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(position.step),
+                            position.first_sample, host_drop_paths_.dtype(), host_drop_paths_);
   if (!drop_paths_.same_memory(host_drop_paths_)) {
     drop_paths_.copy_(host_drop_paths_);
     drop_paths_copied_->record(drop_paths_.stream());
   }
-  return {.place = place,
+  return {.position = position,
           .images = feed_.images(),
           .valid = {},
           .targets = {feed_.labels()},

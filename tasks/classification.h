@@ -65,7 +65,7 @@ class Classification : public Task {
   int64_t batches() const override { return feed_.loader().batches(); }
   int64_t batch_size() const override { return feed_.loader().config().batch_size; }
   void start_epoch(int64_t epoch, int64_t first_batch) override;
-  Batch load_batch(const Place& place) override;
+  Batch load_batch(const BatchPosition& position) override;
   Losses losses(const Batch& batch) override;
   void prefetch() override { feed_.prefetch(); }
   std::optional<double> chance_loss() const override { return chance_loss_; }

@@ -15,16 +15,16 @@
 
 namespace sg::tasks {
 
-// Of a batch in the run: keys what is drawn at random. It does not depend on how a step is split
-// into passes or over processes.
-struct Place {
+// Of a batch in the run. Random draws are keyed by it, however a step is split into passes or over
+// processes.
+struct BatchPosition {
   int64_t step = 0;          // from 0
   int64_t first_sample = 0;  // of the batch, within the step
 };
 
 // Images of any size, each at the top left of its place.
 struct Batch {
-  Place place;
+  BatchPosition position;
   Tensor images;                // (B, H, W, C), padded to the largest
   Tensor valid;                 // (B, 2) i32: height and width; undefined where none is padded
   std::vector<Tensor> targets;  // what losses are measured against, of any shape
@@ -55,7 +55,7 @@ class Task {
 
   // The next batch, on the device; valid until load_batch() is called again. For a step to be
   // recorded, batches of one shape lie in the same memory.
-  virtual Batch load_batch(const Place& place) = 0;
+  virtual Batch load_batch(const BatchPosition& position) = 0;
   // Where a device can, its work is recorded and started again for later batches of the same key():
   // it depends on the contents of tensors that load_batch() filled alone, and does not wait.
   virtual Losses losses(const Batch& batch) = 0;

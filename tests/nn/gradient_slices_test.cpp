@@ -16,8 +16,9 @@ namespace {
 // one branch alone, and one that nothing reaches.
 struct Net {
   nn::ParameterStore store;
-  nn::Linear shared{nn::Scope(store), "shared", 6, 6}, branch{nn::Scope(store), "branch", 6, 6},
-      idle{nn::Scope(store), "idle", 6, 6}, head{nn::Scope(store), "head", 6, 3};
+  nn::Linear shared{nn::ParameterScope(store), "shared", 6, 6},
+      branch{nn::ParameterScope(store), "branch", 6, 6},
+      idle{nn::ParameterScope(store), "idle", 6, 6}, head{nn::ParameterScope(store), "head", 6, 3};
   Net() { store.allocate(), store.initialize(3); }
 
   Tensor loss(bool with_branch, int uses = 3) const {

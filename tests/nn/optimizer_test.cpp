@@ -13,7 +13,7 @@ namespace {
 // One matrix (with decay) and one bias (without), all of one value and one gradient.
 struct Model {
   nn::ParameterStore store;
-  nn::Linear linear{nn::Scope(store), "fc", 3, 2};
+  nn::Linear linear{nn::ParameterScope(store), "fc", 3, 2};
   Model(double value, double gradient) {
     store.allocate(Dtype::f64);
     store.values().fill_(value);

@@ -9,7 +9,7 @@ using namespace sg::nn;
 
 TEST_CASE("official layouts go in and come out again") {
   ParameterStore store;
-  const Scope root(store);
+  const ParameterScope root(store);
   Parameter* conv = root.add({{"c", {4, 3, 2, 5}, Layout::conv, Init::conv}}, {4, 2, 5, 3});
   Parameter* depthwise = root.add({{"d", {6, 1, 3, 3}, Layout::depthwise, Init::conv}}, {3, 3, 6});
   Parameter* pair = (root / "x").add({{"a", {2, 7}}, {"b", {3, 7}}}, {5, 7});
@@ -32,7 +32,7 @@ TEST_CASE("official layouts go in and come out again") {
 
 TEST_CASE("gradients go to one buffer, last declared first; unreached ones become zero") {
   ParameterStore store;
-  const Scope root(store);
+  const ParameterScope root(store);
   Parameter* first = root.add({{"first", {3}}}, {3});
   Parameter* second = root.add({{"second", {2, 2}}}, {2, 2});
   store.allocate();
@@ -51,7 +51,7 @@ TEST_CASE("gradients go to one buffer, last declared first; unreached ones becom
 
 TEST_CASE("another buffer of values can be put in, and misuse is named") {
   ParameterStore store;
-  Parameter* p = Scope(store).add({{"w", {2}}}, {2});
+  Parameter* p = ParameterScope(store).add({{"w", {2}}}, {2});
   store.allocate();
   Tensor own = store.values();
   const Tensor other = full(own.shape(), 5);
@@ -63,16 +63,16 @@ TEST_CASE("another buffer of values can be put in, and misuse is named") {
   CHECK_THROWS_WITH_AS(store.part("v"), "parameters: the model has no tensor named 'v'", Error);
   CHECK_THROWS_WITH_AS(store.set(own, "w", zeros({3})), "w: value: expected shape (2), found (3)",
                        Error);
-  CHECK_THROWS_AS(Scope(store).add({{"late", {2}}}, {2}), Error);
+  CHECK_THROWS_AS(ParameterScope(store).add({{"late", {2}}}, {2}), Error);
   ParameterStore twice;
-  Scope(twice).add({{"w", {2}}}, {2});
-  CHECK_THROWS_WITH_AS(Scope(twice).add({{"w", {2}}}, {2}), "parameters: w is declared twice",
-                       Error);
+  ParameterScope(twice).add({{"w", {2}}}, {2});
+  CHECK_THROWS_WITH_AS(ParameterScope(twice).add({{"w", {2}}}, {2}),
+                       "parameters: w is declared twice", Error);
 }
 
 TEST_CASE("a rule puts parameters into groups; frozen ones are no leaves and no segments") {
   ParameterStore store;
-  const Scope root(store);
+  const ParameterScope root(store);
   Parameter* first = root.add({{"first", {3}}}, {3});
   Parameter* second = root.add({{"a", {2, 2}}, {"b", {1, 2}}}, {3, 2});
   Parameter* third = root.add({{"third", {3}}}, {3});

@@ -23,7 +23,7 @@ TEST_CASE("a backbone stands in any store, under any prefix, beside any head") {
   whole.parameters().initialize(3);
 
   nn::ParameterStore store;
-  const nn::Scope root(store);
+  const nn::ParameterScope root(store);
   const Backbone backbone(root / "backbone", find_config("sgformer_nano"));
   const nn::Linear head(root, "decode", 192, 5);
   store.allocate();

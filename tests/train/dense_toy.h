@@ -12,9 +12,9 @@ struct DenseToy : tasks::Task {
   static constexpr int64_t kBatch = 3, kBatches = 6;
   static constexpr std::array<std::pair<int64_t, int64_t>, 2> kSizes{{{6, 8}, {8, 6}}};
   nn::ParameterStore store;
-  nn::ConvNorm conv{nn::Scope(store), "conv", nn::ConvNorm::Kind::conv1x1, 3, 8, 1,
+  nn::ConvNorm conv{nn::ParameterScope(store), "conv", nn::ConvNorm::Kind::conv1x1, 3, 8, 1,
                     Activation::gelu};
-  nn::Linear head{nn::Scope(store), "head", 8, 2};
+  nn::Linear head{nn::ParameterScope(store), "head", 8, 2};
   // Where batches of each size lie; targets: one-hot rows (pixels, 2) that weigh each pixel alike
   // and padding not at all, and those of either kind of pixel alone.
   struct Room {
@@ -75,10 +75,10 @@ struct DenseToy : tasks::Task {
              .targets = {room.targets[0], room.targets[1], room.targets[2]}},
             labels};
   }
-  tasks::Batch load_batch(const tasks::Place& place) override {
-    hook(place.step);
+  tasks::Batch load_batch(const tasks::BatchPosition& position) override {
+    hook(position.step);
     tasks::Batch batch = draw(uint64_t(epoch) + 1, next++).first;
-    batch.place = place;
+    batch.position = position;
     return batch;
   }
 

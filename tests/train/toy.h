@@ -15,7 +15,7 @@ namespace sg::test {
 struct Toy : tasks::Task {
   static constexpr int64_t kFeatures = 5, kClasses = 3;
   nn::ParameterStore store;
-  nn::Linear linear{nn::Scope(store), "fc", kFeatures, kClasses};
+  nn::Linear linear{nn::ParameterScope(store), "fc", kFeatures, kClasses};
   int64_t batch = 4, batches_of_epoch = 6, epoch = 0, next = 0;
   // Called before each batch with the step; what it returns multiplies the loss.
   std::function<double(int64_t step)> hook = [](int64_t) { return 1.0; };
@@ -41,12 +41,12 @@ struct Toy : tasks::Task {
     }
     return {x, labels};
   }
-  tasks::Batch load_batch(const tasks::Place& place) override {
+  tasks::Batch load_batch(const tasks::BatchPosition& position) override {
     const auto [x, labels] = samples(batch, uint64_t(epoch) + 1, next++ * batch);
-    const double factor = hook(place.step);
+    const double factor = hook(position.step);
     Tensor targets = smooth_one_hot(labels, kClasses, 0.1);
     for (float& t : targets.span<float>()) t *= float(factor);
-    return {.place = place, .images = x, .valid = {}, .targets = {targets}};
+    return {.position = position, .images = x, .valid = {}, .targets = {targets}};
   }
   tasks::Losses losses(const tasks::Batch& b) override {
     return {.total = soft_cross_entropy(linear(b.images), b.targets[0]).loss, .parts = {}};

@@ -235,7 +235,7 @@ constexpr std::string_view kModules[] = {"hybrid_attention",
 
 void build(const Case& c, Module& m) {
   const std::string& kind = c.text("module");
-  const nn::Scope root(m.store);
+  const nn::ParameterScope root(m.store);
   const Config config;
   if (kind == "hybrid_attention") {
     auto f = make<HybridAttention>(root, config, stage_of(c));
