@@ -15,7 +15,8 @@ namespace {
 
 struct Timed {
   const char* name;
-  double flops, bytes;
+  Flops flops;
+  double bytes;
   bool slow;
   std::unique_ptr<Event> begin, end;
 };
@@ -40,24 +41,29 @@ void start(Device device) {
   g_running = true;
 }
 
-std::map<std::string, Row> stop() {
-  g_running = false;
+std::map<std::string, Row> take() {
   backend(g_device.type).synchronize(current_stream(g_device));
   std::map<std::string, Row> rows;
   for (const Timed& t : std::exchange(g_timed, {})) {
     Row& row = rows[t.name];
     ++row.calls;
     row.seconds += t.end->seconds_since(*t.begin);
-    row.flops += t.flops;
+    row.flops += t.flops.count;
+    row.macs += t.flops.macs;
     row.bytes += t.bytes;
     row.slow_calls += t.slow;
   }
   return rows;
 }
 
+std::map<std::string, Row> stop() {
+  g_running = false;
+  return take();
+}
+
 bool running() { return g_running.load(std::memory_order_relaxed); }
 
-OpScope::OpScope(const char* name, double flops, double bytes)
+OpScope::OpScope(const char* name, Flops flops, double bytes)
     : name_(running() ? name : nullptr), flops_(flops), bytes_(bytes) {
   if (!name_) return;
   begin_ = now();

@@ -10,23 +10,36 @@
 
 namespace sg::profile {
 
+// Floating-point operations. Those of matmuls and convolutions are multiply-adds, which the counts
+// of papers are made of.
+struct Flops {
+  Flops(double count, double macs = 0) : count(count), macs(macs) {}
+  double count;  // a multiply-add is two
+  double macs;   // multiply-adds among them
+};
+inline Flops multiply_adds(double macs) { return {2 * macs, macs}; }
+
 struct Row {
   int64_t calls = 0;
   double seconds = 0;
-  double flops = 0;        // floating-point operations, a multiply-add counted as two
-  double bytes = 0;        // bytes that it read and wrote at least, on the path that it took
-  int64_t slow_calls = 0;  // of `calls`, those that took a slow path
+  double flops = 0, macs = 0;  // see Flops
+  double bytes = 0;            // bytes that it read and wrote at least, on the path that it took
+  int64_t slow_calls = 0;      // of `calls`, those that took a slow path
 };
 
 // Forgets earlier rows. On a device with a queue of its own, times are those of its work.
 void start(Device device = {});
-std::map<std::string, Row> stop();  // rows by operation, e.g. "layer_norm.bwd"
+// Rows by operation, e.g. "layer_norm.bwd": of what was issued since start(), or since the take()
+// before. stop() is the last one.
+std::map<std::string, Row> take();
+std::map<std::string, Row> stop();
 bool running();
 
-// Lives as long as the operation it times.
+// Lives as long as the operation it times, and states what the operation costs: sgbench --ops and
+// the multiply-adds of layers (nn/trace.h) follow from it.
 class OpScope {
  public:
-  OpScope(const char* name, double flops, double bytes);
+  OpScope(const char* name, Flops flops, double bytes);
   ~OpScope();
   OpScope(const OpScope&) = delete;
   OpScope& operator=(const OpScope&) = delete;
@@ -35,7 +48,8 @@ class OpScope {
   friend void add_bytes(double);
   friend void slow_path(const char*, const char*, double, const std::function<std::string()>&);
   const char* name_;  // null when no profile runs
-  double flops_, bytes_;
+  Flops flops_;
+  double bytes_;
   bool slow_ = false;
   std::unique_ptr<Event> begin_;
   OpScope* outer_ = nullptr;

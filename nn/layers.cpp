@@ -34,7 +34,7 @@ Linear::Linear(const ParameterScope& scope, const std::vector<Output>& outputs, 
 
 Tensor Linear::operator()(const Tensor& x) const {
   const Tensor y = linear(x, w_->value, b_->value);
-  trace(name_, "linear", y, size_of(w_) + size_of(b_), double(y.numel()) * double(x.dim(-1)));
+  trace(name_, "linear", y, size_of(w_) + size_of(b_));
   return y;
 }
 
@@ -49,7 +49,7 @@ LayerNorm::LayerNorm(const ParameterScope& scope, const std::string& name, int64
 Tensor LayerNorm::operator()(const Tensor& x) const {
   const Tensor y = layer_norm(x, w_->value, b_->value, eps_, act_);
   trace(name_, act_ == Activation::gelu ? "layer_norm+gelu" : "layer_norm", y,
-        size_of(w_) + size_of(b_), 0);
+        size_of(w_) + size_of(b_));
   return y;
 }
 
@@ -58,7 +58,7 @@ AddLayerNorm LayerNorm::of_sum(const Residual& residual) const {
   const auto& [x, branch, keep] = residual;
   if (!branch) return {x, (*this)(x)};
   const AddLayerNorm r = add_layer_norm(x, branch, keep, w_->value, b_->value, eps_);
-  trace(name_, "layer_norm", r.norm, size_of(w_) + size_of(b_), 0);
+  trace(name_, "layer_norm", r.norm, size_of(w_) + size_of(b_));
   return r;
 }
 
@@ -86,25 +86,22 @@ ConvNorm::ConvNorm(const ParameterScope& scope, const std::string& name, Kind ki
 
 Tensor ConvNorm::operator()(const Tensor& x) const {
   Tensor y;
-  double taps = 9;
   switch (kind_) {
     case Kind::conv3x3:
       y = conv2d(x, c_->value, {}, {stride_, 1, 1, 1, 1});
-      taps *= double(x.dim(-1));
       break;
     case Kind::conv1x1:
       y = linear(x, c_->value, {});
-      taps = double(x.dim(-1));
       break;
     case Kind::depthwise3x3:
       y = depthwise3x3(x, c_->value, {}, stride_);
       break;
   }
   constexpr const char* kKinds[] = {"conv3x3", "conv1x1", "depthwise3x3"};
-  trace(name_ + ".c", kKinds[int(kind_)], y, size_of(c_), taps * double(y.numel()));
+  trace(name_ + ".c", kKinds[int(kind_)], y, size_of(c_));
   y = group_norm(y, w_->value, b_->value, 1e-5, act_);
   trace(name_ + ".bn", act_ == Activation::gelu ? "group_norm+gelu" : "group_norm", y,
-        size_of(w_) + size_of(b_), 0);
+        size_of(w_) + size_of(b_));
   return y;
 }
 
@@ -119,8 +116,7 @@ Tensor MergeConv::operator()(const Tensor& x) const {
   const auto missing = [&](int64_t n) { return int((s_ - n % s_) % s_); };
   const Tensor y =
       conv2d(x, w_->value, b_->value, {s_, 0, 0, missing(x.dim(1)), missing(x.dim(2))});
-  trace(name_, "merge_conv", y, size_of(w_) + size_of(b_),
-        double(y.numel()) * double(s_ * s_ * x.dim(-1)));
+  trace(name_, "merge_conv", y, size_of(w_) + size_of(b_));
   return y;
 }
 

@@ -1,4 +1,5 @@
 // What a forward pass consists of: a row a layer, collected while a Trace lives on this thread.
+// Multiply-adds are those that the operations state (core/profile.h).
 #pragma once
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@ struct LayerRow {
   size_t output_bytes = 0;
 };
 
+// Runs a profile of the CPU; there can be no other at the time.
 class Trace {
  public:
   Trace();
@@ -29,8 +31,10 @@ class Trace {
   std::vector<LayerRow> rows_;
 };
 
-// Adds a row to the living Trace, if there is one.
+// Adds a row to the living Trace, if there is one: all operations since the row before are the
+// layer's. `published_times`: how often the published model does what is done here once, so that
+// its counts compare.
 void trace(const std::string& name, const char* kind, const Tensor& output, int64_t parameters,
-           double macs);
+           double published_times = 1);
 
 }  // namespace sg::nn

@@ -5,17 +5,6 @@
 #include "ops/argsort/argsort.h"
 
 namespace sg::sgformer {
-namespace {
-
-// Multiply-adds of the two products of a group.
-double products(const Tensor& x, const HeadGroup& g, int head_dim, int64_t keys) {
-  const double queries = double(x.dim(0) * x.dim(1) * x.dim(2));
-  const double seen =
-      g.window ? double(std::min<int64_t>(keys, g.window * g.window)) : double(keys);
-  return 2.0 * queries * seen * double(g.heads * head_dim);
-}
-
-}  // namespace
 
 AttentionBase::AttentionBase(const nn::ParameterScope& scope,
                              std::vector<nn::Linear::Output> projections, int64_t dim, int heads)
@@ -31,12 +20,7 @@ AttentionResult AttentionBase::attend(const Tensor& x, const std::vector<Tensor>
                                       std::vector<HeadGroup> groups) const {
   const AttentionSpec spec{int(dim_ / heads_), std::move(groups), lepe_column_};
   AttentionResult r = attention(in_(x), kv, lepe_.w->value, lepe_.b->value, spec);
-  double macs = 9.0 * double(r.out.numel());
-  for (const HeadGroup& g : spec.groups) {
-    const Tensor& source = g.source < 0 ? x : kv[size_t(g.source)];
-    macs += products(x, g, spec.head_dim, source.dim(1) * source.dim(2));
-  }
-  nn::trace(name_, "attention+lepe", r.out, lepe_.w->shape.numel() + lepe_.b->shape.numel(), macs);
+  nn::trace(name_, "attention+lepe", r.out, lepe_.w->shape.numel() + lepe_.b->shape.numel());
   r.out = proj_(r.out);
   return r;
 }
@@ -136,8 +120,8 @@ Tensor SelfGuidedAttention::operator()(const Tensor& x, const Tensor& significan
     parameters += regions_[i].r + 1;
   }
   const Tensor y = aggregate(x, argsort(significance), regions, w, b, cut.virtual_tokens);
-  // Twice, as the published model does it, so that totals compare; here once serves both halves.
-  nn::trace(name_, "aggregate", y, parameters, 2.0 * double(x.numel()));
+  // The published model aggregates once for each half of the heads; here once serves both.
+  nn::trace(name_, "aggregate", y, parameters, 2);
   // Columns of kv: [k1 v1 | k2 v2], each C wide.
   return attend(x, {kv_(y)},
                 {{.heads = heads_ / 2, .source = 0, .column = 0},

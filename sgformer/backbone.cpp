@@ -105,7 +105,7 @@ Features Backbone::forward(const Tensor& images, const ForwardOptions& options) 
   Tensor x = (*stem_)(images), significance;
   const Tensor table = bicubic_resize(pos_embed_->value, x.dim(1), x.dim(2));
   x = add_pos_embed(x, table);
-  nn::trace("pos_embed", "position", x, pos_embed_->shape.numel(), 0);
+  nn::trace("pos_embed", "position", x, pos_embed_->shape.numel());
   size_t index = 0;
   for (size_t i = 0; i < stages_.size(); ++i) {
     const Stage& stage = stages_[i];

@@ -16,8 +16,7 @@ Mlp::Mlp(const nn::ParameterScope& scope, int64_t dim, int64_t hidden)
 
 Tensor Mlp::operator()(const Tensor& x) const {
   const Tensor z = depthwise3x3_add_gelu(fc1_(x), dwconv_.w->value, dwconv_.b->value);
-  nn::trace(name_, "depthwise3x3+gelu", z, dwconv_.w->shape.numel() + dwconv_.b->shape.numel(),
-            9.0 * double(z.numel()));
+  nn::trace(name_, "depthwise3x3+gelu", z, dwconv_.w->shape.numel() + dwconv_.b->shape.numel());
   return fc2_(z);
 }
 

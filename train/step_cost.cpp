@@ -27,12 +27,15 @@ Trial try_image(sgformer::Classifier& model, ImageSize size) {
   const size_t before = allocator.stats().reserved;
   Trial t{.pixels = pixels_of(size)};
   {
-    const nn::Trace trace;
     const Dtype dtype = model.parameters().dtype();
-    const Tensor logits = model.forward(zeros({1, size.height, size.width, 3}, dtype)).logits;
+    Tensor logits;
+    {
+      const nn::Trace trace;  // not of backward, which may compute layers again
+      logits = model.forward(zeros({1, size.height, size.width, 3}, dtype)).logits;
+      for (const nn::LayerRow& row : trace.rows()) t.macs += row.macs;
+    }
     const Tensor targets = zeros(logits.shape(), acc_dtype(dtype));
     autograd::backward(soft_cross_entropy(logits, targets).loss);
-    for (const nn::LayerRow& row : trace.rows()) t.macs += row.macs;
   }
   t.bytes = double(allocator.stats().reserved - before);
   allocator.release_cached();

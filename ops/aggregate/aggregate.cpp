@@ -50,7 +50,7 @@ Tensor aggregate(const Tensor& x, const Tensor& order, const std::vector<Region>
   Tensor y = empty({batch, 1, tokens, c}, x.dtype(), x.device());
   const double bytes = double(x.bytes() + y.bytes() + order.bytes());
   {
-    const profile::OpScope scope("aggregate.fwd", 2.0 * double(x.numel()), bytes);
+    const profile::OpScope scope("aggregate.fwd", profile::multiply_adds(double(x.numel())), bytes);
     kernels::aggregate_fwd(x.stream(), x, order, regions, w, b, virtual_tokens, y);
   }
   std::vector<Tensor> inputs{x};

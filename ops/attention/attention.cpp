@@ -98,8 +98,8 @@ double pairs(int64_t queries, int64_t keys, int64_t window, int64_t scale) {
 // The groups as kernels see them, and what they cost.
 struct Work {
   std::vector<AttentionGeometry> groups;
-  double multiplications = 0;  // of one product, q k^T or p v
-  double bytes = 0;            // of queries, keys, values and output
+  double macs = 0;   // of one product, q k^T or p v
+  double bytes = 0;  // of queries, keys, values and output
 };
 Work work_of(const Tensor& proj, const std::vector<Tensor>& kv, const AttentionSpec& spec) {
   Work work;
@@ -123,9 +123,9 @@ Work work_of(const Tensor& proj, const std::vector<Tensor>& kv, const AttentionS
                            .out_ld = channels_of(spec)});
     const int64_t channels = int64_t{g.heads} * spec.head_dim;
     column += channels;
-    work.multiplications += double(proj.dim(0) * channels) *
-                            pairs(proj.dim(1), keys.dim(1), g.window, g.scale) *
-                            pairs(proj.dim(2), keys.dim(2), g.window, g.scale);
+    work.macs += double(proj.dim(0) * channels) *
+                 pairs(proj.dim(1), keys.dim(1), g.window, g.scale) *
+                 pairs(proj.dim(2), keys.dim(2), g.window, g.scale);
     work.bytes += 2.0 * double(size_of(proj.dtype()) * size_t(channels)) *
                   double(proj.dim(0) * (proj.dim(1) * proj.dim(2) + keys.dim(1) * keys.dim(2)));
   }
@@ -148,7 +148,8 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
   result.out = empty({b, h, w, channels_of(spec)}, proj.dtype(), proj.device());
   std::vector<Tensor> lse(spec.groups.size());
   {
-    const profile::OpScope scope("attention.fwd", 4 * work.multiplications, work.bytes);
+    const profile::OpScope scope("attention.fwd", profile::multiply_adds(2 * work.macs),
+                                 work.bytes);
     for (size_t i = 0; i < spec.groups.size(); ++i) {
       const HeadGroup& group = spec.groups[i];
       const AttentionGeometry& g = work.groups[i];
@@ -167,11 +168,11 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
                                    result.significance);
     }
   }
-  const double lepe_flops = 18.0 * double(result.out.numel());
+  const double lepe_macs = 9.0 * double(result.out.numel());
   const double out_bytes = double(result.out.bytes());
   const kernels::Columns lepe{spec.lepe_column, proj.dim(3)};
   {
-    const profile::OpScope scope("lepe.fwd", lepe_flops, 3 * out_bytes);
+    const profile::OpScope scope("lepe.fwd", profile::multiply_adds(lepe_macs), 3 * out_bytes);
     kernels::depthwise3x3_fwd(stream, proj, lepe, lepe_w, lepe_b, 1,
                               kernels::DepthwiseForm::add_into, result.out);
   }
@@ -185,12 +186,13 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
     std::vector<Tensor> dkv;
     for (size_t i = 0; i < kv.size(); ++i) dkv.push_back(gradient(3 + int(i), kv[i]));
     {
-      const profile::OpScope scope("attention.bwd", 10 * work.multiplications, 2 * work.bytes);
+      const profile::OpScope scope("attention.bwd", profile::multiply_adds(5 * work.macs),
+                                   2 * work.bytes);
       for (size_t i = 0; i < spec.groups.size(); ++i)
         kernels::attention_bwd(stream, g.dy(), proj, keys_of(spec.groups[i], proj, kv), lse[i],
                                work.groups[i], dproj, keys_of(spec.groups[i], dproj, dkv));
     }
-    const profile::OpScope scope("lepe.bwd", 2 * lepe_flops, 3 * out_bytes);
+    const profile::OpScope scope("lepe.bwd", profile::multiply_adds(2 * lepe_macs), 3 * out_bytes);
     kernels::depthwise3x3_bwd(stream, g.dy(), proj, lepe, lepe_w, lepe_b, 1,
                               kernels::DepthwiseForm::add_into, Grad{dproj}, {}, g.grad(1),
                               g.grad(2));

@@ -31,15 +31,16 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeo
 
   Tensor y = empty({x.dim(0), (height - kh) / g.stride + 1, (width - kw) / g.stride + 1, filters},
                    x.dtype(), x.device());
-  const double flops = 2.0 * double(y.numel()) * double(kh * kw * channels);
+  const double macs = double(y.numel()) * double(kh * kw * channels);
   const double bytes = double(x.bytes() + w.bytes() + y.bytes());
   {
-    const profile::OpScope scope("conv2d.fwd", flops, bytes);
+    const profile::OpScope scope("conv2d.fwd", profile::multiply_adds(macs), bytes);
     kernels::conv2d_fwd(x.stream(), x, w, b, g, y);
   }
   autograd::record("conv2d", {&y}, {x, w, b}, [=](autograd::Backward& back) {
     const int products = int(back.wants(0)) + int(back.wants(1));
-    const profile::OpScope scope("conv2d.bwd", products * flops, products * bytes);
+    const profile::OpScope scope("conv2d.bwd", profile::multiply_adds(products * macs),
+                                 products * bytes);
     kernels::conv2d_bwd(x.stream(), back.dy(), x, w, geometry, back.grad(0), back.grad(1),
                         back.grad(2));
   });

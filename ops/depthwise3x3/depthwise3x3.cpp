@@ -24,14 +24,15 @@ Tensor apply(const char* name, const Tensor& x, const Tensor& w, const Tensor& b
   const kernels::Columns all{0, c};
   Tensor y = empty({x.dim(0), (h + stride - 1) / stride, (width + stride - 1) / stride, c},
                    x.dtype(), x.device());
-  const double taps = 18.0 * double(y.numel()), bytes = double(x.bytes() + y.bytes());
+  const double macs = 9.0 * double(y.numel()), bytes = double(x.bytes() + y.bytes());
   {
-    const profile::OpScope scope("depthwise3x3.fwd", taps, bytes);
+    const profile::OpScope scope("depthwise3x3.fwd", profile::multiply_adds(macs), bytes);
     kernels::depthwise3x3_fwd(x.stream(), x, all, w, b, stride, form, y);
   }
   autograd::record(name, {&y}, inputs, [=](autograd::Backward& g) {
     const bool recomputes = form == DepthwiseForm::add_gelu;
-    const profile::OpScope scope("depthwise3x3.bwd", taps * (recomputes ? 3 : 2),
+    const profile::OpScope scope("depthwise3x3.bwd",
+                                 profile::multiply_adds(macs * (recomputes ? 3 : 2)),
                                  bytes + double(x.bytes()));
     Tensor dx_sums = g.column_sums(0);
     kernels::depthwise3x3_bwd(x.stream(), g.dy(), x, all, w, b, stride, form, g.grad(0), dx_sums,

@@ -17,15 +17,16 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b) {
   }
 
   Tensor y = empty(x.shape().with_last(n), x.dtype(), x.device());
-  const double flops = 2.0 * double(x.numel()) * double(n);
+  const double macs = double(x.numel()) * double(n);
   const double bytes = double(x.bytes() + w.bytes() + y.bytes());
   {
-    const profile::OpScope scope("linear.fwd", flops, bytes);
+    const profile::OpScope scope("linear.fwd", profile::multiply_adds(macs), bytes);
     kernels::linear_fwd(x.stream(), x, w, b, y);
   }
   autograd::record("linear", {&y}, {x, w, b}, [=](autograd::Backward& g) {
     const int products = int(g.wants(0)) + int(g.wants(1));
-    const profile::OpScope scope("linear.bwd", products * flops, products * bytes);
+    const profile::OpScope scope("linear.bwd", profile::multiply_adds(products * macs),
+                                 products * bytes);
     const Tensor& sums = g.dy_column_sums();
     if (sums) g.pass(2, sums);
     kernels::linear_bwd(x.stream(), g.dy(), x, w, g.grad(0), g.grad(1), sums ? Grad() : g.grad(2));

@@ -8,6 +8,23 @@
 
 using namespace sg;
 
+TEST_CASE("profile: rows are of what was issued since the last ones were taken") {
+  profile::start();
+  { const profile::OpScope op("first", 7, 0); }
+  { const profile::OpScope op("first", profile::multiply_adds(5), 0); }
+  const auto first = profile::take();
+  CHECK(profile::running());
+  { const profile::OpScope op("second", profile::multiply_adds(3), 0); }
+  const auto second = profile::stop();
+  CHECK_FALSE(profile::running());
+  CHECK(first.size() == 1);
+  CHECK(first.at("first").calls == 2);
+  CHECK(first.at("first").flops == 7 + 2 * 5);
+  CHECK(first.at("first").macs == 5);
+  CHECK(second.size() == 1);
+  CHECK(second.at("second").macs == 3);
+}
+
 TEST_CASE("profile: slow paths count for the innermost operation, and are logged once a kind") {
   std::ostringstream log;
   const auto before = spdlog::default_logger();

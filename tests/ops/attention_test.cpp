@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/cpu/parallel.h"
+#include "core/profile.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -327,6 +328,18 @@ TEST_CASE("attention: gradients of keys alone, and added to earlier ones") {
   autograd::backward({op(s, leaves)[0]}, {dy});
   autograd::backward({op(s, {in[0], in[1], in[2], keys})[0]}, {dy});
   CHECK(relative_error(autograd::grad_of(keys), autograd::grad_of(leaves[3])) == 0);
+}
+
+TEST_CASE("attention: multiply-adds, of windows that the map cuts too") {
+  const Setup s = hybrid(1, 9, 10, 4, 1, 2);
+  profile::start();
+  op(s, s.inputs());
+  auto rows = profile::stop();
+  // All 90 queries see the 5 x 5 merged keys; those of windows of 7 and 2 rows, 7 and 3 columns see
+  // their own. Two products of head_dim 4.
+  CHECK(rows["attention.fwd"].macs == 2 * 4 * (90 * 25 + (7 * 7 + 2 * 2) * (7 * 7 + 3 * 3)));
+  CHECK(rows["attention.fwd"].flops == 2 * rows["attention.fwd"].macs);
+  CHECK(rows["lepe.fwd"].macs == 9 * 90 * 8);
 }
 
 TEST_CASE("attention: wrong arguments are named") {

@@ -6,6 +6,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/box.h"
+#include "core/profile.h"
 #include "nn/trace.h"
 #include "sgformer/classifier.h"
 #include "tests/support/skip.h"
@@ -27,11 +29,15 @@ constexpr Published kPublished[] = {
     {"sgformer_b", 77'950'293, 77'687'942, 409, 262'351, 608, 15.543},
 };
 
-std::vector<nn::LayerRow> trace_of(Classifier& model) {
+void forward(Classifier& model, ImageSize size) {
   model.parameters().allocate();
   const autograd::NoGrad no_grad;
+  model.forward(zeros({1, size.height, size.width, 3}));
+}
+
+std::vector<nn::LayerRow> trace_of(Classifier& model, ImageSize size = 224) {
   const nn::Trace trace;
-  model.forward(zeros({1, 224, 224, 3}));
+  forward(model, size);
   return trace.rows();
 }
 
@@ -92,6 +98,24 @@ TEST_CASE("multiply-adds at 224") {
     CHECK(parameters == p.parameters);
     CHECK(std::abs(1e-9 * macs - p.gmac) <= kDigit);
   }
+}
+
+TEST_CASE("multiply-adds: those of the layers are those of the operations, at any size") {
+  Classifier model(find_config("sgformer_nano"));
+  for (const ImageSize size : {ImageSize(28), ImageSize(20, 44)}) {
+    CAPTURE(size.width);
+    profile::start();
+    forward(model, size);
+    double operations = 0, layers = 0;
+    for (const auto& [op, row] : profile::stop())
+      operations += row.macs * (op == "aggregate.fwd" ? 2 : 1);  // as published
+    for (const nn::LayerRow& r : trace_of(model, size)) layers += r.macs;
+    CHECK(operations > 0);
+    CHECK(layers == operations);
+  }
+  // The rows would be lost to each other.
+  const nn::Trace trace;
+  CHECK_THROWS_AS(nn::Trace(), Error);
 }
 
 TEST_CASE("where the multiply-adds of S go") {

@@ -56,6 +56,18 @@ TEST_CASE("step cost: what is unusual is said, in times the operations that sgin
   CHECK(contains(note_of_cost(cost, 84, 28), "an image of 84 x 84 takes "));
 }
 
+TEST_CASE("step cost: operations are those of one forward pass, whatever backward repeats") {
+  Nano nano;
+  sgformer::Config config = nano.model.config();
+  config.recompute = true;
+  sgformer::Classifier repeats(config);
+  repeats.parameters().allocate();
+  repeats.parameters().initialize(1);
+  const double macs = measure_step_cost(nano.model, 28).macs;
+  CHECK(macs > 0);
+  CHECK(measure_step_cost(repeats, 28).macs == macs);
+}
+
 TEST_CASE("step cost: a step that memory cannot hold is refused, with a batch that it can") {
   const StepCost cost{.macs = 1, .usual_macs = 1, .bytes = 1000, .fixed_bytes = 500};
   check_memory(cost, 4, 28, 4500);
