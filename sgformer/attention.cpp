@@ -3,11 +3,12 @@
 #include "nn/trace.h"
 #include "ops/aggregate/aggregate.h"
 #include "ops/argsort/argsort.h"
+#include "sgformer/ranking.h"
 
 namespace sg::sgformer {
 namespace {
 
-// Multiply-adds of the two products of a group.
+// Multiply-adds of the two matmuls of a group.
 double products(const Tensor& x, const HeadGroup& g, int head_dim, int64_t keys) {
   const double queries = double(x.dim(0) * x.dim(1) * x.dim(2));
   const double seen =
@@ -73,9 +74,9 @@ HybridAttention::HybridAttention(const nn::Scope& scope, const Config& config,
   const int64_t width = stage.dim / int64_t(scales_.size());
   for (size_t i = 0; i < scales_.size(); ++i) {
     if (scales_[i].scale == 1) continue;
-    // The published model has one merge, without a number.
+    // The published model has one spatial reduction per block, without a number.
     const std::string number = merges_.empty() ? "" : fmt::format("{}", i + 1);
-    merges_.push_back({nn::MergeConv(scope, "sr" + number, stage.dim, scales_[i].scale),
+    merges_.push_back({nn::SpatialReduction(scope, "sr" + number, stage.dim, scales_[i].scale),
                        nn::LayerNorm(scope, "norm" + number, stage.dim, 1e-5, Activation::gelu),
                        nn::Linear(scope, fmt::format("kv{}", i + 1), stage.dim, 2 * width)});
   }
@@ -136,7 +137,8 @@ Tensor SelfGuidedAttention::operator()(const Tensor& x, const Tensor& significan
     parameters += regions_[i].r + 1;
   }
   const Tensor y = aggregate(x, argsort(significance), regions, w, b, cut.virtual_tokens);
-  // Twice, as the published model does it, so that totals compare; here once serves both halves.
+  // Two multiply-adds per element, because the published model aggregates once for each half of
+  // the heads; here one aggregation serves both. So totals compare with published ones.
   nn::trace(name_, "aggregate", y, parameters, 2.0 * double(x.numel()));
   // Columns of kv: [k1 v1 | k2 v2], each C wide.
   return attend(x, {kv_(y)},
