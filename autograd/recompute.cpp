@@ -24,7 +24,7 @@ std::vector<Tensor> recompute(const Segment& f, const std::vector<Tensor>& input
       record("recompute.input", {&in[i]}, {leaf(inputs[i])}, [&g, i](Backward& inner) {
         if (const Tensor& from = inner.dy_column_sums())
           if (Tensor to = g.column_sums(int(i))) to.copy_(from);
-        g.pass(int(i), inner.dy());
+        g.forward_grad(int(i), inner.dy());
       });
       ask_for_column_sums(in[i]);
     }

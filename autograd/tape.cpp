@@ -94,7 +94,7 @@ Tensor Backward::fresh_grad(int input) {
   return fresh_.emplace_back(input, empty(edge.shape, edge.dtype, edge.device)).second;
 }
 
-void Backward::pass(int input, const Tensor& gradient) {
+void Backward::forward_grad(int input, const Tensor& gradient) {
   if (wants(input)) collect(*node_.inputs[size_t(input)].meta, gradient);
 }
 

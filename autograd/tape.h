@@ -47,8 +47,8 @@ class Backward {
   Grad grad(int input);
   // For kernels that cannot add: a place that is always overwritten, added by the tape afterwards.
   Tensor fresh_grad(int input);
-  // Hands an existing tensor on as (or adds it to) the gradient of input i, without a copy.
-  void pass(int input, const Tensor& gradient);
+  // Passes an existing tensor on as the gradient of input i, without a copy, or adds it to it.
+  void forward_grad(int input, const Tensor& gradient);
 
   // Sums of dy over all but its last dimension, of the dtype acc_dtype(dy). Defined if
   // ask_for_column_sums() was called for the output and the operation that wrote dy gave them.
@@ -103,7 +103,7 @@ Tensor leaf(const Tensor& value, Tensor buffer = {});
 Tensor grad_of(const Tensor& leaf);
 // The next gradient overwrites what the leaf holds.
 void clear_grad(const Tensor& leaf);
-// The leaf's buffer holds a gradient, to which the next one is added: for one that recorded work
+// The leaf's buffer holds a gradient, to which the next one is added: for one that a graph replay
 // wrote (core/graph.h), so that no rule ran on the host.
 void keep_grad(const Tensor& leaf);
 

@@ -17,7 +17,7 @@ namespace sg {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kMostGuard = size_t{1} << 20;
+constexpr size_t kMaxGuard = size_t{1} << 20;
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -79,9 +79,9 @@ std::optional<size_t> Allocator::guard_of_environment() {
   size_t bytes = 0;
   const char* const end = text + std::strlen(text);
   const auto [read, error] = std::from_chars(text, end, bytes);
-  if (error != std::errc() || read != end || bytes > kMostGuard)
+  if (error != std::errc() || read != end || bytes > kMaxGuard)
     fail(ExitCode::usage, "SG_ALLOCATOR_GUARD: expected a number of bytes up to {}, found '{}'",
-         kMostGuard, text);
+         kMaxGuard, text);
   return bytes;
 }
 
@@ -115,7 +115,7 @@ Allocator::Block Allocator::allocate(size_t bytes) {
       return block.data != nullptr;
     };
     const auto found = [&] { return ask_for(segment) || (segment > want && ask_for(want)); };
-    if (!found() && !recording_) {  // free what is cached, here and by the device; once more
+    if (!found() && !capturing_) {  // free what is cached, here and by the device; once more
       if (!kept_) release_cached_locked();
       const Kind kind = kind_ == Kind::pinned ? Kind::pinned : Kind::device;
       if (Allocator& common = shared(device_, kind); &common != this) common.release_cached();
@@ -191,9 +191,9 @@ void Allocator::release_cached() {
   release_cached_locked();
 }
 
-void Allocator::set_recording(bool on) {
+void Allocator::set_capturing(bool on) {
   const std::lock_guard lock(mutex_);
-  recording_ = on, kept_ = true;
+  capturing_ = on, kept_ = true;
 }
 
 void Allocator::release_cached_locked() {

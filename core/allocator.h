@@ -59,9 +59,9 @@ class Allocator {
   Block allocate(size_t bytes);
   void release(Block block);
   void release_cached();  // gives every free block back to the system
-  // While work is recorded, no block goes back to the system, even if memory runs out. From then on
-  // none does before the end, because records also refer to blocks that are free.
-  void set_recording(bool on);
+  // While work is captured, no block goes back to the system, even if memory runs out. From then on
+  // none does before the end, because captures also refer to blocks that are free.
+  void set_capturing(bool on);
   AllocatorStats stats() const;
   void reset_peak();
   // Throws ExitCode::failure if a write behind a block has been found so far.
@@ -88,7 +88,7 @@ class Allocator {
 
   Device device_;
   Kind kind_;
-  bool kept_ = false, recording_ = false;
+  bool kept_ = false, capturing_ = false;
   mutable std::mutex mutex_;
   std::multimap<size_t, void*> free_;  // capacity -> data
   // Kind::pool, by address: free ranges, and segments that the system gave.

@@ -13,7 +13,7 @@
 
 namespace sg {
 
-// Work of a stream, recorded once and started as a whole.
+// Work of a stream, captured once and launched as a whole (a CUDA graph).
 class CapturedWork {
  public:
   virtual ~CapturedWork() = default;
@@ -59,7 +59,7 @@ class Backend {
   // nullptr where memory is exhausted.
   virtual void* allocate(Device device, size_t bytes) = 0;
   virtual void release(Device device, void* data, size_t bytes) = 0;
-  // Host memory that the device copies from and to without a staging buffer.
+  // Pinned (page-locked) host memory: the device copies from and to it without a staging buffer.
   virtual void* allocate_pinned(size_t bytes) = 0;
   virtual void release_pinned(void* data) = 0;
 
@@ -70,8 +70,8 @@ class Backend {
   virtual void synchronize(Stream& stream) = 0;  // returns when all work is done
   virtual std::unique_ptr<Event> event(Device device) = 0;
 
-  // Records what `work` issues to the stream instead of running it; null where the kind of device
-  // does not record (the CPU).
+  // Captures what `work` issues to the stream instead of running it; null where the kind of device
+  // cannot capture (the CPU).
   virtual std::unique_ptr<CapturedWork> capture(Stream& stream,
                                                 const std::function<void()>& work) = 0;
 };

@@ -17,7 +17,7 @@ void Graph::forget() {
   if (!memory_) return;
   Backend& b = backend(device_.type);
   b.synchronize(b.stream(device_));
-  records_.clear();
+  captures_.clear();
   memory_.reset();
 }
 
@@ -33,30 +33,30 @@ void Graph::run(const std::vector<uint64_t>& key, const std::function<void()>& w
   if (!whole_ || device_.type == DeviceType::cpu) return work();
   if (!memory_) memory_ = std::make_unique<Allocator>(device_, Allocator::Kind::pool);
   const AllocatorScope scope(device_, *memory_);
-  const auto found = records_.find(key);
-  if (found == records_.end()) {
-    if (records_.size() == most_ && !std::exchange(warned_, true))
+  const auto found = captures_.find(key);
+  if (found == captures_.end()) {
+    if (captures_.size() == most_ && !std::exchange(warned_, true))
       spdlog::warn(
-          "{}: {} kinds of steps are recorded, the most that are; the operations of others are "
+          "{}: {} kinds of steps are captured, the most that are; the operations of others are "
           "issued one by one, which is slower: use fewer image sizes",
           str(device_), most_);
     issue(work);
-    if (records_.size() < most_) records_[key];  // only now: where work() throws, none is kept
+    if (captures_.size() < most_) captures_[key];  // only now: where work() throws, none is kept
     return;
   }
   Backend& b = backend(device_.type);
   Stream& stream = b.stream(device_);
-  std::unique_ptr<CapturedWork>& record = found->second;
-  if (!record) {
-    memory_->set_recording(true);
+  std::unique_ptr<CapturedWork>& capture = found->second;
+  if (!capture) {
+    memory_->set_capturing(true);
     struct End {
       Allocator& memory;
-      ~End() { memory.set_recording(false); }
+      ~End() { memory.set_capturing(false); }
     } end{*memory_};
-    record = b.capture(stream, work);
+    capture = b.capture(stream, work);
   }
   memory_->check_guards();  // of earlier launches
-  record->launch(stream);
+  capture->launch(stream);
 }
 
 }  // namespace sg

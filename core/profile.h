@@ -60,7 +60,7 @@ class OpScope {
 void add_bytes(double bytes);
 // The same where a shape misses the fast path of an operation: the scope counts as slow, and the
 // log says so once for each `op` and `way`, with what `example` returns, which is not called again.
-//   slow_path("rank", "passes over memory for maps of more than 4096 tokens", bytes, shape);
+//   slow_path("argsort", "passes over memory for maps of more than 4096 tokens", bytes, shape);
 void slow_path(const char* op, const char* way, double extra_bytes,
                const std::function<std::string()>& example);
 

@@ -6,20 +6,21 @@
 
 namespace sg {
 
+// What is drawn, and where. The values are part of a run's bits: add new ones at the end.
 enum class Purpose : uint32_t {
-  init = 1,
-  order,  // permutation of an epoch
-  crop,
+  init = 1,  // nn/parameters.cpp
+  order,     // permutation of an epoch: data/loader.cpp; images held out: data/dataset.cpp
+  crop,      // data/transforms.cpp, as flip and interpolation
   flip,
   interpolation,
-  replacement,  // the sample that stands in for a broken one
-  drop_path,
-  test,
-  erasing,  // the noise in an erased box
-  vertical_flip,
-  augment,  // RandAugment
+  replacement,    // the sample that stands in for a broken one: data/loader.cpp
+  drop_path,      // ops/drop_path/drop_path.cpp
+  test,           // inputs of gradient checks and benchmarks
+  erasing,        // noise in an erased box: ops/normalize_images/, key from draw_mix_erase.cpp
+  vertical_flip,  // data/transforms.cpp, as augment and color_jitter
+  augment,        // RandAugment
   color_jitter,
-  mix,  // mixup and CutMix
+  mix,  // mixup and CutMix: ops/normalize_images/draw_mix_erase.cpp, as erased_box
   erased_box,
 };
 

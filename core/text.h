@@ -19,7 +19,7 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 // the begin of such. So two names never become one, and unescape_name() gives the bytes back.
 std::string escape_name(std::string_view bytes);
 std::string unescape_name(std::string_view text);
-// Of a message, which may hold escaped names already: odd bytes alone.
+// For a message, which may hold escaped names already: escapes odd bytes alone.
 std::string escape_odd_bytes(std::string_view text);
 // The words as one line that a shell takes apart into the same bytes again: "sgtrain --data 'my
 // images'".

@@ -19,8 +19,8 @@ enum class ClassOrder {
 ClassOrder parse_class_order(std::string_view name);
 void sort_classes(ClassNames& names, ClassOrder order);
 
-// timm's class map: a class name a line, its index that of the line from 0; or "name index" in
-// every line, with all of 0 to n - 1. Throws ExitCode::data naming file and line.
+// timm's class map: a class name per line, its index the number of the line from 0; or "name index"
+// in every line, with all of 0 to n - 1. Throws ExitCode::data naming file and line.
 ClassNames read_class_map(const std::string& path);
 
 // Readable titles by class name: "n01440764 tench, Tinca tinca" a line (LOC_synset_mapping.txt,
@@ -28,7 +28,7 @@ ClassNames read_class_map(const std::string& path);
 // (imagenet_class_index.json). Throws ExitCode::data.
 using ClassTitles = std::map<std::string, std::string>;
 ClassTitles read_class_titles(const std::string& path);
-// Of such a file with a usual name in a data set's folder; nothing where there is none.
+// Reads such a file under a usual name in a data set's folder; nothing where there is none.
 ClassTitles find_class_titles(const std::string& folder);
 
 // "tench, Tinca tinca (n01440764)"; the name itself where it has no title.

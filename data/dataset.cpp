@@ -135,11 +135,10 @@ std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& lay
   if (const auto [images, labels] = layout.idx(Split::train); !images.empty())
     return std::make_unique<IdxDataset>(images, labels, r.classes);
   if (layout.train.empty() && (r.val_share == 0 || !layout.val.empty()))
-    fail(
-        ExitCode::data,
-        "{}: expected a folder '{}' with a sub-folder a class, or train-images-idx3-ubyte.gz; of a "
-        "folder of the classes themselves --val-share 0.1 holds out a tenth for validation",
-        dir, r.train_split);
+    fail(ExitCode::data,
+         "{}: expected a folder '{}' with a sub-folder per class, or train-images-idx3-ubyte.gz; "
+         "of a folder of the classes themselves --val-share 0.1 holds out a tenth for validation",
+         dir, r.train_split);
   return std::make_unique<FolderDataset>(layout.train.empty() ? dir : layout.train, r.classes,
                                          r.order);
 }

@@ -23,7 +23,7 @@ class Dataset {
 
   const ClassNames& class_names() const { return class_names_; }
   int num_classes() const { return int(class_names_.size()); }
-  // What a user is to be told of it, a line each: files left out, classes that are lacking.
+  // Messages for the user, one per line: files left out, classes without images.
   const std::vector<std::string>& remarks() const { return remarks_; }
 
  protected:
@@ -31,9 +31,9 @@ class Dataset {
   std::vector<std::string> remarks_;
 };
 
-// A sub-folder a class; images in it or deeper, told by their extensions in any case (of which
-// format they are is told by their bytes). What is hidden or a system's own (.DS_Store, Thumbs.db,
-// __MACOSX) is passed over; other files are counted in remarks().
+// A sub-folder per class, with the images in it or deeper. Files with an image's extension, in any
+// case, are images; the format is found from the content. Hidden files and those of systems
+// (.DS_Store, Thumbs.db, __MACOSX) are skipped; other files are counted in remarks().
 // Given `classes`, sub-folders must be among them, and those that lack or are empty are remarked;
 // otherwise the sub-folders are the classes, in the order that is asked for, and one without images
 // is an error.
@@ -84,7 +84,8 @@ struct DatasetRequest {
   // Names of the folders. "train" also finds training/, "val" validation/, valid/, eval/,
   // evaluation/ and test/, and each of these but test the others.
   std::string train_split = "train", val_split = "val";
-  // Of each class of the training set that is held out as the validation set, chosen by the seed.
+  // Fraction of each class of the training set that is held out as the validation set, chosen by
+  // the seed.
   double val_share = 0;
   uint64_t seed = 42;
 };
@@ -95,8 +96,9 @@ struct DatasetRequest {
 std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
                                       const DatasetRequest& request = {});
 
-// The classes by which weights that came without names count those of DIR: sub-folders of its
-// training set, or where it has none of its validation set, in that order. Empty for IDX files.
+// The class names of a model whose weights came without names and was trained on DIR: sub-folders
+// of its training set, or where it has none of its validation set, in that order. Empty for IDX
+// files.
 ClassNames list_classes(const std::string& dir, const DatasetRequest& request);
 
 }  // namespace sg::data

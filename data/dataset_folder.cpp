@@ -97,7 +97,7 @@ void collect(const std::string& folder, const std::string& prefix, int depth,
   for (const auto& f : folders) collect(folder, f + "/", depth + 1, images, left_out);
 }
 
-// Of classes that look the same; "" where none do.
+// A warning about class names that look the same; "" where none do.
 std::string twins(const ClassNames& names) {
   const auto pairs = look_alikes(names);
   if (pairs.empty()) return "";
@@ -132,7 +132,7 @@ FolderDataset::FolderDataset(const std::string& folder, const ClassNames& classe
       ++(is_one_of(kExtensions, extension) ? beside : left_out)[extension];
   });
   if (found.empty())
-    fail(ExitCode::data, "{}: expected a sub-folder a class with the images in it, found none{}",
+    fail(ExitCode::data, "{}: expected a sub-folder per class with the images in it, found none{}",
          folder, beside.empty() ? "" : fmt::format("; {} lie beside", describe(beside)));
   sort_classes(found, order);
   if (const ClassNames unknown = without(found, classes); !classes.empty() && !unknown.empty()) {

@@ -2,7 +2,7 @@
 // interface rounds otherwise (16 bits, palettes, CMYK) and multiplies by alpha; it serves for YCbCr
 // that is not JPEG alone.
 //
-// Of 16 bits a colour keeps its high byte; grey of more than 8 bits is clipped, not scaled. Alpha
+// A colour of 16 bits keeps its high byte; grey of more than 8 bits is clipped, not scaled. Alpha
 // is dropped; colours that were multiplied by it are divided again. Orientation is applied: for
 // TIFF, unlike EXIF in others, Pillow does.
 #include <tiffio.h>

@@ -2,7 +2,7 @@
 //
 // On a GPU, the copy of the next batch runs on a queue of its own beside the step that computes;
 // images() and labels() are always the first rows of the same memory, however short a batch is, so
-// that a recorded step (core/graph.h) finds each batch in the same place.
+// that a captured step (core/graph.h) finds each batch at the same addresses.
 #pragma once
 #include <array>
 
@@ -22,7 +22,7 @@ class DevicePrefetcher {
   // Makes images() and labels() the next batch, in order of the device's stream; false at the end
   // of the epoch.
   bool next();
-  // Begins to bring the batch after; waits for the loader.
+  // Starts the copy of the next batch; waits for the loader.
   void prefetch();
 
   // u8 (B, H, W, 3) and i32 (B), on the device; and the labels on the CPU.

@@ -34,8 +34,8 @@ struct LoaderConfig {
   int rank = 0, ranks = 1;
   int workers = 4;   // threads; 0: images are made in the caller's thread, inside next()
   int prefetch = 2;  // batches made ahead
-  Device device;     // that batches are copied to: their memory is such that it can fetch them
-  // Of the samples of the dataset that may be broken; a few (kFewBroken) may in any case but of 0.
+  Device device;     // that batches are copied to: they lie in host memory pinned for it
+  // Largest fraction of the samples that may be broken; above 0, a few (kFewBroken) always may.
   double max_broken_share = 0.01;
   TransformConfig transform;
 };
@@ -64,12 +64,12 @@ class Loader {
   int64_t samples() const { return samples_; }  // of this rank, an epoch
   int64_t batches() const { return batches_; }  // of this rank, an epoch
 
-  // Workers begin at once, so an early call hides the time of the first batch. What is left of the
-  // epoch before is given up.
+  // Workers begin at once, so an early call hides the time of the first batch. The rest of the
+  // previous epoch is discarded.
   void start_epoch(int64_t epoch, int64_t first_batch = 0);
 
-  // False at the end of the epoch. The tensors given before are reused unless they are still
-  // referred to elsewhere. Throws what a worker met, at the batch in which it met it.
+  // False at the end of the epoch. Tensors handed out before are reused unless something
+  // else refers to them. Rethrows the error of a worker at the batch in which it happened.
   bool next(Batch& batch);
 
   int64_t broken() const { return int64_t(broken_.size()); }  // different samples so far

@@ -1,5 +1,5 @@
 // Antialiased separable resizing with the bytes of Pillow's Image.resize: weights in double,
-// normalised, rounded to 22-bit fixed point; a horizontal pass rounded to 8 bits, then a vertical
+// normalized, rounded to 22-bit fixed point; a horizontal pass rounded to 8 bits, then a vertical
 // one. Only the asked window of the result is computed.
 #pragma once
 #include <cstdint>
@@ -31,7 +31,7 @@ struct Taps {
   std::vector<int32_t> weights;
 };
 
-// Holds scratch memory between calls; one a thread.
+// Holds scratch memory between calls; one per thread.
 class Resizer {
  public:
   // Writes the window, (window.height, window.width, 3) dense, to `out`.

@@ -44,7 +44,7 @@ Box random_resized_crop(int height, int width, const TransformConfig& config, Ra
 // The crop resized, as one window of the resized image.
 Resize eval_resize(int height, int width, const TransformConfig& config);
 
-// Holds scratch memory between calls; one a thread.
+// Holds scratch memory between calls; one per thread.
 class Transform {
  public:
   explicit Transform(TransformConfig config);

@@ -28,7 +28,7 @@ class DatasetPredictor {
   // The next batch; false after the last. Throws ExitCode::data where too many images are broken.
   bool next();
 
-  // Of the batch, until next(). Images that cannot be read are left out.
+  // The batch, valid until next(). Images that cannot be read are left out.
   const std::vector<int64_t>& indices() const { return feed_.indices(); }  // of the dataset
   const Tensor& labels() const { return feed_.host_labels(); }             // i32 (B), on the CPU
   const Tensor& logits() const { return logits_; }                         // f32 (B, K), on the CPU

@@ -16,7 +16,8 @@ namespace sg::infer {
 
 struct ModelFile {
   std::unique_ptr<sgformer::Classifier> model;
-  // That of the run, where the file is a checkpoint of ours; else that of the model's recipe.
+  // The run's preprocessing, where the file is a checkpoint of ours; else that of the model's
+  // recipe.
   Preprocessing preprocessing;
   data::ClassNames class_names;    // of the data it was trained on; empty: not in the file
   data::ClassTitles class_titles;  // readable names of some of them

@@ -1,4 +1,4 @@
-// Images through a model, as evaluation sees them: resize and crop, normalise, forward, softmax.
+// Images through a model, as evaluation sees them: resize and crop, normalize, forward, softmax.
 #pragma once
 #include <span>
 #include <string>
@@ -29,7 +29,7 @@ struct ClassProbability {
 // The `count` most probable classes, of equal ones the first.
 std::vector<ClassProbability> top_classes(const Prediction& prediction, int64_t count);
 
-// Of one image of a batch: softmax of the logits (K), in double. Throws ExitCode::nonfinite where
+// Softmax of the logits (K) of one image, in double. Throws ExitCode::nonfinite where
 // they are no numbers.
 std::vector<double> softmax(std::span<const float> logits);
 // The last significance map of each stage that has one, f32 (B, H, W) on the CPU.
@@ -44,7 +44,8 @@ class Predictor {
   // (img_size.height, img_size.width, 3), resized and cut. Throws ExitCode::data where it cannot be
   // read.
   data::Image load(const std::string& path) const;
-  // Of images from load(), in one batch. Throws ExitCode::nonfinite where the output is no number.
+  // Predicts images from load(), in one batch. Throws ExitCode::nonfinite where the output is no
+  // number.
   std::vector<Prediction> operator()(std::span<const data::Image> images,
                                      bool significance = false) const;
 

@@ -25,8 +25,9 @@ std::string first_not_finite(const std::vector<NamedTensor>& tensors);
 
 struct Checkpoint {
   std::vector<NamedTensor> tensors;  // on the CPU
-  // An object with at least the integer "step"; the trainer adds epoch, cursor, seed, config,
-  // ranks, metrics. "metric" is the CheckpointFolder's.
+  // An object with at least the integer "step". A run adds the trainer's counters (step, updates,
+  // epoch, epoch_steps, skipped, best: train/trainer_state.cpp) and its identity (args, model,
+  // classes, train_images, seed, version: train/run.cpp); CheckpointFolder adds serial and metric.
   nlohmann::json state;
 };
 

@@ -1,4 +1,4 @@
-// What a file of weights is, by what it holds; its name says nothing.
+// The kind of a file of weights, found from its contents; its name does not matter.
 #pragma once
 #include <filesystem>
 #include <string_view>

@@ -15,8 +15,8 @@ namespace sg {
 nlohmann::json parse_json(std::string_view text, std::string_view name, ExitCode code,
                           bool comments = false);
 
-// Of args.json: 224, or "320 256" (height, width) where the sides differ; read are "320x256" and
-// [320, 256] too, and nothing comes of anything else.
+// Image sizes in args.json: 224, or "320 256" (height, width) where the sides differ. Reading also
+// takes "320x256" and [320, 256], and returns nothing for anything else.
 nlohmann::json image_size_to_json(const ImageSize& size);
 std::optional<ImageSize> image_size_from_json(const nlohmann::json& json);
 

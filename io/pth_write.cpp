@@ -42,7 +42,7 @@ class ZipWriter {
     const uint64_t begin = at_;
     const size_t unpadded = begin + kHeader + name.size() + 4;
     const auto padding = uint16_t((kAlignment - unpadded % kAlignment) % kAlignment);
-    check(begin + size < kMost && count_ < 0xffff,
+    check(begin + size < kMaxSize && count_ < 0xffff,
           "write_pth: more than 4 GiB or 65000 tensors; write safetensors instead");
     Bytes common;  // of both headers: version, flags, method, 1980-01-01 00:00, CRC, sizes, name
     common.u16(20).u16(0).u16(0).u16(0).u16(0x21);
@@ -62,7 +62,7 @@ class ZipWriter {
 
   void finish() {
     const uint64_t begin = at_, size = directory_.str().size();
-    check(begin + size < kMost, "write_pth: more than 4 GiB; write safetensors instead");
+    check(begin + size < kMaxSize, "write_pth: more than 4 GiB; write safetensors instead");
     write(directory_.str());
     Bytes end;
     end.text("PK\5\6").u16(0).u16(0).u16(count_).u16(count_);
@@ -70,7 +70,7 @@ class ZipWriter {
   }
 
  private:
-  static constexpr uint64_t kMost = 0xffffffff;
+  static constexpr uint64_t kMaxSize = 0xffffffff;
 
   void write(const std::string& bytes) {
     sink_(bytes.data(), bytes.size());

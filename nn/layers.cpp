@@ -10,8 +10,8 @@ namespace sg::nn {
 namespace {
 
 Parameter* add_vector(const ParameterScope& scope, const std::string& name, int64_t n, Init init,
-                      Use use = Use::elementwise) {
-  return scope.add({{name, {n}, Layout::same, init}}, {n}, use);
+                      DtypeRole role = DtypeRole::elementwise) {
+  return scope.add({{name, {n}, Layout::same, init}}, {n}, role);
 }
 
 int64_t size_of(const Parameter* p) { return p->shape.numel(); }
@@ -19,7 +19,7 @@ int64_t size_of(const Parameter* p) { return p->shape.numel(); }
 }  // namespace
 
 Linear::Linear(const ParameterScope& scope, const std::vector<Output>& outputs, int64_t in) {
-  std::vector<Part> weights, biases;
+  std::vector<NamedSlice> weights, biases;
   int64_t out = 0;
   for (const Output& o : outputs) {
     weights.push_back({o.name + ".weight", {o.size, in}, Layout::same, Init::linear});
@@ -28,8 +28,8 @@ Linear::Linear(const ParameterScope& scope, const std::vector<Output>& outputs, 
     name_ += (name_.empty() ? "" : "|") + o.name;
   }
   name_ = scope.name(name_);
-  w_ = scope.add(weights, {out, in}, Use::matmul);
-  b_ = scope.add(biases, {out}, Use::matmul);
+  w_ = scope.add(weights, {out, in}, DtypeRole::matmul);
+  b_ = scope.add(biases, {out}, DtypeRole::matmul);
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
@@ -53,7 +53,7 @@ Tensor LayerNorm::operator()(const Tensor& x) const {
   return y;
 }
 
-AddLayerNorm LayerNorm::of_sum(const Residual& residual) const {
+AddLayerNorm LayerNorm::add_and_norm(const Residual& residual) const {
   check(act_ == Activation::none, "{}: the norm of a sum has no activation", name_);
   const auto& [x, branch, keep] = residual;
   if (!branch) return {x, (*this)(x)};
@@ -69,10 +69,11 @@ ConvNorm::ConvNorm(const ParameterScope& scope, const std::string& name, Kind ki
   switch (kind) {
     case Kind::conv3x3:
       c_ = scope.add({{weight, {out, in, 3, 3}, Layout::conv, Init::conv}}, {out, 3, 3, in},
-                     Use::matmul);
+                     DtypeRole::matmul);
       break;
     case Kind::conv1x1:
-      c_ = scope.add({{weight, {out, in, 1, 1}, Layout::same, Init::conv}}, {out, in}, Use::matmul);
+      c_ = scope.add({{weight, {out, in, 1, 1}, Layout::same, Init::conv}}, {out, in},
+                     DtypeRole::matmul);
       break;
     case Kind::depthwise3x3:
       check(in == out, "{}: a depthwise convolution keeps its {} channels, {} were asked", name_,
@@ -105,14 +106,15 @@ Tensor ConvNorm::operator()(const Tensor& x) const {
   return y;
 }
 
-MergeConv::MergeConv(const ParameterScope& scope, const std::string& name, int64_t channels, int s)
+SpatialReduction::SpatialReduction(const ParameterScope& scope, const std::string& name, int64_t channels,
+                                   int s)
     : name_(scope.name(name)),
       s_(s),
       w_(scope.add({{name + ".weight", {channels, channels, s, s}, Layout::conv, Init::conv}},
-                   {channels, s, s, channels}, Use::matmul)),
-      b_(add_vector(scope, name + ".bias", channels, Init::zeros, Use::matmul)) {}
+                   {channels, s, s, channels}, DtypeRole::matmul)),
+      b_(add_vector(scope, name + ".bias", channels, Init::zeros, DtypeRole::matmul)) {}
 
-Tensor MergeConv::operator()(const Tensor& x) const {
+Tensor SpatialReduction::operator()(const Tensor& x) const {
   const auto missing = [&](int64_t n) { return int((s_ - n % s_) % s_); };
   const Tensor y =
       conv2d(x, w_->value, b_->value, {s_, 0, 0, missing(x.dim(1)), missing(x.dim(2))});

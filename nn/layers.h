@@ -7,7 +7,7 @@
 
 namespace sg::nn {
 
-// y = x W^T + b. With several outputs, the projections `parts` of one input are one product whose
+// y = x W^T + b. With several outputs, the projections of one input are one matmul whose
 // columns follow each other; each keeps its own official tensors <name>.weight and <name>.bias.
 class Linear {
  public:
@@ -26,8 +26,9 @@ class Linear {
   Parameter *w_ = nullptr, *b_ = nullptr;
 };
 
-// x + keep * branch, not yet added, or x alone where `branch` is undefined: a map between two
-// blocks. What reads the sum also makes it, in the same pass. `keep` as in ops/drop_path.
+// A residual connection that is still open: x + keep * branch, or x alone where `branch` is
+// undefined. Blocks pass this on instead of the sum: the norm that reads the sum also adds it, in
+// one pass over memory (add_and_norm). `keep` are the factors of stochastic depth (ops/drop_path).
 struct Residual {
   Tensor x, branch, keep;
 };
@@ -38,8 +39,8 @@ class LayerNorm {
   LayerNorm(const ParameterScope& scope, const std::string& name, int64_t channels, double eps,
             Activation act = Activation::none);
   Tensor operator()(const Tensor& x) const;
-  // The sum and its norm (ops/add_layer_norm); without an activation.
-  AddLayerNorm of_sum(const Residual& residual) const;
+  // Closes the residual connection: the sum and its norm (ops/add_layer_norm). No activation.
+  AddLayerNorm add_and_norm(const Residual& residual) const;
   bool frozen() const { return w_->frozen(); }
 
  private:
@@ -67,12 +68,13 @@ class ConvNorm {
   Parameter *c_ = nullptr, *w_ = nullptr, *b_ = nullptr;
 };
 
-// Convolution with kernel = stride = s and bias; the map is padded with zeros at the right and
-// bottom to a multiple of s.
-class MergeConv {
+// The `sr` layers of the published model: a convolution with kernel = stride = s and bias, which
+// makes one key token of s x s. The map is padded with zeros at the right and bottom to a multiple
+// of s.
+class SpatialReduction {
  public:
-  MergeConv() = default;
-  MergeConv(const ParameterScope& scope, const std::string& name, int64_t channels, int s);
+  SpatialReduction() = default;
+  SpatialReduction(const ParameterScope& scope, const std::string& name, int64_t channels, int s);
   Tensor operator()(const Tensor& x) const;
 
  private:

@@ -11,9 +11,8 @@ namespace {
 
 constexpr int64_t kAlign = 16;  // elements: parameters start on their own cache line
 
-// Copies between a part (here) and its official form. `here` and `official` are CPU tensors of one
-// dtype, and index(i) is the place here of official element i.
-std::function<int64_t(int64_t)> place_of_official(const Part& part) {
+// The index in memory of element i of the official layout.
+std::function<int64_t(int64_t)> place_of_official(const NamedSlice& part) {
   const Shape& s = part.official;
   switch (part.layout) {
     case Layout::same:
@@ -33,8 +32,9 @@ std::function<int64_t(int64_t)> place_of_official(const Part& part) {
   fail(ExitCode::failure, "parameter {}: unknown layout", part.name);
 }
 
-// Row 0, column 1 of 64 channels begins .8415 at 0, .5403 at 16, 0 at 32, 1 at 48: the first half
-// encodes the column, the second the row; sines, then cosines.
+// The 2-D sine-cosine embedding: the first half of the channels encodes the column, the second the
+// row; in each half sines come before cosines. So of 64 channels, row 0 and column 1 have sin(1) =
+// .8415 at channel 0, cos(1) = .5403 at 16, sin(0) = 0 at 32 and cos(0) = 1 at 48.
 void fill_position(double* values, const Shape& shape) {
   const int64_t c = shape[2], quarter = c / 4;
   const int64_t side = int64_t(std::lround(std::sqrt(double(shape[1]))));
@@ -49,7 +49,7 @@ void fill_position(double* values, const Shape& shape) {
     }
 }
 
-Tensor initial_value(const Part& part, uint64_t seed, size_t index) {
+Tensor initial_value(const NamedSlice& part, uint64_t seed, size_t index) {
   Tensor t = zeros(part.official, Dtype::f64);
   const auto normal = [&](double std) {
     Random random(seed, Purpose::init, index);
@@ -79,11 +79,11 @@ Tensor initial_value(const Part& part, uint64_t seed, size_t index) {
 
 }  // namespace
 
-ParameterGroup published_group(const Part& part) {
+ParameterGroup published_group(const NamedSlice& part) {
   return {.weight_decay_scale = part.official.size() > 1 ? 1.0 : 0.0};
 }
 
-Parameter* ParameterStore::add(std::vector<Part> parts, Shape shape, Use use) {
+Parameter* ParameterStore::add(std::vector<NamedSlice> parts, Shape shape, DtypeRole role) {
   check(!values_.defined(), "parameters: {} is declared after allocate()", parts.at(0).name);
   const size_t index = parameters_.size();
   int64_t offset = 0;
@@ -96,7 +96,7 @@ Parameter* ParameterStore::add(std::vector<Part> parts, Shape shape, Use use) {
   }
   check(offset == shape.numel(), "parameters: the parts of {} hold {} elements, {} was declared",
         parts[0].name, offset, shape.str());
-  parameters_.push_back({std::move(parts), shape, use, 0, {}});
+  parameters_.push_back({std::move(parts), shape, role, 0, {}});
   return &parameters_.back();
 }
 
@@ -120,7 +120,7 @@ void ParameterStore::use_values(Tensor flat) {
     const auto view = [&](Tensor& t) {
       return t.slice(p.offset, p.offset + p.shape.numel()).view(p.shape);
     };
-    const bool narrow = bf16_values_ && p.use == Use::matmul;
+    const bool narrow = bf16_values_ && p.role == DtypeRole::matmul;
     Tensor value = view(narrow ? bf16_values_ : values_);
     p.value = p.frozen() ? value : autograd::leaf(value, view(grads_));
   }
@@ -145,7 +145,7 @@ void ParameterStore::clear_grads() {
     if (!p.frozen()) autograd::clear_grad(p.value);
 }
 
-void ParameterStore::complete_grads() {
+void ParameterStore::zero_unreached_grads() {
   for (const Parameter& p : parameters_)
     if (!p.frozen() && !autograd::grad_of(p.value).defined()) autograd::zero_grad(p.value);
 }
@@ -159,7 +159,7 @@ std::vector<const Parameter*> ParameterStore::in_order() const {
 
 void ParameterStore::set_groups(const GroupRule& rule) {
   for (Parameter& p : parameters_)
-    for (Part& part : p.parts) {
+    for (NamedSlice& part : p.parts) {
       part.group = rule(part);
       check(part.group.frozen == p.frozen(),
             "parameters: {} and {} are one parameter: freeze both or none", p.parts[0].name,
@@ -173,7 +173,7 @@ void ParameterStore::set_groups(const GroupRule& rule) {
 std::vector<GroupSize> ParameterStore::groups() const {
   std::vector<GroupSize> result;
   for (const std::string& name : names_) {
-    const Part& p = part(name);
+    const NamedSlice& p = part(name);
     auto at = std::ranges::find(result, p.group, &GroupSize::group);
     if (at == result.end()) at = result.insert(at, {p.group});
     ++at->tensors, at->elements += p.official.numel();
@@ -185,7 +185,7 @@ std::vector<AdamWSegment> ParameterStore::segments() const {
   std::vector<AdamWSegment> result;
   for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p) {
     int64_t begin = p->offset;
-    for (const Part& part : p->parts) {
+    for (const NamedSlice& part : p->parts) {
       const int64_t end = begin + part.official.numel();
       const ParameterGroup& g = part.group;
       if (!g.frozen) result.push_back({begin, end, g.lr_scale, g.weight_decay_scale});
@@ -201,7 +201,7 @@ const ParameterStore::Place& ParameterStore::place(const std::string& name) cons
   return it->second;
 }
 
-const Part& ParameterStore::part(const std::string& name) const {
+const NamedSlice& ParameterStore::part(const std::string& name) const {
   const Place& p = place(name);
   return parameters_[p.parameter].parts[p.part];
 }
@@ -214,7 +214,7 @@ int64_t ParameterStore::count() const {
 
 Tensor ParameterStore::get(const Tensor& flat, const std::string& name) const {
   const Place& at = place(name);
-  const Part& p = part(name);
+  const NamedSlice& p = part(name);
   Tensor official = empty(p.official, flat.dtype());
   const auto index = place_of_official(p);
   const int64_t offset = parameters_[at.parameter].offset + at.offset;
@@ -228,7 +228,7 @@ Tensor ParameterStore::get(const Tensor& flat, const std::string& name) const {
 
 void ParameterStore::set(Tensor& flat, const std::string& name, const Tensor& official) {
   const Place& at = place(name);
-  const Part& p = part(name);
+  const NamedSlice& p = part(name);
   check_shape(name, "value", official, p.official);
   const Tensor source = official.to(Device{}).to(flat.dtype());
   Tensor here = empty({source.numel()}, flat.dtype());
@@ -243,9 +243,9 @@ void ParameterStore::set(Tensor& flat, const std::string& name, const Tensor& of
     bf16_values_.slice(begin, end).copy_(flat.slice(begin, end));
 }
 
-Parameter* ParameterScope::add(std::vector<Part> parts, Shape shape, Use use) const {
-  for (Part& p : parts) p.name = prefix_ + p.name;
-  return store_->add(std::move(parts), shape, use);
+Parameter* ParameterScope::add(std::vector<NamedSlice> parts, Shape shape, DtypeRole role) const {
+  for (NamedSlice& p : parts) p.name = prefix_ + p.name;
+  return store_->add(std::move(parts), shape, role);
 }
 
 }  // namespace sg::nn

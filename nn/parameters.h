@@ -3,8 +3,8 @@
 //
 // Layers declare what they need, then allocate() lays everything out, last declared first: that is
 // roughly the order in which backward produces gradients, so finished gradients form growing
-// slices. Tensors that are used by one product are declared together and lie side by side as one
-// parameter (rows of one matrix) of several named parts.
+// slices. Tensors that are used by one matmul are declared together and lie side by side as one
+// parameter (rows of one matrix), of which each is a named slice.
 #pragma once
 #include <deque>
 #include <functional>
@@ -17,7 +17,7 @@
 
 namespace sg::nn {
 
-// How a part lies in memory, against its official (PyTorch) layout.
+// How a tensor lies in memory, against its official (PyTorch) layout.
 enum class Layout {
   same,       // the same bytes
   conv,       // official (out, in, kh, kw), here (out, kh, kw, in)
@@ -41,8 +41,8 @@ struct ParameterGroup {
   bool operator==(const ParameterGroup&) const = default;
 };
 
-// A named tensor of the published model.
-struct Part {
+// A named tensor of the published model: a parameter, or rows of one.
+struct NamedSlice {
   std::string name;
   Shape official;  // shape in the published model
   Layout layout = Layout::same;
@@ -50,20 +50,20 @@ struct Part {
   ParameterGroup group{};  // see ParameterStore::set_groups()
 };
 
-using GroupRule = std::function<ParameterGroup(const Part&)>;
+using GroupRule = std::function<ParameterGroup(const NamedSlice&)>;
 // The rule of the recipe: one-dimensional tensors, biases among them, have no weight decay.
-ParameterGroup published_group(const Part& part);
+ParameterGroup published_group(const NamedSlice& part);
 
 // What reads a parameter; it decides the dtype where activations are bf16.
-enum class Use {
-  elementwise,  // stays f32
+enum class DtypeRole {
+  elementwise,  // f32
   matmul,       // operand (or bias) of a matmul: a bf16 copy
 };
 
 struct Parameter {
-  std::vector<Part> parts;
-  Shape shape;  // here; parts are stacked along the first dimension
-  Use use = Use::elementwise;
+  std::vector<NamedSlice> parts;
+  Shape shape;  // in memory; parts are stacked along the first dimension
+  DtypeRole role = DtypeRole::elementwise;
   int64_t offset = 0;  // elements, in the flat buffers
   Tensor value;        // a leaf whose gradient buffer is a slice of grads(); if frozen, no leaf
 
@@ -82,9 +82,10 @@ class ParameterStore {
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 
-  // Declares a parameter of one or several parts; `shape` is that of the whole, here. The returned
-  // pointer stays valid. Throws on a duplicate name.
-  Parameter* add(std::vector<Part> parts, Shape shape, Use use = Use::elementwise);
+  // Declares a parameter of one or several parts; `shape` is that of the whole, in memory. The
+  // returned pointer remains valid. Throws on a duplicate name.
+  Parameter* add(std::vector<NamedSlice> parts, Shape shape,
+                 DtypeRole role = DtypeRole::elementwise);
 
   // Makes the buffers. `dtype` is that of activations: for bf16, values and gradients are f32, and
   // bf16_values() follows the values. Values are zero until initialize() or set().
@@ -103,8 +104,8 @@ class ParameterStore {
   void use_values(Tensor flat);
 
   void clear_grads();
-  // Zeroes the gradient of every parameter that backward did not reach.
-  void complete_grads();
+  // Zeroes the gradient of every parameter that backward did not reach, so that all are defined.
+  void zero_unreached_grads();
 
   // Puts each part into the group that the rule gives it; until then that of published_group().
   // Parts of one parameter are frozen together or not at all, else it throws. An Optimizer has the
@@ -121,7 +122,7 @@ class ParameterStore {
   // Names in order of declaration.
   const std::vector<std::string>& names() const { return names_; }
   bool contains(const std::string& name) const { return places_.contains(name); }
-  const Part& part(const std::string& name) const;
+  const NamedSlice& part(const std::string& name) const;
   int64_t count() const;  // elements of all parts
   // Named tensors of a flat buffer (values(), grads(), moments, EMA) in official shape and layout;
   // get copies out, to the CPU; set copies in.
@@ -147,11 +148,10 @@ class ParameterScope {
  public:
   ParameterScope(ParameterStore& store, std::string prefix = "")
       : store_(&store), prefix_(std::move(prefix)) {}
-  ParameterScope operator/(const std::string& name) const {
-    return {*store_, prefix_ + name + "."};
-  }
-  // Part names get the prefix.
-  Parameter* add(std::vector<Part> parts, Shape shape, Use use = Use::elementwise) const;
+  ParameterScope operator/(const std::string& name) const { return {*store_, prefix_ + name + "."}; }
+  // Prefixes the names.
+  Parameter* add(std::vector<NamedSlice> parts, Shape shape,
+                 DtypeRole role = DtypeRole::elementwise) const;
   std::string name(const std::string& leaf) const { return prefix_ + leaf; }
 
  private:

@@ -1,4 +1,4 @@
-// What a forward pass consists of: a row a layer, collected while a Trace lives on this thread.
+// What a forward pass consists of: one row per layer, collected while a Trace lives on this thread.
 // Multiply-adds are those that the operations state (core/profile.h).
 #pragma once
 #include <string>

@@ -1,4 +1,6 @@
-// A pointwise function that an operation can apply to its result before storing it.
+// A pointwise function that an operation applies to its result before storing it. There is no GELU
+// op: layer_norm and group_norm take an Activation, depthwise3x3_add_gelu() always applies GELU.
+// The arithmetic is gelu() and gelu_grad() in core/cpu/simd-inl.h and core/cuda/kernel.cuh.
 #pragma once
 
 namespace sg {

@@ -9,7 +9,7 @@ namespace sg::report {
 namespace {
 
 constexpr double kWidth = 560, kHeight = 300, kLeft = 52, kRight = 62, kTop = 14, kBottom = 34;
-constexpr size_t kMostPoints = 500;  // of a line: more cannot be seen
+constexpr size_t kMaxPoints = 500;  // of a line: more cannot be seen
 
 struct Frame {
   double x0, x1, y0, y1;
@@ -24,7 +24,7 @@ std::vector<std::pair<double, double>> drawable(const Series& s) {
   for (const auto& p : s.points)
     if (std::isfinite(p.first) && std::isfinite(p.second)) all.push_back(p);
   // Means of neighbours, so that a long noisy line keeps its course.
-  const size_t group = all.size() / kMostPoints + 1;
+  const size_t group = all.size() / kMaxPoints + 1;
   for (size_t i = 0; i < all.size(); i += group) {
     const size_t n = std::min(group, all.size() - i);
     double x = 0, y = 0;

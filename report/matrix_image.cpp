@@ -22,8 +22,8 @@ constexpr Color kInk{22, 25, 29}, kSoft{93, 102, 115}, kPage{255, 255, 255}, kRi
     kWrong{192, 57, 43};
 constexpr int kScale = 2;  // pixels a pixel of the font, whose letters are about 6 x 8
 constexpr int kLine = 12 * kScale, kMargin = 16;
-constexpr size_t kMostNamed = 60, kLongestName = 24;
-constexpr int kMostSide = 3600;
+constexpr size_t kMaxNamed = 60, kLongestName = 24;
+constexpr int kMaxSide = 3600;
 
 void fill(data::Image& image, int left, int top, int width, int height, Color color) {
   for (int y = std::max(top, 0); y < std::min(top + height, image.height); ++y)
@@ -75,8 +75,8 @@ data::Image matrix_image(const Matrix& matrix) {
   const auto n = int(matrix.names.size());
   check(n > 0 && matrix.counts.size() == size_t(n) * size_t(n),
         "matrix_image: {} counts of {} names", matrix.counts.size(), n);
-  check(n <= kMostSide, "matrix_image: {} names, at most {} can be drawn", n, kMostSide);
-  const bool named = size_t(n) <= kMostNamed;
+  check(n <= kMaxSide, "matrix_image: {} names, at most {} can be drawn", n, kMaxSide);
+  const bool named = size_t(n) <= kMaxNamed;
   std::vector<std::string> names;
   int longest = 0, widest = 0;
   for (const std::string& name : matrix.names)
@@ -84,7 +84,7 @@ data::Image matrix_image(const Matrix& matrix) {
   for (const int64_t c : matrix.counts)
     if (c) widest = std::max(widest, text_width(std::to_string(c)));
   if (!named) longest = 0;
-  const int cell = named ? std::max(kLine + 4, widest + 8) : std::max(kMostSide / n / 2, 1);
+  const int cell = named ? std::max(kLine + 4, widest + 8) : std::max(kMaxSide / n / 2, 1);
   const int left = kMargin + kLine + longest + 8, top = kMargin + kLine + longest + 8;
 
   data::Image image;

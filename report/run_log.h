@@ -1,6 +1,6 @@
 // The numbers of a run, in its folder:
-//   metrics.jsonl            a row a log interval and a row an epoch
-//   summary.csv              a row an epoch: epoch, train_loss, and eval_<name> of each score, for
+//   metrics.jsonl            a row per log interval and a row per epoch
+//   summary.csv              a row per epoch: epoch, train_loss, and eval_<name> of each score, for
 //                            classification epoch,train_loss,eval_loss,eval_top1,eval_top5
 //   events.out.tfevents.*    for TensorBoard
 //   metrics.cut.jsonl        rows that were taken back
@@ -22,8 +22,8 @@ namespace sg::report {
 
 class RunLog {
  public:
-  // Takes up the rows of an earlier process that lie before the place in the run where this one
-  // begins: `step` steps done, and epochs before `epoch` evaluated.
+  // Keeps the rows of an earlier process up to the place in the run where this one begins: `step`
+  // steps done, and epochs before `epoch` evaluated.
   RunLog(std::filesystem::path folder, int64_t step, int64_t epoch, const ScoreSchema& scores);
 
   // Numbers by name; those that are not finite become null. Rows with "train_loss" are those of an

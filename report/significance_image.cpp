@@ -10,7 +10,7 @@
 namespace sg::report {
 namespace {
 
-constexpr int kLeastSide = 224, kGap = 6;
+constexpr int kMinSide = 224, kGap = 6;
 constexpr float kOpacity = 0.6f;
 
 // A map of one image, its values from 0 to 1.
@@ -51,8 +51,8 @@ Field field_of(const Tensor& map) {
 
 data::Image enlarged(const data::Image& image) {
   const int side = std::min(image.height, image.width);
-  if (side >= kLeastSide) return image;
-  const int factor = (kLeastSide + side - 1) / side;
+  if (side >= kMinSide) return image;
+  const int factor = (kMinSide + side - 1) / side;
   data::Image out;
   out.reset(image.height * factor, image.width * factor);
   const auto whole = data::Resize::whole(out.height, out.width, data::Filter::bilinear);

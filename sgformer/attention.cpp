@@ -3,6 +3,7 @@
 #include "nn/trace.h"
 #include "ops/aggregate/aggregate.h"
 #include "ops/argsort/argsort.h"
+#include "sgformer/ranking.h"
 
 namespace sg::sgformer {
 
@@ -57,9 +58,9 @@ HybridAttention::HybridAttention(const nn::ParameterScope& scope, const Config& 
   const int64_t width = stage.dim / int64_t(scales_.size());
   for (size_t i = 0; i < scales_.size(); ++i) {
     if (scales_[i].scale == 1) continue;
-    // The published model has one merge, without a number.
+    // The published model has one spatial reduction per block, without a number.
     const std::string number = merges_.empty() ? "" : fmt::format("{}", i + 1);
-    merges_.push_back({nn::MergeConv(scope, "sr" + number, stage.dim, scales_[i].scale),
+    merges_.push_back({nn::SpatialReduction(scope, "sr" + number, stage.dim, scales_[i].scale),
                        nn::LayerNorm(scope, "norm" + number, stage.dim, 1e-5, Activation::gelu),
                        nn::Linear(scope, fmt::format("kv{}", i + 1), stage.dim, 2 * width)});
   }
@@ -120,7 +121,8 @@ Tensor SelfGuidedAttention::operator()(const Tensor& x, const Tensor& significan
     parameters += regions_[i].r + 1;
   }
   const Tensor y = aggregate(x, argsort(significance), regions, w, b, cut.virtual_tokens);
-  // The published model aggregates once for each half of the heads; here once serves both.
+  // Counted twice, because the published model aggregates once for each half of the heads; here one
+  // aggregation serves both. So totals compare with published ones.
   nn::trace(name_, "aggregate", y, parameters, 2);
   // Columns of kv: [k1 v1 | k2 v2], each C wide.
   return attend(x, {kv_(y)},

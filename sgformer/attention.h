@@ -1,5 +1,5 @@
 // The three attention modules of the network (paper sections 3.2 and 3.3).
-// All take the normed map x (B, H, W, C) and return the projected result of the same shape.
+// All take the LayerNorm-ed map x (B, H, W, C) and return the projected result of the same shape.
 #pragma once
 #include <vector>
 
@@ -9,7 +9,7 @@
 
 namespace sg::sgformer {
 
-// What every attention shares: the projections of x as one product, LePE, the output projection.
+// What every attention shares: the projections of x as one matmul, LePE, the output projection.
 class AttentionBase {
  protected:
   AttentionBase(const nn::ParameterScope& scope, std::vector<nn::Linear::Output> projections,
@@ -46,7 +46,7 @@ class HybridAttention : AttentionBase {
 
  private:
   struct Merge {  // keys and values of a coarser scale: conv, LayerNorm, GELU, linear
-    nn::MergeConv sr;
+    nn::SpatialReduction sr;
     nn::LayerNorm norm;
     nn::Linear kv;
   };

@@ -70,7 +70,7 @@ Backbone::Backbone(const nn::ParameterScope& scope, Config config) : config_(std
 }
 
 nn::Residual Backbone::run_block(const Block& block, const nn::Residual& x, Tensor& significance,
-                                 const BlockKeep& keep) const {
+                                 const DropPathFactors& keep) const {
   if (!config_.recompute) return block(x, significance, keep);
   // The significance map is detached, so it is an input or output without gradient.
   const auto out = autograd::recompute(
@@ -93,7 +93,8 @@ Features Backbone::forward(const Tensor& images, const ForwardOptions& options) 
   const Tensor& factors = options.drop_paths;
   if (factors)
     check_shape("sgformer", "drop_paths", factors, {2 * int64_t(rates.size()), images.dim(0)});
-  // Of a branch; undefined where nothing is dropped. A frozen block computes as at evaluation.
+  // The drop-path factors of one residual branch (0: attention, 1: MLP) of a block; undefined where
+  // nothing is dropped. A frozen block computes as at evaluation.
   const auto keep = [&](const Block& block, size_t index, int64_t branch) {
     if (!factors || rates[index] == 0 || block.frozen()) return Tensor();
     const int64_t row = 2 * int64_t(index) + branch;
@@ -119,7 +120,7 @@ Features Backbone::forward(const Tensor& images, const ForwardOptions& options) 
       if (!given.empty() && block.kind() == BlockKind::hybrid)
         significance = given_map(given, next_given++, int(i), int(j), significance);
     }
-    x = stage.norm.of_sum(map).norm;
+    x = stage.norm.add_and_norm(map).norm;
     features.maps.push_back(x);
   }
   check(next_given == given.size(), "sgformer: given_significance: expected {} maps, found {}",

@@ -14,7 +14,7 @@
 
 namespace sg::sgformer {
 
-// Of a hybrid block, used by the self-guided block after it.
+// Made by a hybrid block, used by the self-guided block after it.
 struct SignificanceMap {
   int stage, block;  // counted from 0
   Tensor map;        // (B, H, W), acc_dtype(dtype of the images)
@@ -32,7 +32,7 @@ struct ForwardOptions {
 };
 
 struct Features {
-  std::vector<Tensor> maps;                   // of the four stages, normed: (B, H_i, W_i, C_i)
+  std::vector<Tensor> maps;  // of the four stages, after their norms: (B, H_i, W_i, C_i)
   std::vector<SignificanceMap> significance;  // of every hybrid block, if asked
 };
 
@@ -45,7 +45,7 @@ class Backbone {
 
   const Config& config() const { return config_; }
 
-  // images (B, H, W, 3), normalised, any size of at least 1 x 1.
+  // images (B, H, W, 3), normalized, any size of at least 1 x 1.
   Features forward(const Tensor& images, const ForwardOptions& options = {}) const;
 
  private:
@@ -55,7 +55,7 @@ class Backbone {
     nn::LayerNorm norm;
   };
   nn::Residual run_block(const Block& block, const nn::Residual& x, Tensor& significance,
-                         const BlockKeep& keep) const;
+                         const DropPathFactors& keep) const;
 
   Config config_;
   nn::Parameter* pos_embed_ = nullptr;

@@ -54,8 +54,8 @@ Block::Block(const nn::ParameterScope& scope, const Config& config, const StageC
 }
 
 nn::Residual Block::operator()(const nn::Residual& x, Tensor& significance,
-                               const BlockKeep& keep) const {
-  const auto [sum, n] = norm1_.of_sum(x);
+                               const DropPathFactors& keep) const {
+  const auto [sum, n] = norm1_.add_and_norm(x);
   Tensor branch;
   if (hybrid_) {
     auto r = (*hybrid_)(n);
@@ -64,7 +64,7 @@ nn::Residual Block::operator()(const nn::Residual& x, Tensor& significance,
   } else {
     branch = self_guided_ ? (*self_guided_)(n, significance) : (*full_)(n);
   }
-  const AddLayerNorm r = norm2_.of_sum({sum, branch, keep.attention});
+  const AddLayerNorm r = norm2_.add_and_norm({sum, branch, keep.attention});
   return {r.sum, (*mlp_)(r.norm), keep.mlp};
 }
 

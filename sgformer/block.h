@@ -1,4 +1,4 @@
-// Stem, MLP, block and patch merging: what lies between attention and the whole network.
+// The stem, the MLP, the transformer block, and the patch merging between stages.
 #pragma once
 #include <optional>
 
@@ -39,8 +39,8 @@ class PatchMerging {
   nn::ConvNorm conv1_, conv2_, conv3_;
 };
 
-// Factors of the two residual branches, one a sample (ops/drop_path), or undefined.
-struct BlockKeep {
+// Stochastic depth: factors of the two residual branches, (B) each (ops/drop_path), or undefined.
+struct DropPathFactors {
   Tensor attention, mlp;
 };
 
@@ -52,9 +52,11 @@ class Block {
         BlockKind kind);
   BlockKind kind() const { return kind_; }
   bool frozen() const { return norm1_.frozen(); }
-  // A hybrid block sets `significance`, a self-guided one uses it. The MLP's branch is left for the
-  // next norm to add.
-  nn::Residual operator()(const nn::Residual& x, Tensor& significance, const BlockKeep& keep) const;
+  // x is what the block before returned. Returns (x, branch, keep) without adding the MLP's branch:
+  // the next norm adds it (nn::LayerNorm::add_and_norm). A hybrid block sets `significance`, a
+  // self-guided one uses it.
+  nn::Residual operator()(const nn::Residual& x, Tensor& significance,
+                          const DropPathFactors& keep) const;
 
  private:
   BlockKind kind_;

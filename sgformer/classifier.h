@@ -23,7 +23,7 @@ class Classifier {
   nn::ParameterStore& parameters() { return parameters_; }
   const nn::ParameterStore& parameters() const { return parameters_; }
 
-  // images (B, H, W, 3), normalised, any size of at least 1 x 1.
+  // images (B, H, W, 3), normalized, any size of at least 1 x 1.
   Output forward(const Tensor& images, const ForwardOptions& options = {}) const;
 
  private:

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "sgformer/ranking.h"
 
 namespace sg::sgformer {
 namespace {
@@ -56,28 +57,15 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 }
 
 // No width, depth, stride, count or rank of a configuration is larger; products of three fit.
-constexpr int64_t kMost = 1 << 16, kMostClasses = 1 << 24;
-bool in_range(int64_t v) { return v >= 1 && v <= kMost; }
+constexpr int64_t kMaxValue = 1 << 16, kMaxClasses = 1 << 24;
+bool in_range(int64_t v) { return v >= 1 && v <= kMaxValue; }
 
 int64_t positive(std::string_view text, std::string_view option) {
   int64_t v = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), v);
   if (ec != std::errc() || end != text.data() + text.size() || !in_range(v))
-    fail(ExitCode::usage, "{}: '{}' is not a whole number from 1 to {}", option, text, kMost);
+    fail(ExitCode::usage, "{}: '{}' is not a whole number from 1 to {}", option, text, kMaxValue);
   return v;
-}
-
-// The least number of tokens that every region cuts into whole chunks; 0 where it is beyond 2^31.
-int64_t ranking_unit(const std::vector<RegionShare>& regions) {
-  constexpr int64_t most = int64_t{1} << 31;
-  int64_t unit = 1;
-  for (const RegionShare& r : regions) {
-    const int64_t whole = r.r * r.denominator, own = whole / std::gcd(whole, r.numerator);
-    const int64_t factor = own / std::gcd(own, unit);
-    if (factor > most / unit) return 0;
-    unit *= factor;
-  }
-  return unit;
 }
 
 // Throws where `regions` cannot share out a ranking; `where` names the stage.
@@ -85,7 +73,7 @@ void check_regions(const std::vector<RegionShare>& regions, const std::string& w
   for (const RegionShare& r : regions)
     if (!in_range(r.numerator) || !in_range(r.denominator) || !in_range(r.r))
       fail(ExitCode::usage, "{}: a region's share and ranks must be from 1 to {}; found {}/{}:{}",
-           where, kMost, r.numerator, r.denominator, r.r);
+           where, kMaxValue, r.numerator, r.denominator, r.r);
   const int64_t unit = ranking_unit(regions);
   if (unit == 0)
     fail(ExitCode::usage, "{}: no ranking below 2^31 tokens can be cut into these regions", where);
@@ -181,8 +169,8 @@ void validate(const Config& config) {
     if (!ok)
       fail(ExitCode::usage, "{}: stage {}: {}; found {}", config.name, stage + 1, what, found);
   };
-  if (config.classes < 1 || config.classes > kMostClasses)
-    fail(ExitCode::usage, "{}: expected from 1 to {} classes, found {}", config.name, kMostClasses,
+  if (config.classes < 1 || config.classes > kMaxClasses)
+    fail(ExitCode::usage, "{}: expected from 1 to {} classes, found {}", config.name, kMaxClasses,
          config.classes);
   if (!(config.drop_path >= 0 && config.drop_path < 1))
     fail(ExitCode::usage, "{}: drop-path: expected a rate in [0, 1), found {}", config.name,
@@ -195,11 +183,11 @@ void validate(const Config& config) {
            "{}: stem strides, positional embedding, image, window and MLP ratio must be from 1 to "
            "{}; "
            "found {}",
-           config.name, kMost, v);
+           config.name, kMaxValue, v);
   for (size_t i = 0; i < config.stages.size(); ++i) {
     const StageConfig& s = config.stages[i];
     require(in_range(s.dim) && in_range(s.depth) && in_range(s.heads), i,
-            fmt::format("width, heads and depth must be from 1 to {}", kMost),
+            fmt::format("width, heads and depth must be from 1 to {}", kMaxValue),
             fmt::format("{}, {}, {}", s.dim, s.heads, s.depth));
     require(s.dim % s.heads == 0, i, fmt::format("width {} must be a multiple of the heads", s.dim),
             s.heads);
@@ -213,30 +201,12 @@ void validate(const Config& config) {
     require(s.heads % 2 == 0, i, "self-guided attention halves the heads, they must be even",
             s.heads);
     for (const ScaleGroup& g : s.scales)
-      require(in_range(g.scale), i, fmt::format("a scale must be from 1 to {}", kMost), g.scale);
+      require(in_range(g.scale), i, fmt::format("a scale must be from 1 to {}", kMaxValue),
+              g.scale);
     check_regions(s.regions, fmt::format("{}: stage {}", config.name, i + 1));
   }
   require(config.stages[0].dim % 4 == 0, 0, "the positional embedding needs a width divisible by 4",
           config.stages[0].dim);
-}
-
-RankingCut cut_ranking(const std::vector<RegionShare>& regions, int64_t tokens) {
-  const int64_t unit = ranking_unit(regions);
-  const int64_t padded = (tokens + unit - 1) / unit * unit;
-  RankingCut cut;
-  cut.virtual_tokens = padded - tokens;
-  bool leading = true;
-  for (const RegionShare& share : regions) {
-    RegionCut region{padded / share.denominator * share.numerator / share.r, share.r};
-    if (leading) {  // chunks of virtual tokens alone stand in front
-      const int64_t dropped = std::min(region.tokens, cut.virtual_tokens / region.r);
-      region.tokens -= dropped;
-      cut.virtual_tokens -= dropped * region.r;
-      leading = region.tokens == 0;
-    }
-    cut.regions.push_back(region);
-  }
-  return cut;
 }
 
 }  // namespace sg::sgformer

@@ -75,16 +75,4 @@ Guidance parse_guidance(std::string_view text);
 // Throws ExitCode::usage when heads, widths, depths, shares or strides do not fit together.
 void validate(const Config& config);
 
-// How `tokens` ranked tokens are cut (spec "Any image size", rule 4): the ranking is lengthened in
-// front by virtual tokens to a whole number of units, cut, and chunks of virtual tokens alone are
-// left out.
-struct RegionCut {
-  int64_t tokens, r;  // chunks of r ranks
-};
-struct RankingCut {
-  std::vector<RegionCut> regions;  // one a region; a region may have no chunk left
-  int64_t virtual_tokens = 0;      // in front of the first remaining chunk's real tokens
-};
-RankingCut cut_ranking(const std::vector<RegionShare>& regions, int64_t tokens);
-
 }  // namespace sg::sgformer

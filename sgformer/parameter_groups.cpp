@@ -53,7 +53,7 @@ int parse_frozen_stages(std::string_view text) {
 nn::GroupRule group_rule(const Config& config, const GroupSettings& settings, std::string prefix) {
   int layers = 1;
   for (const StageConfig& s : config.stages) layers += s.depth;
-  return [config, settings, prefix, layers](const nn::Part& part) {
+  return [config, settings, prefix, layers](const nn::NamedSlice& part) {
     nn::ParameterGroup group = nn::published_group(part);
     std::string_view name = part.name;
     if (!name.starts_with(prefix)) return group;

@@ -11,7 +11,7 @@
 namespace sg::sgformer {
 namespace {
 
-constexpr size_t kMostCopies = 64;
+constexpr size_t kMaxCopies = 64;
 using Names = std::set<std::string, std::less<>>;
 
 const Names& official_names() {
@@ -118,9 +118,9 @@ std::vector<WeightCopy> weight_copies(const std::vector<std::string>& in_file,
   for (const auto& [prefix, n] : count) most = std::max(most, n);
   // Something else in the file may have a layer of an official name: such a prefix has few.
   std::erase_if(count, [&](const auto& item) { return 2 * item.second < most; });
-  if (count.size() > kMostCopies)
+  if (count.size() > kMaxCopies)
     fail(ExitCode::checkpoint, "{}: holds {} sets of weights, expected at most {}", file,
-         count.size(), kMostCopies);
+         count.size(), kMaxCopies);
 
   std::vector<WeightCopy> copies;
   for (const auto& [prefix, n] : count) {

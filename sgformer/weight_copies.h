@@ -31,7 +31,7 @@ const WeightCopy& choose_copy(const std::vector<WeightCopy>& copies, std::option
 // "'model_ema.module.'" for messages; "bare names" for no prefix.
 std::string describe_prefix(std::string_view prefix);
 
-// Of any published model.
+// Whether any published model has a parameter of this name.
 bool is_official_name(std::string_view name);
 
 }  // namespace sg::sgformer

@@ -7,7 +7,7 @@
 
 namespace sg::tasks {
 
-// One a class of a model with `classes` of them; none for "".
+// One weight per class of a model with `classes` of them; none for "".
 //   "balanced"   images / (classes of the data * images of the class), so that the mean over the
 //                images is 1; 1 for a class without images
 //   a file       as many numbers as the data has classes, in their order, as text or a JSON array;

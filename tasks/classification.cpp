@@ -70,7 +70,7 @@ Findings Evaluator::findings() const {
              .matrices = {},
              .tables = {accuracy_by_class(outcomes_, dataset_->class_names())},
              .galleries = mistakes(outcomes_, *dataset_, transform_)};
-  if (classes_ <= kMostConfusionClasses)
+  if (classes_ <= kMaxConfusionClasses)
     f.matrices.push_back(confusion_matrix(outcomes_, dataset_->class_names(), classes_));
   if (!broken().empty())
     f.notes.push_back(fmt::format("{} of {} validation images could not be read and were left out.",

@@ -23,8 +23,9 @@ struct EvaluationSettings {
 struct ClassificationSettings : EvaluationSettings {
   uint64_t seed = 42;
   double smoothing = 0.1;  // of the labels
-  // Of the loss, one a class of the model, above 0; none: all the same. The loss of a batch is the
-  // weighted mean of torch's CrossEntropyLoss(weight, label_smoothing); evaluation has no weights.
+  // Class weights of the loss, one per class of the model, above 0; none: all the same. The loss of
+  // a batch is the weighted mean of torch's CrossEntropyLoss(weight, label_smoothing); evaluation
+  // has no weights.
   std::vector<double> class_weights{};
 };
 
@@ -34,12 +35,12 @@ class Evaluator {
   Evaluator(const sgformer::Classifier& model, std::shared_ptr<const data::Dataset> dataset,
             const EvaluationSettings& settings);
   std::optional<Scores> operator()(const Task::Progress& progress);
-  // Of the last evaluation: images that count, and those that could not be read.
+  // Images that the last evaluation counted, and those that could not be read.
   int64_t images() const { return int64_t(outcomes_.size()); }
   int64_t skipped() const { return dataset_->size() - images(); }
 
-  // Of the last evaluation: what was predicted of each image that could be read; those that could
-  // not, with why; and both as a confusion matrix, accuracy by class and the worst mistakes.
+  // What the last evaluation predicted for each image that could be read; those that could
+  // not, with the reason; and both as a confusion matrix, accuracy by class and the worst mistakes.
   const std::vector<Outcome>& outcomes() const { return outcomes_; }
   const std::map<int64_t, std::string>& broken() const { return predict_.broken(); }
   Findings findings() const;

@@ -80,9 +80,9 @@ int64_t top_k_hits(const std::vector<Outcome>& outcomes, int64_t k) {
 
 Matrix confusion_matrix(const std::vector<Outcome>& outcomes, const std::vector<std::string>& names,
                         int64_t classes) {
-  if (classes > kMostConfusionClasses)
+  if (classes > kMaxConfusionClasses)
     fail(ExitCode::usage, "a confusion matrix: expected at most {} classes, found {}",
-         kMostConfusionClasses, classes);
+         kMaxConfusionClasses, classes);
   Matrix m{.title = "Confusion",
            .text =
                "How many images of each class (row) were taken for which (column). The diagonal "

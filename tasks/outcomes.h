@@ -22,7 +22,7 @@ struct Outcome {
   bool right() const { return predicted == label; }
 };
 
-// Of a batch: logits f32 (B, K) and labels i32 (B) on the CPU, -1 where unknown.
+// The outcomes of a batch: logits f32 (B, K) and labels i32 (B) on the CPU, -1 where unknown.
 std::vector<Outcome> outcomes_of(const std::vector<int64_t>& indices, const Tensor& logits,
                                  const Tensor& labels);
 
@@ -32,13 +32,13 @@ std::string class_name(const std::vector<std::string>& names, int64_t c);
 // Images whose label is among the k most probable classes.
 int64_t top_k_hits(const std::vector<Outcome>& outcomes, int64_t k);
 
-// Rows are labels, columns what was predicted. Throws ExitCode::usage beyond so many classes.
-inline constexpr int64_t kMostConfusionClasses = 2000;
+// Rows are labels, columns what was predicted. Throws ExitCode::usage beyond this many classes.
+inline constexpr int64_t kMaxConfusionClasses = 2000;
 Matrix confusion_matrix(const std::vector<Outcome>& outcomes, const std::vector<std::string>& names,
                         int64_t classes);
 
-// A row a class that has images: how many, the share that is right, and what it is mostly taken
-// for.
+// One row per class that has images: how many, the accuracy, and the class that it is most often
+// confused with.
 Table accuracy_by_class(const std::vector<Outcome>& outcomes,
                         const std::vector<std::string>& names);
 

@@ -15,14 +15,14 @@
 
 namespace sg::tasks {
 
-// Of a batch in the run. Random draws are keyed by it, however a step is split into passes or over
-// processes.
+// The position of a batch in the run, by which random draws are keyed. It does not depend on how a
+// step is split into micro-steps or over processes.
 struct BatchPosition {
   int64_t step = 0;          // from 0
   int64_t first_sample = 0;  // of the batch, within the step
 };
 
-// Images of any size, each at the top left of its place.
+// Images of any size, padded at the bottom and right to the largest of the batch.
 struct Batch {
   BatchPosition position;
   Tensor images;                // (B, H, W, C), padded to the largest
@@ -32,7 +32,8 @@ struct Batch {
 
   // Shapes of the tensors: what decides which operations a step consists of.
   std::vector<uint64_t> shapes() const;
-  // And where they lie: what decides which record of a step fits (core/graph.h).
+  // The shapes and addresses of the tensors: batches of one key can replay one captured step
+  // (core/graph.h).
   std::vector<uint64_t> key() const;
 };
 
@@ -54,9 +55,9 @@ class Task {
   virtual void start_epoch(int64_t epoch, int64_t first_batch) = 0;
 
   // The next batch, on the device; valid until load_batch() is called again. For a step to be
-  // recorded, batches of one shape lie in the same memory.
+  // captured, batches of one shape lie in the same memory.
   virtual Batch load_batch(const BatchPosition& position) = 0;
-  // Where a device can, its work is recorded and started again for later batches of the same key():
+  // Where a device can, its work is captured and replayed for later batches of the same key():
   // it depends on the contents of tensors that load_batch() filled alone, and does not wait.
   virtual Losses losses(const Batch& batch) = 0;
   // Names of the parts of the loss; they are logged beside the total.
@@ -64,7 +65,7 @@ class Task {
   // Called while the device computes: begins to fetch the batch after.
   virtual void prefetch() {}
 
-  // The mean loss of outputs that know nothing of the images, where the task can tell. Where an
+  // The mean loss of outputs that ignore the images (chance), where the task can tell. Where an
   // epoch is not better the trainer warns, and weights of a far higher loss are not good ones.
   virtual std::optional<double> chance_loss() const { return {}; }
 
@@ -77,7 +78,7 @@ class Task {
   using Progress = std::function<bool(int64_t done, int64_t total, const Scores& so_far)>;
   // The parameters as they are, on the whole validation set; nothing where given up.
   virtual std::optional<Scores> evaluate(const Progress& progress) = 0;
-  // Of the last evaluation, what the report shows beside the scores.
+  // What the report shows beside the scores of the last evaluation.
   virtual Findings findings() const { return {}; }
 };
 

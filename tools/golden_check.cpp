@@ -59,7 +59,7 @@ void print(const fs::path& file, const sg::sgformer::GoldenResult& r, bool verbo
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
-        "Compares SG-Former with files of golden numbers: a line a file, exit 1 if one is off or "
+        "Compares SG-Former with files of golden numbers: a line per file, exit 1 if one is off or "
         "is of a kind that is not known here.");
     std::vector<std::string> paths;
     std::string dtype, device = "auto";

@@ -110,7 +110,7 @@ int main(int argc, char** argv) {
                            .low = 1,
                            .high = 100000},
                           options.repeats);
-    app.add_flag("--ops", options.ops, "a row an operation, from one further step");
+    app.add_flag("--ops", options.ops, "a row per operation, from one further step");
     app.add_flag("!--no-roofline", options.roofline,
                  "does not measure the machine's limits, which takes large copies and products");
     app.add_flag("--json", json, "JSON on standard output");

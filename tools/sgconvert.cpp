@@ -64,7 +64,7 @@ void check_absent(const Request& r) {
     sg::fail(sg::ExitCode::usage, "{}: is there already; choose another name, or --force", r.out);
 }
 
-// What was written holds the same bits.
+// Throws unless the written file holds the same bits.
 void verify(const fs::path& written, const std::vector<sg::NamedTensor>& tensors,
             sg::StoredType type) {
   const sg::sgformer::Weights back = sg::sgformer::load_weights(written);

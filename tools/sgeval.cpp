@@ -18,7 +18,7 @@
 #include "tools/common/options.h"
 #include "tools/common/output_file.h"
 #include "tools/common/timm.h"
-#include "train/evaluate.h"
+#include "train/evaluation_progress.h"
 
 namespace {
 
@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 using namespace sg;
 using tools::ImageResult;
 
-// Of "1,5": every one at least 1.
+// The numbers in "1,5", each at least 1.
 std::vector<int64_t> parse_topk(const std::string& text) {
   std::vector<int64_t> all;
   for (size_t begin = 0; begin <= text.size();) {

@@ -14,8 +14,8 @@ using sg::nn::LayerRow;
 
 std::string grouped_digits(int64_t n) { return fmt::format("{}", fmt::group_digits(n)); }
 
-// Rows of the layers below one block, stem or transition as one row: "block1.0.mlp.fc1" belongs to
-// "block1.0".
+// Rows of the layers below one block, stem or patch merging as one row: "block1.0.mlp.fc1" belongs
+// to "block1.0".
 std::string group_of(const std::string& name) {
   const size_t dot = name.find('.');
   if (!name.starts_with("block") || dot == std::string::npos) return name.substr(0, dot);
@@ -73,7 +73,7 @@ struct Decay {
 Decay decayed(const sg::nn::ParameterStore& store) {
   Decay d;
   for (const std::string& name : store.names())
-    if (const sg::nn::Part& part = store.part(name); part.group.weight_decay_scale > 0)
+    if (const sg::nn::NamedSlice& part = store.part(name); part.group.weight_decay_scale > 0)
       d.parameters += part.official.numel(), ++d.tensors;
   return d;
 }
@@ -131,7 +131,7 @@ int main(int argc, char** argv) {
     sg::tools::add_ema_flags(app, ema);
     sg::tools::add_options(app, options, sg::tools::kModelFlags);
     sg::tools::add_options(app, options, {"img-size"});
-    app.add_flag("--all", all, "a row a layer instead of a row a block");
+    app.add_flag("--all", all, "a row per layer instead of a row per block");
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, argc, argv);
 

@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using sg::tools::ImageResult;
 
-constexpr int kMostPanelPixels = 1024;  // a side
+constexpr int kMaxPanelPixels = 1024;  // a side
 
 // OUT.png for one image, and OUT-<name>.png for several; where OUT is no .png, OUT/<name>.png.
 // Numbered where two have the same name.
@@ -55,7 +55,7 @@ void write_panel(const fs::path& path, const std::string& image,
   std::vector<sg::Tensor> of_image;
   for (const sg::Tensor& m : maps)
     of_image.push_back(m.slice(item, item + 1).view({m.dim(1), m.dim(2)}));
-  const sg::data::Image seen = sg::data::load_eval_region(image, transform, kMostPanelPixels);
+  const sg::data::Image seen = sg::data::load_eval_region(image, transform, kMaxPanelPixels);
   const auto png = sg::data::encode_png(sg::report::significance_panel(seen, of_image));
   sg::write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
 }
@@ -101,7 +101,7 @@ int main(int argc, char** argv) {
                    "OUT-<name>.png for several images, or a folder of <name>.png; over files of "
                    "earlier calls alone");
     auto* json_flag = app.add_flag("--json", json, "a JSON array on standard output");
-    app.add_flag("--csv", csv, "CSV on standard output, a row a class")->excludes(json_flag);
+    app.add_flag("--csv", csv, "CSV on standard output, a row per class")->excludes(json_flag);
     app.add_option("--results-file", results_file,
                    "writes the results there: .csv, .json (an array) or .jsonl (an object a line)");
     sg::tools::parse(app, argc, argv);

@@ -153,7 +153,7 @@ void CheckpointFolder::save_as(const std::string& name, Checkpoint checkpoint,
   checkpoint.state["metric"] = metric ? nlohmann::json(*metric) : nlohmann::json();
   keep_aside(folder_ / name);
   save_checkpoint(folder_ / name, checkpoint);
-  refresh();
+  update_links_and_prune();
 }
 
 void CheckpointFolder::save(Checkpoint checkpoint, std::optional<double> metric) {
@@ -166,7 +166,7 @@ void CheckpointFolder::save_recovery(Checkpoint checkpoint) {
   save_as(fmt::format("recovery-{:08}.safetensors", step), std::move(checkpoint), {});
 }
 
-void CheckpointFolder::refresh() const {
+void CheckpointFolder::update_links_and_prune() const {
   std::vector<Candidate> found = scan(folder_);
   if (found.empty()) return;
   const auto last = std::ranges::find(found, 0, &Candidate::skipped);
@@ -210,7 +210,7 @@ void CheckpointFolder::discard_unproven() {
       if (is(*c, kLast)) remove(folder_ / kLast);
       remove(c->path);
     }
-  refresh();
+  update_links_and_prune();
 }
 
 std::optional<Resumable> CheckpointFolder::good() const {

@@ -45,7 +45,8 @@ class CheckpointFolder {
 
  private:
   void save_as(const std::string& name, Checkpoint checkpoint, std::optional<double> metric);
-  void refresh() const;  // last, best, and the removal of what is no longer kept
+  // Points last and best to their checkpoints, and removes those that are no longer kept.
+  void update_links_and_prune() const;
   void remove(const std::filesystem::path& path) const;
 
   std::filesystem::path folder_;

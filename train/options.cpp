@@ -150,7 +150,7 @@ std::vector<report::Setting> settings(const Options& used, const Options& given)
 
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file) {
   if (!json.is_object()) fail(ExitCode::usage, "{}: expected an object of options", file);
-  // Of an args.json: the program that wrote it, and what is for people.
+  // Keys that args.json has besides: the version of the program, and what is for people.
   std::vector<std::string> known{"version", "resolved"};
   each_option(options,
               [&](const OptionInfo& info, auto&) { known.push_back(key_of(info.name())); });

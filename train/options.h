@@ -132,7 +132,7 @@ template <class O, class F>
 void each_data_option(O& o, F&& f) {
   using enum OnResume;
   f(OptionInfo{"data,--data-dir,--data-path,--data",
-               "folder with train/ and val/, a sub-folder a class, or IDX files", ignored},
+               "folder with train/ and val/, a sub-folder per class, or IDX files", ignored},
     o.data);
   f(OptionInfo{"--train-split", "folder in --data to learn from; 'train' also finds training/",
                ignored},
@@ -362,10 +362,10 @@ sgformer::GroupSettings group_settings(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);
 // What --data and the flags about splits and classes mean, with the classes of --class-map.
 data::DatasetRequest dataset_request(const Options& options);
-// Those of a checkpoint that knows its classes, else of --class-map; may be empty. Throws
+// Class names: of a checkpoint that knows its classes, else of --class-map; may be empty. Throws
 // ExitCode::usage where both are given and differ.
 data::ClassNames known_classes(const Options& options, const data::ClassNames& of_checkpoint);
-// Of --class-names, or of a file with a usual name in --data.
+// Readable class names, from --class-names or a file with a usual name in --data.
 data::ClassTitles class_titles(const Options& options);
 
 // How two runs differ: "  batch_size                 128 -> 64" a line. What an args.json does not

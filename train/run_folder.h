@@ -1,5 +1,5 @@
-// Whose files are those in the folder of a run? A run writes over, shortens and removes only what a
-// run of this program wrote.
+// Ownership of the files in a run's folder: a run overwrites, shortens and removes only files that
+// a run of this program wrote.
 #pragma once
 #include <filesystem>
 

@@ -10,11 +10,11 @@
 namespace sg::train {
 
 // While it lives, the first of the signals is only noted; a second one ends the program at once
-// with 128 + its number. SIGHUP stays ignored where it was, as nohup has it.
+// with 128 + its number. SIGHUP remains ignored where it was (nohup).
 //
 // A thread of its own takes the signals, and this thread and those that it starts never see them:
-// code that oneDNN generates for products keeps addresses below the stack pointer, where a
-// handler's frame destroys them, and the product then writes anywhere (oneDNN 2.6.3). So make one
+// code that oneDNN generates for matmuls keeps addresses below the stack pointer, where a
+// handler's frame destroys them, and the matmul then writes anywhere (oneDNN 2.6.3). So make one
 // before there are other threads.
 class StopSignals {
  public:

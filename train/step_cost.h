@@ -1,4 +1,4 @@
-// What a training step will take, known before the first one.
+// Memory and multiply-adds of a training step, estimated before the first one.
 #pragma once
 #include "core/box.h"
 #include "sgformer/classifier.h"
@@ -14,8 +14,8 @@ struct StepCost {
   int64_t batch_that_fits(double available) const;  // 0: not even one image
 };
 
-// By forward and backward of one image of this size; of larger images than the model's own
-// by three of smaller ones, through which a parabola in the number of pixels is laid (attention is
+// Measured by forward and backward of one image of this size. For images larger than the model's
+// own, extrapolated from three smaller sizes by a parabola in the number of pixels (attention is
 // quadratic in it). The margin covers what the allocator and the loader hold besides. On the CPU;
 // gradients of the model are overwritten.
 StepCost measure_step_cost(sgformer::Classifier& model, ImageSize size);

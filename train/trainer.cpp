@@ -5,7 +5,7 @@
 #include "autograd/add_into.h"
 #include "autograd/tape.h"
 #include "core/text.h"
-#include "train/evaluate.h"
+#include "train/evaluation_progress.h"
 #include "train/signals.h"
 
 namespace sg::train {
@@ -17,7 +17,7 @@ double since(Clock::time_point begin) {
 }
 
 // The EMA's horizon fits 31 times into the published run of 387,810 steps, so it does in others.
-double usual_ema_decay(int64_t total_steps) {
+double default_ema_decay(int64_t total_steps) {
   return std::clamp(1 - 31 / double(std::max<int64_t>(total_steps, 1)), 0.0, 0.99992);
 }
 
@@ -65,7 +65,7 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
       schedule_(task.schedule(total_steps()).value_or(published_schedule(options_))),
       optimizer_(
           task.parameters(),
-          {options.weight_decay, options.model_ema_decay.value_or(usual_ema_decay(total_steps())),
+          {options.weight_decay, options.model_ema_decay.value_or(default_ema_decay(total_steps())),
            options.clip_grad}),
       graph_(task.parameters().device(), !options.eager),
       loss_(zeros({1}, acc_dtype(task.parameters().dtype()), task.parameters().device())),
@@ -187,10 +187,10 @@ bool Trainer::train_epoch(Outputs& outputs) {
     if (std::isfinite(done.loss)) state_.loss.add(done.loss);
     count_skip(done);
     log_step(done, outputs);
-    if (state_.skipped_in_a_row >= kMostSkips)
+    if (state_.skipped_in_a_row >= kMaxSkips)
       fail_nonfinite(
           fmt::format("{} steps in a row without finite numbers, the last one at step {}",
-                      kMostSkips, state_.step),
+                      kMaxSkips, state_.step),
           outputs);
     // What is skipped leaves the weights as they were; they may be to blame.
     const int64_t interval = options_.recovery_interval;
@@ -211,7 +211,7 @@ Trainer::Step Trainer::step() {
       const bool first = i == 0, last = i + 1 == passes;
       std::vector<uint64_t> key = batch.key();
       key.insert(key.end(), {first, last});
-      graph_.run(key, [&] { pass(batch, first, last); });
+      graph_.run(key, [&] { micro_step(batch, first, last); });
     }
   } catch (const OutOfMemory& e) {
     fail(e.code(), "{}: --batch-size {} needs more; --grad-accum makes up for a smaller one",
@@ -225,8 +225,9 @@ Trainer::Step Trainer::step() {
   return s;
 }
 
-void Trainer::pass(const tasks::Batch& batch, bool first, bool last) {
-  // What the pass before left, which may have been a record: then nothing of it ran on the host.
+void Trainer::micro_step(const tasks::Batch& batch, bool first, bool last) {
+  // Whether the leaves hold gradients of an earlier micro-step is set here: that one may have been
+  // a graph replay, in which no gradient rule ran on the host.
   if (first)
     task_.parameters().clear_grads();
   else
@@ -238,8 +239,8 @@ void Trainer::pass(const tasks::Batch& batch, bool first, bool last) {
     slices_->backward(batch.shapes(), losses.total);
   else
     autograd::backward(losses.total);
-  // Now, so that the pass after can add to all of them.
-  task_.parameters().complete_grads();
+  // Zeroed now, so that the next micro-step can add to every gradient.
+  task_.parameters().zero_unreached_grads();
   set_or_add(first, losses.total.detach(), loss_);
   for (size_t i = 0; i < losses.parts.size(); ++i) {
     Tensor part = parts_.slice(int64_t(i), int64_t(i) + 1);

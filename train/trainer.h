@@ -1,9 +1,10 @@
 // The training loop.
 //
-// An epoch is as many steps as there are whole ones; a step is --grad-accum batches, one update of
-// weights and EMA, one tick of every counter. After each epoch the model and its EMA are evaluated
-// and a checkpoint is written. What a step computes depends on the checkpointed state and (seed,
-// epoch, step) alone, so a run that was stopped and resumed has the bits of one that never was.
+// An epoch has as many steps as its batches fill; a step is --grad-accum batches and one update of
+// weights and EMA. Intervals and --max-steps count steps. After each epoch the model and
+// its EMA are evaluated and a checkpoint is written. What a step computes depends on the
+// checkpointed state and (seed, epoch, step) alone, so a run that was stopped and resumed has the
+// bits of one that never was.
 #pragma once
 #include <cmath>
 #include <functional>
@@ -21,8 +22,8 @@
 
 namespace sg::train {
 
-constexpr int64_t kMostSkips = 10;  // steps without finite numbers, in a row, before the run ends
-// Weights whose loss is so many times that of knowing nothing have exploded, finite or not.
+constexpr int64_t kMaxSkips = 10;  // steps without finite numbers, in a row, before the run ends
+// Weights whose loss is this many times that of chance have exploded, finite or not.
 constexpr double kExploded = 10;
 
 // Where a run is.
@@ -59,11 +60,11 @@ class Trainer {
   int64_t total_epochs() const { return options_.epochs + options_.cooldown_epochs; }
   int64_t total_steps() const { return epoch_steps_ * total_epochs(); }
   bool finished() const;
-  // Epochs before it have been evaluated for good.
+  // The first epoch whose final evaluation is still to come; the run log keeps those before it.
   int64_t unevaluated_epoch() const;
 
   // To the end, or until a signal asks to stop: then ExitCode::interrupted, and the newest
-  // checkpoint is where it stopped. Throws ExitCode::nonfinite after kMostSkips, and where the run
+  // checkpoint is where it stopped. Throws ExitCode::nonfinite after kMaxSkips, and where the run
   // ends without weights that give finite numbers.
   ExitCode run(Outputs& outputs);
 
@@ -81,8 +82,8 @@ class Trainer {
   struct Step;                         // what one step did
   bool train_epoch(Outputs& outputs);  // false when asked to stop
   Step step();
-  // Of a step: one batch, and after the last one the update.
-  void pass(const tasks::Batch& batch, bool first, bool last);
+  // Forward and backward of one batch of a step, and after the last one the update.
+  void micro_step(const tasks::Batch& batch, bool first, bool last);
   int64_t images_a_step() const { return task_.batch_size() * options_.grad_accum; }
   double learning_rate(int64_t step) const;  // of a step in the epoch in progress
   // Name and mean of the parts of the last step's loss; waits for the device.
@@ -112,7 +113,7 @@ class Trainer {
   nn::Optimizer optimizer_;
   Graph graph_;  // forward, backward and update
   std::optional<nn::GradientSlices> slices_;
-  Tensor loss_;                          // (1): the sum over the passes of a step
+  Tensor loss_;                          // (1): the sum over the micro-steps of a step
   std::vector<std::string> part_names_;  // of the loss
   Tensor parts_;                         // (P): such sums; undefined where the loss has no parts
   TrainState state_;

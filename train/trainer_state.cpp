@@ -1,4 +1,4 @@
-// What a checkpoint holds of a trainer, and back.
+// The trainer's part of a checkpoint: written by checkpoint(), read by restore().
 #include "sgformer/weights.h"
 #include "train/trainer.h"
 

@@ -46,12 +46,12 @@ void Ready::run(std::initializer_list<const void*> data, void* scratch) {
 }
 
 Ready& cached(const Key& key, const std::function<Ready()>& make) {
-  constexpr size_t kMost = 2048;  // images of ever new sizes must not fill the memory
+  constexpr size_t kMaxPrimitives = 2048;  // images of ever new sizes must not fill the memory
   thread_local std::map<std::pair<Key, int>, Ready> ready;
   const std::pair full_key{key, num_threads()};
   auto it = ready.find(full_key);
   if (it == ready.end()) {
-    if (ready.size() >= kMost) ready.clear();
+    if (ready.size() >= kMaxPrimitives) ready.clear();
     try {
       it = ready.emplace(full_key, make()).first;
     } catch (const dnnl::error& e) {

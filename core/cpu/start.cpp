@@ -11,7 +11,7 @@
 namespace sg {
 namespace {
 
-constexpr rlim_t kLeastAddressSpace = kAddressSpace + kAddressSpaceOfThread;
+constexpr rlim_t kMinAddressSpace = kAddressSpace + kAddressSpaceOfThread;
 
 // Turns of a waiting thread before it sleeps: some microseconds, which outlast the gaps within a
 // step. Without end, as is libgomp's way, threads that wait take the cores from those that compute
@@ -41,9 +41,9 @@ void set_spin_count(char** arguments, char** environment) {
   if (is_set(environment, "GOMP_SPINCOUNT") || is_set(environment, "OMP_WAIT_POLICY")) return;
   size_t n = 0;
   while (environment[n]) ++n;
-  constexpr size_t kMost = 4096;
-  static char* with_count[kMost];
-  if (n + 2 > kMost) return;
+  constexpr size_t kMaxVariables = 4096;
+  static char* with_count[kMaxVariables];
+  if (n + 2 > kMaxVariables) return;
   std::memcpy(with_count, environment, n * sizeof(char*));
   with_count[n] = spin_count;
   // By the file's own name, which ps and pkill show. Where that fails, for want of /proc, the
@@ -55,9 +55,9 @@ void set_spin_count(char** arguments, char** environment) {
 
 void before_libraries(int, char** arguments, char** environment) {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur < kLeastAddressSpace) {
+  if (::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur < kMinAddressSpace) {
     say("error: this process may use "), say(limit.rlim_cur >> 20);
-    say(" MiB of address space; SG-Former needs at least "), say(kLeastAddressSpace >> 20);
+    say(" MiB of address space; SG-Former needs at least "), say(kMinAddressSpace >> 20);
     say(" MiB: raise the limit (ulimit -v)\n");
     ::_exit(1);
   }

@@ -112,7 +112,7 @@ bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const 
   if (!fits(v, filters)) return false;
   // How oneDNN sums over images depends on the number of threads. So each call takes one image on
   // one thread, and we sum over images: in a fixed number of parts, added in order.
-  constexpr int64_t kMostParts = 8;
+  constexpr int64_t kMaxParts = 8;
   Windows image = v;
   image.batch = 1;
   const Problem all(v, filters), p(image, filters);
@@ -140,7 +140,7 @@ bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const 
     layout = ready.layout(2), scratch_bytes = int64_t(ready.scratch_bytes());
   }
   const auto size = int64_t(layout.get_size() / sizeof(float));
-  const int64_t parts = std::min(v.batch, kMostParts);
+  const int64_t parts = std::min(v.batch, kMaxParts);
   const Tensor dy_blocked = all.blocked('d', all.y, dy), x_blocked = all.blocked('x', all.x, x);
   Tensor sums = empty({parts, size});
   Scratch<uint8_t> scratch((scratch_bytes + 4095) / 4096 * 4096);  // aligned for each thread

@@ -43,13 +43,13 @@ __global__ void __launch_bounds__(kColumnThreads)
 // sum (n) = column sums of a (rows, n).
 template <class T>
 void column_sums(Stream& stream, const T* a, int64_t rows, int64_t n, GradPtr<float> sum) {
-  constexpr int64_t kBlocks = 1024, kLeastRows = 256;  // in all, and of a part
+  constexpr int64_t kBlocks = 1024, kMinRows = 256;  // in all, and of a part
   with_vectors<T>(n, [&](auto width) {
     constexpr int N = decltype(width)::value;
     int band = 1;
     while (band < kWarp && band * N < n) band *= 2;
     const int64_t bands = ceil_div(n, band * N);
-    const int64_t parts = std::clamp<int64_t>(rows / kLeastRows, 1, ceil_div(kBlocks, bands));
+    const int64_t parts = std::clamp<int64_t>(rows / kMinRows, 1, ceil_div(kBlocks, bands));
     const dim3 grid{unsigned(bands), unsigned(parts)};
     const Launch l{"column_sums", grid, kColumnThreads};
     if (parts == 1) return launch(stream, l, column_sums_kernel<T, N>, a, rows, n, band, sum);

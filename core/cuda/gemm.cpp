@@ -98,7 +98,7 @@ uint32_t alignment(const void* p) {
 }
 
 cublasLtEpilogue_t epilogue_of(const Gemm& p) {
-  // The library's b is the a of the product.
+  // The library's b is the a of the matmul.
   return p.bias_grad ? CUBLASLT_EPILOGUE_BGRADB
          : p.bias    ? CUBLASLT_EPILOGUE_BIAS
                      : CUBLASLT_EPILOGUE_DEFAULT;
@@ -251,7 +251,7 @@ bool try_gemm(Stream& stream, const Gemm& p, std::string& refusal) {
   Plan& plan = all.find(stream, p);
   if (plan.refusal.empty()) {
     if (bias_pointer(p)) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_pointer(p), p);
-    // Of the tensors' memory, so that recorded work has its own.
+    // From the tensors' allocator, so that a captured graph has a workspace of its own.
     Tensor workspace = empty({int64_t(plan.best.workspaceSize)}, Dtype::u8, stream.device);
     const float one = 1, beta = p.accumulate ? 1 : 0;
     const cublasStatus_t status =

@@ -1,4 +1,4 @@
-// How cuBLASLt, which is column-major, sees a row-major product: memory of row-major (r, c) is that
+// How cuBLASLt, which is column-major, sees a row-major matmul: memory of row-major (r, c) is that
 // of column-major (c, r). So c^T (n, m) = b^T a^T is asked for, with the operands swapped.
 #pragma once
 #include "core/cuda/gemm.h"
@@ -7,10 +7,10 @@ namespace sg::cuda {
 
 struct ColumnMajor {
   int64_t rows, columns, stride;  // of memory: `stride` elements from column to column
-  bool transposed = false;        // the product uses the transpose of it
+  bool transposed = false;        // the matmul uses the transpose of it
 };
 struct ColumnMajorProduct {
-  ColumnMajor a, b, c;  // c = a b; a is the b of the row-major product, b its a
+  ColumnMajor a, b, c;  // c = a b; a is the b of the row-major matmul, b its a
 };
 
 inline ColumnMajorProduct column_major(const Gemm& p) {

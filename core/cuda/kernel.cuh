@@ -1,4 +1,4 @@
-// What kernels are written with. A kernel file includes this and its op's header; it is compiled by
+// Building blocks of kernels. A kernel file includes this and its op's header; it is compiled by
 // nvcc, and as plain C++ by the emulation (tests/emulation), which has its own launch.cuh, ptx.cuh
 // and cuda_runtime.h. So kernels use no other CUDA header, no inline assembly and no <<<>>>.
 //
@@ -141,7 +141,7 @@ __device__ __forceinline__ float gelu(float x) {
   return x * normal_cdf<T>(x);
 }
 
-// s gelu_grad(s x) with s = 1 / kGeluScale<T>, for those who can scale what x is computed from.
+// s gelu_grad(s x), s = 1 / kGeluScale<T>: cheaper where the caller folds s into what makes x.
 template <class T>
 constexpr float kGeluScale = std::is_same_v<T, bf16> ? 0.8493218f : 1.0f;  // sqrt(log2(e) / 2)
 template <class T>

@@ -13,12 +13,12 @@ namespace sg::cuda {
 
 namespace {
 
-constexpr int kLeastMajor = 8;  // compute capability 8.0: bf16 matrix units, asynchronous copies
-// Of a block, for the largest tiles: A100 has so much, H100 and later more, GeForce GPUs less.
-constexpr size_t kLeastShared = 163 << 10;
+constexpr int kMinMajor = 8;  // compute capability 8.0: bf16 matrix units, asynchronous copies
+// Bytes a block needs for the largest tiles: A100 has so much, H100 and later more, GeForce less.
+constexpr size_t kMinShared = 163 << 10;
 
-// What work on the device met, reported by a later call; the device does nothing from then on.
-bool stays(cudaError_t status) {
+// Sticky errors: a kernel broke the CUDA context. A later call reports it, and so do all after it.
+bool is_sticky(cudaError_t status) {
   switch (status) {
     case cudaErrorIllegalAddress:
     case cudaErrorMisalignedAddress:
@@ -43,9 +43,10 @@ bool has_no_code(cudaError_t status) {
 
 std::string reason(cudaError_t status) {
   return fmt::format("{} ({}){}", cudaGetErrorString(status), cudaGetErrorName(status),
-                     stays(status) ? "; earlier work of the device did this: to have it named, run "
-                                     "again with --eager and CUDA_LAUNCH_BLOCKING=1"
-                                   : "");
+                     is_sticky(status)
+                         ? "; earlier work of the device did this: to have it named, run "
+                           "again with --eager and CUDA_LAUNCH_BLOCKING=1"
+                         : "");
 }
 
 cudaDeviceProp properties(int device) {
@@ -59,7 +60,7 @@ cudaDeviceProp properties(int device) {
 void check_call(cudaError_t status, const char* call) {
   if (status == cudaSuccess) [[likely]]
     return;
-  cudaGetLastError();  // an error that does not stay is forgotten
+  cudaGetLastError();  // clears an error that is not sticky
   fail(ExitCode::failure, "CUDA: {} failed: {}", call, reason(status));
 }
 
@@ -157,16 +158,16 @@ class CudaBackend : public Backend {
                       f.count == 1 ? "" : "s"),
           f.count == 1 ? "use cuda:0" : fmt::format("use cuda:0 to cuda:{}", f.count - 1)};
     const cudaDeviceProp p = properties(device.index);
-    if (p.major < kLeastMajor)
+    if (p.major < kMinMajor)
       return Obstacle{
           fmt::format("{} has compute capability {}.{}, at least {}.0 (Ampere) is needed", p.name,
-                      p.major, p.minor, kLeastMajor),
+                      p.major, p.minor, kMinMajor),
           "use --device cpu"};
-    if (p.sharedMemPerBlockOptin < kLeastShared)
+    if (p.sharedMemPerBlockOptin < kMinShared)
       return Obstacle{
           fmt::format("{} has {} KiB of shared memory a block, {} KiB are needed (A100, H100 and "
                       "later data-center GPUs have them)",
-                      p.name, p.sharedMemPerBlockOptin >> 10, kLeastShared >> 10),
+                      p.name, p.sharedMemPerBlockOptin >> 10, kMinShared >> 10),
           "use --device cpu"};
     return {};
   }
@@ -228,7 +229,7 @@ class CudaBackend : public Backend {
 
   std::unique_ptr<CapturedWork> capture(Stream& stream,
                                         const std::function<void()>& work) override {
-    // Relaxed: the allocator may ask for memory while work is recorded.
+    // Relaxed: the allocator may ask for memory while work is captured.
     SG_CUDA(cudaStreamBeginCapture(raw(stream), cudaStreamCaptureModeRelaxed));
     cudaGraph_t graph = nullptr;
     try {

@@ -22,7 +22,7 @@ void check_call(cudaError_t status, const char* call);
 void check_launch(cudaError_t status, const Launch& launch, std::span<const int> built_for);
 
 // Lets launches of the kernel on the device, which is current, have `bytes` of dynamic shared
-// memory. The limit is only ever raised: a recorded launch may need the largest one later.
+// memory. The limit is only ever raised: a captured launch may need the largest one later.
 cudaError_t allow_shared(Device device, const void* kernel, size_t bytes);
 
 #define SG_CUDA(call) ::sg::cuda::check_call(call, #call)

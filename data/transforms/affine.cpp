@@ -48,7 +48,7 @@ HWY_INLINE V fourth(V v1, V v2, V v3, V v4) {
 HWY_INLINE VF cubic(VF v1, VF v2, VF v3, VF v4, VF t) {
   return horner(v2, hn::Sub(v3, v1), third(v1, v2, v3, v4), fourth(v1, v2, v3, v4), t);
 }
-// Of bytes: the coefficients are whole numbers, so they may be found in integers.
+// For bytes: the coefficients are whole numbers, so integers compute them exactly.
 HWY_INLINE VF cubic(VI v1, VI v2, VI v3, VI v4, VF t) {
   const F64 d;
   return horner(hn::PromoteTo(d, v2), hn::PromoteTo(d, hn::Sub(v3, v1)),

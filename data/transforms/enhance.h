@@ -1,6 +1,6 @@
-// Blends of an image with one that lacks something, in place, with the bytes of Pillow's
-// ImageEnhance: d + factor (v - d) in float, clipped and truncated. Factor 1 leaves the image, 0
-// takes the property away, more than 1 strengthens it. Names are torchvision's.
+// Blends of an image with a degenerate one (black, grey, smoothed), in place, with the bytes of
+// Pillow's ImageEnhance: d + factor (v - d) in float, clipped and truncated. Factor 1 leaves the
+// image, 0 takes the property away, more than 1 strengthens it. Names are torchvision's.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -70,7 +70,7 @@ void RandAugmentConfig::check() const {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
     if (!ok) fail(ExitCode::usage, "aa: {}: expected {}, found {}", name, expected, found);
   };
-  // Of the weighted operations, two have no weight.
+  // Two of the 15 operations have weight 0, so at most 13 can be drawn.
   require(ops >= 1 && ops <= (weighted ? 13 : 100), "n", weighted ? "1 to 13" : "1 to 100", ops);
   require(magnitude >= 0 && magnitude <= 100, "m", "0 to 100", magnitude);
   require(magnitude_std >= 0, "mstd", "at least 0", magnitude_std);

@@ -32,7 +32,7 @@ enum class AugmentOp {
 };
 constexpr int kAugmentOps = 15;
 
-// What a policy such as "rand-m9-mstd0.5-inc1" says; the default is that of "rand".
+// The settings of a policy such as "rand-m9-mstd0.5-inc1"; the default is that of "rand".
 struct RandAugmentConfig {
   int ops = 2;                // n: operations drawn an image
   double magnitude = 10;      // m: their level
@@ -42,7 +42,7 @@ struct RandAugmentConfig {
   bool increasing = false;    // inc: all operations change more at a higher level
   bool weighted = false;      // w0: unequal chances, and no operation twice
 
-  // Not of the policy.
+  // Not part of the policy.
   Rgb fill{124, 116, 104};       // of pixels from outside the image: round(255 mean)
   std::optional<Filter> filter;  // of geometric operations; empty: one or the other, 50/50 a call
 
@@ -64,12 +64,12 @@ struct AugmentStep {
   Filter filter = Filter::bilinear;
 };
 
-// Holds scratch memory between calls; one a thread.
+// Holds scratch memory between calls; one per thread.
 class RandAugment {
  public:
   explicit RandAugment(const RandAugmentConfig& config);
 
-  // What happens to an image is a function of what is drawn. Valid until the next call.
+  // Draws the operations of one image; nothing else is random. Valid until the next call.
   std::span<const AugmentStep> draw(Random& random);
   // In place.
   void apply(const AugmentStep& step, ImageSpan image);

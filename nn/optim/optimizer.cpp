@@ -21,7 +21,7 @@ Optimizer::Optimizer(ParameterStore& parameters, OptimizerSettings settings)
 AdamWSettings Optimizer::adamw_settings() const {
   return {.weight_decay = settings_.weight_decay,
           .ema_decay = settings_.ema_decay,
-          .max_norm = settings_.clip_grad};
+          .clip_grad = settings_.clip_grad};
 }
 
 void Optimizer::reset_ema() {
@@ -37,7 +37,7 @@ void Optimizer::prepare(double lr, int64_t passes) {
 }
 
 void Optimizer::update(const Tensor& loss) {
-  parameters_.complete_grads();
+  parameters_.zero_unreached_grads();
   adamw({values_, parameters_.grads(), m_, v_, ema_, parameters_.bf16_values()}, plan_,
         adamw_settings(), control_, loss, outcome_);
 }

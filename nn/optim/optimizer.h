@@ -1,6 +1,6 @@
 // AdamW with averaged weights (EMA): flat buffers beside those of a ParameterStore.
 //
-// A step has three parts, so that the one in the middle can be recorded (core/graph.h):
+// A step has three parts, so that the one in the middle can be captured (core/graph.h):
 //   optimizer.prepare(lr, passes);   // on the host: this step's numbers go to the device
 //   optimizer.update(loss);          // on the device
 //   outcome = optimizer.finish();    // on the host: waits for the device
@@ -21,17 +21,18 @@ class Optimizer {
   // their EMA is their value.
   Optimizer(ParameterStore& parameters, OptimizerSettings settings);
 
-  // Prepares an update by gradients that are summed over `passes` passes.
+  // Prepares an update by gradients that are summed over `passes` micro-steps.
   void prepare(double lr, int64_t passes = 1);
-  // One update by the collected gradients. Where they or `loss` (1; or undefined) are not finite,
-  // the weights and moments stay, and only the EMA moves on.
+  // One update by the accumulated gradients. Where they or `loss` (1; or undefined) are not finite,
+  // weights and moments keep their values and only the EMA moves on.
   void update(const Tensor& loss);
   struct Outcome {
     double grad_norm = 0;  // before clipping
     bool applied = true;
     double loss = 0;  // that update() was given
   };
-  // The outcome of the last update, which is counted if it was applied. The host waits here only.
+  // The outcome of the last update. Increments `updates` if it was applied. Only here does the host
+  // wait for the device.
   Outcome finish();
 
   const OptimizerSettings& settings() const { return settings_; }

@@ -14,7 +14,7 @@ void check_settings(const AdamWSettings& s) {
   check(s.weight_decay >= 0, "adamw: weight_decay: expected at least 0, found {}", s.weight_decay);
   check(s.ema_decay >= 0 && s.ema_decay < 1, "adamw: ema_decay: expected [0, 1), found {}",
         s.ema_decay);
-  check(s.max_norm >= 0, "adamw: max_norm: expected at least 0, found {}", s.max_norm);
+  check(s.clip_grad >= 0, "adamw: clip_grad: expected at least 0, found {}", s.clip_grad);
 }
 
 // (n, 4): long segments cut in pieces, neighbours with the same factors joined first.

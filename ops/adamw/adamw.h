@@ -1,12 +1,12 @@
 // One AdamW step and one EMA step over flat buffers, in one pass.
 //   p *= 1 - lr * weight_decay;  m += (1 - beta1)(g - m);  v += (1 - beta2)(g^2 - v)
 //   p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps);  ema += (1 - d)(p - ema)
-// as torch.optim.AdamW and timm's ModelEma. g is the collected gradient times grad_scale, and less
-// where its norm exceeds max_norm (as torch.nn.utils.clip_grad_norm_). A step whose gradient or
-// loss is not finite changes the EMA alone.
+// as torch.optim.AdamW and timm's ModelEma. g is the accumulated gradient times grad_scale,
+// scaled down to the norm clip_grad where it is longer (as torch.nn.utils.clip_grad_norm_). A step
+// whose gradient or loss is not finite changes the EMA alone.
 //
-// What changes from step to step lies in a tensor, so that a recorded step (core/graph.h) can run
-// again.
+// What changes from step to step lies in a tensor, so that a captured step (core/graph.h) can be
+// replayed.
 #pragma once
 #include <array>
 #include <vector>
@@ -19,7 +19,7 @@ namespace sg {
 struct AdamWSettings {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.05;
   double ema_decay = 0;  // 0: no EMA
-  double max_norm = 0;   // of the gradient; 0: no clipping
+  double clip_grad = 0;  // largest norm of the gradient; 0: no clipping
 };
 
 // Elements [begin, end) of the buffers that share factors on lr and weight decay.
@@ -28,7 +28,7 @@ struct AdamWSegment {
   double lr_scale = 1, weight_decay_scale = 1;  // 0: the no-decay group
 };
 
-// Segments as the kernels want them.
+// The segments of the buffers, cut once into the pieces that blocks of a GPU work at.
 struct AdamWPlan {
   std::vector<AdamWSegment> segments;
   // (n, 4) f64: begin, end, lr_scale, weight_decay_scale of pieces of at most kPiece elements; on

@@ -77,7 +77,7 @@ void adamw(Stream&, const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSet
     const double norm = std::sqrt(*sum.data<double>()) * grad_scale;
     const double loss_value = loss ? loss.item() : 0;
     const bool applied = std::isfinite(norm) && std::isfinite(loss_value);
-    if (s.max_norm > 0 && norm > s.max_norm) grad_scale *= s.max_norm / (norm + 1e-6);
+    if (s.clip_grad > 0 && norm > s.clip_grad) grad_scale *= s.clip_grad / (norm + 1e-6);
     double* const o = outcome.data<double>();
     o[0] = norm, o[1] = applied, o[2] = loss_value;
     if (applied)

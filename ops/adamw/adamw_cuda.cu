@@ -65,7 +65,7 @@ struct Pointers {
 };
 struct Factors {
   float one_minus_beta1, one_minus_beta2, eps, one_minus_ema_decay;
-  double weight_decay, max_norm;
+  double weight_decay, clip_grad;
 };
 // What this step does to one piece.
 struct Step {
@@ -106,8 +106,8 @@ __global__ void __launch_bounds__(kThreads)
   Step s;
   const double loss_value = loss ? double(*loss) : 0;
   s.applied = isfinite(norm) && isfinite(loss_value);
-  const bool clipped = f.max_norm > 0 && norm > f.max_norm;
-  s.grad_scale = float(control[3] * (clipped ? f.max_norm / (norm + 1e-6) : 1.0));
+  const bool clipped = f.clip_grad > 0 && norm > f.clip_grad;
+  s.grad_scale = float(control[3] * (clipped ? f.clip_grad / (norm + 1e-6) : 1.0));
   s.rate = float(lr / control[1]);
   s.decay = float(lr * f.weight_decay * piece[3]);
   s.correction2 = float(control[2]);
@@ -130,7 +130,7 @@ void adamw(Stream& stream, const AdamWBuffers& b, const AdamWPlan& plan, const A
                           s.ema_decay > 0 ? b.ema.data<float>() : nullptr,
                           b.bf16_values ? b.bf16_values.data<bf16>() : nullptr};
   const Factors factors{float(1 - s.beta1),     float(1 - s.beta2), float(s.eps),
-                        float(1 - s.ema_decay), s.weight_decay,     s.max_norm};
+                        float(1 - s.ema_decay), s.weight_decay,     s.clip_grad};
   cuda::launch(stream, {"adamw", unsigned(plan.pieces.dim(0)), kThreads}, adamw_kernel, pointers,
                factors, plan.pieces.data<double>(), control.data<double>(),
                loss ? loss.data<float>() : nullptr, sum.data<double>(), outcome.data<double>());

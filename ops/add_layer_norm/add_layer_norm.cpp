@@ -34,8 +34,8 @@ AddLayerNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor&
   }
   autograd::record("add_layer_norm", {&y, &n}, inputs, [=, y = y.detach()](autograd::Backward& g) {
     if (!g.dy(1)) {  // the norm is not used
-      g.pass(0, g.dy(0));
-      if (!keep) return g.pass(1, g.dy(0));
+      g.forward_grad(0, g.dy(0));
+      if (!keep) return g.forward_grad(1, g.dy(0));
       if (g.wants(1)) kernels::drop_path_bwd(y.stream(), g.dy(0), keep, g.grad(1));
       return;
     }
@@ -45,8 +45,8 @@ AddLayerNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor&
       kernels::add_layer_norm_bwd(y.stream(), g.dy(0), g.dy(1), y, keep, w, b, mean, rstd, dx,
                                   keep ? g.grad(1) : Grad(), branch_sums, g.grad(2), g.grad(3));
     }
-    g.pass(0, dx);
-    if (!keep) g.pass(1, dx);
+    g.forward_grad(0, dx);
+    if (!keep) g.forward_grad(1, dx);
   });
   return {y, n};
 }

@@ -1,4 +1,4 @@
-// Residual addition with stochastic depth and the layer normalisation that follows it, in one pass:
+// Residual addition with stochastic depth and the layer normalization that follows it, in one pass:
 //   y = x + keep[sample] * branch,  n = layer_norm(y).
 // Forward reads x and branch and writes y and n; backward reads the gradients of both and y, and
 // writes the gradients of x and branch.

@@ -32,7 +32,7 @@ void forward(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y, O
           const auto more = hn::Mul(hn::Set(d, k), load(d, bp + i));
           store(hn::Add(load(d, xp + i), more), d, yp + i);
         });
-        const RowMoments<T> moments = normalise_row(yp, c, w.data<T>(), b.data<T>(), T(eps),
+        const RowMoments<T> moments = normalize_row(yp, c, w.data<T>(), b.data<T>(), T(eps),
                                                     Activation::none, n.data<S>() + r * c);
         if (mean) mean.data<T>()[r] = moments.mean;
         if (rstd) rstd.data<T>()[r] = moments.rstd;

@@ -1,5 +1,5 @@
 // One pass over memory each way, by the kernels of layer_norm (ops/layer_norm/rows_cuda.cuh): the
-// sum is made, stored and normalised in registers; so is the gradient of the sum, which goes to x
+// sum is made, stored and normalized in registers; so is the gradient of the sum, which goes to x
 // and, times keep, to the branch. Rows that registers do not hold take the two ops one by one.
 #include "core/cuda/column_sums.cuh"
 #include "core/profile.h"

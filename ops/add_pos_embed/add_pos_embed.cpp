@@ -15,7 +15,7 @@ Tensor add_pos_embed(const Tensor& x, const Tensor& table) {
   }
   const double ops = double(x.numel()), bytes = double(x.bytes());
   autograd::record("add_pos_embed", {&y}, {x, table}, [=](autograd::Backward& g) {
-    g.pass(0, g.dy());
+    g.forward_grad(0, g.dy());
     if (!g.wants(1)) return;
     const profile::OpScope scope("add_pos_embed.bwd", ops, bytes);
     kernels::add_pos_embed_bwd(g.dy().stream(), g.dy(), g.grad(1));

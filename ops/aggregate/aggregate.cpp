@@ -7,8 +7,8 @@ namespace {
 
 // Returns the number of aggregated tokens.
 int64_t check_regions(const std::vector<Region>& regions, int64_t virtual_tokens, int64_t n) {
-  check(regions.size() <= size_t(kMostRegions), "aggregate: {} regions, expected at most {}",
-        regions.size(), kMostRegions);
+  check(regions.size() <= size_t(kMaxRegions), "aggregate: {} regions, expected at most {}",
+        regions.size(), kMaxRegions);
   int64_t tokens = 0, ranks = 0;
   for (size_t i = 0; i < regions.size(); ++i) {
     const auto& [count, r] = regions[i];

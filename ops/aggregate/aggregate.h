@@ -14,7 +14,7 @@ struct Region {
   int64_t r;       // ranks a chunk
 };
 
-constexpr int kMostRegions = 8;
+constexpr int kMaxRegions = 8;
 
 // x (B, H, W, C) f32, f64 or bf16; order (B, H * W) i32; for each region a weight (r) and a bias
 // (1) of the dtype acc_dtype(x)
@@ -22,7 +22,7 @@ constexpr int kMostRegions = 8;
 // `virtual_tokens` ranks stand for tokens of zeros that are not in x. Chunks that would hold
 // virtual tokens alone must be left out by the caller (region.tokens reduced, virtual_tokens
 // reduced by the same ranks), which is what masking them as keys means.
-// At most kMostRegions regions. Gradients reach x, w and b, none the order.
+// At most kMaxRegions regions. Gradients reach x, w and b, none the order.
 Tensor aggregate(const Tensor& x, const Tensor& order, const std::vector<Region>& regions,
                  const std::vector<Tensor>& w, const std::vector<Tensor>& b,
                  int64_t virtual_tokens);

@@ -26,7 +26,7 @@ struct Part {  // a region
 };
 
 struct Plan {
-  Part parts[kMostRegions];
+  Part parts[kMaxRegions];
   int count;
   int group;   // lanes a row
   int slices;  // of 32 vectors of channels
@@ -203,7 +203,7 @@ struct Columns {
   cuda::GradPtr<float> out;
 };
 struct AllColumns {
-  Columns of[2 * kMostRegions];
+  Columns of[2 * kMaxRegions];
   int count;
 };
 

@@ -154,18 +154,19 @@ AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, con
       const HeadGroup& group = spec.groups[i];
       const AttentionGeometry& g = work.groups[i];
       if (recording) lse[i] = empty({b, g.heads, h * w}, acc_dtype(proj.dtype()), proj.device());
-      Tensor received;
+      Tensor attention_received;
       if (group.significance != 0)
-        received = empty({b, g.heads, g.key_h * g.key_w}, acc_dtype(proj.dtype()), proj.device());
+        attention_received =
+            empty({b, g.heads, g.key_h * g.key_w}, acc_dtype(proj.dtype()), proj.device());
       kernels::attention_fwd(stream, proj, keys_of(group, proj, kv), g, result.out, lse[i],
-                             received);
-      if (!received) continue;
+                             attention_received);
+      if (!attention_received) continue;
       const bool first = !result.significance;
       if (first) result.significance = empty({b, h, w}, acc_dtype(proj.dtype()), proj.device());
       const double side = double(g.scale) * g.window;
       const double queries = g.window ? side * side : double(h * w);
-      kernels::spread_significance(stream, received, g, group.significance / queries, first,
-                                   result.significance);
+      kernels::spread_significance(stream, attention_received, g, group.significance / queries,
+                                   first, result.significance);
     }
   }
   const double lepe_macs = 9.0 * double(result.out.numel());

@@ -3,7 +3,7 @@
 //   out = concat_heads softmax(q k^T / sqrt(d)) v + depthwise3x3(lepe) + lepe_b
 // Scores live in registers and cache, never in memory; backward recomputes them from the saved
 // log-sum-exp. At any map size: windows that stick out at the right or bottom simply hold fewer
-// tokens (the padded keys of spec "Any image size" are masked there, padded queries dropped).
+// tokens (as if the map were padded, with padded keys masked and padded queries dropped).
 #pragma once
 #include <vector>
 
@@ -20,8 +20,8 @@ struct HeadGroup {
   int64_t column = 0;  // first of the 2 * heads * head_dim columns, ordered [k, v][head][d]
   int window = 0;      // keys a side of a window (queries: scale * window); 0: all see all keys
   int scale = 1;       // tokens a side that one key stands for
-  // What a key's received attention counts in the significance map (the head mean is multiplied by
-  // it; 0: not counted).
+  // Weight of the group in the significance map: factor of the attention that a key receives, as a
+  // mean over the heads. 0: the group does not count.
   double significance = 0;
 };
 
@@ -40,10 +40,10 @@ struct AttentionResult {
   Tensor significance;
 };
 
-// proj (B, H, W, P): q of all heads in columns [0, C), and wherever the spec says keys, values and
-// lepe. kv[i]: (B, h, w, Q) maps or (B, 1, L, Q) lists. lepe_w (3, 3, C), lepe_b (C).
+// proj (B, H, W, P): q of all heads in columns [0, C), and keys, values and lepe where `spec`
+// says. kv[i]: (B, h, w, Q) maps or (B, 1, L, Q) lists. lepe_w (3, 3, C), lepe_b (C).
 // f32, f64 or bf16 (lepe_w and lepe_b of the dtype acc_dtype(proj)), head_dim 1 to 64, any number
-// of keys. Gradients reach every column of proj and kv; columns that the spec does not name must
+// of keys. Gradients reach every column of proj and kv; columns that `spec` does not name must
 // not exist.
 AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, const Tensor& lepe_w,
                           const Tensor& lepe_b, const AttentionSpec& spec);
@@ -62,18 +62,19 @@ struct AttentionGeometry {
 };
 
 // out: the group's columns. lse (B, heads, H * W): log-sum-exp of scaled scores, or undefined.
-// received (B, heads, key_h * key_w): sum of attention over queries, or undefined.
+// attention_received (B, heads, key_h * key_w): the attention that each key receives, summed over
+// the queries, or undefined.
 using AttentionFwd = void(Stream&, In q, In kv, const AttentionGeometry&, Out out, Out lse,
-                          Out received);
+                          Out attention_received);
 // Overwrites the group's columns of dq (shape of q's tensor) and dkv (shape of kv's).
 // `out` holds the heads' output alone, without LePE, only if saved so; delta (B, heads, H * W) =
 // rowsum(dout * heads' output) is recomputed from probabilities inside.
 using AttentionBwd = void(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry&, Out dq,
                           Out dkv);
-// significance (B, H, W) (+)= factor * mean over heads of received, spread over scale x scale
-// tokens; overwrites when `first`.
-using SpreadSignificance = void(Stream&, In received, const AttentionGeometry&, double factor,
-                                bool first, Out significance);
+// significance (B, H, W) (+)= factor * mean over heads of attention_received, spread over
+// scale x scale tokens; overwrites when `first`.
+using SpreadSignificance = void(Stream&, In attention_received, const AttentionGeometry&,
+                                double factor, bool first, Out significance);
 constinit inline Slot<AttentionFwd> attention_fwd{"attention.fwd"};
 constinit inline Slot<AttentionBwd> attention_bwd{"attention.bwd"};
 constinit inline Slot<SpreadSignificance> spread_significance{"attention.spread"};

@@ -62,10 +62,10 @@ __device__ __forceinline__ void add_delta(const float (&p)[N][4], const float (&
   for (int r = 0; r < 2; ++r) delta[r] += cuda::warp_sum<4>(sum[r]);
 }
 
-// dp -> ds.
+// The backward of softmax: dp becomes ds = p (dp - delta).
 template <int N>
-__device__ __forceinline__ void score_gradients(const float (&p)[N][4], float (&dp)[N][4],
-                                                const float (&delta)[2]) {
+__device__ __forceinline__ void softmax_backward(const float (&p)[N][4], float (&dp)[N][4],
+                                                 const float (&delta)[2]) {
 #pragma unroll
   for (int n = 0; n < N; ++n)
 #pragma unroll
@@ -96,16 +96,16 @@ struct BlockShape {
   static constexpr bool kFits = kShared <= (160 << 10) && kThreads <= 1024;
 };
 
-// Blocks that share a multiprocessor, where their registers allow it.
+// Resident blocks of a multiprocessor, at least, for __launch_bounds__.
 template <class T, int D, int Groups>
-constexpr int kTogether = sizeof(T) == 4 || D > 32 ? 1
-                          : Groups == 1            ? 4
-                                                   : 2;
+constexpr int kMinBlocksPerSM = sizeof(T) == 4 || D > 32 ? 1
+                                : Groups == 1            ? 4
+                                                         : 2;
 
 // Whole: the block has all keys of the window; else delta is given and dq is made elsewhere.
 template <class T, int D, int N, int Groups, bool Whole>
-__global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogether<T, D, Groups>)
-    backward_kernel(Backward<T> p) {
+__global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads,
+                                  kMinBlocksPerSM<T, D, Groups>) backward_kernel(Backward<T> p) {
   using Is = BlockShape<T, D, N, Groups>;
   constexpr int S = Is::S, P = Is::P, kQueries = Is::kQueries;
   const Cut& c = p.cut;
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogeth
       }
     }
     if (active) {
-      score_gradients(prob, ds, delta);
+      softmax_backward(prob, ds, delta);
       const int to = set * kRows * P + group * 8 * N;
       put(prob, 1, 1, p_tile + to, P), put(ds, 1, 1, ds_tile + to, P);
     }
@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogeth
     put(dv, 1, 1, to + int64_t{c.key_tile} * D, D);
     return;
   }
-  // Through the shared memory of keys and values, which is free now.
+  // dk and dv leave through the shared memory of keys and values, which are not needed any more.
   const int first = u.key_begin + warp * 16;
   put(dk, c.scale, c.scale, k + warp * 16 * S, S), put(dv, 1, 1, v + warp * 16 * S, S);
   __syncwarp();
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(BlockShape<T, D, N, Groups>::kThreads, kTogeth
                 16);
 }
 
-// Adds the partial sums of the chunks: a block a window, a tile of keys and a head.
+// Adds the partial sums of the chunks: a block per window, tile of keys and head.
 template <class T, int D>
 __global__ void add_chunks_kernel(Cut one, int chunks, const float* partial, T* dkv) {
   const Unit u = unit_of(one, blockIdx.x);
@@ -263,7 +263,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(Backward<T> p) {
       if (pass == 0) {
         add_delta(prob, ds, delta);
       } else {
-        score_gradients(prob, ds, delta);
+        softmax_backward(prob, ds, delta);
         multiply_sum(dq, ds, scratch, k, S, (live + 15) / 16);
       }
     }

@@ -1,10 +1,11 @@
 // What the attention kernels share: how the work is cut into blocks, rows of maps to and from
-// shared memory, and products of tiles by one warp.
+// shared memory, and matmuls of tiles by one warp.
 //
 // Tiles of queries, keys and values lie in shared memory, a token a row, D elements wide (the head
-// dimension filled up with zeros) and 16 bytes apart from the next, so that eight rows of 16 bytes
-// meet all banks. There are two kinds of arithmetic: bf16 on matrix units, and float by FMA; sums
-// are spread over a warp alike (mma_16x8x16), so that all else is written once.
+// dimension padded with zeros). Rows are padded by 16 bytes, so that reading 16 bytes from each of
+// eight consecutive rows has no bank conflicts. There are two kinds of arithmetic: bf16 on matrix
+// units, and float by FMA; sums are spread over a warp alike (mma_16x8x16), so that all else is
+// written once.
 #pragma once
 #include <limits>
 
@@ -85,7 +86,7 @@ inline Cut cut_of(const AttentionGeometry& g, Dtype dtype,
   return c;
 }
 
-// Of the queries, in all heads; and the same as text, for profile::slow_path().
+// Elements of the queries of all heads; and the sizes as text, for profile::slow_path().
 inline double map_elements(const Cut& c, int64_t images) {
   return double(images) * c.heads * c.d * c.h * c.w;
 }

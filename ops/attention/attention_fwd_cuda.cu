@@ -58,7 +58,8 @@ struct Softmax {
   float out[D / 8][4] = {};  // not yet divided by the sum
 };
 
-// Takes `live` more keys in. p: their probabilities times the sum.
+// A step of the online softmax: adds the first `live` of kTile more keys to the state of two rows.
+// p: receives their exponentials, that is the probabilities before they are divided by the sum.
 template <int D, class T>
 __device__ __forceinline__ void attend(const T* q, const T* k, const T* v, T* scratch, int live,
                                        float factor, bool first, Softmax<D>& state,
@@ -129,12 +130,13 @@ struct Received {
   }
 };
 
-// Blocks of a multiprocessor, at least: as many as leave registers for all that a thread holds.
+// Resident blocks of a multiprocessor, at least: as many as leave registers for what a thread
+// holds.
 template <class T, int D>
-constexpr int kTogether = sizeof(T) == 4 || D > 32 ? 3 : 4;
+constexpr int kMinBlocksPerSM = sizeof(T) == 4 || D > 32 ? 3 : 4;
 
 template <class T, int D>
-__global__ void __launch_bounds__(kThreads, kTogether<T, D>) forward_kernel(Forward<T> p) {
+__global__ void __launch_bounds__(kThreads, kMinBlocksPerSM<T, D>) forward_kernel(Forward<T> p) {
   constexpr int S = padded<T>(D);
   const Cut& c = p.cut;
   const Unit u = unit_of(c, blockIdx.x);
@@ -227,7 +229,7 @@ __global__ void __launch_bounds__(kThreads) received_kernel(Forward<T> p) {
   received.store(c, u, p.received, p.partial);
 }
 
-// Adds the partial sums of the chunks: a block a window, a tile of keys and a head.
+// Adds the partial sums of the chunks: a block per window, tile of keys and head.
 __global__ void add_received_kernel(Cut one, int chunks, const float* partial, float* received) {
   const Unit u = unit_of(one, blockIdx.x);
   const int key = u.key_begin + int(threadIdx.x);

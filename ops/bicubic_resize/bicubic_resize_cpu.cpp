@@ -1,4 +1,4 @@
-// Of f32 and f64: the table is a parameter, and parameters beside bf16 activations are f32.
+// f32 and f64 only: the table is a parameter, and parameters beside bf16 activations are f32.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/bicubic_resize/bicubic_resize_cpu.cpp"
 #include <hwy/foreach_target.h>

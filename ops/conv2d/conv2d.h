@@ -1,10 +1,10 @@
-// Dense 2-D convolution (cross-correlation), channels last, for the stem (3x3) and the strided
-// merges (kernel = stride). A 1x1 convolution is ops/linear; depthwise is ops/depthwise3x3.
+// Dense 2-D convolution (cross-correlation), channels last, for the stem (3x3) and spatial
+// reductions (kernel = stride). A 1x1 convolution is ops/linear; depthwise is ops/depthwise3x3.
 //
 // Files: conv2d_cpu.cpp is for CPUs; conv2d_cuda.cu, for GPUs, chooses among three ways.
 // - im2col.cuh: windows are copied to the rows of a matrix; any shape and dtype.
 // - implicit_gemm.cuh, implicit_gemm_weights.cuh, conv3x3.cuh: 3x3 in bf16 without that matrix.
-// - patchify.h, patchify.cuh, patchify_cuda.cu: the merges in bf16, read and written in place.
+// - patchify.h, patchify.cuh, patchify_cuda.cu: kernel = stride in bf16, read and written in place.
 // tiles.cuh is what the last two have in common, tuning_cuda.h how blocks divide the work.
 #pragma once
 #include "autograd/tape.h"

@@ -143,10 +143,10 @@ template <class S>
 void backward_weights(const Windows& v, int64_t filters, const S* dy, const S* x, const Grad& dw,
                       const Grad& db) {
   using T = AccType<S>;
-  constexpr int64_t kWindows = 96, kMostParts = 8;
+  constexpr int64_t kWindows = 96, kMaxParts = 8;
   const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
   const int parts =
-      int(std::clamp<int64_t>(std::min(rows, rows * v.columns / kWindows), 1, kMostParts));
+      int(std::clamp<int64_t>(std::min(rows, rows * v.columns / kWindows), 1, kMaxParts));
   PartialGrads<T> dw_sums(dw, parts), db_sums(db, parts);
   Scratch<S> scratch(slice * v.columns * v.size());
   parallel_chunks(parts, 1, [&](int part, int64_t, int64_t) {

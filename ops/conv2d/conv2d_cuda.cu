@@ -1,8 +1,8 @@
 // Three ways. In bf16, the 3x3 convolutions of the stem between maps of equal channels
-// (implicit_gemm.cuh) and the merges (patchify.h) have kernels that read and write maps where they
-// lie. For all else, the stem's first convolution and float32, windows are copied to the rows of a
-// matrix, some images at a time, and are a matmul. cuDNN is not used: whether it wins could not be
-// measured without a GPU.
+// (implicit_gemm.cuh) and kernel = stride (patchify.h) have kernels that read and write maps where
+// they lie. For all else, the stem's first convolution and float32, windows are copied to the rows
+// of a matrix, some images at a time, and are a matmul. cuDNN is not used: whether it wins could
+// not be measured without a GPU.
 #include "core/cuda/biased_gemm.cuh"
 #include "core/cuda/column_sums.cuh"
 #include "core/profile.h"
@@ -41,9 +41,9 @@ void count_matrix(const char* op, const Windows& v) {
 }
 
 template <class T>
-void forward(Stream& stream, const Windows& v, In x, In w, In b, Out y) {
+void im2col_forward(Stream& stream, const Windows& v, In x, In w, In b, Out y) {
   const int64_t filters = w.dim(0), map = x.numel() / v.batch, out = y.numel() / v.batch;
-  const Tensor weights = conv2d_cuda::widened(stream, w, v);
+  const Tensor weights = conv2d_cuda::pad_weight_rows(stream, w, v);
   count_matrix<T>("conv2d.fwd", v);
   for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
     conv2d_cuda::gather(stream, v, x.data<T>() + image * map, images, matrix);
@@ -61,9 +61,9 @@ void forward(Stream& stream, const Windows& v, In x, In w, In b, Out y) {
 }
 
 template <class T>
-void backward_input(Stream& stream, const Windows& v, In dy, In w, const Grad& dx) {
+void im2col_backward_input(Stream& stream, const Windows& v, In dy, In w, const Grad& dx) {
   const int64_t filters = w.dim(0), out = dy.numel() / v.batch, map = dx.tensor.numel() / v.batch;
-  const Tensor weights = conv2d_cuda::widened(stream, w, v);
+  const Tensor weights = conv2d_cuda::pad_weight_rows(stream, w, v);
   count_matrix<T>("conv2d.bwd", v);
   for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
     cuda::gemm(stream, {.m = images * v.windows(),
@@ -81,7 +81,7 @@ void backward_input(Stream& stream, const Windows& v, In dy, In w, const Grad& d
 }
 
 template <class T>
-void backward_weights(Stream& stream, const Windows& v, In dy, In x, const Grad& dw) {
+void im2col_backward_weights(Stream& stream, const Windows& v, In dy, In x, const Grad& dw) {
   const int64_t filters = dy.dim(3), map = x.numel() / v.batch, out = dy.numel() / v.batch;
   count_matrix<T>("conv2d.bwd", v);
   for_images<T>(v, stream.device, [&](int64_t image, int64_t images, T* matrix) {
@@ -99,35 +99,35 @@ void backward_weights(Stream& stream, const Windows& v, In dy, In x, const Grad&
   });
 }
 
-void forward_any(Stream& stream, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
+void forward(Stream& stream, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
   if (y.numel() == 0) return;
-  if (conv2d_cuda::on_taps(x, w, geometry))
-    return conv2d_cuda::taps_forward(stream, x, w, b, geometry, y);
-  if (conv2d_cuda::is_merge(x, w, geometry, y))
-    return conv2d_cuda::merge_forward(stream, x, w, b, geometry, y);
+  if (conv2d_cuda::is_conv3x3(x, w, geometry))
+    return conv2d_cuda::conv3x3_forward(stream, x, w, b, geometry, y);
+  if (conv2d_cuda::is_patchify(x, w, geometry, y))
+    return conv2d_cuda::patchify_forward(stream, x, w, b, geometry, y);
   dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
-    forward<T>(stream, conv2d_cuda::windows_of<T>(x, w, y, geometry), x, w, b, y);
+    im2col_forward<T>(stream, conv2d_cuda::windows_of<T>(x, w, y, geometry), x, w, b, y);
   });
 }
 
-void backward_any(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geometry, Grad dx,
-                  Grad dw, Grad db) {
+void backward(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geometry, Grad dx, Grad dw,
+              Grad db) {
   if (dy.numel() == 0) {
     for (const Grad& g : {dx, dw, db})
       if (g && !g.accumulate) g.tensor.zero_();
     return;
   }
   dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
-    if (conv2d_cuda::on_taps(x, w, geometry)) {
-      if (dx) conv2d_cuda::taps_backward_input(stream, dy, w, geometry, dx);
-      if (dw) conv2d_cuda::taps_backward_weights(stream, dy, x, geometry, dw);
-    } else if (conv2d_cuda::is_merge(x, w, geometry, dy)) {
-      if (dx) conv2d_cuda::merge_backward_input(stream, dy, w, geometry, dx);
-      if (dw) conv2d_cuda::merge_backward_weights(stream, dy, x, geometry, dw);
+    if (conv2d_cuda::is_conv3x3(x, w, geometry)) {
+      if (dx) conv2d_cuda::conv3x3_backward_input(stream, dy, w, geometry, dx);
+      if (dw) conv2d_cuda::conv3x3_backward_weights(stream, dy, x, geometry, dw);
+    } else if (conv2d_cuda::is_patchify(x, w, geometry, dy)) {
+      if (dx) conv2d_cuda::patchify_backward_input(stream, dy, w, geometry, dx);
+      if (dw) conv2d_cuda::patchify_backward_weights(stream, dy, x, geometry, dw);
     } else {
       const Windows v = conv2d_cuda::windows_of<T>(x, w, dy, geometry);
-      if (dx) backward_input<T>(stream, v, dy, w, dx);
-      if (dw) backward_weights<T>(stream, v, dy, x, dw);
+      if (dx) im2col_backward_input<T>(stream, v, dy, w, dx);
+      if (dw) im2col_backward_weights<T>(stream, v, dy, x, dw);
     }
     if (db)
       cuda::column_sums(stream, dy.data<T>(), dy.numel() / dy.dim(3), dy.dim(3),
@@ -135,8 +135,8 @@ void backward_any(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geome
   });
 }
 
-const Register r1{kernels::conv2d_fwd, DeviceType::cuda, forward_any};
-const Register r2{kernels::conv2d_bwd, DeviceType::cuda, backward_any};
+const Register r1{kernels::conv2d_fwd, DeviceType::cuda, forward};
+const Register r2{kernels::conv2d_bwd, DeviceType::cuda, backward};
 
 }  // namespace
 }  // namespace sg

@@ -8,7 +8,7 @@
 namespace sg::conv2d_cuda {
 
 // Is the convolution one for these kernels?
-inline bool on_taps(In x, In w, const Conv2dGeometry& g) {
+inline bool is_conv3x3(In x, In w, const Conv2dGeometry& g) {
   const int64_t c = x.dim(3);
   return x.dtype() == Dtype::bf16 && w.dim(1) == 3 && w.dim(2) == 3 && w.dim(0) == c &&
          (c == 64 || c == 96) && g.stride <= 2;
@@ -95,7 +95,7 @@ void run_taps(Stream& stream, const TapSum& p, In in, In w, const TapOut& out) {
   });
 }
 
-inline void taps_forward(Stream& stream, In x, In w, In b, const Conv2dGeometry& g, Out y) {
+inline void conv3x3_forward(Stream& stream, In x, In w, In b, const Conv2dGeometry& g, Out y) {
   const TapSum p = tap_sum(false, x, y, g);
   const TapOut out{y.data<bf16>(), b ? b.data<bf16>() : nullptr, false};
   if (g.stride == 1)
@@ -104,8 +104,8 @@ inline void taps_forward(Stream& stream, In x, In w, In b, const Conv2dGeometry&
     run_taps<2, false>(stream, p, x, w, out);
 }
 
-inline void taps_backward_input(Stream& stream, In dy, In w, const Conv2dGeometry& g,
-                                const Grad& dx) {
+inline void conv3x3_backward_input(Stream& stream, In dy, In w, const Conv2dGeometry& g,
+                                   const Grad& dx) {
   run_taps<1, true>(stream, tap_sum(true, dy, dx.tensor, g), dy, w,
                     {dx.tensor.data<bf16>(), nullptr, dx.accumulate});
 }
@@ -126,8 +126,8 @@ void run_taps_weights(Stream& stream, const TapSum& p, In x, In dy, const Grad& 
                     cuda::GradPtr<float>{dw.tensor.data<float>(), dw.accumulate});
 }
 
-inline void taps_backward_weights(Stream& stream, In dy, In x, const Conv2dGeometry& g,
-                                  const Grad& dw) {
+inline void conv3x3_backward_weights(Stream& stream, In dy, In x, const Conv2dGeometry& g,
+                                     const Grad& dw) {
   const TapSum p = tap_sum(false, x, dy, g);
   const bool narrow = x.dim(3) == 64;
   if (g.stride == 1)

@@ -135,8 +135,8 @@ void scatter(Stream& stream, const Windows& v, const T* matrix, int64_t images, 
   });
 }
 
-// The weights with rows as long as the matrix's: themselves where they are.
-inline Tensor widened(Stream& stream, In w, const Windows& v) {
+// The weights with rows padded to those of the matrix; the weights themselves where they fit.
+inline Tensor pad_weight_rows(Stream& stream, In w, const Windows& v) {
   if (v.pitch == v.size()) return w;
   Tensor wide = empty({w.dim(0), v.pitch}, w.dtype(), w.device());
   dispatch<float, bf16>(w.dtype(), "conv2d", [&]<class T>() {

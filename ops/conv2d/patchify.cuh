@@ -32,7 +32,7 @@ class Divisor {
 
 // Elements of an operand or result, and of a window's segment: pieces of 16 bytes are counted in
 // int, and in 16 bits.
-constexpr int64_t kMostElements = int64_t{1} << 33, kMostSegment = int64_t{1} << 19;
+constexpr int64_t kMaxElements = int64_t{1} << 33, kMaxSegment = int64_t{1} << 19;
 
 // Rows of operands and results are counted in pieces of eight elements, 16 bytes. A layout says
 // where those of its rows lie: row() is what at() needs of a row, and is handed on from the lane

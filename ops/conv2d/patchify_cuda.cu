@@ -77,14 +77,14 @@ __global__ void __launch_bounds__(kMergeThreads)
 
 }  // namespace
 
-bool is_merge(In x, In w, const Conv2dGeometry& g, In y) {
+bool is_patchify(In x, In w, const Conv2dGeometry& g, In y) {
   return x.dtype() == Dtype::bf16 && w.dim(1) == g.stride && w.dim(2) == g.stride && g.top == 0 &&
          g.left == 0 && y.dim(1) * g.stride >= x.dim(1) && y.dim(2) * g.stride >= x.dim(2) &&
-         x.dim(3) % 8 == 0 && w.dim(0) % 8 == 0 && g.stride * x.dim(3) < kMostSegment &&
-         std::max({x.numel(), w.numel(), y.numel()}) < kMostElements;
+         x.dim(3) % 8 == 0 && w.dim(0) % 8 == 0 && g.stride * x.dim(3) < kMaxSegment &&
+         std::max({x.numel(), w.numel(), y.numel()}) < kMaxElements;
 }
 
-void merge_forward(Stream& stream, In x, In w, In b, const Conv2dGeometry& g, Out y) {
+void patchify_forward(Stream& stream, In x, In w, In b, const Conv2dGeometry& g, Out y) {
   const Operand<MapWindows> windows{x.data<bf16>(), windows_of(x, y, g)};
   const Operand<Matrix> weights{w.data<bf16>(), matrix_of(w, 1)};
   const int64_t filters = w.dim(0), size = y.numel();
@@ -107,7 +107,7 @@ void merge_forward(Stream& stream, In x, In w, In b, const Conv2dGeometry& g, Ou
   });
 }
 
-void merge_backward_input(Stream& stream, In dy, In w, const Conv2dGeometry& g, const Grad& dx) {
+void patchify_backward_input(Stream& stream, In dy, In w, const Conv2dGeometry& g, const Grad& dx) {
   constexpr int M = 128, N = 128;
   const int64_t filters = w.dim(0);
   run<M, N, false, true>(
@@ -119,7 +119,8 @@ void merge_backward_input(Stream& stream, In dy, In w, const Conv2dGeometry& g, 
                                dx.accumulate});
 }
 
-void merge_backward_weights(Stream& stream, In dy, In x, const Conv2dGeometry& g, const Grad& dw) {
+void patchify_backward_weights(Stream& stream, In dy, In x, const Conv2dGeometry& g,
+                               const Grad& dw) {
   const int64_t filters = dy.dim(3), size = dw.tensor.numel();
   with_tile(filters, [&](auto tile) {
     constexpr int M = decltype(tile)::value, N = 128;

@@ -18,14 +18,14 @@ CrossEntropy soft_cross_entropy(const Tensor& logits, const Tensor& targets);
 // Targets (B, classes) of labels (B) i32 in [0, classes): off = smoothing / classes,
 // on = off + 1 - smoothing.
 // changes: undefined, or what pack() returned, on the device of the labels: the targets of mixed
-// images are share * own + (1 - share) * partner's.
+// images are lambda * own + (1 - lambda) * partner's, with lambda = MixErase::label_lambda.
 // weights: undefined, or (classes) of the dtype, above 0, on the device of the labels: the targets
 // of class c times weights[c] B / W, where W is the sum over the batch of the weights of the labels
-// (of mixed images share * own + (1 - share) * partner's). So the mean of soft_cross_entropy()
+// (of mixed images lambda * own + (1 - lambda) * partner's). So the mean of soft_cross_entropy()
 // becomes the weighted mean of torch.nn.CrossEntropyLoss(weight, label_smoothing).
 // A label out of range, or a partner outside the batch, throws ExitCode::data on the CPU. A device
 // cannot report it: it makes the row NaN, thus the loss, and training skips such a step and says
-// so. Who has the labels on the host checks them there, before they are copied.
+// so. A caller that has the labels on the host checks them there, before they are copied.
 Tensor smooth_one_hot(const Tensor& labels, int64_t classes, double smoothing,
                       Dtype dtype = Dtype::f32, const Tensor& changes = {},
                       const Tensor& weights = {});

@@ -90,7 +90,7 @@ void one_hot(Stream&, In labels, In changes, In weights, double smoothing, Out t
     if (partner < 0 || partner >= batch)
       fail(ExitCode::data, "smooth_one_hot: partner {} of sample {} is outside the batch of {}",
            partner, r, batch);
-    return std::pair(label_of(partner), double(change[r].share));
+    return std::pair(label_of(partner), double(change[r].label_lambda));
   };
   dispatch<float, double>(targets.dtype(), "smooth_one_hot", [&]<class T>() {
     const double off = smoothing / double(classes), on = 1 - smoothing;

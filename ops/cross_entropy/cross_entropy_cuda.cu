@@ -127,7 +127,8 @@ __device__ __forceinline__ Labels labels_of(const int32_t* labels, const MixEras
                                             int64_t row, int64_t batch) {
   const int64_t partner = changes ? changes[row].partner : row;
   const bool paired = partner >= 0 && partner < batch;
-  return {labels[row], paired ? labels[partner] : -1, changes ? double(changes[row].share) : 1.0};
+  return {labels[row], paired ? labels[partner] : -1,
+          changes ? double(changes[row].label_lambda) : 1.0};
 }
 
 // One block a row. In f64, as on the CPU: two elements of a row are more than `off`.
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kThreads)
   const Labels of_row = labels_of(labels, changes, row, batch);
   const auto [own, other, share] = of_row;
   const bool valid = of_row.valid(classes);
-  // Of the weights of the labels, by each thread in the order of the CPU: a batch is short.
+  // Sum of the weights of the labels, by each thread in the order of the CPU: a batch is short.
   double sum = 0;
   for (int64_t r = 0; weights && r < batch; ++r)
     if (const Labels l = labels_of(labels, changes, r, batch); l.valid(classes))

@@ -329,11 +329,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   put_sums(sums, 1, split, strip.part, channels, partial);
 }
 
-// As many whole images as make kRows rows, so that sums are few and rows read twice are none,
-// unless that leaves a GPU with too few blocks.
+// A block takes as many whole images as make kRows rows, so that sums are few and no row is read
+// twice, unless that leaves a GPU with too few blocks.
 BackwardSplit split_work(In dy, int64_t vectors, bool exchange) {
-  constexpr int64_t kMostStrips = 16, kRows = 28, kFewestRows = 7, kEnoughThreads = 1024 * kThreads;
-  const int64_t all = cuda::ceil_div(dy.dim(2), kStrip), strips = std::min(all, kMostStrips);
+  constexpr int64_t kMaxStrips = 16, kRows = 28, kFewestRows = 7, kEnoughThreads = 1024 * kThreads;
+  const int64_t all = cuda::ceil_div(dy.dim(2), kStrip), strips = std::min(all, kMaxStrips);
   const int64_t beside = exchange && all > strips ? 1 : 0;
   const int64_t segments = cuda::ceil_div(all, strips - 2 * beside);
   int64_t lanes = 1;

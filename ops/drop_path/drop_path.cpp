@@ -20,8 +20,8 @@ Tensor drop_path_add(const Tensor& x, const Tensor& branch, const Tensor& keep) 
     kernels::drop_path_fwd(x.stream(), x, branch, keep, y);
   }
   autograd::record("drop_path_add", {&y}, {x, branch}, [=](autograd::Backward& g) {
-    g.pass(0, g.dy());
-    if (!keep) return g.pass(1, g.dy());
+    g.forward_grad(0, g.dy());
+    if (!keep) return g.forward_grad(1, g.dy());
     if (!g.wants(1)) return;
     const profile::OpScope scope("drop_path.bwd", ops / 2, 2 * bytes);
     kernels::drop_path_bwd(g.dy().stream(), g.dy(), keep, g.grad(1));

@@ -1,4 +1,4 @@
-// Group normalisation with one group (the network's "bn"), optionally followed by GELU: mean and
+// Group normalization with one group (the network's "bn"), optionally followed by GELU: mean and
 // biased variance over H * W * C of each image, affine per channel, as torch.nn.GroupNorm(1, C).
 #pragma once
 #include "autograd/tape.h"

@@ -2,9 +2,9 @@
 // dx. That is the least where an image exceeds shared memory.
 //
 // Forward: blocks hold a span of an image in registers and find its mean and centred sum of squares
-// in two passes over them; a block an image combines those (Chan); then x is normalised. Backward:
-// blocks add dz * xhat and dz per channel over some tokens, a block an image adds theirs and finds
-// the two means that dx needs, and dw and db are the sums over images.
+// in two passes over them; one block per image combines those (Chan); then x is normalized.
+// Backward: blocks add dz * xhat and dz per channel over some tokens, one block per image adds
+// theirs and finds the two means that dx needs, and dw and db are the sums over images.
 //
 // Where channels matter, a thread keeps its vector of channels and walks down the tokens, so w, b
 // and sums stay in registers; loads of several tokens are under way at a time.
@@ -107,7 +107,7 @@ struct Affine {
 
 template <class T, int N, bool Gelu>
 __global__ void __launch_bounds__(kThreads)
-    normalise_kernel(const T* __restrict__ x, T* __restrict__ y, Affine a, Tile tile) {
+    normalize_kernel(const T* __restrict__ x, T* __restrict__ y, Affine a, Tile tile) {
   if (!tile.works()) return;
   const float mean = a.mean[tile.image()], rstd = a.rstd[tile.image()];
   const auto w = cuda::load_float<N>(a.w + tile.vector() * N);
@@ -258,8 +258,8 @@ void forward(Stream& stream, In x, In w, In b, double eps, Activation act, Out y
     });
     const Affine a{w.data<float>(), b.data<float>(), m.data<float>(), s.data<float>()};
     with_tile<T>(x, act, [&](auto n, const Tile& tile, dim3 grid, auto gelu) {
-      cuda::launch(stream, {"group_norm.normalise", grid, kThreads},
-                   normalise_kernel<T, decltype(n)::value, decltype(gelu)::value>, x.data<T>(),
+      cuda::launch(stream, {"group_norm.normalize", grid, kThreads},
+                   normalize_kernel<T, decltype(n)::value, decltype(gelu)::value>, x.data<T>(),
                    y.data<T>(), a, tile);
     });
   });

@@ -1,6 +1,6 @@
-// Layer normalisation over the last dimension, optionally followed by GELU.
+// Layer normalization over the last dimension, optionally followed by GELU.
 //   y = act((x - mean) / sqrt(var + eps) * w + b), var biased, as torch.nn.LayerNorm.
-// Backward recomputes the normalised x from the saved mean and 1/std, one pair a row.
+// Backward recomputes the normalized x from the saved mean and 1/std, one pair a row.
 #pragma once
 #include "autograd/tape.h"
 #include "core/slot.h"

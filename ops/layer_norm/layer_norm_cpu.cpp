@@ -18,7 +18,7 @@ void forward(Stream&, In x, In w, In b, double eps, Activation act, Out y, Out m
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
       for (int64_t r = begin; r < end; ++r) {
-        const RowMoments<T> moments = normalise_row(x.data<S>() + r * c, c, w.data<T>(),
+        const RowMoments<T> moments = normalize_row(x.data<S>() + r * c, c, w.data<T>(),
                                                     b.data<T>(), T(eps), act, y.data<S>() + r * c);
         if (mean) mean.data<T>()[r] = moments.mean;
         if (rstd) rstd.data<T>()[r] = moments.rstd;

@@ -1,4 +1,4 @@
-// Layer normalisation of one row, forward and backward. Included once a target, as
+// Layer normalization of one row, forward and backward. Included once a target, as
 // core/cpu/simd-inl.h. Rows are of S; moments, w, b and sums of T = AccType<S>.
 #if defined(SG_LAYER_NORM_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SG_LAYER_NORM_ROWS_INL_H_
@@ -22,7 +22,7 @@ struct RowMoments {
 
 // y = act((x - mean) / sqrt(var + eps) * w + b) over c elements.
 template <class S, class T = AccType<S>>
-HWY_INLINE RowMoments<T> normalise_row(const S* x, int64_t c, const T* w, const T* b, T eps,
+HWY_INLINE RowMoments<T> normalize_row(const S* x, int64_t c, const T* w, const T* b, T eps,
                                        Activation act, S* y) {
   const T m = sum_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR { return load(d, x + i); }) / T(c);
   // A second pass over the row, now in cache: the variance loses no digits where the mean is large.

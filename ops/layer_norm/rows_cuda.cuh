@@ -1,10 +1,10 @@
-// Kernels of layer normalisation for rows that registers hold, of layer_norm and add_layer_norm.
+// Kernels of layer normalization for rows that registers hold, of layer_norm and add_layer_norm.
 //
 // A row lies in the registers of a group of L lanes, V vectors of 16 bytes a lane, so a warp works
 // on 32 / L rows at a time, and on two sets of them where rows are short. The mean is that of
 // differences from the first element, and the variance a second pass over the registers, so a large
 // mean does no harm. Blocks stay and take rows in strides: sums of dw and db live in registers and
-// end in one part a block.
+// end in one part per block.
 #pragma once
 #include "ops/reduce_cuda.cuh"
 
@@ -14,7 +14,7 @@ constexpr int kThreads = 128, kWarps = kThreads / cuda::kWarp;
 // Blocks are started for this many multiprocessors on every GPU, so that sums are split alike on
 // all of them.
 constexpr int64_t kProcessors = 132;
-constexpr int kMostElements = 24;  // of a row, that a lane holds
+constexpr int kMaxElements = 24;  // of a row, that a lane holds
 
 template <class T>
 constexpr int kVector = 16 / int(sizeof(T));
@@ -82,7 +82,7 @@ struct Forward {
   bool gelu;
 };
 
-// A source says where the rows to normalise come from: load() fetches what is needed of kParts
+// A source says where the rows to normalize come from: load() fetches what is needed of kParts
 // tensors, and finish() makes r[0] the row. This one: from x.
 template <class T>
 struct FromTensor {
@@ -175,8 +175,8 @@ __device__ void write_part(const LaneSums<K, kVector<T>, V>& sums, const Backwar
   }
 }
 
-// Of a vector: with dz the gradient before the activation, g = dz * w. Computed when needed, twice,
-// so that a lane keeps x and dy as they are in memory.
+// A vector of a row: with dz the gradient before the activation, g = dz * w. Computed when needed,
+// twice, so that a lane keeps x and dy as they are in memory.
 template <int N>
 struct Elements {
   float xhat[N], dz[N], g[N];
@@ -280,7 +280,7 @@ bool with_row(int64_t c, const F& f) {
   constexpr int N = kVector<T>;
   const int64_t vectors = c / N;
   const auto try_one = [&]<int L, int V>() {
-    if constexpr (V * N <= kMostElements) {
+    if constexpr (V * N <= kMaxElements) {
       if (vectors > L * V) return false;
       f.template operator()<L, V>();
       return true;

@@ -28,7 +28,7 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b) {
     const profile::OpScope scope("linear.bwd", profile::multiply_adds(products * macs),
                                  products * bytes);
     const Tensor& sums = g.dy_column_sums();
-    if (sums) g.pass(2, sums);
+    if (sums) g.forward_grad(2, sums);
     kernels::linear_bwd(x.stream(), g.dy(), x, w, g.grad(0), g.grad(1), sums ? Grad() : g.grad(2));
   });
   if (autograd::requires_grad(b)) autograd::ask_for_column_sums(y);

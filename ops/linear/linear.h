@@ -1,6 +1,6 @@
 // y = x W^T + b over the last dimension, as torch.nn.Linear.
 // Weights of projections that share an input lie side by side (rows of one W), so that several
-// projections are one product (nn/parameters.h).
+// projections are one matmul (nn/parameters.h).
 #pragma once
 #include "autograd/tape.h"
 #include "core/slot.h"

@@ -1,5 +1,5 @@
-// What happens to the images of a training batch, drawn at random: timm's Mixup and RandomErasing
-// (mode pixel, one box), as records of mix_erase.h. Pure functions of (seed, epoch, position).
+// Random draws of mixup, CutMix and erasing for a training batch: timm's Mixup and RandomErasing
+// (mode pixel, one box), as MixErase of mix_erase.h. Pure functions of (seed, epoch, position).
 #pragma once
 #include <array>
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace sg {
 
-// For what one lambda is drawn: a group, two images that are each other's partner, an image.
+// One lambda is drawn per group, per pair of images that are each other's partner, or per image.
 enum class MixMode { batch, pair, elem };
 MixMode parse_mix_mode(std::string_view name);  // throws ExitCode::usage
 
@@ -40,9 +40,9 @@ void draw_mixing(const MixEraseConfig& config, std::span<MixErase> group, int64_
 // high and less wide than the image.
 Box draw_erased_box(const MixEraseConfig& config, int64_t height, int64_t width, Random& random);
 
-// Of `batch` images at the positions `position`, `position` + 1, ... of an epoch. Groups begin at
-// multiples of `group`, and so does the batch: images are changed alike however an epoch is cut
-// into batches.
+// Draws for `batch` images at the positions `position`, `position` + 1, ... of an epoch. Groups
+// begin at multiples of `group`, and so does the batch: images are changed alike however an epoch
+// is cut into batches.
 std::vector<MixErase> draw_mix_erase(const MixEraseConfig& config, uint64_t seed, int64_t epoch,
                                      int64_t position, int64_t batch, int64_t height,
                                      int64_t width);

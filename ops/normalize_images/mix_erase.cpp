@@ -24,7 +24,7 @@ void mixup(std::span<MixErase> group, int64_t first, double lambda, int64_t heig
   pair_up("mixup", group, first, lambda);
   for (MixErase& c : group) {
     c.mixed = {0, 0, int32_t(width), int32_t(height)};
-    c.weight = c.share = float(lambda);
+    c.pixel_lambda = c.label_lambda = float(lambda);
   }
 }
 
@@ -43,8 +43,8 @@ void cutmix(std::span<MixErase> group, int64_t first, double lambda, int64_t y, 
   std::tie(box.top, box.height) = cut(y, height);
   std::tie(box.left, box.width) = cut(x, width);
   for (MixErase& c : group) {
-    c.mixed = box, c.weight = 0;
-    c.share = float(1 - double(box.area()) / double(height * width));
+    c.mixed = box, c.pixel_lambda = 0;
+    c.label_lambda = float(1 - double(box.area()) / double(height * width));
   }
 }
 
@@ -54,8 +54,9 @@ Tensor pack(const std::vector<MixErase>& changes, int64_t height, int64_t width)
     const MixErase& c = changes[size_t(i)];
     check(0 <= c.partner && c.partner < batch,
           "image change {}: partner: expected 0 to {}, found {}", i, batch - 1, c.partner);
-    for (const float v : {c.share, c.weight})
-      check(v >= 0 && v <= 1, "image change {}: share, weight: expected 0 to 1, found {}", i, v);
+    for (const float v : {c.label_lambda, c.pixel_lambda})
+      check(v >= 0 && v <= 1,
+            "image change {}: label_lambda, pixel_lambda: expected 0 to 1, found {}", i, v);
     for (const Box& b : {c.mixed, c.erased})
       check(0 <= b.top && 0 <= b.height && b.bottom() <= height && 0 <= b.left && 0 <= b.width &&
                 b.right() <= width,

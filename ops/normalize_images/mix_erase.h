@@ -1,6 +1,9 @@
-// What happens to the images of a training batch on the device: each may be mixed with another
-// (mixup, CutMix) and erased in part. One record an image, in a tensor, so that a recorded step
-// runs again with other values.
+// Mixup, CutMix and random erasing of a training batch on the device: one MixErase per image, in a
+// tensor, so that a captured step can be replayed with other values.
+//
+// draw_mix_erase.h draws them; the kernels of normalize_images change the pixels, and
+// smooth_one_hot (ops/cross_entropy) the labels. Training does not use them yet:
+// tasks/classification.cpp calls both without `changes`, and sgtrain has no flags for them.
 #pragma once
 #include <span>
 #include <vector>
@@ -11,14 +14,15 @@
 
 namespace sg {
 
-// By default the image stays as it is.
+// By default the image is not changed.
 struct MixErase {
   int32_t partner = 0;  // index in the batch of the image that is mixed in
-  float share = 1;      // of the own label in the targets; the partner's has the rest
-  Box mixed;            // where v becomes round(weight v + (1 - weight) partner's), half to even
-  float weight = 1;
-  Box erased;            // where N(0, 1) noise stands, after normalising
-  RandomStream noise{};  // block i of the stream is for the i-th pixel, row by row
+  // Lambda of the targets: label_lambda own + (1 - label_lambda) partner's.
+  float label_lambda = 1;
+  Box mixed;               // where v becomes, rounded half to even,
+  float pixel_lambda = 1;  // pixel_lambda v + (1 - pixel_lambda) partner's
+  Box erased;              // where N(0, 1) noise is written, after normalization
+  RandomStream noise{};    // block i of the stream is for the i-th pixel, row by row
 };
 static_assert(sizeof(MixErase) == 64);
 
@@ -28,12 +32,12 @@ static_assert(sizeof(MixErase) == 64);
 // All pixels become lambda own + (1 - lambda) partner's; lambda in [0, 1].
 void mixup(std::span<MixErase> group, int64_t first, double lambda, int64_t height, int64_t width);
 // The partner's pixels stand in a box around (y, x) of 1 - lambda of the area, of even sides and
-// cut at the border; `share` is that of the pixels that stay.
+// cut at the border; label_lambda is the fraction of pixels outside it.
 void cutmix(std::span<MixErase> group, int64_t first, double lambda, int64_t y, int64_t x,
             int64_t height, int64_t width);
 
-// (B, 16) i32 on the CPU, the records' bytes. Throws on a partner outside the batch, a weight or
-// share outside [0, 1] or a box that leaves the image: a device does not report them.
+// (B, 16) i32 on the CPU, the bytes of `changes`. Throws on a partner outside the batch, a lambda
+// outside [0, 1] or a box that leaves the image: a device does not report them.
 Tensor pack(const std::vector<MixErase>& changes, int64_t height, int64_t width);
 
 // Throws unless `changes` is (batch, 16) i32 on `device`.

@@ -1,4 +1,4 @@
-// Normalises pixels: (v - 255 mean[c]) / (255 std[c]). In the same pass, images of a training batch
+// Normalizes pixels: (v - 255 mean[c]) / (255 std[c]). In the same pass, images of a training batch
 // are mixed and erased.
 #pragma once
 #include <array>
@@ -15,7 +15,7 @@ struct ChannelStats {  // ImageNet's, in units of the full range
 
 // pixels (B, H, W, 3) u8 -> (B, H, W, 3) f32, bf16, or on the CPU f64. No gradient.
 // changes: undefined, or what pack() returned, on the device of the pixels: images are mixed
-// (in f32, rounded to u8), normalised, and erased, in this order. A partner outside the batch
+// (in f32, rounded to u8), normalized, and erased, in this order. A partner outside the batch
 // throws ExitCode::data on the CPU and makes the image NaN on a device.
 // All devices give the same bits, except for the last bits of the noise.
 Tensor normalize_images(const Tensor& pixels, const ChannelStats& stats, Dtype dtype = Dtype::f32,

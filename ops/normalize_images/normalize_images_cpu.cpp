@@ -38,9 +38,9 @@ void normalize_images(Stream&, In pixels, In changes, const ChannelStats& stats,
   const auto* change = changes ? static_cast<const MixErase*>(changes.raw()) : nullptr;
   for (int64_t b = 0; change && b < batch; ++b)
     if (change[b].partner < 0 || change[b].partner >= batch)
-      fail(ExitCode::data, "normalize: partner {} of image {} is outside the batch of {}",
+      fail(ExitCode::data, "normalize_images: partner {} of image {} is outside the batch of {}",
            change[b].partner, b, batch);
-  dispatch<float, double, bf16>(y.dtype(), "normalize", [&]<class S>() {
+  dispatch<float, double, bf16>(y.dtype(), "normalize_images", [&]<class S>() {
     const Table<S> table(stats);
     const auto do_row = [&](int64_t b, int row) {
       const int64_t first = (b * height + row) * width * 3;
@@ -58,7 +58,7 @@ void normalize_images(Stream&, In pixels, In changes, const ChannelStats& stats,
       const uint8_t* partner = own + (p.partner - b) * height * width * 3;
       columns(p.mixed, [&](int64_t x) {
         for (int64_t c = 0; c < 3; ++c)
-          to[3 * x + c] = table.of[mix(p.weight, own[3 * x + c], partner[3 * x + c])][c];
+          to[3 * x + c] = table.of[mix(p.pixel_lambda, own[3 * x + c], partner[3 * x + c])][c];
       });
       columns(p.erased, [&](int64_t x) {
         const auto noise = noise_of(p.noise, uint32_t(row * width + x));

@@ -21,7 +21,7 @@ struct ImageBatch {
   __device__ int size() const { return height * width * 3; }
 };
 
-// As in normalize_cpu.cpp.
+// As in normalize_images_cpu.cpp.
 __device__ void noise_of(const RandomStream& s, uint32_t pixel, float (&noise)[3]) {
   const r123::Philox4x32::ctr_type counter{{pixel, s.counter[0], s.counter[1], s.counter[2]}};
   const r123::Philox4x32::key_type key{{s.key[0], s.key[1]}};
@@ -53,7 +53,7 @@ __device__ void mix_in(const ImageBatch& p, const MixErase& change, int first,
   const auto partner = cuda::load<N>(p.pixels + int64_t{change.partner} * p.size() + first);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    if (change.mixed.has(y, x)) v[i] = uint8_t(mix(change.weight, v[i], partner[i]));
+    if (change.mixed.has(y, x)) v[i] = uint8_t(mix(change.pixel_lambda, v[i], partner[i]));
     if (++channel == 3) channel = 0, ++x;
     if (x == p.width) x = 0, ++y;
   }
@@ -111,9 +111,9 @@ __global__ void __launch_bounds__(kThreads) normalize_kernel(ImageBatch p, T* y)
 }
 
 void normalize_images(Stream& stream, In pixels, In changes, const ChannelStats& stats, Out y) {
-  dispatch<float, bf16>(y.dtype(), "normalize on cuda", [&]<class T>() {
+  dispatch<float, bf16>(y.dtype(), "normalize_images on cuda", [&]<class T>() {
     const int64_t size = y.dim(1) * y.dim(2) * 3;
-    // As many to read as to write at a time.
+    // As many values are read as written at a time.
     cuda::with_vectors<bf16>(size, [&](auto width) {
       constexpr int N = decltype(width)::value;
       ImageBatch p{pixels.data<uint8_t>(),
@@ -124,7 +124,7 @@ void normalize_images(Stream& stream, In pixels, In changes, const ChannelStats&
                    int(cuda::ceil_div(size, kThreads * kSteps * N))};
       for (size_t c = 0; c < 3; ++c)
         p.offset[c] = 255 * stats.mean[c], p.deviation[c] = 255 * stats.std[c];
-      cuda::launch(stream, {"normalize", unsigned(p.batch * p.blocks), kThreads},
+      cuda::launch(stream, {"normalize_images", unsigned(p.batch * p.blocks), kThreads},
                    normalize_kernel<T, N>, p, y.data<T>());
     });
   });

@@ -72,7 +72,7 @@ TEST_CASE("column sums come with a gradient that one operation alone makes") {
     Tensor y = x.detach().clone(), sums;
     record("producer", {&y}, {x}, [&](Backward& g) {
       sums = g.dy_column_sums();
-      g.pass(0, g.dy());
+      g.forward_grad(0, g.dy());
     });
     ask_for_column_sums(y);
     std::vector<Tensor> z;
@@ -80,7 +80,7 @@ TEST_CASE("column sums come with a gradient that one operation alone makes") {
       z.push_back(y.detach().clone());
       record("user", {&z.back()}, {y}, [](Backward& g) {
         if (Tensor to = g.column_sums(0)) to.copy_(g.dy());
-        g.pass(0, g.dy());
+        g.forward_grad(0, g.dy());
       });
     }
     backward(z, std::vector<Tensor>(z.size(), scalar(3)));
@@ -124,7 +124,7 @@ TEST_CASE("views, copies and changes of a tensor on the tape throw; detach() all
   const Tensor x = leaf(full({2, 3}, 1));
   Tensor other = full({2, 3}, 2);
   Tensor y = empty_like(x);
-  record("copy", {&y}, {x}, [](Backward& g) { g.pass(0, g.dy()); });
+  record("copy", {&y}, {x}, [](Backward& g) { g.forward_grad(0, g.dy()); });
   for (Tensor t : {x, y}) {
     const auto throws = [&](const char* method, const std::function<void(Tensor&)>& f) {
       CAPTURE(method);

@@ -57,7 +57,7 @@ TEST_CASE("cores: a quota of version 2, rounded up") {
   CHECK(usable_cores(m.path()).limit == "cgroup quota");
   m.file("sys/fs/cgroup/jobs/7/cpu.max", "max 100000\n");
   CHECK(usable_cores(m.path()).limit != "cgroup quota");
-  // That of a group around it counts, and the smallest of all.
+  // The quota of an enclosing group counts too: the smallest of all.
   m.file("sys/fs/cgroup/jobs/cpu.max", "70000 100000\n");
   CHECK(usable_cores(m.path()).usable == 1);
   CHECK(usable_cores(m.path()).limit == "cgroup quota");

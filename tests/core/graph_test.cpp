@@ -42,7 +42,7 @@ TEST_CASE(
       CHECK(to_vector<float>(result.slice(0, n)) == to_vector<float>(x.slice(0, n)));
       if (n < most) CHECK(to_vector<float>(result.slice(n, n + 1)) == std::vector<float>{-1});
     }
-  CHECK(graph.records() == sizes.size());
+  CHECK(graph.captures() == sizes.size());
   CHECK(graph.reserved() == largest);  // that of the largest alone
 }
 
@@ -60,7 +60,7 @@ TEST_CASE("graph: beyond the most records, operations are issued one by one") {
       });
       CHECK(to_vector<float>(result) == to_vector<float>(x));
     }
-  CHECK(graph.records() == 2);
+  CHECK(graph.captures() == 2);
   for (const int key : {0, 1}) CHECK(calls[key] == 2);
   for (const int key : {2, 3}) CHECK(calls[key] == 5);
 }

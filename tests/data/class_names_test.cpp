@@ -22,7 +22,7 @@ TEST_CASE("class order: by bytes as torchvision, or naturally as timm") {
   CHECK(contains(error, "--class-order"));
 }
 
-TEST_CASE("class maps: a name a line, or names with indices") {
+TEST_CASE("class maps: a name per line, or names with indices") {
   const test::TemporaryFolder folder;
   const auto read = [&](const std::string& text) {
     test::put(folder / "map.txt", text);

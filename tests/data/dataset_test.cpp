@@ -210,9 +210,9 @@ TEST_CASE("folders that cannot be trained on are refused with what to do") {
   const auto open = [&](Split s) { return data_error([&] { open_dataset(root, s); }); };
   CHECK(contains(data_error([&] { open_dataset(root + "/none", Split::train); }), "--data"));
   CHECK(contains(open(Split::train), "'train'"));
-  CHECK(contains(open(Split::val), "sub-folder a class"));
+  CHECK(contains(open(Split::val), "sub-folder per class"));
   fs::create_directories(dir / "train");
-  CHECK(contains(open(Split::train), "sub-folder a class"));
+  CHECK(contains(open(Split::train), "sub-folder per class"));
   CHECK(contains(open(Split::val), "'validation'"));
   fs::create_directories(dir / "train/cat");
   fs::create_directories(dir / "train/dog");

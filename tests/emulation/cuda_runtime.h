@@ -25,7 +25,7 @@ struct uint3 {
   unsigned x = 0, y = 0, z = 0;
 };
 
-// Of the fiber that runs.
+// The indices of the running fiber (a CUDA thread).
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 

@@ -19,9 +19,9 @@ namespace sg::emulation {
 namespace {
 
 constexpr size_t kStack = 256 << 10, kExchange = 64;
-constexpr int kLanes = 32, kMostThreads = 1024;
+constexpr int kLanes = 32, kMaxThreads = 1024;
 // A block of the least GPU has 163 KiB (core/cuda/runtime.cpp); 2 are left to arrays of set size.
-constexpr size_t kMostShared = 161 << 10;
+constexpr size_t kMaxShared = 161 << 10;
 
 // A barrier is passed when all living threads that belong to it have arrived.
 struct Barrier {
@@ -220,12 +220,12 @@ void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
               const std::function<void()>& thread) {
   const int64_t threads = int64_t{block.x} * block.y * block.z;
   check(g_fail_in == 0 || --g_fail_in != 0, "{}: launch failed (asked for by the test)", kernel);
-  check(threads >= 1 && threads <= kMostThreads && threads % kLanes == 0 && block.z <= 64,
+  check(threads >= 1 && threads <= kMaxThreads && threads % kLanes == 0 && block.z <= 64,
         "{}: a block of {} x {} x {} threads", kernel, block.x, block.y, block.z);
   check(grid.y <= 65535 && grid.z <= 65535 && grid.x <= 0x7fffffffu, "{}: a grid of {} x {} x {}",
         kernel, grid.x, grid.y, grid.z);
-  check(shared <= kMostShared, "{}: {} bytes of shared memory, a GPU has {}", kernel, shared,
-        kMostShared);
+  check(shared <= kMaxShared, "{}: {} bytes of shared memory, a GPU has {}", kernel, shared,
+        kMaxShared);
   if (g_dry) return;
   g.kernel = kernel, g.body = &thread, g.threads = int(threads);
   blockDim = block, gridDim = grid;

@@ -25,7 +25,7 @@ namespace sg::emulation {
 void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
               const std::function<void()>& thread);
 
-// Work in order of the emulated stream: run now, or recorded where capture() is under way.
+// Work in order of the emulated stream: run now, or captured where capture() is under way.
 void enqueue(std::function<void()> work);
 
 // The order in which the threads of a block, and the blocks, take turns.

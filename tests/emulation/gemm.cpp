@@ -1,4 +1,4 @@
-// cuBLASLt's part of the emulation: the products of the CPU.
+// cuBLASLt's part of the emulation: the matmuls of the CPU.
 #include "core/cuda/gemm.h"
 
 #include <vector>

@@ -48,7 +48,7 @@ TEST_CASE("gradient slices: each leaves complete, once, in the order of the tabl
       CHECK(slices.table()[i].begin == slices.table()[i - 1].end);
     for (const bool with_branch : {true, true, false, false, true}) {
       plain.store.clear_grads(), autograd::backward(plain.loss(with_branch));
-      plain.store.complete_grads();
+      plain.store.zero_unreached_grads();
       net.store.grads().fill_(NAN);  // what nothing writes is seen
       net.store.clear_grads();
       slices.backward({with_branch}, net.loss(with_branch));
@@ -56,7 +56,7 @@ TEST_CASE("gradient slices: each leaves complete, once, in the order of the tabl
       for (const std::string& name : net.store.names())
         CHECK(to_vector<float>(net.store.get(net.store.grads(), name)) ==
               to_vector<float>(plain.store.get(plain.store.grads(), name)));
-      net.store.complete_grads();  // changes nothing more
+      net.store.zero_unreached_grads();  // changes nothing more
       CHECK(net.store.contains("idle.weight"));
     }
     // The head's gradients left before backward went on to the layers below.
@@ -68,7 +68,7 @@ TEST_CASE("gradient slices: what an earlier pass has collected is sent, not clea
   Net net, plain;
   for (const Net* n : {&net, &plain}) autograd::backward(n->loss(true));
   autograd::backward(plain.loss(false));
-  plain.store.complete_grads();
+  plain.store.zero_unreached_grads();
   Recorder recorder(net.store);
   nn::GradientSlices slices(net.store, recorder, 1);
   slices.backward({}, net.loss(false));

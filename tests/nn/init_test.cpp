@@ -51,7 +51,7 @@ TEST_CASE("initial values of SG-Former-S") {
   check_normal(p, "patch_embed2.conv1.c.weight", std::sqrt(2.0 / 128));
   for (const std::string& name : p.names()) {
     CAPTURE(name);
-    const nn::Part& part = p.part(name);
+    const nn::NamedSlice& part = p.part(name);
     if (part.official.size() > 1) continue;
     const bool norm_weight = name.ends_with("weight");
     const Moments m = moments(p, name);

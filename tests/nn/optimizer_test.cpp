@@ -95,7 +95,7 @@ TEST_CASE("optimizer: the EMA of a drift has its closed form, and ticks in skipp
 
 TEST_CASE("optimizer: what is frozen keeps its value, moments of zero, and its value as EMA") {
   Model m(1, 0.1);
-  m.store.set_groups([](const nn::Part& part) {
+  m.store.set_groups([](const nn::NamedSlice& part) {
     const bool bias = part.name == "fc.bias";
     return nn::ParameterGroup{.lr_scale = bias ? 0.5 : 1.0, .frozen = !bias};
   });
@@ -113,6 +113,6 @@ TEST_CASE("optimizer: what is frozen keeps its value, moments of zero, and its v
   for (int i = 0; i < 3; ++i) expected = expected * (1 - 0.5e-3 * 0.05) - 0.5e-3;
   CHECK(m.bias() == doctest::Approx(expected).epsilon(1e-9));
 
-  m.store.set_groups([](const nn::Part&) { return nn::ParameterGroup{.frozen = true}; });
+  m.store.set_groups([](const nn::NamedSlice&) { return nn::ParameterGroup{.frozen = true}; });
   CHECK_THROWS_WITH_AS(nn::Optimizer(m.store, {}), "optimizer: all parameters are frozen", Error);
 }

@@ -40,7 +40,7 @@ TEST_CASE("gradients go to one buffer, last declared first; unreached ones becom
   CHECK(first->offset % 16 == 0);
   store.grads().fill_(9);
   autograd::backward({first->value}, {full({3}, 2)});
-  store.complete_grads();
+  store.zero_unreached_grads();
   CHECK(to_vector<float>(store.get(store.grads(), "first")) == std::vector<float>{2, 2, 2});
   CHECK(to_vector<float>(store.get(store.grads(), "second")) == std::vector<float>{0, 0, 0, 0});
   const auto segments = store.segments();
@@ -77,7 +77,7 @@ TEST_CASE("a rule puts parameters into groups; frozen ones are no leaves and no 
   Parameter* second = root.add({{"a", {2, 2}}, {"b", {1, 2}}}, {3, 2});
   Parameter* third = root.add({{"third", {3}}}, {3});
   store.allocate();
-  const auto rule = [](const Part& part) {
+  const auto rule = [](const NamedSlice& part) {
     ParameterGroup group = published_group(part);
     group.frozen = part.name == "first";
     if (part.name == "b") group.lr_scale = 0.5;
@@ -90,7 +90,7 @@ TEST_CASE("a rule puts parameters into groups; frozen ones are no leaves and no 
   CHECK(to_vector<float>(store.get(store.grads(), "first")) == std::vector<float>{0, 0, 0});
   store.clear_grads();
   autograd::backward({third->value}, {full({3}, 2)});
-  store.complete_grads();
+  store.zero_unreached_grads();
   store.use_values(store.values());
   CHECK(!autograd::requires_grad(first->value));  // still
 
@@ -110,7 +110,7 @@ TEST_CASE("a rule puts parameters into groups; frozen ones are no leaves and no 
   CHECK(groups[3].tensors == 1);
 
   // One leaf cannot be half frozen.
-  CHECK_THROWS_WITH_AS(store.set_groups([](const Part& part) {
+  CHECK_THROWS_WITH_AS(store.set_groups([](const NamedSlice& part) {
     return ParameterGroup{1, 1, part.name == "b"};
   }),
                        "parameters: a and b are one parameter: freeze both or none", Error);

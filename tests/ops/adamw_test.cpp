@@ -22,7 +22,7 @@ struct Settings {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.05;
   double ema_decay = 0;
   int64_t step = 1;
-  double grad_scale = 1, max_norm = 0;
+  double grad_scale = 1, clip_grad = 0;
 };
 
 Buffers buffers(int64_t n, Dtype dtype = Dtype::f64) {
@@ -38,7 +38,7 @@ Buffers buffers(int64_t n, Dtype dtype = Dtype::f64) {
 std::vector<double> step(Buffers b, const std::vector<AdamWSegment>& segments, const Settings& s,
                          const Tensor& loss = {}) {
   const Device device = b.p.device();
-  const AdamWSettings settings{s.beta1, s.beta2, s.eps, s.weight_decay, s.ema_decay, s.max_norm};
+  const AdamWSettings settings{s.beta1, s.beta2, s.eps, s.weight_decay, s.ema_decay, s.clip_grad};
   const auto control = adamw_control({s.lr, s.step, s.grad_scale}, settings);
   Tensor outcome = zeros({kAdamWOutcome}, Dtype::f64, device);
   adamw(b, plan_adamw(segments, b.p.numel(), device), settings,
@@ -193,7 +193,7 @@ TEST_CASE("adamw: clips by the norm; a gradient or loss that is not finite moves
     };
     const Buffers clipped = make(3);
     const Tensor good_loss = full({1}, 0.625, Dtype::f32, device);
-    const auto outcome = step(clipped, {{0, 2}}, {.ema_decay = 0.9, .max_norm = 0.5}, good_loss);
+    const auto outcome = step(clipped, {{0, 2}}, {.ema_decay = 0.9, .clip_grad = 0.5}, good_loss);
     CHECK(outcome[0] == doctest::Approx(3 * std::sqrt(2)));
     CHECK(outcome[1] == 1);
     CHECK(outcome[2] == 0.625);

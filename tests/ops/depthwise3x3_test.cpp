@@ -44,8 +44,8 @@ Tensor add_into(const Tensor& x, Columns cols, const Tensor& w, const Tensor& b,
     Tensor dx = full(x.shape(), 0, x.dtype(), x.device());
     kernels::depthwise3x3_bwd(x.stream(), g.dy(), x, cols, w, b, 1, DepthwiseForm::add_into,
                               Grad{dx}, {}, g.grad(1), g.grad(2));
-    g.pass(0, dx);
-    g.pass(3, g.dy());
+    g.forward_grad(0, dx);
+    g.forward_grad(3, g.dy());
   });
   return y;
 }

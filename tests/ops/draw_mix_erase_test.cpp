@@ -35,8 +35,8 @@ TEST_CASE("mixing: 8 groups of 128 have a lambda each, and partners are of the o
   for (int64_t i = 0; i < 1024; ++i) {
     const int64_t g = i / 128;
     CHECK(changes[size_t(i)].partner == g * 128 + 127 - i % 128);
-    CHECK(changes[size_t(i)].share == changes[size_t(g * 128)].share);
-    shares.insert(changes[size_t(i)].share);
+    CHECK(changes[size_t(i)].label_lambda == changes[size_t(g * 128)].label_lambda);
+    shares.insert(changes[size_t(i)].label_lambda);
   }
   CHECK(shares.size() == 8);
 }
@@ -50,17 +50,18 @@ TEST_CASE("mixing: lambda of CutMix is the share of the pixels that stay, border
   const auto changes = drawn(config, 2 * n);
   for (int g = 0; g < n; ++g) {
     const MixErase& c = changes[size_t(2 * g)];
-    if (c.weight > 0 || c.mixed.area() < kSide * kSide) {
+    if (c.pixel_lambda > 0 || c.mixed.area() < kSide * kSide) {
       CHECK((c.mixed.left >= 0 && c.mixed.top >= 0 && c.mixed.right() <= kSide));
       CHECK(c.mixed.bottom() <= kSide);
     }
-    if (c.weight == 0) {
+    if (c.pixel_lambda == 0) {
       ++cut;
-      CHECK(c.share == float(1 - double(c.mixed.area()) / (kSide * kSide)));
+      CHECK(c.label_lambda == float(1 - double(c.mixed.area()) / (kSide * kSide)));
       clipped += c.mixed.width != c.mixed.height;
     } else {
-      CHECK(c.share == c.weight);
-      mixup_sum += c.share, mixup_square += (c.share - 0.5) * (c.share - 0.5), ++mixups;
+      CHECK(c.label_lambda == c.pixel_lambda);
+      mixup_sum += c.label_lambda, mixup_square += (c.label_lambda - 0.5) * (c.label_lambda - 0.5),
+          ++mixups;
     }
   }
   check_share(cut, n, 0.5);
@@ -96,9 +97,9 @@ TEST_CASE("mixing by pair and by image") {
   for (size_t i = 0; i < 64; ++i) {
     const MixErase &a = pairs[i], &b = pairs[63 - i];
     CHECK(a.partner == int(63 - i));
-    CHECK(a.share == b.share);
+    CHECK(a.label_lambda == b.label_lambda);
     CHECK(a.mixed == b.mixed);
-    shares.insert(a.share);
+    shares.insert(a.label_lambda);
   }
   CHECK(shares.size() > 28);  // 32 lambdas
   CHECK(pairs[64].partner == 127);
@@ -108,7 +109,7 @@ TEST_CASE("mixing by pair and by image") {
   shares.clear();
   for (size_t i = 0; i < 64; ++i) {
     CHECK(elements[i].partner == int(63 - i));
-    shares.insert(elements[i].share);
+    shares.insert(elements[i].label_lambda);
   }
   CHECK(shares.size() > 56);
 }
@@ -120,11 +121,11 @@ TEST_CASE("mixing: mixup alone, CutMix alone, none, and with a probability") {
     for (const MixErase& c : drawn(config, 4000)) n += f(c);
     return n;
   };
-  const auto mixed_up = [](const MixErase& c) { return c.weight > 0 && c.mixed.area() > 0; };
-  const auto cut = [](const MixErase& c) { return c.weight == 0; };
+  const auto mixed_up = [](const MixErase& c) { return c.pixel_lambda > 0 && c.mixed.area() > 0; };
+  const auto cut = [](const MixErase& c) { return c.pixel_lambda == 0; };
   CHECK(count({.mixup = 0.8, .cutmix = 0}, mixed_up) == 4000);
   CHECK(count({.mixup = 0, .cutmix = 1}, cut) == 4000);
-  const auto changed = [](const MixErase& c) { return c.weight < 1 || c.share < 1; };
+  const auto changed = [](const MixErase& c) { return c.pixel_lambda < 1 || c.label_lambda < 1; };
   CHECK(count({.mixup = 0, .cutmix = 0}, changed) == 0);
   CHECK(count({.mix_probability = 0}, changed) == 0);
   check_share(count({.mix_probability = 0.3}, changed) / 2, 2000, 0.3);

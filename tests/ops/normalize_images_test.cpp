@@ -40,7 +40,7 @@ std::vector<MixErase> some_changes() {
 
 }  // namespace
 
-TEST_CASE("normalize: every value of every channel, at any size") {
+TEST_CASE("normalize_images: every value of every channel, at any size") {
   const ChannelStats stats;
   for (const Shape& shape :
        {Shape{1, 16, 16, 3}, {2, 5, 7, 3}, {1, 1, 1, 3}, {3, 160, 161, 3}, {0, 4, 4, 3}}) {
@@ -62,7 +62,7 @@ TEST_CASE("normalize: every value of every channel, at any size") {
   }
 }
 
-TEST_CASE("normalize: other statistics, e.g. [0, 255] to [-1, 1]") {
+TEST_CASE("normalize_images: other statistics, e.g. [0, 255] to [-1, 1]") {
   const Tensor y = normalize_images(from_vector<uint8_t>({0, 255, 51}, {1, 1, 1, 3}),
                                     {{0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}}, Dtype::f64);
   CHECK(test::relative_error(y, from_vector<double>({-1, 1, -0.6}, {1, 1, 1, 3})) < 1e-15);
@@ -80,9 +80,9 @@ TEST_CASE("mixup: the i-th from the end, in f32, rounded half to even, groups ap
   // 1.5 -> 2, 2.5 -> 2, 127.5 -> 128; .3 * 7 + .7 * 9 = 8.4, ...
   const std::vector<double> expected{2, 2, 128, 2, 2, 128, 8, 8, 171, 8, 8, 130};
   for (size_t i = 0; i < y.size(); ++i) CHECK(y[i] == doctest::Approx(expected[i]).epsilon(1e-12));
-  for (const auto& c : changes) CHECK(c.share == c.weight);
-  CHECK(changes[1].share == 0.5f);
-  CHECK(changes[3].share == 0.3f);
+  for (const auto& c : changes) CHECK(c.label_lambda == c.pixel_lambda);
+  CHECK(changes[1].label_lambda == 0.5f);
+  CHECK(changes[3].label_lambda == 0.3f);
   std::vector<MixErase> eight(8);
   mixup(eight, 8, 0.5, 1, 1);
   for (int i = 0; i < 8; ++i) CHECK(eight[size_t(i)].partner == 8 + 7 - i);
@@ -94,17 +94,17 @@ TEST_CASE("cutmix: boxes of even sides, cut at the border; the share is that of 
   CHECK(c[0].mixed.area() == 186 * 186);
   CHECK(c[0].mixed.top == 19);
   CHECK(c[0].mixed.bottom() == 205);
-  CHECK(c[0].share == doctest::Approx(0.31051).epsilon(1e-5));
+  CHECK(c[0].label_lambda == doctest::Approx(0.31051).epsilon(1e-5));
   cutmix(c, 0, 0.3, 0, 223, 224, 224);
   CHECK(c[1].mixed.bottom() == 93);
   CHECK(c[1].mixed.left == 130);
   CHECK(c[1].mixed.area() == 93 * 94);
-  CHECK(c[1].share == doctest::Approx(1 - 93 * 94 / (224.0 * 224)).epsilon(1e-7));
+  CHECK(c[1].label_lambda == doctest::Approx(1 - 93 * 94 / (224.0 * 224)).epsilon(1e-7));
   cutmix(c, 0, 1, 5, 5, 224, 224);
   CHECK(c[0].mixed.empty());
-  CHECK(c[0].share == 1);
+  CHECK(c[0].label_lambda == 1);
   cutmix(c, 0, 0, 112, 112, 224, 224);
-  CHECK(c[0].share == 0);
+  CHECK(c[0].label_lambda == 0);
 
   // And in the pixels: the partner's inside, the own outside.
   const Tensor pixels = random_pixels({2, 12, 10, 3}, 1);
@@ -119,7 +119,7 @@ TEST_CASE("cutmix: boxes of even sides, cut at the border; the share is that of 
       CHECK(y[size_t(360 * b + i)] ==
             doctest::Approx(v[size_t(360 * (inside ? 1 - b : b) + i)]).epsilon(1e-12));
     }
-  CHECK(double(other) / 720 == doctest::Approx(1 - c[0].share).epsilon(1e-6));
+  CHECK(double(other) / 720 == doctest::Approx(1 - c[0].label_lambda).epsilon(1e-6));
 }
 
 TEST_CASE("erasing: N(0, 1) for each pixel and channel of the box, after mixing; the rest stays") {
@@ -172,7 +172,7 @@ TEST_CASE("erasing: N(0, 1) for each pixel and channel of the box, after mixing;
   CHECK(value({2, Purpose::erasing, 3, 10}) != after[at]);
 }
 
-TEST_CASE("normalize: changed images on cuda are those of the CPU, in a recorded step too") {
+TEST_CASE("normalize_images: changed images on cuda are those of the CPU, in a captured step too") {
   if (!have_cuda()) return;
   for (const auto& [h, w] : {std::pair{9, 11}, {8, 16}, {10, 11}}) {
     CAPTURE(w);
@@ -205,7 +205,7 @@ TEST_CASE("normalize: changed images on cuda are those of the CPU, in a recorded
     Graph step(kCuda);
     Tensor y = empty({4, h, w, 3}, Dtype::f32, kCuda);
     for (int run = 0; run < 4; ++run) {
-      changes[3].weight = 0.2f * float(run);
+      changes[3].pixel_lambda = 0.2f * float(run);
       changes[1].erased.width += changes[1].erased.left - run;
       changes[1].erased.left = run;
       on_device.copy_(pack(changes, h, w));
@@ -215,7 +215,8 @@ TEST_CASE("normalize: changed images on cuda are those of the CPU, in a recorded
   }
 }
 
-TEST_CASE("normalize: wrong changes are named; on cuda a partner outside the batch gives NaN") {
+TEST_CASE(
+    "normalize_images: wrong changes are named; on cuda a partner outside the batch gives NaN") {
   std::vector<MixErase> c(3);
   CHECK_THROWS_WITH_AS(mixup(c, 0, 0.5, 4, 4),
                        "mixup: 3 images, expected an even number, so that each has a partner",
@@ -235,10 +236,10 @@ TEST_CASE("normalize: wrong changes are named; on cuda a partner outside the bat
   };
   CHECK(message([](auto& p) { p.partner = 2; }) ==
         "image change 1: partner: expected 0 to 1, found 2");
-  CHECK(message([](auto& p) { p.weight = -1; }) ==
-        "image change 1: share, weight: expected 0 to 1, found -1");
-  CHECK(message([](auto& p) { p.share = std::nanf(""); }) ==
-        "image change 1: share, weight: expected 0 to 1, found nan");
+  CHECK(message([](auto& p) { p.pixel_lambda = -1; }) ==
+        "image change 1: label_lambda, pixel_lambda: expected 0 to 1, found -1");
+  CHECK(message([](auto& p) { p.label_lambda = std::nanf(""); }) ==
+        "image change 1: label_lambda, pixel_lambda: expected 0 to 1, found nan");
   CHECK(message([](auto& p) {
           p.erased = {2, 0, 5, 4};
         }) == "image change 1: rows 0 to 4, columns 2 to 7 leave an image of 4 x 6");
@@ -248,26 +249,27 @@ TEST_CASE("normalize: wrong changes are named; on cuda a partner outside the bat
 
   Tensor pixels = zeros({2, 4, 4, 3}, Dtype::u8), packed = pack(c, 4, 4);
   CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, zeros({2, 16})),
-                       "normalize: changes: expected i32 on cpu, found f32 on cpu", Error);
+                       "normalize_images: changes: expected i32 on cpu, found f32 on cpu", Error);
   CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, packed.slice(0, 1)),
-                       "normalize: changes: expected shape (2, 16), found (1, 16)", Error);
+                       "normalize_images: changes: expected shape (2, 16), found (1, 16)", Error);
   packed.data<int32_t>()[16] = -1;  // the second partner, after it was checked
   CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, packed),
-                       "normalize: partner -1 of image 1 is outside the batch of 2", Error);
+                       "normalize_images: partner -1 of image 1 is outside the batch of 2", Error);
   if (!have_cuda()) return;
   const auto y =
       to_vector<double>(normalize_images(pixels.to(kCuda), {}, Dtype::f32, packed.to(kCuda)));
   for (size_t i = 0; i < 96; ++i) CHECK(std::isnan(y[i]) == (i >= 48));
 }
 
-TEST_CASE("normalize: wrong arguments are named") {
+TEST_CASE("normalize_images: wrong arguments are named") {
   CHECK_THROWS_WITH_AS(normalize_images(zeros({1, 2, 2, 3}), {}),
-                       "normalize: pixels: expected (B, H, W, 3) u8, found (1, 2, 2, 3) f32",
+                       "normalize_images: pixels: expected (B, H, W, 3) u8, found (1, 2, 2, 3) f32",
                        Error);
   CHECK_THROWS_WITH_AS(normalize_images(zeros({1, 3, 2, 2}, Dtype::u8), {}),
-                       "normalize: pixels: expected (B, H, W, 3) u8, found (1, 3, 2, 2) u8", Error);
+                       "normalize_images: pixels: expected (B, H, W, 3) u8, found (1, 3, 2, 2) u8",
+                       Error);
   CHECK_THROWS_WITH_AS(normalize_images(zeros({1, 2, 2, 3}, Dtype::u8), {{0, 0, 0}, {1, 0, 1}}),
-                       "normalize: std: expected above 0, found 0", Error);
+                       "normalize_images: std: expected above 0, found 0", Error);
   CHECK_THROWS_WITH_AS(normalize_images(zeros({1, 2, 2, 3}, Dtype::u8), {}, Dtype::i32),
-                       "normalize: dtype i32 is not supported here", Error);
+                       "normalize_images: dtype i32 is not supported here", Error);
 }

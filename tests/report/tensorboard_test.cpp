@@ -45,7 +45,7 @@ TEST_CASE("tensorboard: files of this program are told from those of others") {
   CHECK(report::is_own_tensorboard_file(own + report::tensorboard_record(8, 1, {})));
   CHECK_FALSE(report::is_own_tensorboard_file(own.substr(0, 20)));
   CHECK_FALSE(report::is_own_tensorboard_file(""));
-  // Of tensorboardX, without a writer.
+  // A file of tensorboardX, which names no writer.
   const std::string other(
       "\x18\0\0\0\0\0\0\0\xa3\x7f\x4b\x22\x09\0\0\0\0\0\0\xf8\x3f\x1a\x0d"
       "brain.Event:2*(dl",

@@ -76,7 +76,7 @@ Step step(int frozen_stages, bool recompute) {
     autograd::backward(soft_cross_entropy(out.logits, targets).loss);
   }
   Step s{{}, memory.stats().peak - before};
-  parameters.complete_grads();
+  parameters.zero_unreached_grads();
   for (const std::string& name : parameters.names())
     s.gradients[name] = to_vector<float>(parameters.get(parameters.grads(), name));
   return s;

@@ -176,20 +176,6 @@ TEST_CASE("configurations survive JSON, and differences are named") {
   CHECK(contains(refused(R"({"stages":[]})"), "expected 4 stages"));
 }
 
-TEST_CASE("the cut of a ranking holds every token once, whatever their number") {
-  for (const int s : {8, 4, 2})
-    for (int64_t n = 1; n <= 4000; ++n) {
-      const RankingCut cut = cut_ranking(published_regions(s), n);
-      int64_t ranks = 0, first_r = 0;
-      for (const RegionCut& r : cut.regions) {
-        ranks += r.tokens * r.r;
-        if (first_r == 0 && r.tokens > 0) first_r = r.r;
-      }
-      REQUIRE(ranks == n + cut.virtual_tokens);
-      REQUIRE(cut.virtual_tokens < first_r);  // no chunk of virtual tokens alone
-    }
-}
-
 namespace {
 
 // A training step of a model on a device, in a dtype.
@@ -220,7 +206,7 @@ Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Ste
       smooth_one_hot(from_vector<int32_t>({1, 2}, {2}).to(device), 1000, 0.1, acc_dtype(dtype));
   p.clear_grads();
   autograd::backward(soft_cross_entropy(out.logits, targets).loss);
-  p.complete_grads();
+  p.zero_unreached_grads();
   Step step{out.logits.detach().to(Device{}), out.significance, {}};
   for (SignificanceMap& s : step.significance) s.map = s.map.to(Device{});
   double square = 0;

@@ -1,4 +1,4 @@
-// Names, shapes, counts and multiply-adds of the published models (spec/model.md, recipe.md).
+// Names, shapes, counts and multiply-adds of the published models.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -50,7 +50,7 @@ TEST_CASE("parameters: count, decay groups") {
     CHECK(model.parameters().count() == p.parameters);
     int64_t decayed = 0, decayed_tensors = 0, others = 0, other_tensors = 0;
     for (const std::string& name : model.parameters().names()) {
-      const nn::Part& part = model.parameters().part(name);
+      const nn::NamedSlice& part = model.parameters().part(name);
       (part.group.weight_decay_scale > 0 ? decayed : others) += part.official.numel();
       ++(part.group.weight_decay_scale > 0 ? decayed_tensors : other_tensors);
     }

@@ -36,7 +36,7 @@ Values training_step(int64_t batch, int64_t side) {
   p.clear_grads();
   const Tensor loss = soft_cross_entropy(logits, smooth_one_hot(labels, 1000, 0.1)).loss;
   autograd::backward(loss);
-  p.complete_grads();
+  p.zero_unreached_grads();
   Values values{{"logits", to_vector<float>(logits)}, {"loss", to_vector<float>(loss)}};
   for (const std::string& name : p.names())
     values.emplace_back("gradient of " + name, to_vector<float>(p.get(p.grads(), name)));

@@ -17,7 +17,7 @@ void give(Backward& g, int input, const Shape& shape, const F& fill) {
   if (!g.wants(input)) return;
   Tensor d = make(shape);
   fill(out(d));
-  g.pass(input, d);
+  g.forward_grad(input, d);
 }
 }  // namespace
 
@@ -25,7 +25,8 @@ Tensor add(const Tensor& a, const Tensor& b) {
   check_shape("naive::add", "b", b, a.shape());
   Tensor y = make(a.shape());
   for (int64_t i = 0; i < y.numel(); ++i) out(y)[i] = in(a)[i] + in(b)[i];
-  record("add", {&y}, {a, b}, [](Backward& g) { g.pass(0, g.dy()), g.pass(1, g.dy()); });
+  record("add", {&y}, {a, b},
+         [](Backward& g) { g.forward_grad(0, g.dy()), g.forward_grad(1, g.dy()); });
   return y;
 }
 

@@ -32,19 +32,19 @@ struct OpCase {
   bool cuda = true;         // is there a CUDA kernel?
 };
 
-// Checks, with relative errors in the Euclidean norm, of the whole and of the worst row against its
-// scale (core/relative_error.h), at the same bound:
+// Checks relative errors in the Euclidean norm, of the whole tensor and of the worst row against
+// its scale (tools/golden/relative_error.h), at the same bound:
 // - f64 value and gradients against the reference, 1e-11;
 // - f64 gradients against finite differences, 1e-6;
 // - that a second backward adds to the gradients of the first (1e-11);
 // - f32 value and gradients against f64: 8 * 2^-24 * sqrt(terms) + 1e-6 (the exp and erf that
 //   kernels use), the growth of rounding errors in a sum of `terms` products.
-// - bf16 value and gradients against f64 with the same rounded inputs: 4 * 2^-9 an op. A rounding
+// - bf16 value and gradients against f64 with the same rounded inputs: 4 * 2^-9 per op. A rounding
 //   to bf16 errs by at most 2^-9, and no op has more than four in a row (operand, probability or
 //   gradient inside, result); gradients that add up. Not where an input has Role::weight: matmuls
 //   of CPUs have no bf16 yet;
 // - the same bits again, with another number of threads.
-// And on the device cuda (which is emulated where there is no GPU):
+// The same on the device cuda (which is emulated where there is no GPU):
 // - f32 value and gradients against f64, at the bound above; gradients that add up;
 // - bf16 as on the CPU, with weights too;
 // - the same bits again, with threads in another order.
@@ -58,7 +58,8 @@ std::vector<Device> devices();
 
 // |a - b| / |b| in the Euclidean norm (b == 0: |a|).
 double relative_error(const Tensor& a, const Tensor& b);
-// That, and the same of the worst row against its scale (core/relative_error.h).
+// Checks relative_error(), and that of the worst row against its scale
+// (tools/golden/relative_error.h).
 void check_close(const Tensor& found, const Tensor& expected, double bound);
 
 }  // namespace sg::test

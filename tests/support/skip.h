@@ -12,7 +12,7 @@ namespace sg::test {
 
 constexpr int kSkipExitCode = 77;
 
-// Of the running case.
+// Marks the running case as skipped.
 void skip(const std::string& reason);
 // "case: reason", in order; a case may say it several times.
 const std::vector<std::string>& skipped();

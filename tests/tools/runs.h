@@ -6,7 +6,7 @@ namespace sg::test {
 
 // The IDX files of an MNIST-like set of `training` and `validation` images of bars.
 void write_idx(const std::filesystem::path& folder, int64_t training, int64_t validation);
-// train/ and val/ with a sub-folder a class, PPM.
+// train/ and val/ with a sub-folder per class, PPM.
 void write_folders(const std::filesystem::path& folder, int64_t training, int64_t validation);
 
 // "sgtrain --data ... --output ..." with the flags of a run that takes a second.

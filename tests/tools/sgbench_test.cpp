@@ -32,7 +32,7 @@ TEST_CASE("sgbench: with guards behind blocks, nothing is found and none is aske
   CHECK(ran.err.find("info: cpu: SG_ALLOCATOR_GUARD") != std::string::npos);
 }
 
-TEST_CASE("sgbench: augmentation, a row an operation and filter") {
+TEST_CASE("sgbench: augmentation, a row per operation and filter") {
   const auto ran = test::run_program("sgbench --mode augment --json");
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
   const nlohmann::json rows = ran.json()["ops"];

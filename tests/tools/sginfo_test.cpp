@@ -20,7 +20,7 @@ TEST_CASE("sginfo: S has the published size") {
   CHECK(parameters == 22'545'981);
 }
 
-TEST_CASE("sginfo: a row a block, or a row a layer, at any size") {
+TEST_CASE("sginfo: a row per block, or a row per layer, at any size") {
   const auto blocks = run_program("sginfo sgformer_nano --img-size 40x56");
   CHECK(blocks.code == 0);
   CHECK(contains(blocks.out, "(1, 20, 28, 24)"));

@@ -79,7 +79,7 @@ TEST_CASE("sgpredict: folders, lists and standard input; the same for any batch"
   CHECK(names(whole) == "d.png c.png a.png b.png ");
   CHECK(names(folder.predict("--json --list " + folder("list"))) == "a.png b.png ");
   CHECK(names(folder.predict("--json - < " + folder("list"))) == "a.png b.png ");
-  // Of one image a batch, the rounding of the matrix products may differ.
+  // With one image per batch, the rounding of the matmuls may differ.
   const auto one =
       folder.predict(fmt::format("--json -b 1 -j 0 {} @{}", folder("set"), folder("list")));
   for (size_t i = 0; i < 4; ++i) {

@@ -1,4 +1,4 @@
-// A second task, of a few dozen lines: which pixels of drawn images belong to a bright rectangle.
+// A second task, complete in this file: which pixels of drawn images belong to a bright rectangle.
 // Its batches have two sizes, the images in them sizes of their own; its loss has two parts, and
 // less is better of the score that chooses.
 #pragma once
@@ -86,7 +86,7 @@ struct DenseToy : tasks::Task {
     const Tensor map = head(conv(images));
     Tensor rows = map.detach().view({map.numel() / 2, 2});
     autograd::record("rows", {&rows}, {map}, [shape = map.shape()](autograd::Backward& g) {
-      g.pass(0, g.dy().view(shape));
+      g.forward_grad(0, g.dy().view(shape));
     });
     return rows;
   }

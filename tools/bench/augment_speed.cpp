@@ -12,7 +12,7 @@
 namespace sg::benchmark {
 namespace {
 
-// Of this thread: other programs on the machine do not count.
+// CPU time of this thread: other programs on the machine do not count.
 double cpu_seconds() {
   timespec t{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);

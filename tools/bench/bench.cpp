@@ -94,7 +94,7 @@ double seconds_of(Bench& b) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// As measure_roofline(), on a GPU: bytes by a copy of 1 GiB, operations by a product large enough
+// As measure_roofline(), on a GPU: bytes by a copy of 1 GiB, operations by a matmul large enough
 // to keep all of it busy.
 Roofline roofline_of(Device device, Dtype dtype) {
   if (device.type == DeviceType::cpu) return measure_roofline();

@@ -15,9 +15,9 @@ struct BenchOptions {
   BenchMode mode = BenchMode::infer;
   int64_t batch = 8, height = 224, width = 224;
   int64_t warmup = 2, repeats = 10;
-  bool eager = false;    // operations one by one, not recorded
+  bool eager = false;    // operations one by one, not captured
   bool ops = false;      // a pass of its own, so that it does not slow the timed repeats
-  bool roofline = true;  // measure the machine's, by large copies and products
+  bool roofline = true;  // measure the machine's, by large copies and matmuls
 };
 
 struct BenchOp {
@@ -33,7 +33,7 @@ struct BenchResult {
   double spread = 0;              // (slowest - fastest) / median
   size_t peak_memory_bytes = 0;   // tensors
   size_t peak_rss_bytes = 0;      // process
-  size_t steady_allocations = 0;  // blocks asked of the system after warm-up: 0 is the promise
+  size_t steady_allocations = 0;  // blocks asked of the system after warm-up: should be 0
   Roofline roofline;
   double matmul_flops = 0;      // of linear layers and convolutions, a step
   double roofline_share = 0;    // time of those alone at the roofline over time taken

@@ -137,7 +137,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/imagenette224",
-                   help="folder with train/ and val/, a sub-folder a class")
+                   help="folder with train/ and val/, a sub-folder per class")
     p.add_argument("--model", default="sgformer_s",
                    choices=("sgformer_s", "sgformer_m", "sgformer_b"))
     p.add_argument("--device", choices=("cpu", "cuda"), default="cuda")

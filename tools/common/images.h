@@ -34,7 +34,7 @@ struct ImageResult {
 // {"image": ..., "classes": [{"index", "name", "probability"}]}, "title" and "label" where there
 // are such; of an image that cannot be read {"image", "error"}. Names are escaped (core/text.h).
 nlohmann::json to_json(const ImageResult& result);
-// image,label,rank,index,name,probability,error: a row a class.
+// image,label,rank,index,name,probability,error: a row per class.
 std::string results_csv(const std::vector<ImageResult>& results);
 
 // Writes .csv, .json (an array) or .jsonl (an object a line), by the ending.

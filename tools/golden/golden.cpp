@@ -169,9 +169,9 @@ int64_t longest_product(const nn::ParameterStore& store) {
   return terms;
 }
 
-// Of a single module with `samples` tokens or pixels, over which gradients of weights are sums. The
-// errors of the roundings of a chain add up at worst: about 6 in each direction through an
-// attention module, an MLP, the stem or a transition, and 4 times as many through two blocks.
+// Bounds of a single module with `samples` tokens or pixels, over which gradients of weights are
+// sums. The errors of the roundings of a chain add up at worst: about 6 in each direction through
+// an attention module, an MLP, the stem or a patch merging, and 4 times as many through two blocks.
 Bounds module_bounds(const Case& c, const nn::ParameterStore& store, int64_t samples) {
   if (c.dtype == Dtype::f64) return {1e-9, 1e-9};
   const int roundings = c.text("module") == "block_pair" ? 48 : 12;

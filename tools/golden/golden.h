@@ -1,5 +1,6 @@
-// Checks this implementation against files of golden numbers (spec golden/README.md). Everything is
-// driven by a file's metadata: weights, inputs and upstream gradients are made by its formula.
+// Checks this implementation against golden files: reference tensors from the official PyTorch
+// code. Everything is driven by a file's metadata: weights, inputs and upstream gradients are made
+// by its formula.
 #pragma once
 #include <algorithm>
 #include <filesystem>
@@ -28,20 +29,21 @@ struct GoldenRow {
 
 struct GoldenResult {
   std::string module;           // "" where the file names none
-  std::vector<GoldenRow> rows;  // one a tensor of the file, that nearest to its bound first
+  std::vector<GoldenRow> rows;  // one per tensor of the file, that nearest to its bound first
   bool checked() const { return !rows.empty(); }
   bool passed() const { return checked() && rows.front().passed(); }
 };
 
 // What a whole network's outputs may be off, where the ranking of tokens is given. Below f64 each
 // result is rounded, as often up as down, so that the errors of n roundings in a row add up to
-// sqrt(n) of one. In a row are, in a block at most: norm, merge, its norm, keys and values,
-// probabilities, result, LePE, projection and sum, then norm, fc1, GELU, fc2 and sum, and of five
-// of them the weights too: 20; and 38 outside of blocks: stem and transitions with 9 each (three
-// times convolution, weights, norm), norm and head.
+// sqrt(n) of one. In a row are, in a block at most: norm, spatial reduction, its norm, keys and
+// values, probabilities, result, LePE, projection and sum, then norm, fc1, GELU, fc2 and sum, and
+// of five of them the weights too: 20; and 38 outside of blocks: stem and patch mergings with 9
+// each (three times convolution, weights, norm), norm and head.
 double model_bound(const Config& config, Dtype dtype);
-// And gradients of parameters. Backward multiplies by the derivative of each module in turn (two a
-// block, the stem, three transitions), taken where forward was, which is off by model_bound().
+// The bound of gradients of parameters. Backward multiplies by the derivative of each module in
+// turn (two a block, the stem, three patch mergings), taken where forward was, which is off by
+// model_bound().
 double model_gradient_bound(const Config& config, Dtype dtype);
 
 // In f64; or in f32 or bf16 where the device has it, and then tokens are ranked by the significance

@@ -1,5 +1,5 @@
-// Checks augmentation and the evaluation chain against golden images (spec golden/README.md,
-// augment/ and eval_chain/), byte for byte. Everything is driven by a file's metadata.
+// Checks augmentation and the evaluation chain against golden images made with Pillow, byte for
+// byte. Everything is driven by a file's metadata.
 #pragma once
 #include <filesystem>
 #include <string>

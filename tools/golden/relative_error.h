@@ -20,8 +20,8 @@ struct RelativeError {
 // with a probability below exp(-t^2 / 2); so the largest of all exceeds it by sqrt(2 ln rows).
 double worst_row_factor(int64_t rows, int64_t length);
 
-// Of any device and dtype. Infinite where shapes differ or a difference is not finite. `whole` is
-// against at least `least_scale`.
+// Tensors of any device and dtype. Infinite where shapes differ or a difference is not finite.
+// `whole` is against at least `least_scale`.
 RelativeError relative_error_of(const Tensor& found, const Tensor& expected,
                                 double least_scale = 0);
 

@@ -1,4 +1,4 @@
-#include "train/evaluate.h"
+#include "train/evaluation_progress.h"
 
 #include <fmt/format.h>
 
