@@ -187,7 +187,7 @@ int main(int argc, char** argv) {
     if (shared.threads) set_num_threads(int(*shared.threads));
 
     report::Console console(json);
-    const std::string path = tools::find_weights(checkpoint).string();
+    const std::string path = infer::find_weights(checkpoint).string();
     const auto file = infer::load_model(
         path, {.ema = ema,
                .model = shared.model,
