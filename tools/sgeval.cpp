@@ -247,7 +247,11 @@ int main(int argc, char** argv) {
     std::string line = " *";
     for (size_t i = 0; i < ks.size(); ++i)
       line += fmt::format(" Acc@{} {:.3f}", ks[i], accuracies[i]);
-    console.line(fmt::format("{} loss {:.3f}", line, scores["loss"]));
+    if (!json) {
+      console.line("");  // the bar is done
+      // Not by the console, which goes on where nothing can be written.
+      fmt::print("{} loss {:.3f}\n", line, scores["loss"]);
+    }
     if (evaluate.skipped())
       console.warning(
           fmt::format("{} of {} images could not be read; the scores are of the other {}",

@@ -30,6 +30,18 @@ struct Folder : TemporaryFolder {
 
 }  // namespace
 
+TEST_CASE("sgeval: a result that cannot be written is an error") {
+  const Folder folder;
+  const std::string command =
+      program(fmt::format("sgeval {} --device cpu --checkpoint {}", folder("val"), folder("run")));
+  const auto code = [&](const char* to) {
+    return WEXITSTATUS(std::system((command + " 2>/dev/null " + to).c_str()));
+  };
+  CHECK(code(">/dev/full") == 1);
+  CHECK(code(">&-") == 1);
+  CHECK(code(">/dev/null") == 0);
+}
+
 TEST_CASE("sgeval: a run's folder is its best checkpoint; any top k, accuracy by class") {
   const Folder folder;
   const Ran ran = folder.evaluate("val", "--topk 1 2 3 --per-class");
