@@ -30,9 +30,9 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
         dataset.size());
   if (c.training && dataset.size() < int64_t{c.batch_size} * c.ranks)
     fail(ExitCode::usage,
-         "batch-size: {} on each of {} ranks needs {} images a step, the training set has {}; "
-         "use a smaller batch or fewer ranks",
-         c.batch_size, c.ranks, int64_t{c.batch_size} * c.ranks, dataset.size());
+         "--batch-size: {}{} needs {} images a step, the training set has {}; use a smaller batch",
+         c.batch_size, c.ranks > 1 ? fmt::format(" on each of {} ranks", c.ranks) : "",
+         int64_t{c.batch_size} * c.ranks, dataset.size());
 }
 
 }  // namespace

@@ -64,6 +64,17 @@ void apply_args(Preprocessing& p, const nlohmann::json& args) {
 
 }  // namespace
 
+std::filesystem::path find_weights(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return path;
+  for (const std::filesystem::path& folder : {path / "checkpoints", path})
+    for (const char* name : {"best.safetensors", "last.safetensors"})
+      if (std::filesystem::is_regular_file(folder / name, error)) return folder / name;
+  fail(ExitCode::checkpoint,
+       "{}: expected a file of weights, or the folder of a run with checkpoints/best.safetensors",
+       path.string());
+}
+
 ModelFile load_model(const std::filesystem::path& path, const ModelFileRequest& request) {
   ModelFile result;
   std::optional<sgformer::Config> config;

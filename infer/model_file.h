@@ -14,6 +14,10 @@
 
 namespace sg::infer {
 
+// The file of weights that a person means: itself, or of a run's folder its best (else last)
+// checkpoint. Throws ExitCode::checkpoint where a folder has none.
+std::filesystem::path find_weights(const std::filesystem::path& path);
+
 struct ModelFile {
   std::unique_ptr<sgformer::Classifier> model;
   // The run's preprocessing, where the file is a checkpoint of ours; else that of the model's

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <optional>
@@ -39,19 +40,6 @@ std::vector<nlohmann::json> read_rows(const fs::path& path) {
   return rows;
 }
 
-void remove_own_events(const fs::path& folder) {
-  std::vector<fs::path> old;
-  for (const auto& item : fs::directory_iterator(folder))
-    if (item.path().filename().string().starts_with("events.out.tfevents.") &&
-        item.is_regular_file()) {
-      const InputFile file(item.path());
-      std::string begin(std::min<size_t>(file.size(), 256), '\0');
-      file.read(0, begin.data(), begin.size());
-      if (is_own_tensorboard_file(begin)) old.push_back(item.path());
-    }
-  for (const fs::path& path : old) fs::remove(path);
-}
-
 // Another program may have begun one in this second.
 LogFile new_events(const fs::path& folder, const std::string& host) {
   std::error_code absent;
@@ -76,6 +64,30 @@ std::string event_of(const nlohmann::json& row) {
     if (value.is_number() && key != "step" && key != "time")
       values.emplace_back(tag_of(key), value.get<double>());
   return tensorboard_record(row["time"].get<double>(), row["step"].get<int64_t>(), values);
+}
+
+// Earlier versions did not name themselves in the file. Their first event is a row of ours, to the
+// bit of its time.
+bool is_own_unnamed(std::string_view begin, const std::vector<nlohmann::json>& rows) {
+  const size_t header = unnamed_tensorboard_header(0).size();
+  return begin.size() > header && std::ranges::any_of(rows, [&](const nlohmann::json& row) {
+           const std::string event = event_of(row);
+           return begin.substr(header, event.size()) == event;
+         });
+}
+
+// `rows`: all that earlier processes of the run wrote.
+void remove_own_events(const fs::path& folder, const std::vector<nlohmann::json>& rows) {
+  std::vector<fs::path> old;
+  for (const auto& item : fs::directory_iterator(folder))
+    if (item.path().filename().string().starts_with("events.out.tfevents.") &&
+        item.is_regular_file()) {
+      const InputFile file(item.path());
+      std::string begin(std::min<size_t>(file.size(), 4096), '\0');
+      file.read(0, begin.data(), begin.size());
+      if (is_own_tensorboard_file(begin) || is_own_unnamed(begin, rows)) old.push_back(item.path());
+    }
+  for (const fs::path& path : old) fs::remove(path);
 }
 
 std::string host() {
@@ -112,10 +124,11 @@ RunLog::RunLog(fs::path folder, int64_t step, int64_t epoch, const ScoreSchema& 
   for (const ScoreInfo& s : columns(scores)) columns_.push_back("eval_" + s.name);
   const fs::path metrics = folder_ / "metrics.jsonl";
   std::string kept, cut;
-  for (nlohmann::json& row : read_rows(metrics)) {
+  const std::vector<nlohmann::json> before = read_rows(metrics);
+  for (const nlohmann::json& row : before) {
     const bool again = row["step"] > step || (is_epoch_row(row) && row["epoch"] >= epoch);
     (again ? cut : kept) += row.dump() + "\n";
-    if (!again) rows_.push_back(std::move(row));
+    if (!again) rows_.push_back(row);
   }
   if (!cut.empty())
     if (LogFile file(folder_ / "metrics.cut.jsonl"); !file.append(cut))
@@ -124,7 +137,7 @@ RunLog::RunLog(fs::path folder, int64_t step, int64_t epoch, const ScoreSchema& 
   metrics_ = LogFile(metrics);
   write_summary();
 
-  remove_own_events(folder_);
+  remove_own_events(folder_, before);
   events_ = new_events(folder_, host());
   std::string events = tensorboard_header(now());
   for (const nlohmann::json& row : rows_) events += event_of(row);

@@ -59,6 +59,10 @@ std::string tensorboard_header(double wall_time) {
   return record(real64(1, wall_time) + text(3, "brain.Event:2") + text(10, text(1, "sgtrain")));
 }
 
+std::string unnamed_tensorboard_header(double wall_time) {
+  return record(real64(1, wall_time) + text(3, "brain.Event:2"));
+}
+
 bool is_own_tensorboard_file(std::string_view begin) {
   const std::string header = tensorboard_header(0);
   const size_t from = 12 + real64(1, 0).size();  // length and its CRC, the time

@@ -16,6 +16,9 @@ using Scalars = std::vector<std::pair<std::string, double>>;  // tag -> value
 // Whether a file that begins so was written by this program: its header names the writer.
 bool is_own_tensorboard_file(std::string_view begin);
 
+// That of earlier versions, which did not name the writer.
+std::string unnamed_tensorboard_header(double wall_time);
+
 // Records, to be appended to a file that begins with tensorboard_header().
 std::string tensorboard_header(double wall_time);
 std::string tensorboard_record(double wall_time, int64_t step, const Scalars& values);

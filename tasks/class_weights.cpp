@@ -4,6 +4,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "core/text.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -21,13 +22,15 @@ std::vector<double> balanced(const data::Dataset& training) {
 std::vector<double> by_name(const nlohmann::json& json, const std::string& file,
                             const data::ClassNames& names) {
   std::vector<double> weights;
+  std::vector<std::string> keys;
   for (const std::string& name : names) {
-    if (!json.contains(name) || !json[name].is_number())
-      fail(ExitCode::usage, "--class-weights: {}: no number for class '{}'", file, name);
-    weights.push_back(json[name].get<double>());
+    const std::string& key = keys.emplace_back(escape_name(name));
+    if (!json.contains(key) || !json[key].is_number())
+      fail(ExitCode::usage, "--class-weights: {}: no number for class '{}'", file, key);
+    weights.push_back(json[key].get<double>());
   }
   for (const auto& item : json.items())
-    if (std::ranges::find(names, item.key()) == names.end())
+    if (std::ranges::find(keys, item.key()) == keys.end())
       fail(ExitCode::usage, "--class-weights: {}: '{}' is no class of the data", file, item.key());
   return weights;
 }
@@ -42,20 +45,25 @@ std::vector<double> in_order(const nlohmann::json& json, const std::string& file
   return weights;
 }
 
-std::vector<double> in_lines(const std::string& text, const std::string& file) {
+// Numbers with white space or commas between them.
+std::vector<double> in_lines(std::string text, const std::string& file) {
   std::vector<double> weights;
+  std::ranges::replace(text, ',', ' ');
   std::istringstream words(text);
-  for (std::string word; words >> word;) try {
-      size_t read = 0;
-      weights.push_back(std::stod(word, &read));
-      if (read != word.size()) throw std::invalid_argument(word);
-    } catch (const std::logic_error&) {
+  for (std::string word; words >> word;) {
+    const auto weight = parse_number(word);
+    if (!weight)
       fail(ExitCode::usage, "--class-weights: {}: expected a number, found '{}'", file, word);
-    }
+    weights.push_back(*weight);
+  }
   return weights;
 }
 
 std::vector<double> from_file(const std::string& file, const data::ClassNames& names) {
+  std::error_code error;
+  if (!std::filesystem::exists(file, error))
+    fail(ExitCode::usage, "--class-weights: expected 'balanced' or a file of numbers, found '{}'",
+         file);
   const std::string text = read_file(file, ExitCode::usage);
   const size_t first = text.find_first_not_of(" \t\r\n");
   if (first == std::string::npos || (text[first] != '{' && text[first] != '['))

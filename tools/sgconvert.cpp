@@ -41,11 +41,12 @@ sg::StoredType type_of(const std::string& dtype) {
 std::vector<sg::NamedTensor> read(const Request& r) {
   if (r.model.empty() && !sg::is_checkpoint(r.in)) {
     sg::sgformer::Weights weights = sg::sgformer::load_weights(r.in, r.ema);
-    fmt::print(stderr, "{}\n", weights.summary);
+    sg::tools::say(weights.summary);
     for (const auto& [name, tensor] : weights.tensors)
       if (!sg::sgformer::is_official_name(name))
-        fmt::print(stderr, "warning: '{}' is in no published model, and is written all the same\n",
-                   sg::printable(name));
+        sg::tools::say(
+            fmt::format("warning: '{}' is in no published model, and is written all the same",
+                        sg::printable(name)));
     return std::move(weights.tensors);
   }
   const auto file = sg::infer::load_model(r.in, {.ema = r.ema, .model = r.model});
@@ -104,6 +105,7 @@ int main(int argc, char** argv) {
     const std::string format = format_of(r);
     const sg::StoredType type = type_of(r.dtype);
     check_absent(r);
+    r.in = sg::infer::find_weights(r.in).string();
     const std::vector<sg::NamedTensor> tensors = read(r);
     sg::AtomicFile file(r.out, sg::ExitCode::checkpoint);
     const auto sink = [&](const void* data, size_t bytes) { file.write(data, bytes); };

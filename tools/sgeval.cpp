@@ -187,7 +187,7 @@ int main(int argc, char** argv) {
     if (shared.threads) set_num_threads(int(*shared.threads));
 
     report::Console console(json);
-    const std::string path = tools::find_weights(checkpoint).string();
+    const std::string path = infer::find_weights(checkpoint).string();
     const auto file = infer::load_model(
         path, {.ema = ema,
                .model = shared.model,
@@ -247,7 +247,11 @@ int main(int argc, char** argv) {
     std::string line = " *";
     for (size_t i = 0; i < ks.size(); ++i)
       line += fmt::format(" Acc@{} {:.3f}", ks[i], accuracies[i]);
-    console.line(fmt::format("{} loss {:.3f}", line, scores["loss"]));
+    if (!json) {
+      console.line("");  // the bar is done
+      // Not by the console, which goes on where nothing can be written.
+      fmt::print("{} loss {:.3f}\n", line, scores["loss"]);
+    }
     if (evaluate.skipped())
       console.warning(
           fmt::format("{} of {} images could not be read; the scores are of the other {}",

@@ -142,6 +142,7 @@ int main(int argc, char** argv) {
       file.model = std::make_unique<sg::sgformer::Classifier>(sg::train::model_config(options));
       file.model->parameters().allocate();
     } else {
+      checkpoint = sg::infer::find_weights(checkpoint).string();
       file = read(checkpoint, name->count() ? options.model : "", ema, options);
     }
     const sg::sgformer::Classifier& model = *file.model;

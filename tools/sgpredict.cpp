@@ -125,7 +125,7 @@ int main(int argc, char** argv) {
     sg::tools::announce(compute);
 
     const auto file = sg::infer::load_model(
-        sg::tools::find_weights(checkpoint),
+        sg::infer::find_weights(checkpoint),
         {.ema = ema,
          .model = shared.model,
          .change = [&](auto config) { return sg::train::apply(shared, std::move(config)); },

@@ -82,21 +82,25 @@ bool is_written_by_a_run(const fs::path& path) {
   }
 }
 
+// Renames it to "<name>.old1", or the next that is free.
+void move_aside(const fs::path& path, const char* why) {
+  fs::path aside;
+  std::error_code error;
+  int n = 1;
+  do aside = fmt::format("{}.old{}", path.string(), n++);
+  while (fs::exists(fs::symlink_status(aside, error)));
+  fs::rename(path, aside, error);
+  if (error)
+    fail(ExitCode::checkpoint, "{}: {}, and cannot be renamed: {}", path.string(), why,
+         error.message());
+  spdlog::warn("{}: {}; it is {} now", path.string(), why, aside.filename().string());
+}
+
 // What no run wrote, and what is damaged, is not lost where a checkpoint takes its name.
 void keep_aside(const fs::path& path) {
   std::error_code absent;
   if (!fs::exists(fs::symlink_status(path, absent)) || is_written_by_a_run(path)) return;
-  fs::path aside;
-  int n = 1;
-  do aside = fmt::format("{}.old{}", path.string(), n++);
-  while (fs::exists(fs::symlink_status(aside, absent)));
-  std::error_code error;
-  fs::rename(path, aside, error);
-  if (error)
-    fail(ExitCode::checkpoint, "{}: is no whole checkpoint, and cannot be renamed: {}",
-         path.string(), error.message());
-  spdlog::warn("{}: is no whole checkpoint of this name; it is {} now", path.string(),
-               aside.filename().string());
+  move_aside(path, "is no whole checkpoint of this name");
 }
 
 // All checkpoints of the folder whose header is whole, newest first. Two names of one file count
@@ -198,31 +202,40 @@ void CheckpointFolder::prove(int64_t step) {
   if (!found.empty() && found[0].step == step) link(found[0].path, folder_ / kGood);
 }
 
-void CheckpointFolder::discard_unproven() {
+std::optional<Resumable> CheckpointFolder::fall_back(
+    const std::function<bool(const Checkpoint&)>& gives_finite_losses) {
   const std::vector<Candidate> found = scan(folder_);
   std::error_code absent;
   const auto is = [&](const Candidate& c, const char* name) {
     return fs::equivalent(c.path, folder_ / name, absent);
   };
-  const auto good = std::ranges::find_if(found, [&](const Candidate& c) { return is(c, kGood); });
-  for (auto c = found.begin(); c != good && c->serial >= first_serial_; ++c)
-    if (!is(*c, kBest)) {
-      if (is(*c, kLast)) remove(folder_ / kLast);
-      remove(c->path);
+  std::optional<Resumable> good;
+  const auto load = [&](const Candidate& c, bool proven) {
+    try {
+      Resumable r{folder_ / kGood, load_checkpoint(c.path)};
+      if (!proven && !gives_finite_losses(r.checkpoint)) return false;
+      good = std::move(r);
+    } catch (const Error& e) {
+      spdlog::warn("{}", e.what());
     }
-  update_links_and_prune();
-}
-
-std::optional<Resumable> CheckpointFolder::good() const {
-  const fs::path path = folder_ / kGood;
-  std::error_code absent;
-  if (!fs::exists(path, absent)) return {};
-  try {
-    return Resumable{path, load_checkpoint(path)};
-  } catch (const Error& e) {
-    spdlog::warn("{}", e.what());
-    return {};
+    return good.has_value();
+  };
+  auto at = std::ranges::find_if(found, [&](const Candidate& c) { return is(c, kGood); });
+  if (at != found.end() && !load(*at, true)) at = found.end();
+  if (at == found.end())
+    at = std::ranges::find_if(
+        found, [&](const Candidate& c) { return c.serial < first_serial_ && load(c, false); });
+  if (good) link(at->path, folder_ / kGood);
+  for (auto c = found.begin(); c != at; ++c) {
+    const bool stays = c->serial < first_serial_ || is(*c, kBest);
+    if (stays && !good) continue;
+    for (const char* name : {kLast, kBest})
+      if (is(*c, name) && c->path != folder_ / name) remove(folder_ / name);
+    stays ? move_aside(c->path, "is newer than the good one, and not known to be good")
+          : remove(c->path);
   }
+  update_links_and_prune();
+  return good;
 }
 
 bool holds_checkpoint(const fs::path& folder) {

@@ -14,6 +14,7 @@
 // What else bears such a name when a checkpoint is saved there is kept by another name.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -38,10 +39,13 @@ class CheckpointFolder {
   // The weights after `step` steps have given finite losses. Where the newest checkpoint has them,
   // it is from now on the good one.
   void prove(int64_t step);
-  // The run has failed: removes what it saved after the good one, but for the best.
-  void discard_unproven();
-  // The good one, if there is one that verifies.
-  std::optional<Resumable> good() const;
+  // The run has failed. Returns the good one that verifies; where there is none, the newest of an
+  // earlier process whose weights `gives_finite_losses`, which becomes the good one. So that
+  // find_resumable() goes on from it, what is newer goes: what this process saved is removed; what
+  // an earlier one saved, and the best, gets another name. Without a good one they all stay, but
+  // for what this process saved and is not the best.
+  std::optional<Resumable> fall_back(
+      const std::function<bool(const Checkpoint&)>& gives_finite_losses);
 
  private:
   void save_as(const std::string& name, Checkpoint checkpoint, std::optional<double> metric);

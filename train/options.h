@@ -286,7 +286,8 @@ void each_output_option(O& o, F&& f) {
                ignored},
     o.accept_data_change);
   f(OptionInfo{"--initial-checkpoint",
-               "weights to start from (.safetensors, .pth); not read where --resume goes on",
+               "weights to start from (.safetensors, .pth, or a run's folder); not read where "
+               "--resume goes on",
                ignored},
     o.initial_checkpoint);
   f(OptionInfo{"--reset-head", "leave out the head of --initial-checkpoint", ignored},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <ctime>
 
+#include "core/allocator.h"
 #include "core/cpu/memory.h"
 #include "core/cpu/parallel.h"
 #include "core/text.h"
@@ -174,8 +175,9 @@ void check_same_run(const Resumable& from, const nlohmann::json& identity,
       b = identity.value("class_weights", nlohmann::json());
       a != b)
     c.noted += fmt::format("  {:<22} {} -> {}\n", "class weights", a.dump(), b.dump());
-  if (!c.noted.empty())
-    console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
+  if (c.noted.empty()) return;
+  c.noted.pop_back();  // the end of its last line
+  console.warning(fmt::format("the run goes on differently than it began:\n{}", c.noted));
 }
 
 // "402 tensors of 115,649 parameters: learning rate x 1, no weight decay"
@@ -223,11 +225,12 @@ void introduce_rates(report::Console& console, const Options& given, const Optio
 }
 
 // Before the first step: whether it can be taken, and whether it will take unusually long.
-void check_cost(report::Console& console, const Options& o, sgformer::Classifier& model) {
+StepCost check_cost(report::Console& console, const Options& o, sgformer::Classifier& model) {
   const StepCost cost = measure_step_cost(model, *o.img_size);
   check_memory(cost, o.batch_size, *o.img_size, double(available_memory()));
   const std::string note = note_of_cost(cost, *o.img_size, model.config().image);
   if (!note.empty()) console.warning(note);
+  return cost;
 }
 
 }  // namespace
@@ -256,9 +259,10 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
     from = find_checkpoint(options, folder, go_on);
   }
   if (const std::string& weights = options.initial_checkpoint; !weights.empty() && !from)
-    console.line(
-        infer::load_initial_weights(model, weights, initial_ema(options), options.reset_head));
-  if (compute.device.type == DeviceType::cpu) check_cost(console, options, model);
+    console.line(infer::load_initial_weights(model, infer::find_weights(weights),
+                                             initial_ema(options), options.reset_head));
+  std::optional<StepCost> cost;
+  if (compute.device.type == DeviceType::cpu) cost = check_cost(console, options, model);
   tasks::ClassificationSettings settings_of_task = classification(options);
   const std::vector<double> weights = settings_of_task.class_weights =
       tasks::class_weights(options.class_weights, *data.training, *options.num_classes);
@@ -344,13 +348,26 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   console.line(fmt::format("writing to {}", folder.string()));
 
   signals.save_first();
-  const ExitCode code = trainer.run(outputs);
-  if (!report_problem.empty()) outputs.report();
-  std::vector<std::string> problems = outputs.log.problems();
-  problems.insert(problems.end(), {report_problem, console.log_problem()});
-  std::erase(problems, "");
-  for (const std::string& problem : problems)
-    console.warning(fmt::format("incomplete: {}", problem));
+  const auto list_incomplete = [&] {
+    if (!report_problem.empty()) outputs.report();
+    std::vector<std::string> problems = outputs.log.problems();
+    problems.insert(problems.end(), {report_problem, console.log_problem()});
+    std::erase(problems, "");
+    for (const std::string& problem : problems)
+      console.warning(fmt::format("incomplete: {}", problem));
+  };
+  ExitCode code{};
+  try {
+    code = trainer.run(outputs);
+  } catch (const OutOfMemory& e) {
+    list_incomplete();
+    const size_t left = available_memory() + Allocator::of({}).stats().reserved;
+    fail(e.code(), "{}: {}", e.what(), smaller_batch(cost, options.batch_size, double(left)));
+  } catch (const Error&) {
+    list_incomplete();
+    throw;
+  }
+  list_incomplete();
   if (code == ExitCode::interrupted) console.line(fmt::format("go on by: {}", go_on));
   const TrainState& state = trainer.state();
   if (code == ExitCode::ok && state.skipped)

@@ -71,6 +71,8 @@ void check_files_in_the_way(const fs::path& folder) {
     if (fs::exists(fs::symlink_status(folder / name, absent)) &&
         !(is_run && is_own(folder / name, is_own_text)))
       in_the_way.push_back(name);
+  if (fs::exists(fs::symlink_status(checkpoints, absent)) && !fs::is_directory(checkpoints, absent))
+    in_the_way.push_back(kCheckpoints);
   for (const fs::path& path : foreign_checkpoints(checkpoints))
     in_the_way.push_back(fs::path(kCheckpoints) / path.filename());
   if (!in_the_way.empty())

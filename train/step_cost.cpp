@@ -104,4 +104,13 @@ void check_memory(const StepCost& c, int64_t batch, ImageSize size, double avail
                 : "not even one image fits: use a smaller --img-size or model");
 }
 
+std::string smaller_batch(const std::optional<StepCost>& c, int64_t batch, double available) {
+  if (batch == 1) return "use a smaller --img-size or model";
+  const int64_t fits = c ? c->batch_that_fits(available) : batch;
+  const std::string smaller = fits >= 1 && fits < batch
+                                  ? fmt::format("--batch-size {} fits", fits)
+                                  : fmt::format("a --batch-size below {} takes less", batch);
+  return smaller + ", and --grad-accum makes up for it";
+}
+
 }  // namespace sg::train

@@ -1,5 +1,8 @@
 // Memory and multiply-adds of a training step, estimated before the first one.
 #pragma once
+#include <optional>
+#include <string>
+
 #include "core/box.h"
 #include "sgformer/classifier.h"
 
@@ -25,5 +28,9 @@ StepCost measure_step_cost(sgformer::Classifier& model, ImageSize size);
 std::string note_of_cost(const StepCost& cost, ImageSize size, int64_t usual_side);
 // Throws ExitCode::failure, with bytes and the batch that fits, where memory cannot hold a step.
 void check_memory(const StepCost& cost, int64_t batch, ImageSize size, double available);
+
+// What to do after memory ran out in a step of `batch` images, `available` bytes being left without
+// its tensors: names a batch where the cost of one is known and a smaller one fits.
+std::string smaller_batch(const std::optional<StepCost>& cost, int64_t batch, double available);
 
 }  // namespace sg::train

@@ -133,14 +133,25 @@ void Trainer::save_recovery(Outputs& outputs) {
   saved_step_ = unproven_step_ = state_.step;
 }
 
+bool Trainer::gives_finite_losses(const Checkpoint& checkpoint) {
+  // From there this process has already failed.
+  if (checkpoint.state["step"] == restored_step_ && !any_sound_) return false;
+  if (!first_not_finite(checkpoint).empty()) return false;
+  fill(task_.parameters().values(), checkpoint, "");
+  task_.start_epoch(0, 0);
+  const autograd::NoGrad no_grad;
+  const Tensor loss = task_.losses(task_.load_batch({})).total;
+  return plausible(to_vector<double>(loss.to(Device{}).to(Dtype::f64))[0]);
+}
+
 void Trainer::fail_nonfinite(const std::string& reason, Outputs& outputs) {
-  outputs.checkpoints.discard_unproven();
+  const auto good = outputs.checkpoints.fall_back(
+      [&](const Checkpoint& checkpoint) { return gives_finite_losses(checkpoint); });
   if (!optimizer_.updates)
     fail(ExitCode::nonfinite,
          "{}; no step of this run had any, so the learning rate is not to blame: look at the "
          "images, --mean, --std and --initial-checkpoint",
          reason);
-  const auto good = outputs.checkpoints.good();
   const int64_t step = good ? good->checkpoint.state["step"].get<int64_t>() : -1;
   std::string message = reason;
   if (restored_step_ >= 0 && restored_step_ != step && !any_sound_)
@@ -204,18 +215,13 @@ Trainer::Step Trainer::step() {
   Step s{.lr = learning_rate(state_.step)};
   const int64_t passes = options_.grad_accum;
   optimizer_.prepare(s.lr, passes);
-  try {
-    for (int64_t i = 0; i < passes; ++i) {
-      const tasks::Batch batch = task_.load_batch({state_.step, i * task_.batch_size()});
-      s.waited += batch.waited;
-      const bool first = i == 0, last = i + 1 == passes;
-      std::vector<uint64_t> key = batch.key();
-      key.insert(key.end(), {first, last});
-      graph_.run(key, [&] { micro_step(batch, first, last); });
-    }
-  } catch (const OutOfMemory& e) {
-    fail(e.code(), "{}: --batch-size {} needs more; --grad-accum makes up for a smaller one",
-         e.what(), task_.batch_size());
+  for (int64_t i = 0; i < passes; ++i) {
+    const tasks::Batch batch = task_.load_batch({state_.step, i * task_.batch_size()});
+    s.waited += batch.waited;
+    const bool first = i == 0, last = i + 1 == passes;
+    std::vector<uint64_t> key = batch.key();
+    key.insert(key.end(), {first, last});
+    graph_.run(key, [&] { micro_step(batch, first, last); });
   }
   task_.prefetch();
   const auto outcome = optimizer_.finish();

@@ -91,6 +91,9 @@ class Trainer {
   void count_skip(const Step& step);
   // A loss that good weights can have.
   bool plausible(double loss) const;
+  // Whether the weights of a checkpoint, which stay in the model, give such a loss.
+  bool gives_finite_losses(const Checkpoint& checkpoint);
+  void fill(Tensor& flat, const Checkpoint& from, std::string_view prefix);
   // The run has failed: says why and from what to go on, and throws.
   [[noreturn]] void fail_nonfinite(const std::string& reason, Outputs& outputs);
   // Saves within an epoch, or where an epoch has no score.

@@ -42,26 +42,27 @@ Checkpoint Trainer::checkpoint(const nlohmann::json& identity) const {
   return c;
 }
 
+void Trainer::fill(Tensor& flat, const Checkpoint& from, std::string_view prefix) {
+  nn::ParameterStore& parameters = task_.parameters();
+  std::vector<std::pair<std::string, Shape>> expected;
+  for (const std::string& name : parameters.names())
+    expected.emplace_back(name, parameters.part(name).official);
+  const std::vector<NamedTensor> found = part(from.tensors, prefix);
+  if (const sgformer::Differences d = sgformer::differences(found, expected); !d.none())
+    fail(ExitCode::checkpoint, "the checkpoint does not fit the model{}:\n{}",
+         prefix.empty() ? "" : fmt::format(" ({}*)", prefix), d.table());
+  for (const auto& [name, tensor] : found) parameters.set(flat, name, tensor);
+}
+
 void Trainer::restore(const Checkpoint& c) {
   if (const std::string name = first_not_finite(c); !name.empty())
     fail(ExitCode::checkpoint,
          "the checkpoint is not good: tensor '{}' holds values that are not finite; go on from an "
          "earlier one",
          name);
-  nn::ParameterStore& parameters = task_.parameters();
-  std::vector<std::pair<std::string, Shape>> expected;
-  for (const std::string& name : parameters.names())
-    expected.emplace_back(name, parameters.part(name).official);
-  const auto fill = [&](std::string_view prefix, Tensor& flat) {
-    const std::vector<NamedTensor> found = part(c.tensors, prefix);
-    if (const sgformer::Differences d = sgformer::differences(found, expected); !d.none())
-      fail(ExitCode::checkpoint, "the checkpoint does not fit the model{}:\n{}",
-           prefix.empty() ? "" : fmt::format(" ({}*)", prefix), d.table());
-    for (const auto& [name, tensor] : found) parameters.set(flat, name, tensor);
-  };
-  fill("", parameters.values());
-  fill(kMoment1, optimizer_.moment1());
-  fill(kMoment2, optimizer_.moment2());
+  fill(task_.parameters().values(), c, "");
+  fill(optimizer_.moment1(), c, kMoment1);
+  fill(optimizer_.moment2(), c, kMoment2);
   const std::vector<NamedTensor> averaged = part(c.tensors, kEma);
   if (const bool none = averaged.empty();
       optimizer_.ema() && (none || !first_not_finite(averaged).empty())) {
@@ -71,7 +72,7 @@ void Trainer::restore(const Checkpoint& c) {
                     none ? "" : "finite "));
     optimizer_.reset_ema();
   } else if (optimizer_.ema()) {
-    fill(kEma, optimizer_.ema());
+    fill(optimizer_.ema(), c, kEma);
   }
   try {
     const nlohmann::json& s = c.state;

@@ -359,7 +359,7 @@ TEST_CASE("settings that cannot work are refused") {
     return test::error_of(ExitCode::usage, [&] { Loader(d, c); });
   };
   CHECK(contains(refused([](auto& c) { c.batch_size = 11; }), "the training set has 10"));
-  CHECK(contains(refused([](auto& c) { c.ranks = 3; }), "12 images a step"));
+  CHECK(contains(refused([](auto& c) { c.ranks = 3; }), "on each of 3 ranks needs 12 images"));
   CHECK(contains(refused([](auto& c) { c.batch_size = 0; }), "batch-size"));
   CHECK(contains(refused([](auto& c) { c.workers = -1; }), "workers"));
   CHECK(contains(refused([](auto& c) { c.rank = 1; }), "rank"));

@@ -74,6 +74,23 @@ TEST_CASE("run log: events of other programs stay") {
   events(folder);  // one of ours
 }
 
+TEST_CASE("run log: events of earlier versions, which did not name their writer, are its own") {
+  const TemporaryFolder folder;
+  nlohmann::json row{{"epoch", 0}, {"step", 1}, {"loss", 0.5}};
+  report::RunLog(folder.path(), 0, 0, kScores).add(row);
+  row = nlohmann::json::parse(read_file(folder / "metrics.jsonl"));
+  const report::Scalars values{{"step/epoch", 0}, {"step/loss", 0.5}};
+  const auto file = [&](double time) {
+    return report::unnamed_tensorboard_header(1) + report::tensorboard_record(time, 1, values);
+  };
+  const double time = row["time"];
+  put(folder / "events.out.tfevents.1.old", file(time));
+  put(folder / "events.out.tfevents.2.other", file(time + 1));
+  report::RunLog(folder.path(), 1, 0, kScores);
+  CHECK_FALSE(std::filesystem::exists(folder / "events.out.tfevents.1.old"));
+  CHECK(read_file(folder / "events.out.tfevents.2.other") == file(time + 1));
+}
+
 TEST_CASE("run log: what is no metrics.jsonl of ours") {
   const std::string row = "{\"epoch\":0,\"step\":1,\"time\":1.5}\n";
   for (const std::string& text : {std::string(), row, row + row, row + "{\"ep"})

@@ -28,6 +28,7 @@ TEST_CASE("class weights: a file has them in order, or by name") {
   };
   const std::vector<double> right{1, 2, 0.5, 4};
   CHECK(of("1\n2\n0.5 4\n") == right);
+  CHECK(of("1,2, 0.5\r\n4") == right);
   CHECK(of(" [1, 2, 0.5, 4]") == right);
   CHECK(of(R"({"bar 3": 4, "bar 0": 1, "bar 1": 2, "bar 2": 0.5})") == right);
 
@@ -37,6 +38,7 @@ TEST_CASE("class weights: a file has them in order, or by name") {
   CHECK(contains(refused("1 2 3"), "expected 4 numbers, one a class, found 3"));
   CHECK(contains(refused("1 2 3 x"), "expected a number, found 'x'"));
   CHECK(contains(refused("1 2 3 4z"), "found '4z'"));
+  CHECK(contains(refused("1 2 3 0x4"), "found '0x4'"));
   CHECK(contains(refused("1 2 3 0"), "above 0, found 0"));
   CHECK(contains(refused("1 2 3 inf"), "above 0, found inf"));
   CHECK(contains(refused("[1, 2, 3, \"4\"]"), "expected a number, found \"4\""));
@@ -44,8 +46,17 @@ TEST_CASE("class weights: a file has them in order, or by name") {
   CHECK(contains(refused(R"({"bar 0":1,"bar 1":1,"bar 2":1,"bar 3":1,"foo":1})"),
                  "'foo' is no class of the data"));
   CHECK(contains(refused("[1, 2"), (folder / "w").string()));
-  CHECK(
-      contains(error_of(ExitCode::usage, [] { class_weights("balance", Bars(8), 4); }), "balance"));
+  CHECK(contains(error_of(ExitCode::usage, [] { class_weights("balance", Bars(8), 4); }),
+                 "expected 'balanced' or a file of numbers, found 'balance'"));
+}
+
+TEST_CASE("class weights: names that are no UTF-8 are escaped in the file, as in args.json") {
+  struct Latin : Bars {
+    Latin() : Bars(8) { class_names_[0] = "n\xe9"; }
+  };
+  const TemporaryFolder folder;
+  put(folder / "w", R"({"n\\xe9": 2, "bar 1": 1, "bar 2": 1, "bar 3": 1})");
+  CHECK(class_weights((folder / "w").string(), Latin(), 4) == std::vector<double>{2, 1, 1, 1});
 }
 
 TEST_CASE("class weights: the loss of chance is that of equal probabilities over the labels") {

@@ -42,7 +42,7 @@ TEST_CASE("sgtrain: one command begins from weights and goes on, whatever it fin
       fmt::format("--initial-checkpoint {} --reset-head --resume auto ", weights.string());
   const auto first = run_program(sgtrain(data, out, job + "--max-steps 3"));
   REQUIRE_MESSAGE(first.code == 0, first.err);
-  CHECK(contains(first.out, "weights of " + weights.string()));
+  CHECK(contains(first.out, weights.string() + ": the "));
   fs::remove(weights);  // it is not needed again
   const auto second = run_program(sgtrain(data, out, job));
   REQUIRE_MESSAGE(second.code == 0, second.err);
@@ -119,6 +119,20 @@ TEST_CASE("sgtrain: SIGHUP saves, and is ignored under nohup") {
   CHECK(finish(nohup) == 75);
 }
 
+TEST_CASE("sgtrain: --initial-checkpoint of a run's folder is its best checkpoint") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 16, 8);
+  REQUIRE(run_program(sgtrain(folder / "data", folder / "a", "--epochs 1")).code == 0);
+  const auto ran = run_program(sgtrain(
+      folder / "data", folder / "b", "--epochs 1 --initial-checkpoint " + (folder / "a").string()));
+  CHECK(ran.code == 0);
+  CHECK(contains(ran.out, "a/checkpoints/best.safetensors: the "));
+  CHECK(run_program("sginfo --checkpoint " + (folder / "a").string()).code == 0);
+  CHECK(run_program(
+            fmt::format("sgconvert {} {}", (folder / "a").string(), (folder / "w.pth").string()))
+            .code == 0);
+}
+
 TEST_CASE("sgtrain: files of others in its folder are refused, and stay") {
   const TemporaryFolder folder;
   write_idx(folder / "data", 16, 8);
@@ -161,6 +175,19 @@ TEST_CASE("sgtrain: a report that cannot be written does not end the run") {
   CHECK(fs::exists(out / "checkpoints/checkpoint-0000.safetensors"));
 }
 
+TEST_CASE("sgtrain: a run that fails says too which of its logs are incomplete") {
+  const TemporaryFolder folder;
+  const fs::path out = folder / "out";
+  write_idx(folder / "data", 512, 8);
+  const pid_t child = start_program(sgtrain(folder / "data", out, "--epochs 2"));
+  REQUIRE(wait_for_text(out / "train.log", "Train: 0 ["));
+  fs::create_directories(out / "report.html/in the way");
+  REQUIRE(wait_for_text(out / "train.log", "report.html: cannot be renamed"));
+  fs::remove_all(out / "checkpoints");
+  CHECK(finish(child) == 4);
+  CHECK(contains(read_file(out / "train.log"), "incomplete: report.html: "));
+}
+
 TEST_CASE(
     "sgtrain: a limit of the size of files is an error of the checkpoint, not the end by a "
     "signal") {
@@ -195,6 +222,8 @@ TEST_CASE(
     };
     CHECK(run_to(">/dev/full") == "1\n");
     CHECK(contains(read_file(err), "error: standard output: "));
+    CHECK(run_to(">&-") == "1\n");
+    CHECK(contains(read_file(err), "error: standard output: "));
     CHECK(run_to("| true") == "1\n");
     CHECK(contains(read_file(err), "error: standard output: "));
     CHECK(run_to(">/dev/null") == "0\n");
@@ -202,6 +231,30 @@ TEST_CASE(
   CHECK(std::system((program(sgtrain(folder / "data", folder / "out", "--max-steps 1")) +
                      " >/dev/full 2>/dev/null")
                         .c_str()) == 0);
+}
+
+TEST_CASE("programs: standard error that cannot be written leaves the exit code as it is") {
+  const TemporaryFolder folder;
+  const auto code = [&](const std::string& command, const char* to) {
+    const int status = std::system((program(command) + " >/dev/null 2>" + to).c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  };
+  save_as_checkpoint(*nano(), folder / "nano.safetensors");
+  put(folder / "a.png", png_image(28, 28));
+  const std::string model = " --device cpu --checkpoint " + (folder / "nano.safetensors").string();
+  for (const char* to : {"/dev/full", "&-"}) {
+    CHECK(code("sginfo --nope", to) == 2);
+    CHECK(code("sgpredict" + model + " " + (folder / "a.png").string(), to) == 0);
+    CHECK(code("sgpredict" + model + " " + (folder / "none.png").string(), to) == 3);
+    CHECK(code("sgeval --device cpu --data none --checkpoint " + (folder / "none").string(), to) ==
+          4);
+  }
+}
+
+TEST_CASE("programs: names that are no UTF-8 are escaped on standard error too") {
+  const auto ran = run_program("sginfo --checkpoint $(printf 'no\\351ne')");
+  CHECK(ran.code == 4);
+  CHECK(contains(ran.err, "no\\xe9ne"));
 }
 
 TEST_CASE("programs: too little address space is said at once") {

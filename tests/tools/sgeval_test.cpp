@@ -30,11 +30,23 @@ struct Folder : TemporaryFolder {
 
 }  // namespace
 
+TEST_CASE("sgeval: a result that cannot be written is an error") {
+  const Folder folder;
+  const std::string command =
+      program(fmt::format("sgeval {} --device cpu --checkpoint {}", folder("val"), folder("run")));
+  const auto code = [&](const char* to) {
+    return WEXITSTATUS(std::system((command + " 2>/dev/null " + to).c_str()));
+  };
+  CHECK(code(">/dev/full") == 1);
+  CHECK(code(">&-") == 1);
+  CHECK(code(">/dev/null") == 0);
+}
+
 TEST_CASE("sgeval: a run's folder is its best checkpoint; any top k, accuracy by class") {
   const Folder folder;
   const Ran ran = folder.evaluate("val", "--topk 1 2 3 --per-class");
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
-  CHECK(contains(ran.err, "taking " + folder("run/checkpoints/best.safetensors")));
+  CHECK(contains(ran.err, folder("run/checkpoints/best.safetensors") + ": the "));
   CHECK(contains(ran.err, "1 of 10 images could not be read"));
   CHECK(contains(ran.out, " Acc@3 100.000 loss "));
   for (const char* line : {"class  images", "\ncat         3", "\nowl         3"})

@@ -14,6 +14,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+const auto kNone = [](const Checkpoint&) { return false; };
+
 Checkpoint at(int step, int64_t elements = 100) {
   return {{{"w", full({elements}, step)}}, {{"step", step}, {"epoch", step}}};
 }
@@ -109,34 +111,70 @@ TEST_CASE("a run that went back: of equal epochs the earlier one is the best") {
 TEST_CASE("the good one is the newest that was proven, and nothing takes its place") {
   const TemporaryFolder out;
   CheckpointFolder folder(out.path(), 1);
-  CHECK_FALSE(folder.good());
   for (int step : {1, 2}) folder.save_recovery(at(step));
   folder.prove(1);  // no longer the newest: it says nothing of the weights of step 2
-  CHECK_FALSE(folder.good());
+  CHECK_FALSE(fs::exists(out / "good.safetensors"));
   folder.prove(2);
   for (int step : {3, 4, 5}) folder.save_recovery(at(step));
-  CHECK(step_of(folder.good()) == 2);
   CHECK_FALSE(fs::exists(out / "recovery-00000002.safetensors"));  // rotated; its other name stays
   CHECK(step_of(find_resumable(out.path())) == 5);
 
-  folder.discard_unproven();
+  CHECK(step_of(folder.fall_back(kNone)) == 2);
   CHECK(names(out.path()) == std::set<std::string>{"good.safetensors", "last.safetensors"});
   CHECK(step_of(find_resumable(out.path())) == 2);
   CHECK(step_of(Resumable{"", load_checkpoint(out / "last.safetensors")}) == 2);
 }
 
-TEST_CASE("what another process saved is not discarded, nor is the best") {
+TEST_CASE("what another process saved is not lost, nor is the best") {
   const TemporaryFolder out;
   CheckpointFolder(out.path()).save_recovery(at(1));
   CheckpointFolder folder(out.path());
   folder.save_recovery(at(2));
-  folder.discard_unproven();
+  CHECK_FALSE(folder.fall_back(kNone));
   std::set<std::string> left{"last.safetensors", "recovery-00000001.safetensors"};
   CHECK(names(out.path()) == left);
   folder.save(at(3), 70);
-  folder.discard_unproven();
+  CHECK_FALSE(folder.fall_back(kNone));
   left.insert({"best.safetensors", "checkpoint-0003.safetensors"});
   CHECK(names(out.path()) == left);
+}
+
+TEST_CASE("after a failure the next process goes on from the good one, whoever saved later") {
+  const TemporaryFolder out;
+  {
+    CheckpointFolder folder(out.path());
+    folder.save(at(1), 60);
+    folder.prove(1);
+    folder.save_recovery(at(2));  // interrupted here
+  }
+  CheckpointFolder folder(out.path());
+  folder.save(at(3), 70);  // the best, and not known to be good
+  CHECK(step_of(folder.fall_back(kNone)) == 1);
+  CHECK(step_of(find_resumable(out.path())) == 1);
+  CHECK(step_of(Resumable{"", load_checkpoint(out / "best.safetensors")}) == 1);
+  for (const char* aside :
+       {"recovery-00000002.safetensors.old1", "checkpoint-0003.safetensors.old1"})
+    CHECK_MESSAGE(fs::exists(out / aside), aside);
+}
+
+TEST_CASE("without a good one the newest of an earlier process that proves to be good is it") {
+  const TemporaryFolder out;
+  {
+    CheckpointFolder folder(out.path());
+    for (int step : {1, 2, 3}) folder.save(at(step), step);
+  }
+  CheckpointFolder folder(out.path());
+  folder.save_recovery(at(4));
+  std::vector<int64_t> asked;
+  const auto good = folder.fall_back([&](const Checkpoint& c) {
+    asked.push_back(c.state["step"]);
+    return c.state["step"] == 2;
+  });
+  CHECK(asked == std::vector<int64_t>{3, 2});
+  CHECK(step_of(good) == 2);
+  CHECK(good->path == out / "good.safetensors");
+  CHECK(step_of(find_resumable(out.path())) == 2);
+  CHECK(fs::exists(out / "checkpoint-0003.safetensors.old1"));
 }
 
 TEST_CASE("what is saved while steps are skipped is not the last, but can be gone on from") {

@@ -218,3 +218,26 @@ TEST_CASE("trainer: a loss no better than that of chance is warned of") {
     CHECK(contains(log, "1.0e-12 may not fit steps of 4 images; --lr-base") == !learns);
   }
 }
+
+TEST_CASE("nonfinite: a folder of an older version, which names no good checkpoint") {
+  const TemporaryFolder folder;
+  const fs::path checkpoints = folder / "checkpoints";
+  ToyRun run{.folder = folder.path()};
+  CHECK(run.go() == ExitCode::ok);
+  fs::remove(checkpoints / "good.safetensors");
+  // The newest: finite, but so large that no loss is.
+  Checkpoint absurd = load_checkpoint(checkpoints / "checkpoint-0002.safetensors");
+  for (auto& [name, tensor] : absurd.tensors)
+    if (name == "fc.weight") tensor = full(tensor.shape(), 3e38);
+  absurd.state["step"] = 19;
+  train::CheckpointFolder(checkpoints).save_recovery(absurd);
+
+  ToyRun next{.folder = folder.path()};
+  next.options.epochs = 20;
+  const std::string message = error_of(ExitCode::nonfinite, [&] { next.go(); });
+  CHECK(contains(message, "the checkpoint of step 19, from which it went on, is not good"));
+  CHECK(contains(message, "the weights of step 18 gave finite losses"));
+  CHECK(contains(message, "--resume " + (checkpoints / "good.safetensors").string()));
+  CHECK(train::find_resumable(checkpoints)->checkpoint.state["step"] == 18);
+  CHECK(fs::exists(checkpoints / "recovery-00000019.safetensors.old1"));
+}

@@ -112,3 +112,9 @@ TEST_CASE("run folder: what a killed run left half-written goes, and nothing els
   CHECK(fs::exists(folder / "thesis.unfinished.12.3"));
   CHECK(fs::exists(folder / "report.html.unfinished.draft"));
 }
+
+TEST_CASE("run folder: a file where the folder of the checkpoints is to be") {
+  const TemporaryFolder folder;
+  put(folder / "checkpoints", "of somebody");
+  CHECK(contains(refused(folder.path()), "checkpoints; move them away"));
+}

@@ -83,6 +83,15 @@ TEST_CASE("step cost: a step that memory cannot hold is refused, with a batch th
                  "not even one image fits"));
 }
 
+TEST_CASE("step cost: after memory ran out, a batch is named where one is known to fit") {
+  const StepCost cost{.macs = 1, .usual_macs = 1, .bytes = 1000, .fixed_bytes = 500};
+  CHECK(contains(smaller_batch(cost, 4, 3500), "--batch-size 3 fits"));
+  for (const auto& unknown :
+       {smaller_batch({}, 4, 3500), smaller_batch(cost, 4, 9500), smaller_batch(cost, 4, 900)})
+    CHECK(contains(unknown, "a --batch-size below 4 takes less"));
+  CHECK(smaller_batch(cost, 1, 900) == "use a smaller --img-size or model");
+}
+
 TEST_CASE("available memory: no more than the limit on addresses leaves") {
   CHECK(available_memory() > size_t{1} << 20);
   const pid_t child = start_child([] {

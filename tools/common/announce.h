@@ -1,17 +1,13 @@
 // What programs that read weights say of them.
 #pragma once
-#include <fmt/format.h>
-
-#include <cstdio>
-
 #include "infer/model_file.h"
+#include "tools/common/cli.h"
 
 namespace sg::tools {
 
 // Says on standard error which weights were taken from where.
 inline void announce(const infer::ModelFile& file) {
-  fmt::print(stderr, "{}{}\n", file.summary,
-             file.class_names.empty() ? "; no class names in it" : "");
+  say(file.summary + (file.class_names.empty() ? "; no class names in it" : ""));
 }
 
 }  // namespace sg::tools

@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -41,17 +41,26 @@ bool is_digits(const std::string& text) {
   return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
 }
 
-// The number of a closed standard stream would go to the next file that is opened.
+// The number of a closed standard stream would go to the next file that is opened. What is written
+// to one that was closed still fails.
 void fill_standard_streams() {
-  for (int fd : {0, 1, 2})
-    if (::fcntl(fd, F_GETFD) < 0) (void)!::open("/dev/null", O_RDWR);
+  for (const int fd : {0, 1, 2})
+    if (::fcntl(fd, F_GETFD) < 0) (void)!::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 
+// Logs: standard output is for results, which may be JSON.
+class ToStandardError : public spdlog::sinks::base_sink<std::mutex> {
+  void sink_it_(const spdlog::details::log_msg& m) override {
+    const auto level = spdlog::level::to_string_view(m.level);
+    say(fmt::format("{}: {}", std::string_view(level.data(), level.size()),
+                    std::string_view(m.payload.data(), m.payload.size())));
+  }
+  void flush_() override {}
+};
+
 int run_body(const std::function<ExitCode()>& body) {
-  // Standard output is for results, which may be JSON.
   spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_mt>()));
-  spdlog::set_pattern("%l: %v");
+      std::make_shared<spdlog::logger>("", std::make_shared<ToStandardError>()));
   try {
     const ExitCode code = body();
     Allocator::check_all_guards();
@@ -59,12 +68,12 @@ int run_body(const std::function<ExitCode()>& body) {
   } catch (const Finished& f) {
     return f.code;
   } catch (const Error& e) {
-    fmt::print(stderr, "error: {}\n", e.what());
+    say(fmt::format("error: {}", e.what()));
     return int(e.code());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "error: out of memory; use a smaller batch or image size\n");
+    say("error: out of memory; use a smaller batch or image size");
   } catch (const std::exception& e) {
-    fmt::print(stderr, "error: {}\n", e.what());
+    say(fmt::format("error: {}", e.what()));
   }
   return int(ExitCode::failure);
 }
@@ -79,12 +88,17 @@ int run(const std::function<ExitCode()>& body) {
   const int code = run_body(body);
   errno = 0;
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
-  fmt::print(stderr, "error: standard output: {}\n",
-             errno ? std::strerror(errno) : "not all was written");
+  say(fmt::format("error: standard output: {}",
+                  errno ? std::strerror(errno) : "not all was written"));
   return code ? code : int(ExitCode::failure);
 }
 
-void announce(const Compute& compute) { fmt::print(stderr, "{}\n", describe(compute)); }
+void say(std::string_view line) {
+  const std::string text = escape_odd_bytes(line) + "\n";
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+void announce(const Compute& compute) { say(describe(compute)); }
 
 // Callbacks, because CLI11 gives an optional flag a value even where it is absent.
 void add_ema_flags(CLI::App& app, std::optional<bool>& ema) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/compute.h"
@@ -15,6 +16,10 @@ namespace sg::tools {
 // standard error too. Standard output that cannot be written is ExitCode::failure. Damage that
 // guards behind tensors found (core/allocator.h) is an Error.
 int run(const std::function<ExitCode()>& body);
+
+// A line on standard error, bytes of names that are no UTF-8 escaped. Where it cannot be written
+// nothing happens: the program's exit code says how it ended.
+void say(std::string_view line);
 
 // What was typed, without the program's name, as the parser takes it: "-b=8" is "-b 8",
 // "--img-size 320 256" is "--img-size 320x256", and so is timm's "--input-size 3 320 256"; "--topk

@@ -143,18 +143,4 @@ void write_results(const fs::path& path, const std::vector<ImageResult>& results
   write_file(path, path.extension() == ".jsonl" ? lines : array.dump(2) + "\n");
 }
 
-fs::path find_weights(const std::string& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return path;
-  for (const fs::path& folder : {fs::path(path) / "checkpoints", fs::path(path)})
-    for (const char* name : {"best.safetensors", "last.safetensors"})
-      if (fs::is_regular_file(folder / name, error)) {
-        fmt::print(stderr, "{}: taking {}\n", path, (folder / name).string());
-        return folder / name;
-      }
-  fail(ExitCode::checkpoint,
-       "{}: expected a file of weights, or the folder of a run with checkpoints/best.safetensors",
-       path);
-}
-
 }  // namespace sg::tools

@@ -44,8 +44,4 @@ void write_results(const std::filesystem::path& path, const std::vector<ImageRes
 void check_results_file(const std::filesystem::path& path,
                         const std::vector<std::filesystem::path>& read);
 
-// The weights that --checkpoint means: a file, or of a run's folder its best (else last)
-// checkpoint, which is said on standard error. Throws ExitCode::checkpoint where there is none.
-std::filesystem::path find_weights(const std::string& path);
-
 }  // namespace sg::tools

@@ -137,7 +137,7 @@ void explain_timm_switches(const CLI::App& app, const std::string& device,
       meaning = mixed ? "bf16 with float32 weights, which is the default here"
                       : "changes nothing: the cpu computes in float32";
     }
-    fmt::print(stderr, "{}{}{}: {}\n", flag, s.value ? " " : "", s.value ? s.value : "", meaning);
+    say(fmt::format("{}{}{}: {}", flag, s.value ? " " : "", s.value ? s.value : "", meaning));
   }
 }
 
