@@ -10,6 +10,7 @@
 #include "sgformer/weights.h"
 #include "tools/common/announce.h"
 #include "tools/common/cli.h"
+#include "tools/common/images.h"
 
 namespace {
 
@@ -41,7 +42,7 @@ sg::StoredType type_of(const std::string& dtype) {
 std::vector<sg::NamedTensor> read(const Request& r) {
   if (r.model.empty() && !sg::is_checkpoint(r.in)) {
     sg::sgformer::Weights weights = sg::sgformer::load_weights(r.in, r.ema);
-    fmt::print(stderr, "{}\n", weights.summary);
+    fmt::print(stderr, "{}\n", sg::escape_odd_bytes(weights.summary));
     for (const auto& [name, tensor] : weights.tensors)
       if (!sg::sgformer::is_official_name(name))
         fmt::print(stderr, "warning: '{}' is in no published model, and is written all the same\n",
@@ -62,6 +63,10 @@ void check_absent(const Request& r) {
     sg::fail(sg::ExitCode::usage, "{}: expected the name of a file, found a folder", r.out);
   if (!r.force && fs::exists(fs::symlink_status(r.out)))
     sg::fail(sg::ExitCode::usage, "{}: is there already; choose another name, or --force", r.out);
+  if (r.force && fs::exists(r.out) && sg::is_checkpoint(r.out))
+    sg::fail(sg::ExitCode::usage,
+             "{}: is a checkpoint of sgtrain, from which a run can go on; choose another name",
+             r.out);
 }
 
 // What was written holds the same bits.
@@ -88,7 +93,7 @@ int main(int argc, char** argv) {
         "checkpoints of sgtrain, safetensors, and files of PyTorch in the wrappings of timm, "
         "torchvision, Lightning and others.");
     Request r;
-    app.add_option("in", r.in, "weights to read")->required();
+    app.add_option("in", r.in, "weights to read: a file, or a run's folder")->required();
     app.add_option("out", r.out, "file to write: .safetensors or .pth")->required();
     sg::tools::add_ema_flags(app, r.ema);
     app.add_option("--format", r.format, "safetensors or pth; default: by the ending of the file")
@@ -98,12 +103,14 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--model", r.model,
                    "what model they are of: then all its weights have to be there, and no others");
-    app.add_flag("--force", r.force, "write over a file that is there");
+    app.add_flag("--force", r.force,
+                 "write over a file that is there, but a checkpoint of sgtrain");
     sg::tools::parse(app, argc, argv);
 
     const std::string format = format_of(r);
     const sg::StoredType type = type_of(r.dtype);
     check_absent(r);
+    r.in = sg::tools::find_weights(r.in).string();
     const std::vector<sg::NamedTensor> tensors = read(r);
     sg::AtomicFile file(r.out, sg::ExitCode::checkpoint);
     const auto sink = [&](const void* data, size_t bytes) { file.write(data, bytes); };
@@ -117,8 +124,8 @@ int main(int argc, char** argv) {
     });
     int64_t numbers = 0;
     for (const auto& [name, tensor] : tensors) numbers += tensor.numel();
-    fmt::print("{}: {} tensors of {} numbers, {}, {} bytes\n", r.out, tensors.size(), numbers,
-               r.dtype, fs::file_size(r.out));
+    fmt::print("{}: {} tensors of {} numbers, {}, {} bytes\n", sg::escape_odd_bytes(r.out),
+               tensors.size(), numbers, r.dtype, fs::file_size(r.out));
     return sg::ExitCode::ok;
   });
 }

@@ -47,6 +47,11 @@ void fill_standard_streams() {
     if (::fcntl(fd, F_GETFD) < 0) (void)!::open("/dev/null", O_RDWR);
 }
 
+// It may name files, whose names are bytes.
+void print_error(std::string_view message) {
+  fmt::print(stderr, "error: {}\n", escape_odd_bytes(message));
+}
+
 int run_body(const std::function<ExitCode()>& body) {
   // Standard output is for results, which may be JSON.
   spdlog::set_default_logger(
@@ -59,12 +64,12 @@ int run_body(const std::function<ExitCode()>& body) {
   } catch (const Finished& f) {
     return f.code;
   } catch (const Error& e) {
-    fmt::print(stderr, "error: {}\n", e.what());
+    print_error(e.what());
     return int(e.code());
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "error: out of memory; use a smaller batch or image size\n");
   } catch (const std::exception& e) {
-    fmt::print(stderr, "error: {}\n", e.what());
+    print_error(e.what());
   }
   return int(ExitCode::failure);
 }
@@ -148,7 +153,9 @@ void parse(CLI::App& app, int argc, char** argv) {
   app.set_version_flag("--version", SG_VERSION);
   app.allow_extras();
   const auto check_extras = [&] {  // first, since what is missing is often what was mistyped
-    if (const auto extras = app.remaining(); !extras.empty())
+    auto extras = app.remaining();
+    std::erase(extras, "--");  // what follows is no flag
+    if (!extras.empty())
       fail(ExitCode::usage, "{}; see --help", not_understood(app, extras.front()));
   };
   try {
