@@ -58,12 +58,21 @@ std::vector<sg::NamedTensor> read(const Request& r) {
   return tensors;
 }
 
+// A file that holds no weights at all is none either.
+bool is_run_checkpoint(const fs::path& path) {
+  try {
+    return fs::exists(path) && sg::is_checkpoint(path);
+  } catch (const sg::Error&) {
+    return false;
+  }
+}
+
 void check_absent(const Request& r) {
   if (fs::is_directory(r.out))
     sg::fail(sg::ExitCode::usage, "{}: expected the name of a file, found a folder", r.out);
   if (!r.force && fs::exists(fs::symlink_status(r.out)))
     sg::fail(sg::ExitCode::usage, "{}: is there already; choose another name, or --force", r.out);
-  if (r.force && fs::exists(r.out) && sg::is_checkpoint(r.out))
+  if (r.force && is_run_checkpoint(r.out))
     sg::fail(sg::ExitCode::usage,
              "{}: is a checkpoint of sgtrain, from which a run can go on; choose another name",
              r.out);

@@ -35,11 +35,11 @@ class PanelPaths {
     if (!folder_) return;
     if (!out_.extension().empty() && !fs::is_directory(out_))
       sg::fail(sg::ExitCode::usage,
-               "--significance: expected a name in .png or a folder (with / behind it), found '{}'",
+               "{}: --significance: expected a name in .png, or a folder with / behind its name",
                out_.string());
     std::error_code error;
     if (fs::create_directories(out_, error); error)
-      sg::fail(sg::ExitCode::usage, "--significance: the folder {} cannot be created: {}",
+      sg::fail(sg::ExitCode::usage, "{}: --significance: the folder cannot be created: {}",
                out_.string(), error.message());
   }
   fs::path operator()(const std::string& image) {
