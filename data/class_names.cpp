@@ -148,9 +148,8 @@ ClassNames names_of_json(const std::string& path, const std::string& text) {
     if (!(by_name ? json.is_object() : value.is_string()) || !index || *index < 0 ||
         *index >= int64_t(names.size()) || !names[size_t(*index)].empty())
       fail(ExitCode::data,
-           "{}: '{}': expected [name, ...], {{name: index}} or {{index: name}} with every index "
-           "from "
-           "0 to {} once, found {}",
+           "{}: '{}': expected [name, ...], {{name: index}} or {{index: name}}, every index from 0 "
+           "to {} once, found {}",
            path, key, json.size() - 1, value.dump());
     names[size_t(*index)] = by_name ? key : value.get<std::string>();
   }

@@ -39,14 +39,9 @@ struct LibAvif {
 #undef SG_AVIF_FUNCTION
 };
 
-// Without the library its images are broken ones: of the data, not of what was typed.
 const LibAvif& avif() {
-  try {
-    static const LibAvif functions;
-    return functions;
-  } catch (const Error& e) {
-    fail(ExitCode::data, "{}", e.what());
-  }
+  static const LibAvif functions;
+  return functions;
 }
 
 // Runs `body` in a thread with file descriptors of its own, where standard error leads nowhere: the
@@ -130,6 +125,11 @@ class Avif final : public Source {
 }  // namespace
 
 std::unique_ptr<Source> open_avif(Bytes bytes, std::string_view name, const DecodeLimits& limits) {
+  try {
+    avif();
+  } catch (const Error& e) {  // its images are broken ones then, and others go on
+    fail(ExitCode::data, "{}: {}", name, e.what());
+  }
   return std::make_unique<Avif>(bytes, name, limits);
 }
 

@@ -1,6 +1,8 @@
 #include "data/decode.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -164,6 +166,22 @@ TEST_CASE("files of every kind have the pixels that Pillow shows") {
     }
   }
   CHECK(compared >= 90);
+}
+
+TEST_CASE("the codecs of a damaged AVIF print nothing: the error says it") {
+  Bytes avif = test::read(std::string(SG_TEST_DATA_DIR) + "/pillow/plain.avif");
+  const auto pixels = std::ranges::search(avif, std::string_view("mdat")).end();
+  REQUIRE(pixels != avif.end());
+  for (auto at = pixels; at < avif.end(); ++at) *at ^= 0xFF;
+  const test::TemporaryFolder folder;
+  const FileDescriptor before(::dup(STDERR_FILENO));
+  const FileDescriptor said(::open((folder / "said").c_str(), O_WRONLY | O_CREAT, 0600));
+  ::dup2(said.get(), STDERR_FILENO);
+  const std::string error = decode_error(avif);
+  (void)!::write(STDERR_FILENO, "ours\n", 5);  // which still goes where it went
+  ::dup2(before.get(), STDERR_FILENO);
+  CHECK(contains(error, "broken AVIF"));
+  CHECK(read_file(folder / "said") == "ours\n");
 }
 
 TEST_CASE("regions of the new kinds, and files cut anywhere") {
