@@ -24,10 +24,11 @@ struct Table {
 // Images with what a model makes of them.
 struct Gallery {
   struct Item {
-    std::string png;             // bytes of a file
-    std::string description;     // for those who do not see it
-    std::string headline, note;  // below it: what the model says, and how that compares
-    bool good = false;           // coloured so
+    std::string png;          // bytes of a file
+    std::string description;  // for those who do not see it
+    // Below it: what the model says, and how that compares, which may have several lines.
+    std::string headline, note;
+    bool good = false;  // coloured so
   };
   std::string title, text;
   std::vector<Item> items;

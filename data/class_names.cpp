@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -136,6 +137,25 @@ ClassNames by_index(const std::vector<std::string>& lines) {
   return names;
 }
 
+// [name, ...], {name: index}, as torchvision's class_to_idx, or {index: name}, as id2label of
+// Hugging Face.
+ClassNames names_of_json(const std::string& path, const std::string& text) {
+  const nlohmann::json json = parse_json(text, path, ExitCode::data);
+  ClassNames names(json.size());
+  for (const auto& [key, value] : json.items()) {
+    const bool by_name = value.is_number_integer();
+    const auto index = by_name ? std::optional(value.get<int64_t>()) : parse_integer(key);
+    if (!(by_name ? json.is_object() : value.is_string()) || !index || *index < 0 ||
+        *index >= int64_t(names.size()) || !names[size_t(*index)].empty())
+      fail(ExitCode::data,
+           "{}: '{}': expected [name, ...], {{name: index}} or {{index: name}}, every index from 0 "
+           "to {} once, found {}",
+           path, key, json.size() - 1, value.dump());
+    names[size_t(*index)] = by_name ? key : value.get<std::string>();
+  }
+  return names;
+}
+
 ClassTitles titles_of_json(const std::string& path, const std::string& text) {
   const nlohmann::json json = parse_json(text, path, ExitCode::data);
   ClassTitles titles;
@@ -171,13 +191,17 @@ void sort_classes(ClassNames& names, ClassOrder order) {
 ClassNames read_class_map(const std::string& path) {
   const std::vector<std::string> lines = lines_of(path);
   if (lines.empty()) fail(ExitCode::data, "{}: expected a class name a line, found none", path);
-  ClassNames names = by_index(lines);
+  const bool is_json = lines[0].starts_with('{') || lines[0].starts_with('[');
+  ClassNames names =
+      is_json ? names_of_json(path, read_file(path, ExitCode::data)) : by_index(lines);
+  if (names.empty() && is_json) fail(ExitCode::data, "{}: expected class names, found none", path);
   if (names.empty()) names = lines;
   std::set<std::string> seen;
   for (size_t i = 0; i < names.size(); ++i) {
     names[i] = escape_name(names[i]);
     if (names[i].empty())
-      fail(ExitCode::data, "{}: line {}: expected a class name, found none", path, i + 1);
+      fail(ExitCode::data, "{}: {} {}: expected a class name, found none", path,
+           is_json ? "index" : "line", is_json ? i : i + 1);
     if (!seen.insert(names[i]).second)
       fail(ExitCode::data, "{}: class '{}' occurs twice", path, names[i]);
   }

@@ -2,12 +2,20 @@
 // the rest, and few data sets need it. Rotation and mirroring of the file are not applied, as EXIF
 // orientation is not.
 #include <avif/avif.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <exception>
+#include <functional>
 #include <string>
+#include <string_view>
+#include <thread>
 
 #include "core/library.h"
 #include "data/decoders.h"
+#include "io/file.h"
 
 namespace sg::data {
 namespace {
@@ -36,6 +44,24 @@ const LibAvif& avif() {
   return functions;
 }
 
+// Runs `body` in a thread with file descriptors of its own, where standard error leads nowhere: the
+// codecs print there what libavif returns as well. Where the system forbids it, they print.
+void without_messages(const std::function<void()>& body) {
+  std::exception_ptr error;
+  std::thread([&] {
+    if (::unshare(CLONE_FILES) == 0)
+      if (const FileDescriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+          nowhere.get() >= 0)
+        ::dup2(nowhere.get(), STDERR_FILENO);
+    try {
+      body();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }).join();
+  if (error) std::rethrow_exception(error);
+}
+
 class Avif final : public Source {
  public:
   Avif(Bytes bytes, std::string_view name, const DecodeLimits& limits)
@@ -55,7 +81,9 @@ class Avif final : public Source {
   using Source::read;
   void read(const Box& box, Image& out) override {
     check_box(*this, box);
-    require(avif().avifDecoderNextImage(decoder_.get()));
+    avifResult result = AVIF_RESULT_OK;
+    without_messages([&] { result = avif().avifDecoderNextImage(decoder_.get()); });
+    require(result);
     const avifImage* image = decoder_->image;
     if (int64_t{image->width} != width_ || int64_t{image->height} != height_)
       broken(name_, "AVIF", "its size is contradictory");
@@ -81,9 +109,13 @@ class Avif final : public Source {
   void require(avifResult result) const {
     if (result == AVIF_RESULT_OK) return;
     if (result == AVIF_RESULT_NO_CODEC_AVAILABLE)
-      fail(ExitCode::failure, "{}: AVIF: {}", name_, avif().avifResultToString(result));
-    const char* details = decoder_->diag.error;  // "dimensions too large", say
-    broken(name_, "AVIF", fmt::format("{} {}", avif().avifResultToString(result), details));
+      fail(ExitCode::data,
+           "{}: AVIF: {}; install a libavif with dav1d or aom (Debian: apt-get install libavif15)",
+           name_, avif().avifResultToString(result));
+    const std::string_view details = decoder_->diag.error;  // "dimensions too large", say
+    broken(name_, "AVIF",
+           fmt::format("{}{}{}", avif().avifResultToString(result), details.empty() ? "" : ": ",
+                       details));
   }
 
   std::string name_;
@@ -93,6 +125,11 @@ class Avif final : public Source {
 }  // namespace
 
 std::unique_ptr<Source> open_avif(Bytes bytes, std::string_view name, const DecodeLimits& limits) {
+  try {
+    avif();
+  } catch (const Error& e) {  // its images are broken ones then, and others go on
+    fail(ExitCode::data, "{}: {}", name, e.what());
+  }
   return std::make_unique<Avif>(bytes, name, limits);
 }
 

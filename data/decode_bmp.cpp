@@ -17,8 +17,12 @@ class Bmp final : public Source {
     int channels = 0;
     if (!stbi_info_from_callbacks(&kCallbacks, &reader, &width_, &height_, &channels))
       broken(name_, "BMP", stbi_failure_reason());
-    check_size(name_, "BMP", height_, width_, limits);
+    // Below 0: the rows are from the top, which stb_image tells here alone.
+    const int64_t height = std::abs(int64_t{height_});
+    check_size(name_, "BMP", height, width_, limits);
+    height_ = int(height);
     bytes_ = bytes;
+    if (bytes.size() >= 34 && bytes[14] >= 40 && bytes[28] == 16) find_steps();
   }
   using Source::read;
   void read(const Box& box, Image& out) override {
@@ -33,9 +37,22 @@ class Bmp final : public Source {
     if (!pixels) broken(name_, "BMP", stbi_failure_reason());
     if (width != width_ || height != height_) broken(name_, "BMP", "its size is contradictory");
     copy_box({pixels.get(), height, width, size_t(width) * 3}, box, out);
+    if (steps_[0] > 0)
+      for (size_t i = 0; i < out.pixels.size(); ++i) {
+        const int steps = steps_[i % 3];
+        out.pixels[i] = uint8_t((out.pixels[i] * (steps + 1) / 256) * 255 / steps);
+      }
   }
 
  private:
+  // Of 16 bits, 5 or 6 a colour: stb_image repeats the bits, Pillow scales them and rounds down.
+  void find_steps() {
+    constexpr uint8_t kBitFields = 3;
+    const bool six =
+        bytes_[30] == kBitFields && bytes_.size() >= 62 && bytes_[58] == 0xE0 && bytes_[59] == 0x07;
+    steps_ = {31, six ? 63 : 31, 31};
+  }
+
   // stb_image takes missing bytes for zeros. It asks again only when all that it got is used up,
   // so a question at the end means that the file is too short.
   struct Reader {
@@ -66,6 +83,7 @@ class Bmp final : public Source {
 
   Bytes bytes_;
   std::string name_;
+  std::array<int, 3> steps_{};  // of red, green, blue in 16 bits a pixel; else 0
 };
 
 // Run-length encoded, 8 bits a pixel (RLE8) or 4 (RLE4).

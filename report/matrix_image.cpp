@@ -85,13 +85,15 @@ data::Image matrix_image(const Matrix& matrix) {
     if (c) widest = std::max(widest, text_width(std::to_string(c)));
   if (!named) longest = 0;
   const int cell = named ? std::max(kLine + 4, widest + 8) : std::max(kMaxSide / n / 2, 1);
-  const int left = kMargin + kLine + longest + 8, top = kMargin + kLine + longest + 8;
+  const std::string row_axis = printable_ascii(matrix.row_axis);
+  const int left = kMargin + std::max(longest, text_width(row_axis)) + 8;
+  const int top = kMargin + kLine + longest + 8;
 
   data::Image image;
   image.reset(top + n * cell + kMargin, left + std::max(n * cell, 160) + kMargin);
   fill(image, 0, 0, image.width, image.height, kPage);
   write(image, left, kMargin, printable_ascii(matrix.column_axis), kSoft);
-  write(image, kMargin, top + n * cell, printable_ascii(matrix.row_axis), kSoft, true);
+  write(image, left - 8 - text_width(row_axis), top - 8 - 8 * kScale, row_axis, kSoft);
   for (int row = 0; row < n; ++row) {
     const int64_t* counts = matrix.counts.data() + int64_t(row) * n;
     int64_t sum = 0;

@@ -98,6 +98,18 @@ std::string heading(const std::string& title, const std::string& text) {
   return fmt::format("<h2>{}</h2>\n<p class=\"above\">{}</p>\n", escaped(title), escaped(text));
 }
 
+// Each line but the first is cut where it is longer than the page is wide.
+std::string lines(const std::string& text) {
+  const size_t first = text.find('\n');
+  std::string out = escaped(text.substr(0, first));
+  for (size_t at = first; at != text.npos;) {
+    const size_t end = text.find('\n', at + 1);
+    out += fmt::format("<span>{}</span>", escaped(text.substr(at + 1, end - at - 1)));
+    at = end;
+  }
+  return out;
+}
+
 // `wide`: panels of several images, not single ones.
 std::string gallery(const Gallery& g, bool wide) {
   if (g.items.empty()) return "";
@@ -105,22 +117,23 @@ std::string gallery(const Gallery& g, bool wide) {
       heading(g.title, g.text) + fmt::format("<div class=\"samples{}\">\n", wide ? "" : " small");
   for (const Gallery::Item& s : g.items)
     out += fmt::format(
-        "<div class=\"card sample\"><img alt=\"{}\" src=\"data:image/png;base64,{}\"><p "
-        "class=\"{}\"><strong>{}</strong> {}</p></div>\n",
+        "<div class=\"card sample\" title=\"{0}\"><img alt=\"{0}\" "
+        "src=\"data:image/png;base64,{1}\"><p class=\"{2}\"><strong>{3}</strong> {4}</p></div>\n",
         escaped(s.description), base64(s.png), s.good ? "right" : "wrong", escaped(s.headline),
-        escaped(s.note));
+        lines(s.note));
   return out + "</div>\n";
 }
 
-// At half its size, which is sharp on screens of fine pixels too; wider than the page, it scrolls.
+// At its size where the page is so wide, at no less than half of it; wider than the page, it
+// scrolls.
 std::string matrix(const Matrix& m) {
   const data::Image image = matrix_image(m);
   const auto png = data::encode_png(image);
   return heading(m.title, m.text) +
          fmt::format(
-             "<div class=\"card scroll\"><img class=\"matrix\" width=\"{}\" alt=\"{}\" "
-             "src=\"data:image/png;base64,{}\"></div>\n",
-             image.width / 2, escaped(m.title),
+             "<div class=\"card scroll\"><img class=\"matrix\" style=\"width: min({}px, max(100%, "
+             "{}px))\" alt=\"{}\" src=\"data:image/png;base64,{}\"></div>\n",
+             image.width, image.width / 2, escaped(m.title),
              base64({reinterpret_cast<const char*>(png.data()), png.size()}));
 }
 

@@ -46,6 +46,8 @@ svg { display: block; width: 100%; height: auto; overflow: visible; }
 .sample img { width: 100%; border-radius: 6px; display: block; margin-bottom: 8px; }
 .sample p { margin: 0; }
 .sample strong { font-weight: 600; color: var(--ink); }
+.small .sample p, .sample span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.sample span { display: block; }
 .right::before { content: "\2713  "; color: var(--good); }
 .wrong::before { content: "\2717  "; color: var(--bad); }
 .scroll { overflow-x: auto; padding: 0; }
@@ -63,6 +65,10 @@ td.number, th.number { text-align: right; }
 .options code { font: 13px ui-monospace, SFMono-Regular, Menlo, monospace; text-align: right;
   overflow-wrap: anywhere; }
 .options .changed { color: var(--s1); font-weight: 600; }
+@media (max-width: 480px) {
+  main { padding: 24px 12px 40px; }
+  th, td { padding: 5px 7px; font-size: 13px; }
+  .tick, .label { font-size: 19px; } }
 )css";
 
 }  // namespace sg::report

@@ -34,13 +34,14 @@ Gallery gallery(std::string title, std::string text, std::vector<Outcome> wrong,
       continue;  // it was there a moment ago
     }
     const auto png = data::encode_png(image);
-    const std::string is = class_name(dataset.class_names(), o.label);
-    g.items.push_back({.png = {png.begin(), png.end()},
-                       .description = dataset.name(o.index),
-                       .headline = class_name(dataset.class_names(), o.predicted),
-                       .note = fmt::format("{:.1f} %, but it is {} (loss {:.2f}): {}",
-                                           100 * o.probability, is, o.loss, dataset.name(o.index)),
-                       .good = false});
+    const std::string is = class_name(dataset.class_names(), o.label), name = dataset.name(o.index);
+    g.items.push_back(
+        {.png = {png.begin(), png.end()},
+         .description = name,
+         .headline = class_name(dataset.class_names(), o.predicted),
+         .note = fmt::format("\nis {}\n{:.1f} %, loss {:.2f}\n{}", is, 100 * o.probability, o.loss,
+                             name.substr(name.find_last_of('/') + 1)),
+         .good = false});
   }
   return g;
 }

@@ -59,8 +59,10 @@ void print(const fs::path& file, const sg::sgformer::GoldenResult& r, bool verbo
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
-        "Compares SG-Former with files of golden numbers: a line per file, exit 1 if one is off or "
-        "is of a kind that is not known here.");
+        "Compares SG-Former with files of golden numbers: a line per file. 'ok' agrees; 'FAIL' does "
+        "not, or cannot be read; '?' is not checked, as it is of a module that this program does "
+        "not have. The last line counts them. The exit code is 0 where all are ok, and 1 where any "
+        "other is among them, so 1 with '0 failed' means: nothing is wrong, not all was checked.");
     std::vector<std::string> paths;
     std::string dtype, device = "auto";
     bool verbose = false;

@@ -10,6 +10,7 @@
 #include "sgformer/weights.h"
 #include "tools/common/announce.h"
 #include "tools/common/cli.h"
+#include "tools/common/images.h"
 
 namespace {
 
@@ -58,11 +59,24 @@ std::vector<sg::NamedTensor> read(const Request& r) {
   return tensors;
 }
 
+// A file that holds no weights at all is none either.
+bool is_run_checkpoint(const fs::path& path) {
+  try {
+    return fs::exists(path) && sg::is_checkpoint(path);
+  } catch (const sg::Error&) {
+    return false;
+  }
+}
+
 void check_absent(const Request& r) {
   if (fs::is_directory(r.out))
     sg::fail(sg::ExitCode::usage, "{}: expected the name of a file, found a folder", r.out);
   if (!r.force && fs::exists(fs::symlink_status(r.out)))
     sg::fail(sg::ExitCode::usage, "{}: is there already; choose another name, or --force", r.out);
+  if (r.force && is_run_checkpoint(r.out))
+    sg::fail(sg::ExitCode::usage,
+             "{}: is a checkpoint of sgtrain, from which a run can go on; choose another name",
+             r.out);
 }
 
 // Throws unless the written file holds the same bits.
@@ -89,7 +103,7 @@ int main(int argc, char** argv) {
         "checkpoints of sgtrain, safetensors, and files of PyTorch in the wrappings of timm, "
         "torchvision, Lightning and others.");
     Request r;
-    app.add_option("in", r.in, "weights to read")->required();
+    app.add_option("in", r.in, "weights to read: a file, or a run's folder")->required();
     app.add_option("out", r.out, "file to write: .safetensors or .pth")->required();
     sg::tools::add_ema_flags(app, r.ema);
     app.add_option("--format", r.format, "safetensors or pth; default: by the ending of the file")
@@ -99,7 +113,8 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--model", r.model,
                    "what model they are of: then all its weights have to be there, and no others");
-    app.add_flag("--force", r.force, "write over a file that is there");
+    app.add_flag("--force", r.force,
+                 "write over a file that is there, but a checkpoint of sgtrain");
     sg::tools::parse(app, argc, argv);
 
     const std::string format = format_of(r);
@@ -119,8 +134,8 @@ int main(int argc, char** argv) {
     });
     int64_t numbers = 0;
     for (const auto& [name, tensor] : tensors) numbers += tensor.numel();
-    fmt::print("{}: {} tensors of {} numbers, {}, {} bytes\n", r.out, tensors.size(), numbers,
-               r.dtype, fs::file_size(r.out));
+    fmt::print("{}: {} tensors of {} numbers, {}, {} bytes\n", sg::escape_odd_bytes(r.out),
+               tensors.size(), numbers, r.dtype, fs::file_size(r.out));
     return sg::ExitCode::ok;
   });
 }

@@ -17,6 +17,7 @@
 #include "tools/common/images.h"
 #include "tools/common/options.h"
 #include "tools/common/output_file.h"
+#include "tools/common/predict.h"
 #include "tools/common/timm.h"
 #include "train/evaluation_progress.h"
 
@@ -34,7 +35,7 @@ std::vector<int64_t> parse_topk(const std::string& text) {
     const auto k = parse_integer(std::string_view(text).substr(begin, end - begin));
     if (!k || *k < 1)
       fail(ExitCode::usage, "--topk: expected whole numbers from 1, as in 1 5, found '{}'", text);
-    all.push_back(*k);
+    if (std::ranges::find(all, *k) == all.end()) all.push_back(*k);
     begin = end + 1;
   }
   return all;
@@ -107,37 +108,37 @@ std::string cause_of(const nn::ParameterStore& parameters) {
                       : fmt::format("tensor '{}' holds values that are not finite", name);
 }
 
-// Predictions of images whose classes nobody knows.
+// Predictions of images whose classes nobody knows, as sgpredict makes them.
 ExitCode predict_alone(const infer::ModelFile& file, const tasks::EvaluationSettings& settings,
-                       const std::string& folder, const std::string& results_file,
-                       report::Console& console) {
-  const auto images = std::make_shared<data::ImageList>(data::images_below(folder));
+                       const std::string& folder, const std::vector<tools::ResultWriter*>& writers,
+                       int64_t top, report::Console& console) {
+  const data::ImageList images(data::images_below(folder));
   console.line(
       fmt::format("{}: {} images without sub-folders of classes: nothing to evaluate, "
                   "predictions alone",
-                  folder, images->size()));
-  infer::DatasetPredictor predict(*file.model, images, {settings.transform, settings.stats},
-                                  {.batch_size = settings.batch_size, .workers = settings.workers});
-  std::vector<ImageResult> results;
-  const report::Progress progress;
-  const int64_t classes = file.model->config().classes;
-  int64_t batches = 0;
-  for (predict.start(); predict.next();) {
-    for (size_t i = 0; i < predict.indices().size(); ++i) {
-      const float* logits = predict.logits().data<float>() + int64_t(i) * classes;
-      results.push_back({.image = images->name(predict.indices()[i]),
-                         .classes = tools::best_guesses({logits, size_t(classes)}, file.class_names,
-                                                        file.class_titles, 5),
-                         .label = {},
-                         .error = {}});
-    }
-    console.bar(progress.text("Predict", ++batches, predict.batches(), ""));
-  }
-  for (const auto& [i, message] : predict.broken())
-    results.push_back({.image = images->name(i), .classes = {}, .label = {}, .error = message});
-  tools::write_results(results_file, results);
-  console.line(fmt::format("{} predictions in {}", results.size(), results_file));
-  return ExitCode::ok;
+                  folder, images.size()));
+  infer::DatasetPredictor predict(*file.model, std::make_shared<data::ImageList>(images),
+                                  {settings.transform, settings.stats},
+                                  {.batch_size = std::min(settings.batch_size, images.size()),
+                                   .workers = settings.workers,
+                                   .max_broken_share = settings.max_broken_share});
+  const ExitCode code = tools::predict_images(predict, images,
+                                              {.names = file.class_names,
+                                               .titles = file.class_titles,
+                                               .top = top,
+                                               .add =
+                                                   [&](const ImageResult& result) {
+                                                     for (tools::ResultWriter* w : writers)
+                                                       w->add(result);
+                                                   },
+                                               .batch_done =
+                                                   [&] {
+                                                     for (tools::ResultWriter* w : writers)
+                                                       w->flush();
+                                                   }},
+                                              console);
+  for (tools::ResultWriter* w : writers) w->finish();
+  return code;
 }
 
 }  // namespace
@@ -148,8 +149,10 @@ int main(int argc, char** argv) {
         "Evaluates a checkpoint: top-1 and top-5 accuracy in percent, and the cross entropy. A "
         "checkpoint of sgtrain knows its model and how its images are prepared; flags win. Of "
         "weights alone say with --model what model they are of. --data may also be the folder of "
-        "the classes itself, or of images alone, of which --results-file holds predictions. A "
-        "checkpoint of sgtrain knows its classes; weights alone are taken to count them in timm's "
+        "the classes itself, or of images alone, of which --results-file or --json holds "
+        "predictions; "
+        "the exit code is 3 where some of them cannot be read. A checkpoint of sgtrain knows its "
+        "classes; weights alone are taken to count them in timm's "
         "natural order unless --class-map or --class-order says otherwise.");
     train::Options shared;
     std::string checkpoint, topk = "1,5", results_file, confusion;
@@ -199,16 +202,27 @@ int main(int argc, char** argv) {
     if (shared.crop_pct) transform.crop_pct = *shared.crop_pct;
     if (app.count("--mean")) stats.mean = shared.mean;
     if (app.count("--std")) stats.std = shared.std;
-    const tasks::EvaluationSettings settings{shared.batch_size, shared.workers,
-                                             shared.max_broken_share, transform, stats};
+    tasks::EvaluationSettings settings{shared.batch_size, shared.workers, shared.max_broken_share,
+                                       transform, stats};
 
     if (is_unlabelled(shared.data)) {
-      if (results_file.empty())
+      if (per_class || !confusion.empty())
+        fail(ExitCode::usage,
+             "{}: has no sub-folders of classes, so there is nothing to evaluate; leave out "
+             "--per-class and --confusion",
+             shared.data);
+      if (results_file.empty() && !json)
         fail(ExitCode::usage,
              "{}: has no sub-folders of classes, so there is nothing to evaluate; --results-file F "
-             "writes predictions",
+             "and --json write predictions",
              shared.data);
-      return predict_alone(file, settings, shared.data, results_file, console);
+      // As sgpredict, which goes on whatever is broken, unless told otherwise.
+      if (!app.count("--max-broken-share")) settings.max_broken_share = 1;
+      std::optional<tools::ResultWriter> to_file, to_output;
+      std::vector<tools::ResultWriter*> writers;
+      if (!results_file.empty()) writers.push_back(&to_file.emplace(results_file));
+      if (json) writers.push_back(&to_output.emplace(stdout, ".json"));
+      return predict_alone(file, settings, shared.data, writers, std::ranges::max(ks), console);
     }
     const data::DatasetRequest request = request_of(shared, file.class_names);
     const std::shared_ptr<const data::Dataset> dataset =
@@ -262,17 +276,16 @@ int main(int argc, char** argv) {
       write_png(confusion, report::matrix_image(tasks::confusion_matrix(outcomes, names, classes)));
     if (per_class && !json) print(tasks::accuracy_by_class(outcomes, names));
     if (!results_file.empty()) {
-      std::vector<ImageResult> results;
+      tools::ResultWriter results(results_file);
       for (const tasks::Outcome& o : outcomes)
-        results.push_back(
+        results.add(
             {.image = dataset->name(o.index),
              .classes = {{o.predicted, tasks::class_name(names, o.predicted), "", o.probability}},
              .label = tasks::class_name(names, o.label),
              .error = {}});
       for (const auto& [i, message] : evaluate.broken())
-        results.push_back(
-            {.image = dataset->name(i), .classes = {}, .label = {}, .error = message});
-      tools::write_results(results_file, results);
+        results.add({.image = dataset->name(i), .classes = {}, .label = {}, .error = message});
+      results.finish();
     }
     if (json) {
       nlohmann::json j{{"loss", scores["loss"]},

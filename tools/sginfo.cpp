@@ -6,6 +6,7 @@
 #include "io/checkpoint.h"
 #include "nn/trace.h"
 #include "tools/common/announce.h"
+#include "tools/common/images.h"
 #include "tools/common/options.h"
 
 namespace {
@@ -94,7 +95,7 @@ nlohmann::json to_json(const LayerRow& r) {
 sg::infer::ModelFile read(const std::string& checkpoint, const std::string& model,
                           std::optional<bool> ema, const sg::train::Options& options) {
   if (model.empty() && !sg::is_checkpoint(checkpoint))
-    sg::fail(sg::ExitCode::checkpoint,
+    sg::fail(sg::ExitCode::usage,
              "{}: holds weights alone, not what model they are of; name the model too: {}",
              checkpoint, fmt::join(sg::sgformer::config_names(), ", "));
   auto file =
@@ -125,9 +126,10 @@ int main(int argc, char** argv) {
     std::optional<bool> ema;
     bool all = false, json = false;
     auto* name = sg::tools::add_option(app, {"model,--model", "model name"}, options.model);
-    app.add_option(
-        "--checkpoint", checkpoint,
-        "a checkpoint of sgtrain instead of a name, or weights alone of the named model");
+    app.add_option("--checkpoint", checkpoint,
+                   "a checkpoint of sgtrain or a run's folder instead of a name, or weights alone "
+                   "of the named "
+                   "model");
     sg::tools::add_ema_flags(app, ema);
     sg::tools::add_options(app, options, sg::tools::kModelFlags);
     sg::tools::add_options(app, options, {"img-size"});
@@ -183,7 +185,7 @@ int main(int argc, char** argv) {
                grouped_digits(total.parameters), tensors, grouped_digits(decay.parameters),
                1e-9 * total.macs);
     if (!state.is_null()) {
-      fmt::print("\ncheckpoint {}\n", checkpoint);
+      fmt::print("\ncheckpoint {}\n", sg::escape_odd_bytes(checkpoint));
       print_state(state);
     }
     return sg::ExitCode::ok;

@@ -17,21 +17,30 @@
 #include "tools/common/images.h"
 #include "tools/common/options.h"
 #include "tools/common/output_file.h"
+#include "tools/common/predict.h"
 
 namespace {
 
 namespace fs = std::filesystem;
-using sg::tools::ImageResult;
+using sg::tools::ImageResult, sg::tools::ResultWriter;
 
 constexpr int kMaxPanelPixels = 1024;  // a side
 
-// OUT.png for one image, and OUT-<name>.png for several; where OUT is no .png, OUT/<name>.png.
+// OUT.png for one image, and OUT-<name>.png for several; of a folder OUT, OUT/<name>.png.
 // Numbered where two have the same name.
 class PanelPaths {
  public:
   PanelPaths(fs::path out, bool several)
       : out_(std::move(out)), folder_(out_.extension() != ".png"), several_(several) {
-    if (folder_ && !out_.empty()) fs::create_directories(out_);
+    if (!folder_) return;
+    if (!out_.extension().empty() && !fs::is_directory(out_))
+      sg::fail(sg::ExitCode::usage,
+               "{}: --significance: expected a name in .png, or a folder with / behind its name",
+               out_.string());
+    std::error_code error;
+    if (fs::create_directories(out_, error); error)
+      sg::fail(sg::ExitCode::usage, "{}: --significance: the folder cannot be created: {}",
+               out_.string(), error.message());
   }
   fs::path operator()(const std::string& image) {
     if (!folder_ && !several_) return out_;
@@ -85,7 +94,7 @@ int main(int argc, char** argv) {
         ->required();
     app.add_option("image", arguments,
                    "images; folders, for all images in them; @FILE, for the paths in it, a line "
-                   "each; -, for those on standard input");
+                   "each; -, for those on standard input; after --, names that begin with -");
     app.add_option("--list", list, "a file of paths, a line each; - is standard input");
     shared.model.clear(), shared.batch_size = 16;
     sg::tools::add_options(app, shared, {"model", "img-size"});
@@ -146,51 +155,33 @@ int main(int argc, char** argv) {
     // Where results appear on the terminal one after the other they are the progress themselves.
     const bool text = !json && !csv && results_file.empty();
     sg::report::Console console(text && ::isatty(STDOUT_FILENO), stderr);
-    std::vector<ImageResult> results;
-    const auto add = [&](ImageResult result) {
-      if (text && result.error.empty()) print(result);
-      if (!text) results.push_back(std::move(result));
-    };
-    int64_t next = 0;
-    const auto add_broken_before = [&](int64_t index) {
-      for (; next < index; ++next)
-        add({.image = images->name(next),
-             .classes = {},
-             .label = {},
-             .error = predict.broken().at(next)});
-    };
-    const int64_t classes = file.model->config().classes;
-    const sg::report::Progress progress;
-    for (predict.start(); predict.next();) {
-      for (size_t i = 0; i < predict.indices().size(); ++i) {
-        const int64_t index = predict.indices()[i];
-        add_broken_before(index);
-        const std::string image = images->name(index);
-        if (!significance.empty())
-          write_panel(panels[size_t(index)], image, preprocessing.transform, predict.significance(),
-                      int64_t(i));
-        const float* logits = predict.logits().data<float>() + int64_t(i) * classes;
-        add({.image = image,
-             .classes = sg::tools::best_guesses({logits, size_t(classes)}, names, titles, top),
-             .label = {},
-             .error = {}});
-        ++next;
-      }
-      std::fflush(stdout);
-      console.bar(progress.text("Predict", next, images->size(),
-                                fmt::format("{:.3g} images/s", double(next) / progress.seconds())));
-    }
-    add_broken_before(images->size());
-    if (json) {
-      nlohmann::json array = nlohmann::json::array();
-      for (const ImageResult& r : results) array.push_back(to_json(r));
-      fmt::print("{}\n", array.dump(2));
-    }
-    if (csv) fmt::print("{}", sg::tools::results_csv(results));
-    if (!results_file.empty()) sg::tools::write_results(results_file, results);
-    if (predict.broken().empty()) return sg::ExitCode::ok;
-    console.warning(
-        fmt::format("{} of {} images could not be read", predict.broken().size(), images->size()));
-    return sg::ExitCode::data;
+    std::vector<std::unique_ptr<ResultWriter>> writers;
+    if (json || csv)
+      writers.push_back(std::make_unique<ResultWriter>(stdout, json ? ".json" : ".csv"));
+    if (!results_file.empty()) writers.push_back(std::make_unique<ResultWriter>(results_file));
+    const sg::ExitCode code = sg::tools::predict_images(
+        predict, *images,
+        {.names = names,
+         .titles = titles,
+         .top = top,
+         .seen =
+             [&](int64_t index, int64_t item) {
+               if (!significance.empty())
+                 write_panel(panels[size_t(index)], images->name(index), preprocessing.transform,
+                             predict.significance(), item);
+             },
+         .add =
+             [&](const ImageResult& result) {
+               if (text && result.error.empty()) print(result);
+               for (const auto& w : writers) w->add(result);
+             },
+         .batch_done =
+             [&] {
+               std::fflush(stdout);
+               for (const auto& w : writers) w->flush();
+             }},
+        console);
+    for (const auto& w : writers) w->finish();
+    return code;
   });
 }

@@ -261,7 +261,8 @@ void each_runtime_option(O& o, F&& f) {
   using enum OnResume;
   f(OptionInfo{"--device", kDeviceHelp}, o.device);
   f(OptionInfo{"--dtype", kDtypeHelp}, o.dtype);
-  f(OptionInfo{"--threads", "threads that compute; default: all cores", ignored, 1, 4096},
+  f(OptionInfo{"--threads", "threads that compute; default: the cores it may use", ignored, 1,
+               4096},
     o.threads);
   f(OptionInfo{"-j,--workers", "threads that load images; 0: between the steps", ignored, 0, 1024},
     o.workers);

@@ -43,6 +43,27 @@ TEST_CASE("class maps: a name per line, or names with indices") {
   CHECK(contains(error("\n"), "found none"));
 }
 
+TEST_CASE("class maps of JSON: as torchvision, timm and Hugging Face write them") {
+  const test::TemporaryFolder folder;
+  const auto read = [&](const std::string& text) {
+    test::put(folder / "map.json", text);
+    return read_class_map((folder / "map.json").string());
+  };
+  const ClassNames expected{"dog", "cat", "10"};
+  CHECK(read(R"(["dog", "cat", "10"])") == expected);
+  CHECK(read("{\n  \"10\": 2,\n  \"cat\": 1,\n  \"dog\": 0\n}\n") == expected);
+  CHECK(read(R"({"0": "dog", "1": "cat", "2": "10"})") == expected);
+  const auto error = [&](const std::string& text) {
+    return test::error_of(ExitCode::data, [&] { read(text); });
+  };
+  CHECK(contains(error(R"({"cat": 1, "dog": 2})"), "'dog': expected"));
+  CHECK(contains(error(R"({"cat": 0, "dog": 0})"), "'dog': expected"));
+  CHECK(contains(error(R"([1, 2])"), "found 1"));
+  CHECK(contains(error(R"(["cat", "cat"])"), "'cat' occurs twice"));
+  CHECK(contains(error("{}"), "found none"));
+  CHECK(contains(error("[\"cat\","), "map.json"));
+}
+
 TEST_CASE("titles of classes, in each of the usual files") {
   const test::TemporaryFolder folder;
   const auto titles = [&](const std::string& name, const std::string& text) {

@@ -1,6 +1,8 @@
 #include "data/decode.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -112,6 +114,26 @@ TEST_CASE("small files by hand: GIF, BMP, PGM of 8 and 16 bits") {
   bmp[0] = 'B', bmp[1] = 'M', bmp[2] = 58, bmp[10] = 54, bmp[14] = 40, bmp[18] = 1, bmp[22] = 1;
   bmp[26] = 1, bmp[28] = 24, bmp[54] = 3, bmp[55] = 2, bmp[56] = 1;
   CHECK(decode(bmp, "a").pixels == Bytes{1, 2, 3});
+  // Two rows from the top: the height is below 0. Of 16 bits: 5, 5 and 5, or 5, 6 and 5.
+  Bytes rows(62, 0);
+  std::copy_n(bmp.begin(), 54, rows.begin());
+  rows[22] = 0xFE, rows[23] = rows[24] = rows[25] = 0xFF;
+  rows[54] = 3, rows[55] = 2, rows[56] = 1, rows[58] = 6, rows[59] = 5, rows[60] = 4;
+  const Image from_top = decode(rows, "a");
+  CHECK(from_top.height == 2);
+  CHECK(from_top.pixels == Bytes{1, 2, 3, 4, 5, 6});
+  CHECK(decode_region(rows, "a", {0, 1, 1, 1}).pixels == Bytes{4, 5, 6});
+  rows[22] = rows[23] = rows[24] = 0, rows[25] = 0x80;
+  CHECK(contains(decode_error(rows), "at most"));
+  Bytes bits(58, 0);
+  std::copy_n(bmp.begin(), 54, bits.begin());
+  bits[28] = 16, bits[54] = 0x45, bits[55] = 0x0C;  // 3, 2, 5 of 31
+  CHECK(decode(bits, "a").pixels == Bytes{3 * 255 / 31, 2 * 255 / 31, 5 * 255 / 31});
+  Bytes masks(70, 0);
+  std::copy_n(bmp.begin(), 54, masks.begin());
+  masks[10] = 66, masks[28] = 16, masks[30] = 3, masks[55] = 0xF8, masks[58] = 0xE0;
+  masks[59] = 7, masks[62] = 31, masks[66] = 0x65, masks[67] = 0x18;  // 3 of 31, 3 of 63, 5 of 31
+  CHECK(decode(masks, "a").pixels == Bytes{3 * 255 / 31, 3 * 255 / 63, 5 * 255 / 31});
   const std::string pgm = "P5 2 1 255\n\x10\x20", deep = "P5\n2 1\n65535\n\x80\x01\0\x07"s;
   CHECK(decode(Bytes(pgm.begin(), pgm.end()), "a").pixels == Bytes{16, 16, 16, 32, 32, 32});
   CHECK(decode(Bytes(deep.begin(), deep.end()), "a").pixels == Bytes{255, 255, 255, 7, 7, 7});
@@ -144,6 +166,22 @@ TEST_CASE("files of every kind have the pixels that Pillow shows") {
     }
   }
   CHECK(compared >= 90);
+}
+
+TEST_CASE("the codecs of a damaged AVIF print nothing: the error says it") {
+  Bytes avif = test::read(std::string(SG_TEST_DATA_DIR) + "/pillow/plain.avif");
+  const auto pixels = std::ranges::search(avif, std::string_view("mdat")).end();
+  REQUIRE(pixels != avif.end());
+  for (auto at = pixels; at < avif.end(); ++at) *at ^= 0xFF;
+  const test::TemporaryFolder folder;
+  const FileDescriptor before(::dup(STDERR_FILENO));
+  const FileDescriptor said(::open((folder / "said").c_str(), O_WRONLY | O_CREAT, 0600));
+  ::dup2(said.get(), STDERR_FILENO);
+  const std::string error = decode_error(avif);
+  (void)!::write(STDERR_FILENO, "ours\n", 5);  // which still goes where it went
+  ::dup2(before.get(), STDERR_FILENO);
+  CHECK(contains(error, "broken AVIF"));
+  CHECK(read_file(folder / "said") == "ours\n");
 }
 
 TEST_CASE("regions of the new kinds, and files cut anywhere") {

@@ -74,12 +74,13 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
       .notes = {"3 of 50 <images> were left out."},
       .matrices = {{"Confusion", "Counts.", "is", "taken for", {"cat", "dog"}, {5, 1, 0, 7}}},
       .tables = {{"By class", "Text.", {"class", "right", "for"}, {{"c<at", "83.3 %", "dog"}}}},
-      .galleries = {{"Worst", "The worst.", {{"wrong", "a.png", "owl", "but it is cat", false}}}}};
+      .galleries = {
+          {"Worst", "The worst.", {{"wrong", "a.png", "owl", "\nis <cat>\n9 %", false}}}}};
   const std::string page = report::report_html(r);
   for (const char* part :
        {"3 of 50 &lt;images&gt; were left out.", "<h2>Confusion</h2>", "class=\"matrix\"",
         "<td>c&lt;at</td><td class=\"number\">83.3 %</td><td>dog</td>", "<h2>Worst</h2>",
-        "data:image/png;base64,d3Jvbmc="})
+        "data:image/png;base64,d3Jvbmc=", "<span>is &lt;cat&gt;</span><span>9 %</span></p>"})
     CHECK(contains(page, part));
   for (const char* part : {"75.00 %", "1:01", "dog", "but it is cat", "data:image/png;base64,cG5n",
                            "prefers-color-scheme: dark", "Learning rate", "batch-size"})

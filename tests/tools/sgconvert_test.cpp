@@ -110,6 +110,18 @@ TEST_CASE("sgconvert: a file that is there is kept, unless --force says otherwis
     CHECK_FALSE(contains(item.path().string(), "unfinished"));
 }
 
+TEST_CASE("sgconvert: a run's folder is its best checkpoint, which is never written over") {
+  const Folder folder;
+  fs::create_directories(folder / "run/checkpoints");
+  fs::rename(folder / "run.safetensors", folder / "run/checkpoints/best.safetensors");
+  REQUIRE(folder.convert("run", "a.pth").code == 0);
+  folder.check(Pth::open(folder / "a.pth"), 2);
+  const auto refused = folder.convert("run", "run/checkpoints/best.safetensors", "--force");
+  CHECK(refused.code == 2);
+  CHECK(contains(refused.err, "is a checkpoint of sgtrain"));
+  CHECK(is_checkpoint(folder / "run/checkpoints/best.safetensors"));
+}
+
 TEST_CASE("sgconvert: what does not fit is refused") {
   const Folder folder;
   CHECK(folder.convert("run.safetensors", "a.onnx").code == 2);

@@ -97,6 +97,20 @@ TEST_CASE("sgeval: images without classes are predicted alone, into a file") {
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
   CHECK(contains(ran.out, "nothing to evaluate, predictions alone"));
   CHECK(std::ranges::count(read_file(folder / "r.csv"), '\n') == 1 + 3 * 3);
+  CHECK(folder.evaluate("flat", "--json --per-class").code == 2);
+  CHECK(folder.evaluate("flat", "--json --confusion " + folder("c.png")).code == 2);
+
+  // What cannot be read ends it as it ends sgpredict, and stands in its place.
+  put(folder / "flat/1.png", "no image");
+  const Ran broken = folder.evaluate("flat", "--json --topk 1 2");
+  CHECK(broken.code == 3);
+  CHECK(contains(broken.err, "1 of 3 images could not be read"));
+  REQUIRE(broken.json().size() == 3);
+  CHECK(broken.json()[0]["classes"].size() == 2);
+  CHECK(contains(broken.json()[1]["error"], "1.png"));
+  const Ran strict = folder.evaluate("flat", "--json --max-broken-share 0");
+  CHECK(strict.code == 3);
+  CHECK(contains(strict.err, "--max-broken-share 0"));
 }
 
 }  // namespace sg

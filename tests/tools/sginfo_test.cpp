@@ -52,7 +52,7 @@ TEST_CASE("sginfo: a checkpoint knows its model") {
   test::save_as_weights(*model, folder / "weights.safetensors");
   const auto plain = run_program(
       fmt::format("sginfo --checkpoint {}/weights.safetensors", folder.path().string()));
-  CHECK(plain.code == 4);
+  CHECK(plain.code == 2);
   CHECK(contains(plain.err, "weights alone"));
   const auto named = run_program(fmt::format(
       "sginfo sgformer_nano --json --checkpoint {}/weights.safetensors", folder.path().string()));
@@ -61,6 +61,17 @@ TEST_CASE("sginfo: a checkpoint knows its model") {
   CHECK(contains(named.err, "the weights (none are averaged)"));
   CHECK(contains(named.err, "no class names"));
   CHECK(run_program("sginfo sgformer_nano --ema").code == 2);
+
+  std::filesystem::create_directories(folder / "run/checkpoints");
+  test::save_as_checkpoint(*model, folder / "run/checkpoints/best.safetensors");
+  const auto of_run =
+      run_program(fmt::format("sginfo --json --checkpoint {}/run", folder.path().string()));
+  REQUIRE_MESSAGE(of_run.code == 0, of_run.err);
+  CHECK(of_run.json()["checkpoint"]["step"] == 12);
+  // Bytes that are no UTF-8 reach no terminal.
+  const auto odd = run_program("sginfo --checkpoint 'nowhere_\xe9'");
+  CHECK(odd.code == 4);
+  CHECK_MESSAGE(contains(odd.err, "nowhere_\\xe9"), odd.err);
 }
 
 }  // namespace sg

@@ -1,5 +1,6 @@
 #include "data/decode.h"
 #include "tests/tools/programs.h"
+#include "tools/common/images.h"
 
 namespace sg {
 namespace {
@@ -86,6 +87,24 @@ TEST_CASE("sgpredict: folders, lists and standard input; the same for any batch"
     const double p = whole.json()[i]["classes"][0]["probability"];
     CHECK(one.json()[i]["classes"][0]["probability"] == doctest::Approx(p).epsilon(1e-4));
   }
+  // As find -print0 and Windows write lists; with a folder in it.
+  test::put(folder / "zeros", folder("a.png") + '\0' + folder("b.png") + '\0');
+  CHECK(names(folder.predict("--json --list " + folder("zeros"))) == "a.png b.png ");
+  test::put(folder / "mark", "\xEF\xBB\xBF" + folder("b.png") + "\r\n" + folder("set") + "\r\n");
+  CHECK(names(folder.predict("--json --list " + folder("mark"))) == "b.png d.png c.png ");
+  const auto binary = folder.predict("- < " + folder("a.png"));
+  CHECK(binary.code == 3);
+  CHECK(contains(binary.err, "binary data"));
+  // Names that look like flags or lists.
+  for (const char* name : {"-x.png", "@x.png"}) test::put(folder / name, test::png_image(30, 30));
+  const std::string there = fmt::format("cd {} && ", folder.path().string());
+  const auto odd = std::system(
+      fmt::format("{}{} --checkpoint run.safetensors --csv --topk 1 @x.png -- -x.png > out 2> err",
+                  there, test::program("sgpredict"))
+          .c_str());
+  CHECK(odd == 0);
+  CHECK(contains(read_file(folder / "out"), "\n@x.png,,1,"));
+  CHECK(contains(read_file(folder / "out"), "\n-x.png,,1,"));
   std::filesystem::create_directory(folder / "none");
   CHECK(folder.predict(folder("none")).code == 3);
   CHECK(folder.predict("@" + folder("nowhere")).code == 3);
@@ -117,6 +136,33 @@ TEST_CASE("sgpredict: CSV, and files of results with what could not be read in i
     CHECK(array[2]["image"] == folder("b.png"));
   }
   CHECK(folder.predict("--results-file r.txt " + images).code == 2);
+  const auto nowhere =
+      folder.predict(fmt::format("--results-file {} {}", folder("no/r.csv"), images));
+  CHECK(nowhere.code == 2);
+  CHECK(contains(nowhere.err, "there is no folder"));
+}
+
+TEST_CASE("results are in the file as they come, so that those of an ended run are there") {
+  const Folder folder;
+  for (const char* name : {"r.csv", "r.jsonl", "r.json"}) {
+    CAPTURE(name);
+    tools::ResultWriter writer(folder / name);
+    writer.add({.image = "a", .classes = {{1, "dog", "", 0.75}}, .label = {}, .error = {}});
+    writer.flush();
+    const std::string begin = read_file(folder / name);
+    CHECK(contains(begin, "dog"));
+    writer.add({.image = "b", .classes = {}, .label = {}, .error = "broken"});
+    writer.finish();
+    const std::string whole = read_file(folder / name);
+    CHECK(whole.starts_with(begin));
+    if (name == std::string("r.json")) CHECK(whole == nlohmann::json::parse(whole).dump(2) + "\n");
+    // Another run may begin anew, but no file of somebody's is taken for results.
+    tools::check_results_file(folder / name, {});
+    test::put(folder / name, "");
+    tools::check_results_file(folder / name, {});
+    test::put(folder / name, "mine");
+    test::error_of(ExitCode::usage, [&] { tools::check_results_file(folder / name, {}); });
+  }
 }
 
 TEST_CASE("sgpredict: significance maps as PNG") {
@@ -159,6 +205,8 @@ TEST_CASE("sgpredict: no image is written over what another program wrote, or wh
   refused(folder("b.png"), folder("b.png"));
   refused(folder("a.png"), folder("run.safetensors"));
   refused(folder("a.png"), "/dev/null");
+  refused(folder("a.png"), folder("new.jpg"));  // no folder of that name is made
+  CHECK_FALSE(std::filesystem::exists(folder / "new.jpg"));
   CHECK(read_file(folder / "photo.jpg") == "of somebody");
   CHECK(read_file(folder / "run.safetensors") == checkpoint);
   CHECK(read_file(folder / "b.png") == test::png_image(28, 28));

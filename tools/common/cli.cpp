@@ -162,7 +162,9 @@ void parse(CLI::App& app, int argc, char** argv) {
   app.set_version_flag("--version", SG_VERSION);
   app.allow_extras();
   const auto check_extras = [&] {  // first, since what is missing is often what was mistyped
-    if (const auto extras = app.remaining(); !extras.empty())
+    auto extras = app.remaining();
+    std::erase(extras, "--");  // what follows is no flag
+    if (!extras.empty())
       fail(ExitCode::usage, "{}; see --help", not_understood(app, extras.front()));
   };
   try {

@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cerrno>
+#include <cstring>
 #include <span>
 
 #include "core/error.h"
@@ -24,15 +25,27 @@ std::string standard_input() {
   return all;
 }
 
-// Lines; empty ones are left out, and so is the carriage return of Windows.
+// The paths of a list: lines, or what lies between zero bytes, as find -print0 writes them. Empty
+// ones are left out, and so are the mark at the begin and the carriage returns of Windows.
 std::vector<std::string> lines_of(const std::string& text, const std::string& name) {
+  constexpr std::string_view kMark = "\xEF\xBB\xBF";
+  const std::string_view begin = std::string_view(text).substr(0, 4096);
+  if (std::ranges::any_of(begin, [](char c) {
+        return uint8_t(c) < 0x20 && c != '\0' && c != '\t' && c != '\n' && c != '\r';
+      }))
+    fail(
+        ExitCode::data,
+        "{}: expected paths of images, a line each, found binary data; an image itself is given by "
+        "its path",
+        name);
+  const char between = text.find('\0') == text.npos ? '\n' : '\0';
   std::vector<std::string> lines;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    std::string line = text.substr(begin, end - begin);
-    if (line.ends_with('\r')) line.pop_back();
+  for (size_t at = text.starts_with(kMark) ? kMark.size() : 0; at < text.size();) {
+    const size_t end = std::min(text.find(between, at), text.size());
+    std::string line = text.substr(at, end - at);
+    if (between == '\n' && line.ends_with('\r')) line.pop_back();
     if (!line.empty()) lines.push_back(std::move(line));
-    begin = end + 1;
+    at = end + 1;
   }
   if (lines.empty())
     fail(ExitCode::data, "{}: expected paths of images, a line each, found none", name);
@@ -55,14 +68,26 @@ void check_ending(const fs::path& path) {
          path.string());
 }
 
-// Whether a file that begins so is one of write_results(); keys of JSON are in alphabetical order.
+// Whether a file that begins so is one of ResultWriter's; keys of JSON are in alphabetical order.
 bool is_own_results(std::string_view begin) {
   for (const std::string_view own :
        {kCsvHeader, std::string_view("[\n  {\n    \"classes\": ["),
         std::string_view("[\n  {\n    \"error\": "), std::string_view("{\"classes\":["),
         std::string_view("{\"error\":")})
     if (begin.starts_with(own)) return true;
-  return false;
+  return begin.empty();  // ended before its first row
+}
+
+// A row a class, or one that says why there is none.
+std::string csv_rows(const ImageResult& r) {
+  const std::string begin = csv_field(escape_name(r.image)) + "," + csv_field(r.label);
+  if (!r.error.empty())
+    return fmt::format("{},,,,,{}\n", begin, csv_field(escape_odd_bytes(r.error)));
+  std::string rows;
+  for (size_t i = 0; i < r.classes.size(); ++i)
+    rows += fmt::format("{},{},{},{},{},\n", begin, i + 1, r.classes[i].index,
+                        csv_field(r.classes[i].name), r.classes[i].probability);
+  return rows;
 }
 
 }  // namespace
@@ -73,15 +98,19 @@ std::vector<std::string> find_images(const std::vector<std::string>& arguments) 
     images.insert(images.end(), std::make_move_iterator(more.begin()),
                   std::make_move_iterator(more.end()));
   };
-  for (const std::string& argument : arguments) {
-    if (argument == "-")
-      add(lines_of(standard_input(), "standard input"));
-    else if (argument.starts_with('@'))
-      add(lines_of(read_file(argument.substr(1), ExitCode::data), argument.substr(1)));
-    else if (std::error_code error; fs::is_directory(argument, error))
-      add(data::images_below(argument));
+  const auto add_path = [&](const std::string& path) {
+    if (std::error_code error; fs::is_directory(path, error))
+      add(data::images_below(path));
     else
-      images.push_back(argument);
+      images.push_back(path);
+  };
+  for (const std::string& argument : arguments) {
+    std::vector<std::string> paths{argument};
+    if (argument == "-")
+      paths = lines_of(standard_input(), "standard input");
+    else if (std::error_code error; argument.starts_with('@') && !fs::exists(argument, error))
+      paths = lines_of(read_file(argument.substr(1), ExitCode::data), argument.substr(1));
+    std::ranges::for_each(paths, add_path);
   }
   return images;
 }
@@ -111,36 +140,54 @@ nlohmann::json to_json(const ImageResult& result) {
   return j;
 }
 
-std::string results_csv(const std::vector<ImageResult>& results) {
-  std::string csv(kCsvHeader);
-  for (const ImageResult& r : results) {
-    const std::string begin = csv_field(escape_name(r.image)) + "," + csv_field(r.label);
-    if (!r.error.empty())
-      csv += fmt::format("{},,,,,{}\n", begin, csv_field(escape_odd_bytes(r.error)));
-    for (size_t i = 0; i < r.classes.size(); ++i)
-      csv += fmt::format("{},{},{},{},{},\n", begin, i + 1, r.classes[i].index,
-                         csv_field(r.classes[i].name), r.classes[i].probability);
-  }
-  return csv;
-}
-
 void check_results_file(const fs::path& path, const std::vector<fs::path>& read) {
   check_ending(path);
   check_output(path, read, is_own_results);
 }
 
-void write_results(const fs::path& path, const std::vector<ImageResult>& results) {
+ResultWriter::ResultWriter(const fs::path& path)
+    : name_(path.string()), ending_(path.extension().string()) {
   check_ending(path);
-  if (path.extension() == ".csv") return write_file(path, results_csv(results));
-  std::string lines;
-  nlohmann::json array = nlohmann::json::array();
-  for (const ImageResult& r : results) {
-    if (path.extension() == ".jsonl")
-      lines += to_json(r).dump() + "\n";
-    else
-      array.push_back(to_json(r));
+  owned_.reset(std::fopen(path.c_str(), "we"));
+  out_ = owned_.get();
+  if (!out_) failed();
+  write(ending_ == ".csv" ? kCsvHeader : "");
+}
+
+ResultWriter::ResultWriter(std::FILE* out, std::string ending)
+    : name_("standard output"), ending_(std::move(ending)), out_(out) {
+  write(ending_ == ".csv" ? kCsvHeader : "");
+}
+
+void ResultWriter::add(const ImageResult& result) {
+  if (ending_ == ".csv") {
+    write(csv_rows(result));
+  } else if (ending_ == ".jsonl") {
+    write(to_json(result).dump() + "\n");
+  } else {
+    std::string object = to_json(result).dump(2);
+    for (size_t at = 0; (at = object.find('\n', at)) != object.npos; at += 3)
+      object.replace(at, 1, "\n  ");
+    write((added_ ? ",\n  " : "[\n  ") + object);
   }
-  write_file(path, path.extension() == ".jsonl" ? lines : array.dump(2) + "\n");
+  ++added_;
+}
+
+void ResultWriter::flush() {
+  if (std::fflush(out_) != 0) failed();
+}
+
+void ResultWriter::finish() {
+  if (ending_ == ".json") write(added_ ? "\n]\n" : "[]\n");
+  flush();
+}
+
+void ResultWriter::write(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), out_) != text.size()) failed();
+}
+
+void ResultWriter::failed() const {
+  fail(ExitCode::failure, "{}: cannot be written: {}", name_, std::strerror(errno));
 }
 
 }  // namespace sg::tools

@@ -1,9 +1,12 @@
 // Images that a person names, and what is written of them.
 #pragma once
+#include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/class_names.h"
@@ -11,8 +14,9 @@
 namespace sg::tools {
 
 // The images that arguments stand for, in their order: a file; a folder, for the images in it and
-// deeper, by name; @FILE, for the paths that are its lines; -, for those on standard input. Throws
-// ExitCode::data where a folder or list has none or cannot be read.
+// deeper, by name; @FILE, for the files and folders that are its lines; -, for those on standard
+// input. Zero bytes may stand between them in place of line ends. Throws ExitCode::data where a
+// folder or list has none or cannot be read.
 std::vector<std::string> find_images(const std::vector<std::string>& arguments);
 
 struct Guess {
@@ -34,11 +38,34 @@ struct ImageResult {
 // {"image": ..., "classes": [{"index", "name", "probability"}]}, "title" and "label" where there
 // are such; of an image that cannot be read {"image", "error"}. Names are escaped (core/text.h).
 nlohmann::json to_json(const ImageResult& result);
-// image,label,rank,index,name,probability,error: a row per class.
-std::string results_csv(const std::vector<ImageResult>& results);
 
-// Writes .csv, .json (an array) or .jsonl (an object a line), by the ending.
-void write_results(const std::filesystem::path& path, const std::vector<ImageResult>& results);
+// Writes results one after the other, so that those of a run that was ended are there: CSV
+// (image,label,rank,index,name,probability,error: a row a class), JSON (an array, which ends with
+// finish()) or JSON lines. Throws ExitCode::failure where that cannot be done.
+class ResultWriter {
+ public:
+  // A new file, or one in place of that of an earlier run (check_results_file()).
+  explicit ResultWriter(const std::filesystem::path& path);
+  // `ending`: ".csv" or ".json"
+  ResultWriter(std::FILE* out, std::string ending);
+
+  void add(const ImageResult& result);
+  void flush();
+  void finish();
+
+ private:
+  void write(std::string_view text);
+  [[noreturn]] void failed() const;
+
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  std::string name_, ending_;
+  std::unique_ptr<std::FILE, Close> owned_;
+  std::FILE* out_;
+  int64_t added_ = 0;
+};
+
 // Before anything is computed: throws ExitCode::usage on another ending, or where a file is there
 // that `read` names or that is no such results (tools/common/output_file.h).
 void check_results_file(const std::filesystem::path& path,

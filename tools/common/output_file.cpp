@@ -10,18 +10,23 @@ namespace fs = std::filesystem;
 
 void check_output(const fs::path& path, const std::vector<fs::path>& read, IsOwn is_own) {
   std::error_code absent;
+  if (const fs::path folder = path.parent_path();
+      !folder.empty() && !fs::is_directory(folder, absent))
+    fail(ExitCode::usage, "{}: there is no folder {}; create it, or choose another output",
+         path.string(), folder.string());
   if (!fs::exists(fs::symlink_status(path, absent))) return;
   for (const fs::path& input : read)
     if (fs::equivalent(path, input, absent))
       fail(ExitCode::usage, "{}: is read, and would be written over; choose another output",
            path.string());
   std::string begin;
-  if (fs::is_regular_file(path, absent)) {
+  const bool regular = fs::is_regular_file(path, absent);
+  if (regular) {
     const InputFile file(path, ExitCode::usage);
     begin.resize(std::min<size_t>(file.size(), 4096));
     file.read(0, begin.data(), begin.size());
   }
-  if (!is_own(begin))
+  if (!regular || !is_own(begin))
     fail(ExitCode::usage,
          "{}: exists, and this program did not write it; move it away, or choose another output",
          path.string());

@@ -10,7 +10,8 @@ namespace sg::tools {
 using IsOwn = bool (*)(std::string_view begin);
 
 // Before anything is computed: throws ExitCode::usage where `path` is one of the files that the
-// program reads, by whatever name, or where something else is there that `is_own` does not know.
+// program reads, by whatever name, where something else is there that `is_own` does not know, or
+// where its folder is not there.
 void check_output(const std::filesystem::path& path, const std::vector<std::filesystem::path>& read,
                   IsOwn is_own);
 
