@@ -92,7 +92,7 @@ TEST_CASE("checkpoints that are not there, or are something else") {
   };
   refused("none.pth", "No such file or directory");
   refused("none.safetensors", "No such file or directory");
-  refused("data", "expected a file, found a folder");
+  refused("data", "expected a file of weights, or the folder of a run");
   refused("text.safetensors", "found text");
   refused("text.pth --model sgformer_nano", "text.pth");
   refused("nano.safetensors --model sgformer_s", "the weights do not fit sgformer_s");
