@@ -112,3 +112,12 @@ TEST_CASE("run folder: what a killed run left half-written goes, and nothing els
   CHECK(fs::exists(folder / "thesis.unfinished.12.3"));
   CHECK(fs::exists(folder / "report.html.unfinished.draft"));
 }
+
+TEST_CASE("run folder: nesting that would overflow the stack is in the way, not a crash") {
+  const std::string deep = "{\"a\":" + std::string(200'000, '[') + std::string(200'000, ']') + "}";
+  for (const char* name : {"args.json", "metrics.jsonl"}) {
+    const TemporaryFolder folder;
+    put(folder / name, deep + "\n");
+    CHECK(contains(refused(folder.path()), name));
+  }
+}
