@@ -40,7 +40,7 @@ class Tiff final : public Source {
     TIFFOpenOptionsSetWarningHandlerExtR(
         options.get(), [](TIFF*, void*, const char*, const char*, va_list) { return 1; }, this);
     tiff_.reset(TIFFClientOpenExt("", "rm", this, on_read, on_write, on_seek, on_close, on_size,
-                                  on_map, on_unmap, options.get()));
+                                  nullptr, nullptr, options.get()));
     if (!tiff_) bad();
     uint32_t width = 0, height = 0;
     if (!TIFFGetField(file(), TIFFTAG_IMAGEWIDTH, &width) ||
@@ -111,13 +111,6 @@ class Tiff final : public Source {
   }
   static int on_close(thandle_t) { return 0; }
   static toff_t on_size(thandle_t user) { return static_cast<Tiff*>(user)->bytes_.size(); }
-  // libtiff reads what is mapped in place; it does not write to it ("r").
-  static int on_map(thandle_t user, void** base, toff_t* size) {
-    const Bytes bytes = static_cast<Tiff*>(user)->bytes_;
-    *base = const_cast<uint8_t*>(bytes.data()), *size = bytes.size();
-    return 1;
-  }
-  static void on_unmap(thandle_t, void*, toff_t) {}
 
   int field(uint32_t tag) const {
     uint16_t value = 0;

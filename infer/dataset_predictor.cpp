@@ -25,7 +25,7 @@ DatasetPredictor::DatasetPredictor(const sgformer::Classifier& model,
       with_significance_(settings.significance),
       feed_(std::move(dataset), loader_config(preprocessing, settings),
             model.parameters().device()),
-      forward_(model.parameters().device()),
+      forward_(model.parameters().device(), !settings.eager),
       on_device_(empty({settings.batch_size, model.config().classes}, Dtype::f32,
                        model.parameters().device())) {}
 

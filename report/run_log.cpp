@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "io/file.h"
+#include "io/json.h"
 #include "report/tensorboard.h"
 
 namespace sg::report {
@@ -22,10 +23,12 @@ double now() {
 }
 
 // Nothing where the line is no row.
-std::optional<nlohmann::json> parse_row(const std::string& line) {
-  nlohmann::json row = nlohmann::json::parse(line, nullptr, false);
+std::optional<nlohmann::json> parse_row(const std::string& line) try {
+  nlohmann::json row = parse_json(line, "metrics.jsonl", ExitCode::data);
   const auto is_number = [&](const char* key) { return row.contains(key) && row[key].is_number(); };
   if (row.is_object() && is_number("step") && is_number("epoch") && is_number("time")) return row;
+  return {};
+} catch (const Error&) {
   return {};
 }
 

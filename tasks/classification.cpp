@@ -41,7 +41,8 @@ Evaluator::Evaluator(const sgformer::Classifier& model,
       predict_(model, std::move(dataset), {settings.transform, settings.stats},
                {.batch_size = settings.batch_size,
                 .workers = settings.workers,
-                .max_broken_share = settings.max_broken_share}) {}
+                .max_broken_share = settings.max_broken_share,
+                .eager = settings.eager}) {}
 
 std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
   const autograd::NoGrad no_grad;

@@ -18,6 +18,7 @@ struct EvaluationSettings {
   double max_broken_share = 0.01;  // of the images; more of them end the run
   data::TransformConfig transform;
   ChannelStats stats;
+  bool eager = false;  // cuda: operations one by one, not as one graph a batch
 };
 
 struct ClassificationSettings : EvaluationSettings {

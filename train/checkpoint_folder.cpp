@@ -131,6 +131,21 @@ std::vector<Candidate> scan(const fs::path& folder, size_t* damaged = nullptr) {
   return result;
 }
 
+bool is_same_save(const Candidate& a, const Candidate& b) {
+  return a.serial == b.serial && a.step == b.step;
+}
+
+// Where the file system has no hard links, last, best and good are copies: each save once, under
+// its own name where that is there.
+std::vector<Candidate> scan_saves(const fs::path& folder) {
+  std::vector<Candidate> result;
+  for (Candidate& c : scan(folder)) {
+    const auto same = [&](const Candidate& other) { return is_same_save(c, other); };
+    if (!is_link(c.path) || std::ranges::none_of(result, same)) result.push_back(std::move(c));
+  }
+  return result;
+}
+
 void link(const fs::path& existing, const fs::path& path) {
   std::error_code absent;
   if (existing == path || fs::equivalent(existing, path, absent)) return;
@@ -171,20 +186,22 @@ void CheckpointFolder::save_recovery(Checkpoint checkpoint) {
 }
 
 void CheckpointFolder::update_links_and_prune() const {
-  std::vector<Candidate> found = scan(folder_);
+  const std::vector<Candidate> found = scan_saves(folder_);
   if (found.empty()) return;
   const auto last = std::ranges::find(found, 0, &Candidate::skipped);
   link(last == found.end() ? found[0].path : last->path, folder_ / kLast);
 
-  std::vector<Candidate> ranked;  // by metric; of equal ones the first is better
-  for (const Candidate& c : found)
-    if (c.metric) ranked.push_back(c);
-  std::ranges::sort(ranked, {}, [](const Candidate& c) { return std::pair(-*c.metric, c.step); });
-  const auto of_this_run = [&](const Candidate& c) { return c.step <= found[0].step; };
-  const auto best = std::ranges::find_if(ranked, of_this_run);
-  if (best != ranked.end()) link(best->path, folder_ / kBest);
-
+  // A run that went back to an older checkpoint gave up the epochs after it: they are not ranked,
+  // and stay until it saves an epoch of the same number.
   std::set<fs::path> kept{folder_ / kLast, folder_ / kBest, folder_ / kGood};
+  std::vector<Candidate> ranked;  // by metric; of equal ones the first is better
+  for (const Candidate& c : found) {
+    if (c.metric && c.step <= found[0].step) ranked.push_back(c);
+    if (c.metric && c.step > found[0].step) kept.insert(c.path);
+  }
+  std::ranges::sort(ranked, {}, [](const Candidate& c) { return std::pair(-*c.metric, c.step); });
+  if (!ranked.empty()) link(ranked[0].path, folder_ / kBest);
+
   for (size_t i = 0; i < std::min<size_t>(found.size(), 2); ++i) kept.insert(found[i].path);
   for (size_t i = 0; i < std::min(ranked.size(), history_); ++i) kept.insert(ranked[i].path);
   for (const Candidate& c : found)
@@ -198,16 +215,19 @@ void CheckpointFolder::remove(const fs::path& path) const {
 }
 
 void CheckpointFolder::prove(int64_t step) {
-  const std::vector<Candidate> found = scan(folder_);
+  const std::vector<Candidate> found = scan_saves(folder_);
   if (!found.empty() && found[0].step == step) link(found[0].path, folder_ / kGood);
 }
 
 std::optional<Resumable> CheckpointFolder::fall_back(
     const std::function<bool(const Checkpoint&)>& gives_finite_losses) {
-  const std::vector<Candidate> found = scan(folder_);
+  const std::vector<Candidate> all = scan(folder_), found = scan_saves(folder_);
   std::error_code absent;
   const auto is = [&](const Candidate& c, const char* name) {
-    return fs::equivalent(c.path, folder_ / name, absent);
+    return fs::equivalent(c.path, folder_ / name, absent) ||
+           std::ranges::any_of(all, [&](const Candidate& other) {
+             return other.path == folder_ / name && is_same_save(other, c);
+           });
   };
   std::optional<Resumable> good;
   const auto load = [&](const Candidate& c, bool proven) {

@@ -6,7 +6,8 @@
 //   good.safetensors   of the newest whose weights are known to give finite losses: see prove()
 // The two newest of all stay too, so that there is one before if one is damaged. "Newest" is the
 // order of saving, not of steps: a run may go back to an older checkpoint in the same folder; then
-// the best is that of the epochs up to there.
+// the best is that of the epochs up to there, and the epochs after it stay until others of the same
+// number take their names.
 // Killed at any moment, the folder holds the previous checkpoint or the new one.
 //
 // Only whole checkpoints of exactly these names count, whose state is of the epoch or step that the

@@ -24,6 +24,11 @@ constexpr bool kOptional = false;
 template <class T>
 constexpr bool kOptional<std::optional<T>> = true;
 
+// Whether a change of it is a change of the run.
+bool counts(const OptionInfo& info) {
+  return info.on_resume == OnResume::fixed || info.on_resume == OnResume::noted;
+}
+
 // Calls f on each number that a value consists of.
 template <class V, class F>
 void each_number(const V& value, F&& f) {
@@ -122,9 +127,34 @@ nlohmann::json to_json(const Options& options) {
   return json;
 }
 
+nlohmann::json without_start_options(nlohmann::json json) {
+  each_option(static_cast<const Options&>(Options()), [&](const OptionInfo& info, const auto&) {
+    if (info.on_resume == OnResume::not_kept) json.erase(key_of(info.name()));
+  });
+  return json;
+}
+
+std::vector<std::string> without_start_options(const std::vector<std::string>& command) {
+  std::vector<std::string> kept;
+  for (size_t i = 0; i < command.size(); ++i) {
+    const std::string flag = command[i].substr(0, command[i].find('='));
+    bool keep = true, takes_next = false;
+    each_option(static_cast<const Options&>(Options()), [&](const OptionInfo& info, const auto& v) {
+      if (info.on_resume != OnResume::not_kept) return;
+      if (fmt::format(",{},", info.flags).find(fmt::format(",{},", flag)) == std::string::npos)
+        return;
+      keep = false;
+      takes_next = !std::is_same_v<std::decay_t<decltype(v)>, bool> && flag == command[i];
+    });
+    if (keep) kept.push_back(command[i]);
+    i += takes_next;
+  }
+  return kept;
+}
+
 nlohmann::json args_json(const Options& given, const nlohmann::json& used) {
-  nlohmann::json args = to_json(given), resolved = nlohmann::json::object();
-  args.erase("resume"), args.erase("dry_run");  // they say how a process started
+  nlohmann::json args = without_start_options(to_json(given));
+  nlohmann::json resolved = nlohmann::json::object();
   for (const auto& [key, value] : used.items())
     if (!args.contains(key) || args[key] != value) resolved[key] = value;
   args["resolved"] = resolved;
@@ -142,7 +172,7 @@ std::vector<report::Setting> settings(const Options& used, const Options& given)
     rows.push_back({.name = std::string(info.name()),
                     .value = value.is_string() ? value.template get<std::string>() : value.dump(),
                     .help = info.help,
-                    .changed = info.on_resume != OnResume::ignored && set.contains(key) &&
+                    .changed = counts(info) && set.contains(key) &&
                                usual.value(key, nlohmann::json()) != set[key]});
   });
   return rows;
@@ -258,7 +288,7 @@ sgformer::GroupSettings group_settings(const Options& o) {
 }
 
 tasks::ClassificationSettings classification(const Options& o) {
-  return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o)},
+  return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o), o.eager},
           uint64_t(o.seed),
           o.smoothing,
           {}};
@@ -298,7 +328,7 @@ OptionChanges changes(const nlohmann::json& before, const nlohmann::json& now) {
   };
   each_option(static_cast<const Options&>(Options()), [&](const OptionInfo& info, const auto&) {
     const std::string key = key_of(info.name()), a = text(before, key), b = text(now, key);
-    if (a == b || info.on_resume == OnResume::ignored) return;
+    if (a == b || !counts(info)) return;
     std::string& table = info.on_resume == OnResume::fixed ? result.refused : result.noted;
     table += fmt::format("  {:<22} {} -> {}\n", key, a, b);
   });

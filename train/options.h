@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/compute.h"
 #include "data/transforms.h"
@@ -81,9 +82,10 @@ struct Options {
 
 // What a change of the option means to a run that is resumed.
 enum class OnResume {
-  fixed,   // refused: weights or the order of samples would not fit
-  noted,   // allowed: the run goes on, but is another one
-  ignored  // of no influence on the result
+  fixed,    // refused: weights or the order of samples would not fit
+  noted,    // allowed: the run goes on, but is another one
+  ignored,  // of no influence on the result
+  not_kept  // how one process starts: not in args.json, a checkpoint or the command to go on
 };
 
 struct OptionInfo {
@@ -280,11 +282,11 @@ void each_output_option(O& o, F&& f) {
   f(OptionInfo{"--resume",
                "go on from a checkpoint, a run's folder, or 'auto': --output's newest where there "
                "is one",
-               ignored},
+               not_kept},
     o.resume);
   f(OptionInfo{"--accept-data-change",
                "with --resume: training images have changed within an epoch; it begins again",
-               ignored},
+               not_kept},
     o.accept_data_change);
   f(OptionInfo{"--initial-checkpoint",
                "weights to start from (.safetensors, .pth, or a run's folder); not read where "
@@ -305,7 +307,7 @@ void each_output_option(O& o, F&& f) {
     o.recovery_interval);
   f(OptionInfo{"--checkpoint-hist", "best checkpoints to keep", ignored, 1, 1e6},
     o.checkpoint_hist);
-  f(OptionInfo{"--dry-run", "build everything, print it, and end without writing", ignored},
+  f(OptionInfo{"--dry-run", "build everything, print it, and end without writing", not_kept},
     o.dry_run);
 }
 
@@ -330,6 +332,10 @@ Options default_options(std::string_view model);
 
 // {"batch_size": 128, ...}; what is empty is left out. Texts are escaped (core/text.h).
 nlohmann::json to_json(const Options& options);
+// Without the options that say how one process starts (OnResume::not_kept): of an object as
+// to_json() makes it, and of the words of a command line.
+nlohmann::json without_start_options(nlohmann::json json);
+std::vector<std::string> without_start_options(const std::vector<std::string>& command);
 // What args.json holds: the options as they were given, so that a run by --config decides anew what
 // was left to decide; and under "resolved", which is for people, what was decided.
 nlohmann::json args_json(const Options& given, const nlohmann::json& used);

@@ -67,11 +67,12 @@ void resolve(Options& o, const Data& d) {
   if (!names_folder(o)) o.output = new_folder(o).string();
 }
 
-// The command line by which a run goes on in its folder; the last of equal flags counts.
+// The command line by which a run goes on in its folder.
 std::string go_on_command(std::vector<std::string> command, const Options& given,
                           const fs::path& folder) {
+  command = without_start_options(command);
   if (!names_folder(given)) command.insert(command.end(), {"--output", folder.string()});
-  if (given.resume != "auto") command.insert(command.end(), {"--resume", "auto"});
+  command.insert(command.end(), {"--resume", "auto"});
   return shell_command(command);
 }
 
@@ -106,10 +107,7 @@ std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folde
 }
 
 nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Classifier& model) {
-  nlohmann::json args = to_json(o);
-  // They say how a process started.
-  for (const char* key : {"resume", "dry_run", "accept_data_change"}) args.erase(key);
-  return {{"args", args},
+  return {{"args", without_start_options(to_json(o))},
           {"model", sgformer::config_to_json(model.config())},
           {"classes", d.training->class_names()},
           {"class_titles", d.titles},
@@ -225,9 +223,10 @@ void introduce_rates(report::Console& console, const Options& given, const Optio
 }
 
 // Before the first step: whether it can be taken, and whether it will take unusually long.
-StepCost check_cost(report::Console& console, const Options& o, sgformer::Classifier& model) {
+StepCost check_cost(report::Console& console, const Options& o, sgformer::Classifier& model,
+                    size_t available) {
   const StepCost cost = measure_step_cost(model, *o.img_size);
-  check_memory(cost, o.batch_size, *o.img_size, double(available_memory()));
+  check_memory(cost, o.batch_size, *o.img_size, double(available));
   const std::string note = note_of_cost(cost, *o.img_size, model.config().image);
   if (!note.empty()) console.warning(note);
   return cost;
@@ -253,6 +252,8 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   const std::string go_on = go_on_command(command, given, folder);
   std::optional<FolderLock> lock;
   std::optional<Resumable> from;
+  // Before the checkpoint is read: the cost of a step counts its tensors already.
+  const size_t available = available_memory();
   if (!options.dry_run) {
     check_files_in_the_way(folder);
     lock.emplace(folder);
@@ -262,7 +263,8 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
     console.line(infer::load_initial_weights(model, infer::find_weights(weights),
                                              initial_ema(options), options.reset_head));
   std::optional<StepCost> cost;
-  if (compute.device.type == DeviceType::cpu) cost = check_cost(console, options, model);
+  if (compute.device.type == DeviceType::cpu)
+    cost = check_cost(console, options, model, available);
   tasks::ClassificationSettings settings_of_task = classification(options);
   const std::vector<double> weights = settings_of_task.class_weights =
       tasks::class_weights(options.class_weights, *data.training, *options.num_classes);

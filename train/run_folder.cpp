@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "io/file.h"
+#include "io/json.h"
 #include "report/report.h"
 #include "report/run_log.h"
 #include "train/checkpoint_folder.h"
@@ -16,10 +17,10 @@ namespace {
 
 // The version that wrote it, and options of this program alone.
 bool is_own_args(const std::string& text) {
-  const nlohmann::json args = nlohmann::json::parse(text, nullptr, false);
-  if (!args.is_object() || !args.contains("model") || !args.contains("data")) return false;
-  if (!args.contains("version") || !args["version"].is_string()) return false;
   try {
+    const nlohmann::json args = parse_json(text, "args.json", ExitCode::usage);
+    if (!args.is_object() || !args.contains("model") || !args.contains("data")) return false;
+    if (!args.contains("version") || !args["version"].is_string()) return false;
     Options options;
     apply_json(options, args, "args.json");
     return true;

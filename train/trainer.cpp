@@ -95,8 +95,9 @@ bool Trainer::finished() const {
 }
 
 bool Trainer::out_of_patience() const {
+  const int64_t begin = state_.best_epoch < 0 ? first_epoch_ - 1 : state_.best_epoch;
   return options_.patience_epochs && state_.epoch_steps == epoch_steps_ &&
-         state_.epoch - state_.best_epoch >= options_.patience_epochs;
+         state_.epoch - begin >= options_.patience_epochs;
 }
 
 ExitCode Trainer::run(Outputs& outputs) {
@@ -391,8 +392,11 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
 void Trainer::find_best(const report::RunLog& log) {
   const ScoreInfo& score = schema_[0];
   const nlohmann::json* row = report::best_row(log.rows(), score);
-  state_.best_epoch = row ? row->at("epoch").get<int64_t>() : -1;
-  state_.best = row ? row->at("eval_" + score.name).get<double>() : NAN;
+  if (!row) return;
+  const double value = row->at("eval_" + score.name).get<double>();
+  // The log of a run that goes on in another folder lacks the epochs before.
+  if (state_.best_epoch >= 0 && !improves(score, value, state_.best)) return;
+  state_.best = value, state_.best_epoch = row->at("epoch").get<int64_t>();
 }
 
 void Trainer::save_epoch(const tasks::Scores& model, const tasks::Scores& chosen,

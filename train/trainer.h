@@ -124,6 +124,7 @@ class Trainer {
   int64_t saved_step_ = -1;
   int64_t unproven_step_ = -1;  // saved or restored; the next step proves its weights, or does not
   int64_t restored_step_ = -1;
+  int64_t first_epoch_ = 0;        // that this process is to train or evaluate
   bool any_sound_ = false;         // a step, or an evaluation, of this process
   bool finite_evaluation_ = true;  // the last one
   // Since the last log line.

@@ -95,6 +95,7 @@ void Trainer::restore(const Checkpoint& c) {
     fail(ExitCode::checkpoint, "the checkpoint is {} steps into an epoch, which here has {}",
          state_.epoch_steps, epoch_steps_);
   unproven_step_ = restored_step_ = state_.step;
+  first_epoch_ = unevaluated_epoch();
 }
 
 }  // namespace sg::train

@@ -12,6 +12,8 @@
 #include <sstream>
 #include <vector>
 
+#include "core/cpu/control_groups.h"
+
 namespace sg {
 namespace fs = std::filesystem;
 namespace {
@@ -48,56 +50,6 @@ double quota(const fs::path& group) {
   return used > 0 && period > 0 ? used / period : INFINITY;
 }
 
-// Where the control groups are mounted that limit CPU time, and which of theirs is mounted there.
-struct Mount {
-  fs::path at, shows;
-  bool version_2;
-};
-
-std::vector<Mount> mounts(const fs::path& root) {
-  std::vector<Mount> result;
-  // 36 35 98:0 /shows /at rw,relatime shared:1 - cgroup cgroup rw,cpu,cpuacct
-  for (const auto& words : lines_of(root / "proc/self/mountinfo")) {
-    const auto dash = std::ranges::find(words, "-");
-    if (words.size() < 7 || words.end() - dash < 4) continue;
-    const std::string options = "," + dash[3] + ",";
-    const bool v2 = dash[1] == "cgroup2";
-    if (v2 || (dash[1] == "cgroup" && options.find(",cpu,") != std::string::npos))
-      result.push_back({words[4], words[3], v2});
-  }
-  return result;
-}
-
-// The smallest quota from the process's group up to the root, where `group` is its path.
-double least_quota(const fs::path& root, const Mount& mount, const std::string& group) {
-  // In a container the mount may show a part of the tree: its paths then begin with that part.
-  fs::path inside = fs::path(group).lexically_relative(mount.shows);
-  if (inside.empty() || *inside.begin() == "..") inside = ".";
-  fs::path at = (root / mount.at.relative_path() / inside).lexically_normal();
-  const fs::path top = (root / mount.at.relative_path()).lexically_normal();
-  double least = quota(top);
-  for (; at != top && at.has_relative_path() && at != at.parent_path(); at = at.parent_path())
-    least = std::min(least, quota(at));
-  return least;
-}
-
-double least_quota(const fs::path& root) {
-  double least = INFINITY;
-  const std::vector<Mount> all = mounts(root);
-  std::ifstream file(root / "proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {  // "4:cpu,cpuacct:/a/b", "0::/a/b"
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool v2 = controllers == ",,";
-    if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
-    for (const Mount& mount : all)
-      if (mount.version_2 == v2)
-        least = std::min(least, least_quota(root, mount, line.substr(second + 1)));
-  }
-  return least;
-}
-
 int cores_of_mask(int all) {
   for (int size = std::max(all, CPU_SETSIZE);; size *= 2) {
     cpu_set_t* set = CPU_ALLOC(size_t(size));
@@ -115,7 +67,9 @@ Cores usable_cores(const fs::path& root) {
   const int all = int(std::max(::sysconf(_SC_NPROCESSORS_ONLN), 1L));
   Cores cores{.usable = cores_of_mask(all), .of = all, .limit = ""};
   if (cores.usable < all) cores.limit = "affinity mask";
-  if (const double least = std::ceil(least_quota(root)); least < cores.usable)
+  double least = INFINITY;
+  for (const fs::path& group : control_groups("cpu", root)) least = std::min(least, quota(group));
+  if (least = std::ceil(least); least < cores.usable)
     cores.usable = std::max(int(least), 1), cores.limit = "cgroup quota";
   rlimit space{};
   if (::getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {

@@ -1,11 +1,13 @@
 // How much memory this process can still get.
 #pragma once
 #include <cstddef>
+#include <filesystem>
 
 namespace sg {
 
-// Bytes: the least of what the machine has left (MemAvailable), what the limit of the process's
-// control group leaves, and what its limit on addresses (ulimit -v) leaves.
-size_t available_memory();
+// Bytes: the least of what the machine has left (MemAvailable), what the limits of the process's
+// control groups and of those around them leave, and what its limit on addresses (ulimit -v)
+// leaves. `root` stands before /proc and /sys/fs/cgroup, for tests.
+size_t available_memory(const std::filesystem::path& root = "/");
 
 }  // namespace sg

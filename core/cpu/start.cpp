@@ -1,4 +1,5 @@
 // What must be so before the libraries start: it runs ahead of their constructors, and of main.
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -35,10 +36,32 @@ bool is_set(char** environment, const char* name) {
   return false;
 }
 
+// Whether the kernel runs this program's own file: under a loader that was called by name, valgrind
+// or an emulator it runs theirs, and a second start would leave them out. Fields 26 and 27 of
+// /proc/self/stat are where the code of the file that it runs begins and ends. Without /proc: no.
+bool is_run_by_kernel(const void* own_code) {
+  static char text[2048];
+  const int file = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const ssize_t length = ::read(file, text, sizeof text - 1);
+  ::close(file);
+  if (length <= 0) return false;
+  text[length] = 0;
+  const char* at = std::strrchr(text, ')');  // of field 2, the name, which may hold spaces
+  for (int field = 2; at && field < 26; ++field) at = std::strchr(at + 1, ' ');
+  if (!at) return false;
+  char* end = nullptr;
+  const auto first = std::strtoull(at, &end, 10), last = std::strtoull(end, nullptr, 10);
+  const auto address = uintptr_t(own_code);
+  return first <= address && address < last;
+}
+
 // libgomp reads the variable when it starts, and by then only another start of the same program can
 // set it: the C library has not taken up the environment here.
 void set_spin_count(char** arguments, char** environment) {
-  if (is_set(environment, "GOMP_SPINCOUNT") || is_set(environment, "OMP_WAIT_POLICY")) return;
+  for (const char* name : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "SG_NO_SECOND_START"})
+    if (is_set(environment, name)) return;
+  if (!is_run_by_kernel(reinterpret_cast<const void*>(&set_spin_count))) return;
   size_t n = 0;
   while (environment[n]) ++n;
   constexpr size_t kMaxVariables = 4096;

@@ -6,28 +6,12 @@
 
 #include <cstdlib>
 
-#include "tests/support/files.h"
+#include "tests/core/machine.h"
 #include "tests/support/process.h"
 
 using namespace sg;
 using namespace sg::test;
 namespace fs = std::filesystem;
-
-namespace {
-
-// A machine's /proc and /sys/fs/cgroup.
-struct Machine : TemporaryFolder {
-  void file(const std::string& name, const std::string& text) const {
-    fs::create_directories((*this / name).parent_path());
-    put(*this / name, text);
-  }
-  void mounts(const std::string& lines) const { file("proc/self/mountinfo", lines); }
-  void groups(const std::string& lines) const { file("proc/self/cgroup", lines); }
-};
-
-const char* kVersion2 = "30 20 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n";
-
-}  // namespace
 
 TEST_CASE("cores: without quotas those of the affinity mask") {
   const Cores free = usable_cores(TemporaryFolder().path());
@@ -117,4 +101,21 @@ TEST_CASE("cores: threads that wait sleep soon, unless the environment says othe
   std::string name;
   std::getline(std::ifstream("/proc/self/comm"), name);
   CHECK(name == fs::read_symlink("/proc/self/exe").filename().string().substr(0, 15));
+}
+
+TEST_CASE("cores: this process was not started a second time" * doctest::skip()) {
+  CHECK_FALSE(std::getenv("GOMP_SPINCOUNT"));  // of the case below
+}
+
+TEST_CASE("cores: no second start by a variable, nor where a loader was called by name") {
+  const std::string self = fs::read_symlink("/proc/self/exe").string();
+  const auto passes = [&](const std::string& before) {
+    return std::system(fmt::format("env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY {} {} --no-skip "
+                                   "--test-case='cores: this process was not*' > /dev/null",
+                                   before, self)
+                           .c_str()) == 0;
+  };
+  CHECK_FALSE(passes(""));
+  CHECK(passes("SG_NO_SECOND_START=1"));
+  if (const char* loader = "/lib64/ld-linux-x86-64.so.2"; fs::exists(loader)) CHECK(passes(loader));
 }

@@ -89,6 +89,21 @@ TEST_CASE("options: numbers are decimal; what is none is named with what is allo
   CHECK(contains(refused("sgbench --mode trian"), "did you mean 'train'"));
 }
 
+TEST_CASE("options: the file of -c is the one that is read, however it is written, the last wins") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 16, 8);
+  const std::string a = (folder / "a.json").string(), b = (folder / "b.json").string();
+  put(a, R"({"model":"sgformer_nano","seed":1,"batch_size":4})");
+  put(b, R"({"model":"sgformer_nano","seed":2,"batch_size":4})");
+  const auto seed = [&](const std::string& flags) {
+    return dry_run(folder / "data", flags)["seed"].get<int>();
+  };
+  for (const std::string& flags : {"-c" + b, "-c " + b, "-c=" + b, "--config=" + b,
+                                   "--config " + a + " -c " + b, "-c " + a + " -c" + b})
+    CHECK_MESSAGE(seed(flags) == 2, flags);
+  CHECK(seed("-c " + b + " --config " + a) == 1);
+}
+
 TEST_CASE("options: names of timm and torchrun, and nearest names") {
   const TemporaryFolder folder;
   write_idx(folder / "data", 16, 8);
@@ -114,6 +129,11 @@ TEST_CASE("options: names of timm and torchrun, and nearest names") {
   CHECK(!contains(hint("--zz rand"), "did you mean"));
   CHECK(contains(refused("sgeval --chekpoint f"), "did you mean '--checkpoint'"));
   CHECK(contains(refused("sgtrain a b"), "'b' is one argument too many"));
+}
+
+TEST_CASE("options: base learning rates of others are --lr-base, which scales as theirs") {
+  for (const char* name : {"--base-lr", "--blr"})
+    CHECK(contains(refused(fmt::format("sgtrain --data d {} 1e-3", name)), "'--lr-base'"));
 }
 
 TEST_CASE("options: switches of timm for what is always so are accepted and explained once") {

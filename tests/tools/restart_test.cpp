@@ -265,4 +265,22 @@ TEST_CASE("programs: too little address space is said at once") {
   }
 }
 
+TEST_CASE("restart: the checkpoint that is read is not counted against the memory of a step") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 16, 8);
+  constexpr int64_t kElements = 64 << 20;
+  save_checkpoint(folder / "large.safetensors",
+                  {{{"w", zeros({kElements})}}, {{"step", 1}, {"epoch", 0}}});
+  // No memory is taken for so large a batch: the run ends before, and says what is available.
+  const auto available = [&](const std::string& more) {
+    const Ran ran = run_after("ulimit -v 4194304", sgtrain(folder / "data", folder / "out",
+                                                           "--batch-size 1048576 " + more));
+    REQUIRE_MESSAGE(contains(ran.err, " are available"), ran.err);
+    const size_t end = ran.err.find(" are available");
+    return std::stod(ran.err.substr(ran.err.rfind(' ', end - 1)));
+  };
+  const double fresh = available("");
+  CHECK(available("--resume " + (folder / "large.safetensors").string()) > fresh - kElements);
+}
+
 }  // namespace sg

@@ -108,6 +108,51 @@ TEST_CASE("a run that went back: of equal epochs the earlier one is the best") {
   CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0100.safetensors"));
 }
 
+TEST_CASE("a run that went back: the epochs it gave up take no place in its history, and stay") {
+  const TemporaryFolder out;
+  std::optional<CheckpointFolder> folder(std::in_place, out.path(), 2);
+  for (int i = 1; i < 7; ++i) folder->save(at(i), i == 2 ? 90 : 50 + i);
+  CHECK(fs::exists(out / "checkpoint-0006.safetensors"));
+  CHECK(fs::exists(out / "checkpoint-0005.safetensors"));
+  folder.reset();
+  folder.emplace(out.path(), 2);
+  folder->save(at(3), 30), folder->save(at(4), 20);  // after epoch 2
+  for (int epoch : {2, 3, 4, 5, 6})
+    CHECK(fs::exists(out / fmt::format("checkpoint-{:04}.safetensors", epoch)));
+  CHECK(fs::equivalent(out / "best.safetensors", out / "checkpoint-0002.safetensors"));
+  folder->save(at(5), 10), folder->save(at(6), 5);  // all is of this run again
+  CHECK(names(out.path()) ==
+        std::set<std::string>{"best.safetensors", "last.safetensors", "checkpoint-0002.safetensors",
+                              "checkpoint-0003.safetensors", "checkpoint-0005.safetensors",
+                              "checkpoint-0006.safetensors"});
+}
+
+TEST_CASE("without hard links: copies by further names are no further checkpoints") {
+  const TemporaryFolder out;
+  const auto unlink_all = [&] {
+    for (const char* name : {"last.safetensors", "best.safetensors", "good.safetensors"}) {
+      if (!fs::exists(out / name)) continue;
+      fs::copy_file(out / name, out / "copy");
+      fs::rename(out / "copy", out / name);
+    }
+  };
+  {
+    CheckpointFolder folder(out.path(), 2);
+    const double metrics[] = {50, 40, 30, 20};
+    for (int i = 0; i < 4; ++i) folder.save(at(i + 1), metrics[i]), unlink_all();
+    for (int epoch : {1, 2, 3, 4})  // the best two, and the newest two
+      CHECK(fs::exists(out / fmt::format("checkpoint-{:04}.safetensors", epoch)));
+    folder.prove(4);
+    unlink_all();
+    folder.save(at(5), 10);
+    unlink_all();
+    folder.discard_unproven();  // after the good one, which is a copy
+  }
+  CHECK(fs::exists(out / "checkpoint-0004.safetensors"));
+  CHECK_FALSE(fs::exists(out / "checkpoint-0005.safetensors"));
+  CHECK(step_of(find_resumable(out.path())) == 4);
+}
+
 TEST_CASE("the good one is the newest that was proven, and nothing takes its place") {
   const TemporaryFolder out;
   CheckpointFolder folder(out.path(), 1);

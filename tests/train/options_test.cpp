@@ -235,3 +235,18 @@ TEST_CASE("options: args.json holds what was given, and apart from it what was d
     if (row.name == "model-ema-decay") CHECK(row.value == "0.0");
   }
 }
+
+TEST_CASE("options: what says how one process starts is in no file, nor in the command to go on") {
+  Options o = train::default_options("sgformer_nano");
+  const auto as_it_was = train::without_start_options(train::to_json(o));
+  o.resume = "auto", o.accept_data_change = true, o.dry_run = true;
+  CHECK(train::without_start_options(train::to_json(o)) == as_it_was);
+  const nlohmann::json args = train::args_json(o, as_it_was);
+  for (const char* key : {"resume", "accept_data_change", "dry_run"}) CHECK(!args.contains(key));
+
+  const std::vector<std::string> command{
+      "sgtrain", "--resume",   "F",   "--accept-data-change", "--dry-run=true", "-b",
+      "8",       "--resume=G", "data"};
+  CHECK(train::without_start_options(command) ==
+        std::vector<std::string>{"sgtrain", "-b", "8", "data"});
+}

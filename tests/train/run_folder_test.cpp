@@ -118,3 +118,12 @@ TEST_CASE("run folder: a file where the folder of the checkpoints is to be") {
   put(folder / "checkpoints", "of somebody");
   CHECK(contains(refused(folder.path()), "checkpoints; move them away"));
 }
+
+TEST_CASE("run folder: nesting that would overflow the stack is in the way, not a crash") {
+  const std::string deep = "{\"a\":" + std::string(200'000, '[') + std::string(200'000, ']') + "}";
+  for (const char* name : {"args.json", "metrics.jsonl"}) {
+    const TemporaryFolder folder;
+    put(folder / name, deep + "\n");
+    CHECK(contains(refused(folder.path()), name));
+  }
+}

@@ -292,3 +292,35 @@ TEST_CASE("trainer: --patience-epochs ends a run that gets no better, also when 
   CHECK(run_with(4, 0) == 5 * 6);
   CHECK(run_with(0, 0) == 7 * 6);  // a cooldown among them
 }
+
+TEST_CASE("trainer: patience goes on from the best of the checkpoint where the log lacks it") {
+  const TemporaryFolder folder;
+  train::Options options = toy_options();
+  options.epochs = 12, options.warmup_epochs = 0;
+  options.lr = options.min_lr = options.warmup_lr = 1e-12;  // the first epoch stays the best
+  options.max_steps = 3 * 6;
+  std::filesystem::create_directories(folder / "first");
+  ToyRun first{.folder = folder / "first", .options = options};
+  REQUIRE(first.go() == ExitCode::ok);
+  const double best = first.trainer->state().best;
+
+  const auto go_on = [&](const char* name, bool best_is_known) {
+    const auto checkpoints = folder / name / "checkpoints";
+    std::filesystem::create_directories(checkpoints);
+    Checkpoint c = load_checkpoint(folder / "first/checkpoints/last.safetensors");
+    if (!best_is_known) c.state.erase("best"), c.state.erase("best_epoch");
+    save_checkpoint(checkpoints / "checkpoint-0002.safetensors", c);
+    ToyRun run{.folder = folder / name, .options = options};
+    run.options.max_steps = 0, run.options.patience_epochs = 3;
+    if (best_is_known) run.options.patience_epochs = 5;
+    CHECK(run.go() == ExitCode::ok);
+    return run.trainer->state();
+  };
+  const train::TrainState known = go_on("known", true);
+  CHECK(known.best_epoch == 0);
+  CHECK(known.best == best);
+  CHECK(known.step == 6 * 6);  // five epochs after the first
+  const train::TrainState unknown = go_on("unknown", false);
+  CHECK(unknown.best_epoch == 3);  // of those since
+  CHECK(unknown.step == 7 * 6);
+}

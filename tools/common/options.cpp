@@ -12,14 +12,25 @@
 namespace sg::tools {
 namespace {
 
-// The value of a flag before anything else is parsed: it decides the defaults of the others.
-std::string peek(const std::vector<std::string>& args, const std::string& flag) {
-  std::string value;
-  for (size_t i = 0; i < args.size(); ++i) {
-    if (args[i] == flag && i + 1 < args.size()) value = args[i + 1];
-    if (args[i].starts_with(flag + "=")) value = args[i].substr(flag.size() + 1);
+// What decides the defaults of all others: read ahead, by the parser that reads all.
+struct Defaults {
+  std::string config, model;
+};
+
+Defaults read_ahead(const std::vector<std::string>& args) {
+  Defaults d;
+  CLI::App app;
+  app.set_help_flag();
+  app.allow_extras();
+  for (CLI::Option* option :
+       {app.add_option("-c,--config", d.config), app.add_option("--model", d.model)})
+    option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  try {
+    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
+  } catch (const CLI::ParseError&) {
+    // The parser of all flags finds the same, and says it.
   }
-  return value;
+  return d;
 }
 
 std::string lower_case(std::string text) {
@@ -156,9 +167,8 @@ CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, std::strin
 }
 
 train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
-  const std::vector<std::string> args = arguments(argc, argv);
-  std::string config = peek(args, "--config"), model = lower_case(peek(args, "--model"));
-  if (config.empty()) config = peek(args, "-c");
+  auto [config, model] = read_ahead(arguments(argc, argv));
+  model = lower_case(model);
   nlohmann::json file = nlohmann::json::object();
   if (!config.empty()) {
     file = parse_json(read_file(config, ExitCode::usage), config, ExitCode::usage);

@@ -13,9 +13,8 @@ struct OtherName {
 constexpr OtherName kOtherNames[] = {
     {"--wd", "--weight-decay"},
     {"--learning-rate", "--lr"},
-    {"--base-lr", "--lr"},
-    {"--blr", "--lr"},
-    {"--lr-base", "--lr"},
+    {"--base-lr", "--lr-base"},
+    {"--blr", "--lr-base"},
     {"--lr-min", "--min-lr"},
     {"--lr-warmup", "--warmup-lr"},
     {"--warmup-lr-init", "--warmup-lr"},
