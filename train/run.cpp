@@ -237,6 +237,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   const Options given = options;
   if (options.threads) set_num_threads(int(*options.threads));
   report::Console console;
+  console.forgive_screen();
 
   const Data data = open_data(options);
   resolve(options, data);
