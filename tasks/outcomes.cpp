@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/text.h"
 #include "data/png_write.h"
 #include "tasks/metrics.h"
 
@@ -35,11 +36,12 @@ Gallery gallery(std::string title, std::string text, std::vector<Outcome> wrong,
     }
     const auto png = data::encode_png(image);
     const std::string is = class_name(dataset.class_names(), o.label);
+    const std::string name = escape_name(dataset.name(o.index));
     g.items.push_back({.png = {png.begin(), png.end()},
-                       .description = dataset.name(o.index),
+                       .description = name,
                        .headline = class_name(dataset.class_names(), o.predicted),
                        .note = fmt::format("{:.1f} %, but it is {} (loss {:.2f}): {}",
-                                           100 * o.probability, is, o.loss, dataset.name(o.index)),
+                                           100 * o.probability, is, o.loss, name),
                        .good = false});
   }
   return g;
