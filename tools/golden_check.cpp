@@ -11,15 +11,20 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// Damaged ones too: which they were meant to be is not known, and their check says what is wrong.
+bool may_be_golden(const fs::path& file) try {
+  return sg::sgformer::is_golden(file) || sg::tools::is_golden_images(file);
+} catch (const sg::Error&) {
+  return true;
+}
+
 // Golden files under a path, of any kind, in order of name; a file that is named is taken as it is.
 std::vector<fs::path> collect(const fs::path& path) {
   if (!fs::exists(path)) sg::fail(sg::ExitCode::usage, "{}: no such file or folder", path.string());
   if (!fs::is_directory(path)) return {path};
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(path))
-    if (entry.is_regular_file() &&
-        (sg::sgformer::is_golden(entry.path()) || sg::tools::is_golden_images(entry.path())))
-      files.push_back(entry.path());
+    if (entry.is_regular_file() && may_be_golden(entry.path())) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   if (files.empty())
     sg::fail(sg::ExitCode::usage,
