@@ -11,7 +11,6 @@
 #include "data/dataset.h"
 #include "infer/predictor.h"
 #include "io/file.h"
-#include "tools/common/output_file.h"
 
 namespace sg::tools {
 namespace fs = std::filesystem;
@@ -124,7 +123,7 @@ std::string results_csv(const std::vector<ImageResult>& results) {
   return csv;
 }
 
-void check_results_file(const fs::path& path, const std::vector<fs::path>& read) {
+void check_results_file(const fs::path& path, const InputFiles& read) {
   check_ending(path);
   check_output(path, read, is_own_results);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/class_names.h"
+#include "tools/common/output_file.h"
 
 namespace sg::tools {
 
@@ -41,8 +42,7 @@ std::string results_csv(const std::vector<ImageResult>& results);
 void write_results(const std::filesystem::path& path, const std::vector<ImageResult>& results);
 // Before anything is computed: throws ExitCode::usage on another ending, or where a file is there
 // that `read` names or that is no such results (tools/common/output_file.h).
-void check_results_file(const std::filesystem::path& path,
-                        const std::vector<std::filesystem::path>& read);
+void check_results_file(const std::filesystem::path& path, const InputFiles& read);
 
 // The weights that --checkpoint means: a file, or of a run's folder its best (else last)
 // checkpoint, which is said on standard error. Throws ExitCode::checkpoint where there is none.
