@@ -1,5 +1,7 @@
 #include "data/class_names.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -229,7 +231,12 @@ ClassTitles find_class_titles(const std::string& folder) {
        {"LOC_synset_mapping.txt", "synset_words.txt", "imagenet_class_index.json"}) {
     const std::filesystem::path path = std::filesystem::path(folder) / name;
     std::error_code error;
-    if (std::filesystem::is_regular_file(path, error)) return read_class_titles(path.string());
+    if (!std::filesystem::is_regular_file(path, error)) continue;
+    try {
+      return read_class_titles(path.string());
+    } catch (const Error& e) {  // nobody asked for it
+      spdlog::warn("{}; no titles of classes are taken from it", escape_odd_bytes(e.what()));
+    }
   }
   return {};
 }

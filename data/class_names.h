@@ -20,8 +20,8 @@ ClassOrder parse_class_order(std::string_view name);
 void sort_classes(ClassNames& names, ClassOrder order);
 
 // timm's class map: a class name per line, its index the number of the line from 0; or "name index"
-// in every line, with all of 0 to n - 1. Of JSON [name, ...], {name: index} or {index: name}. Throws
-// ExitCode::data naming file and line.
+// in every line, with all of 0 to n - 1. Of JSON [name, ...], {name: index} or {index: name}.
+// Throws ExitCode::data naming file and line.
 ClassNames read_class_map(const std::string& path);
 
 // Readable titles by class name: "n01440764 tench, Tinca tinca" a line (LOC_synset_mapping.txt,

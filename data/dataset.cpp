@@ -1,11 +1,12 @@
 #include "data/dataset.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/rng.h"
 #include "core/text.h"
 
 namespace sg::data {
@@ -32,6 +33,7 @@ class Subset final : public Dataset {
   int64_t size() const override { return int64_t(indices_.size()); }
   int label(int64_t i) const override { return all_->label(indices_[size_t(i)]); }
   std::string name(int64_t i) const override { return all_->name(indices_[size_t(i)]); }
+  std::string key(int64_t i) const override { return all_->key(indices_[size_t(i)]); }
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override {
     return all_->open(indices_[size_t(i)], buffer);
   }
@@ -41,6 +43,13 @@ class Subset final : public Dataset {
   std::vector<int64_t> indices_;
 };
 
+// Where sample i stands among those that may be held out. It does not depend on the others.
+uint64_t draw(const Dataset& all, int64_t i, uint64_t seed) {
+  std::string name = all.class_names()[size_t(all.label(i))];
+  name += '\0', name += all.key(i);
+  return XXH3_64bits_withSeed(name.data(), name.size(), seed);
+}
+
 // The share of each class that is held out, or the rest; in order of the dataset. A class of two
 // images or more has some in both.
 std::unique_ptr<Dataset> share_of(std::shared_ptr<const Dataset> all, Split split,
@@ -48,15 +57,14 @@ std::unique_ptr<Dataset> share_of(std::shared_ptr<const Dataset> all, Split spli
   std::vector<std::vector<int64_t>> classes(size_t(all->num_classes()));
   for (int64_t i = 0; i < all->size(); ++i) classes[size_t(all->label(i))].push_back(i);
   std::vector<int64_t> indices;
-  for (size_t c = 0; c < classes.size(); ++c) {
-    std::vector<int64_t>& images = classes[c];
+  for (std::vector<int64_t>& images : classes) {
     const auto n = int64_t(images.size());
     const int64_t held =
         n < 2 ? 0 : std::clamp<int64_t>(std::llround(r.val_share * double(n)), 1, n - 1);
-    // The streams of epochs are those of 0.
-    Random random(r.seed, Purpose::order, uint64_t(c), 1);
-    for (int64_t i = 0; i < held; ++i)
-      std::swap(images[size_t(i)], images[size_t(random.integer(i, n - 1))]);
+    std::vector<std::pair<uint64_t, int64_t>> drawn;
+    for (const int64_t i : images) drawn.emplace_back(draw(*all, i, r.seed), i);
+    std::ranges::sort(drawn);
+    std::ranges::transform(drawn, images.begin(), &std::pair<uint64_t, int64_t>::second);
     const auto cut = images.begin() + held;
     indices.insert(indices.end(), split == Split::val ? images.begin() : cut,
                    split == Split::val ? cut : images.end());
@@ -170,6 +178,11 @@ std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
              : "'" + r.val_split + "'",
          r.train_split);
   return std::make_unique<FolderDataset>(flat ? dir : layout.val, r.classes, r.order);
+}
+
+bool has_validation_set(const std::string& dir, const DatasetRequest& r) {
+  const Layout layout(dir, r);
+  return !layout.val.empty() || !layout.idx(Split::val).images.empty();
 }
 
 ClassNames list_classes(const std::string& dir, const DatasetRequest& r) {

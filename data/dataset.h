@@ -18,6 +18,8 @@ class Dataset {
   virtual int64_t size() const = 0;
   virtual int label(int64_t i) const = 0;
   virtual std::string name(int64_t i) const = 0;  // for messages
+  // Tells sample i from the others of its class, wherever the data set lies.
+  virtual std::string key(int64_t i) const { return name(i); }
   // Sample i; its encoded bytes, if any, are in `buffer`, which must outlive the result.
   virtual std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const = 0;
 
@@ -46,6 +48,7 @@ class FolderDataset final : public Dataset {
   int64_t size() const override { return int64_t(starts_.size()) - 1; }
   int label(int64_t i) const override;
   std::string name(int64_t i) const override;
+  std::string key(int64_t i) const override;
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override;
 
  private:
@@ -68,6 +71,7 @@ class IdxDataset final : public Dataset {
   int64_t size() const override { return int64_t(labels_.size()); }
   int label(int64_t i) const override { return labels_[size_t(i)]; }
   std::string name(int64_t i) const override;
+  std::string key(int64_t i) const override { return std::to_string(i); }
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override;
 
  private:
@@ -85,7 +89,8 @@ struct DatasetRequest {
   // evaluation/ and test/, and each of these but test the others.
   std::string train_split = "train", val_split = "val";
   // Fraction of each class of the training set that is held out as the validation set, chosen by
-  // the seed.
+  // the seed and the names of class and image: an image keeps its side when others come or go, but
+  // for about one per class and image that does.
   double val_share = 0;
   uint64_t seed = 42;
 };
@@ -95,6 +100,9 @@ struct DatasetRequest {
 // classes itself, for Split::val or with a share to hold out.
 std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
                                       const DatasetRequest& request = {});
+
+// Whether DIR has a validation set of its own, so that no share can be held out.
+bool has_validation_set(const std::string& dir, const DatasetRequest& request);
 
 // The class names of a model whose weights came without names and was trained on DIR: sub-folders
 // of its training set, or where it has none of its validation set, in that order. Empty for IDX

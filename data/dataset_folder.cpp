@@ -193,8 +193,12 @@ int FolderDataset::label(int64_t i) const {
 }
 
 std::string FolderDataset::name(int64_t i) const {
+  return folder_ + "/" + folders_[size_t(label(i))] + "/" + key(i);
+}
+
+std::string FolderDataset::key(int64_t i) const {
   const uint64_t begin = starts_[size_t(i)], end = starts_[size_t(i) + 1];
-  return folder_ + "/" + folders_[size_t(label(i))] + "/" + paths_.substr(begin, end - begin);
+  return paths_.substr(begin, end - begin);
 }
 
 std::unique_ptr<Source> FolderDataset::open(int64_t i, std::vector<uint8_t>& buffer) const {

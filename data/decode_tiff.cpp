@@ -19,6 +19,9 @@ namespace sg::data {
 namespace {
 
 constexpr int kMaxSamples = 6;  // a pixel
+// A tile may be larger than a small image, but no larger than its sides rounded up to this: else a
+// file of some hundred bytes would ask for gigabytes.
+constexpr uint32_t kTileSide = 2048;
 
 template <class T>
 T load(const uint8_t* from) {
@@ -54,6 +57,7 @@ class Tiff final : public Source {
     height_ = turned ? stored_width_ : stored_height_;
     read_layout();
     check_complete();
+    read_blocks_layout();
   }
 
   using Source::read;
@@ -200,33 +204,50 @@ class Tiff final : public Source {
   }
 
   // Strips are tiles as wide as the image.
-  void read_blocks(Image& out) {
-    uint32_t block_width = uint32_t(out.width), block_height = uint32_t(out.height);
+  void read_blocks_layout() {
+    const auto width = uint32_t(stored_width_), height = uint32_t(stored_height_);
+    const auto most = [](uint32_t side) { return (side + kTileSide - 1) / kTileSide * kTileSide; };
+    block_width_ = width, block_height_ = height;
     if (tiled_) {
-      TIFFGetField(file(), TIFFTAG_TILEWIDTH, &block_width);
-      TIFFGetField(file(), TIFFTAG_TILELENGTH, &block_height);
+      TIFFGetField(file(), TIFFTAG_TILEWIDTH, &block_width_);
+      TIFFGetField(file(), TIFFTAG_TILELENGTH, &block_height_);
     } else {
       uint32_t rows = 0;
       TIFFGetFieldDefaulted(file(), TIFFTAG_ROWSPERSTRIP, &rows);
-      block_height = std::min(rows, block_height);
+      block_height_ = std::min(rows, height);
     }
+    if (block_width_ == 0 || block_height_ == 0 || block_width_ > most(width) ||
+        block_height_ > most(height))
+      broken(name_, "TIFF",
+             fmt::format("strips or tiles of {} x {} for an image of {} x {}", block_width_,
+                         block_height_, width, height));
+  }
+
+  void read_blocks(Image& out) {
     const uint64_t bytes = tiled_ ? TIFFTileSize64(file()) : TIFFStripSize64(file());
     const uint64_t row_bytes = tiled_ ? TIFFTileRowSize64(file()) : TIFFScanlineSize64(file());
-    const uint64_t row_samples = uint64_t{block_width} * uint64_t(separate_ ? 1 : samples_);
-    if (block_width == 0 || block_height == 0 || bytes == 0 ||
-        bytes > uint64_t(max_block_bytes()) ||
-        row_bytes < (row_samples * uint64_t(bits_) + 7) / 8 || row_bytes * block_height > bytes)
-      broken(name_, "TIFF", fmt::format("strips or tiles of {} x {}", block_width, block_height));
-    std::vector<std::vector<uint8_t>> planes(separate_ ? size_t(used_) : 1,
-                                             std::vector<uint8_t>(size_t(bytes)));
-    for (uint32_t y = 0; y < uint32_t(out.height); y += block_height)
-      for (uint32_t x = 0; x < uint32_t(out.width); x += block_width) {
-        const uint32_t rows = std::min(block_height, uint32_t(out.height) - y);
-        for (size_t p = 0; p < planes.size(); ++p)
-          read_block(x, y, uint16_t(p), planes[p], (tiled_ ? block_height : rows) * row_bytes);
-        const uint32_t columns = std::min(block_width, uint32_t(out.width) - x);
-        for (uint32_t r = 0; r < rows; ++r)
-          convert_row(planes, size_t(r * row_bytes), columns, out.row(int(y + r)) + size_t(x) * 3);
+    const uint64_t row_samples = uint64_t{block_width_} * uint64_t(separate_ ? 1 : samples_);
+    if (bytes == 0 || bytes > uint64_t(max_block_bytes()) ||
+        row_bytes < (row_samples * uint64_t(bits_) + 7) / 8 || row_bytes * block_height_ > bytes)
+      broken(name_, "TIFF", fmt::format("strips or tiles of {} x {}", block_width_, block_height_));
+    const auto used = size_t(used_);
+    std::vector<uint8_t> block(size_t(bytes), 0), samples;  // used_ of a pixel that is shown
+    for (uint32_t y = 0; y < uint32_t(out.height); y += block_height_)
+      for (uint32_t x = 0; x < uint32_t(out.width); x += block_width_) {
+        const uint32_t rows = std::min(block_height_, uint32_t(out.height) - y),
+                       columns = std::min(block_width_, uint32_t(out.width) - x);
+        samples.resize(size_t(rows) * columns * used);
+        for (size_t p = 0; p < (separate_ ? used : 1); ++p) {
+          read_block(x, y, uint16_t(p), block, (tiled_ ? block_height_ : rows) * row_bytes);
+          for (uint32_t r = 0; r < rows; ++r)
+            take_samples(block.data() + size_t(r * row_bytes), columns, p,
+                         samples.data() + size_t(r) * columns * used);
+        }
+        for (uint32_t r = 0; r < rows; ++r) {
+          const uint8_t* from = samples.data() + size_t(r) * columns * used;
+          uint8_t* to = out.row(int(y + r)) + size_t(x) * 3;
+          for (uint32_t c = 0; c < columns; ++c, from += used, to += 3) to_rgb(from, to);
+        }
       }
   }
 
@@ -240,15 +261,14 @@ class Tiff final : public Source {
     if (uint64_t(got) < need) broken(name_, "TIFF", "a strip or tile ends early");
   }
 
-  void convert_row(const std::vector<std::vector<uint8_t>>& planes, size_t row, uint32_t columns,
-                   uint8_t* to) const {
-    std::array<uint8_t, 4> s{};
-    for (uint32_t x = 0; x < columns; ++x, to += 3) {
-      for (size_t c = 0; c < size_t(used_); ++c)
-        s[c] = separate_ ? sample(planes[c].data() + row, x)
-                         : sample(planes[0].data() + row, size_t(x) * size_t(samples_) + c);
-      to_rgb(s, to);
-    }
+  // Of a row of plane p, or of all samples where they are not apart: used_ bytes a pixel.
+  void take_samples(const uint8_t* row, uint32_t columns, size_t p, uint8_t* to) const {
+    const auto used = size_t(used_);
+    for (size_t x = 0; x < columns; ++x, to += used)
+      if (separate_)
+        to[p] = sample(row, x);
+      else
+        for (size_t c = 0; c < used; ++c) to[c] = sample(row, x * size_t(samples_) + c);
   }
 
   // Sample i of a row, as a byte; of a palette the index.
@@ -277,7 +297,8 @@ class Tiff final : public Source {
     }
   }
 
-  void to_rgb(const std::array<uint8_t, 4>& s, uint8_t* to) const {
+  // Of used_ samples.
+  void to_rgb(const uint8_t* s, uint8_t* to) const {
     switch (kind_) {
       case Kind::grey:
         std::fill_n(to, 3, s[0]);
@@ -343,7 +364,8 @@ class Tiff final : public Source {
   Kind kind_ = Kind::grey;
   int stored_height_ = 0, stored_width_ = 0, orientation_ = ORIENTATION_TOPLEFT;
   int bits_ = 0, samples_ = 0, format_ = 0;
-  int used_ = 0;  // samples of a pixel that its colour depends on
+  int used_ = 0;                                 // samples of a pixel that its colour depends on
+  uint32_t block_width_ = 0, block_height_ = 0;  // of a strip or tile
   bool separate_ = false, tiled_ = false, white_is_zero_ = false, divide_by_alpha_ = false;
   std::array<std::array<uint8_t, 3>, 256> palette_{};
   // The last to be made and the first to go: closing may report an error.

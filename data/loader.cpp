@@ -186,7 +186,12 @@ bool Loader::try_sample(Slot& slot, int64_t item, int64_t sample, Scratch& scrat
     slot.broken.push_back({item, sample, e.what()});
     return false;
   } catch (const std::bad_alloc&) {
-    fail(ExitCode::failure, "{}: out of memory; use fewer workers", dataset_->name(sample));
+    const std::lock_guard lock(mutex_);
+    slot.broken.push_back({item, sample,
+                           fmt::format("{}: no memory to decode it; use fewer workers, or a "
+                                       "smaller image",
+                                       dataset_->name(sample))});
+    return false;
   }
   slot.labels.data<int32_t>()[item] = dataset_->label(sample);
   slot.indices[size_t(item)] = sample;

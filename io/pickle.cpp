@@ -16,6 +16,10 @@ using Items = std::vector<Node*>;
 constexpr size_t kMaxNodes = 2'000'000;
 constexpr size_t kMaxText = 16 << 20, kMaxName = 1000;
 constexpr size_t kMaxMarks = 1000;  // nesting
+// Of nodes, their texts and items: names may be put together from memoized ones, so that a small
+// file would take gigabytes.
+constexpr size_t kMaxBytes = 256 << 20;
+constexpr size_t kMemoBytes = 48;  // an entry of the memo, about
 
 class Machine {
  public:
@@ -131,7 +135,7 @@ class Machine {
         break;
       case 'c': {  // GLOBAL
         const std::string_view module = line(), name = line();
-        push(Kind::global).text = fmt::format("{}.{}", module, name);
+        push_global(module, name);
         break;
       }
       case 0x93: {  // STACK_GLOBAL
@@ -139,7 +143,7 @@ class Machine {
         for (const Node* name : names)
           if (name->kind != Kind::text || name->text.size() > kMaxName)
             refuse("the name of a global is no text");
-        push(Kind::global).text = fmt::format("{}.{}", names[0]->text, names[1]->text);
+        push_global(names[0]->text, names[1]->text);
         break;
       }
       case 'R':   // REDUCE
@@ -209,18 +213,35 @@ class Machine {
     return text;
   }
 
+  // Before so much is made.
+  void charge(size_t bytes) {
+    if (bytes > kMaxBytes - made_)
+      refuse(fmt::format("its values take more than {} MB", kMaxBytes >> 20));
+    made_ += bytes;
+  }
   Node& push(Kind kind) {
+    charge(sizeof(Node));
     if (nodes_.size() == kMaxNodes) refuse(fmt::format("more than {} values", kMaxNodes));
     nodes_.push_back({.kind = kind});
     stack_.push_back(&nodes_.back());
     return nodes_.back();
   }
-  void push_text(Kind kind, uint64_t bytes) { push(kind).text = take(bytes); }
+  void push_text(Kind kind, uint64_t bytes) {
+    const std::string_view text = take(bytes);
+    charge(text.size());
+    push(kind).text = text;
+  }
+  void push_global(std::string_view module, std::string_view name) {
+    charge(module.size() + name.size() + 1);
+    push(Kind::global).text = fmt::format("{}.{}", module, name);
+  }
   void push_items(Kind kind, const Items& items) {
+    charge(items.size() * sizeof(Node*));
     push(kind).items.assign(items.begin(), items.end());
   }
   void push_long(std::string_view bytes) {
     if (bytes.size() > 8) {
+      charge(bytes.size());
       push(Kind::big_integer).text = bytes;
       return;
     }
@@ -230,6 +251,7 @@ class Machine {
   }
   void memoize(uint32_t index) {
     if (memo_.size() == kMaxNodes) refuse(fmt::format("more than {} values", kMaxNodes));
+    charge(kMemoBytes);
     memo_[index] = top();
   }
   void recall(uint32_t index) {
@@ -267,13 +289,14 @@ class Machine {
       to->items.clear();
     }
     if (to->kind != kind || (kind == Kind::dict && items.size() % 2)) refuse("a wrong container");
+    charge(items.size() * sizeof(Node*));
     to->items.insert(to->items.end(), items.begin(), items.end());
   }
 
   std::string_view bytes_;
   const std::string& name_;
   std::deque<Node>& nodes_;
-  size_t at_ = 0;
+  size_t at_ = 0, made_ = 0;  // bytes read, and bytes of what was made of them
   Items stack_;
   std::vector<size_t> marks_;  // heights of the stack
   std::unordered_map<uint32_t, Node*> memo_;

@@ -38,7 +38,8 @@ class Pickle {
 
   // Reads one pickle at the start of `bytes`. Errors are ExitCode::checkpoint, start with `name`.
   // Known are the opcodes of protocols 2 to 5, less those that ask for code outside of the pickle
-  // (extension codes, buffers beside it); the number of nodes is capped.
+  // (extension codes, buffers beside it); the number of nodes and the
+  // bytes of all that is made are capped.
   Pickle(std::string_view bytes, const std::string& name);
   Pickle(Pickle&&) = default;  // nodes refer to each other, so there is no copy
 

@@ -13,6 +13,8 @@ using Kind = Node::Kind;
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxVisits = 2'000'000;  // a list of lists of one list grows without end
 constexpr size_t kMaxName = 1000;
+constexpr size_t kMaxBytes = 256 << 20;  // of what is found, names and all
+constexpr size_t kMaxIntegers = 1000;    // of a shape; each visit would read them again
 
 struct StorageType {
   std::string_view name;
@@ -34,7 +36,7 @@ bool read_integers(const Node& node, std::vector<int64_t>& out) {
   if (is_call(node, "torch.Size"))
     return node.items[1]->items.size() == 1 && node.items[1]->items[0]->kind == Kind::tuple &&
            read_integers(*node.items[1]->items[0], out);
-  if (node.kind != Kind::tuple) return false;
+  if (node.kind != Kind::tuple || node.items.size() > kMaxIntegers) return false;
   for (const Node* item : node.items) {
     if (item->kind != Kind::integer) return false;
     out.push_back(item->integer);
@@ -161,6 +163,9 @@ class Walk {
       PthEntry entry;
       if (const std::string problem = read_tensor(node, entry); !problem.empty())
         entry = {.problem = problem};
+      bytes_ += sizeof(found[0]) + name.size() + entry.problem.size() + entry.storage.size() +
+                entry.strides.size() * sizeof(entry.strides[0]);
+      if (bytes_ > kMaxBytes) refuse(name);
       found.emplace_back(name, std::move(entry));
     } else if (const auto& arguments = node.items[1]->items;
                arguments.size() == 1 &&
@@ -187,7 +192,7 @@ class Walk {
   }
 
   const std::string& file_;
-  size_t visits_ = 0;
+  size_t visits_ = 0, bytes_ = 0;
 };
 
 }  // namespace

@@ -106,8 +106,8 @@ Tensor ConvNorm::operator()(const Tensor& x) const {
   return y;
 }
 
-SpatialReduction::SpatialReduction(const ParameterScope& scope, const std::string& name, int64_t channels,
-                                   int s)
+SpatialReduction::SpatialReduction(const ParameterScope& scope, const std::string& name,
+                                   int64_t channels, int s)
     : name_(scope.name(name)),
       s_(s),
       w_(scope.add({{name + ".weight", {channels, channels, s, s}, Layout::conv, Init::conv}},

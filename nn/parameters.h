@@ -148,7 +148,9 @@ class ParameterScope {
  public:
   ParameterScope(ParameterStore& store, std::string prefix = "")
       : store_(&store), prefix_(std::move(prefix)) {}
-  ParameterScope operator/(const std::string& name) const { return {*store_, prefix_ + name + "."}; }
+  ParameterScope operator/(const std::string& name) const {
+    return {*store_, prefix_ + name + "."};
+  }
   // Prefixes the names.
   Parameter* add(std::vector<NamedSlice> parts, Shape shape,
                  DtypeRole role = DtypeRole::elementwise) const;

@@ -102,7 +102,6 @@ void Console::bar(std::string_view text) {
   std::fflush(screen_);
 }
 
-// Standard output may be closed or full; the run is worth more than its words.
 void Console::show(std::FILE* to, std::string_view message) {
   const std::string text = escape_odd_bytes(message);  // paths are bytes
   if (bar_) std::fputs("\r\x1b[J", screen_), std::fflush(screen_);
@@ -110,7 +109,7 @@ void Console::show(std::FILE* to, std::string_view message) {
   std::fwrite(text.data(), 1, text.size(), to);
   if (!text.empty()) std::fputc('\n', to);
   std::fflush(to);
-  std::clearerr(to);
+  if (forgives_) std::clearerr(to);
 }
 
 void Console::log(std::string_view text) {

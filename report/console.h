@@ -29,6 +29,10 @@ class Console {
   std::string log_problem();
   bool terminal() const { return terminal_; }
 
+  // From now on words that cannot be shown, as standard output is closed or full, are no error of
+  // the program: a run is worth more than they are, and the log has them.
+  void forgive_screen() { forgives_ = true; }
+
   void line(std::string_view text);
   void warning(std::string_view text);
   // A line of which there are many: on a terminal the bar takes its place.
@@ -43,7 +47,7 @@ class Console {
 
   std::mutex mutex_;
   std::FILE* screen_;
-  bool quiet_, terminal_, bar_ = false;
+  bool quiet_, terminal_, bar_ = false, forgives_ = false;
   std::chrono::steady_clock::time_point drawn_{};
   LogFile log_;
   std::string before_log_;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/text.h"
 #include "data/png_write.h"
 #include "tasks/metrics.h"
 
@@ -34,7 +35,8 @@ Gallery gallery(std::string title, std::string text, std::vector<Outcome> wrong,
       continue;  // it was there a moment ago
     }
     const auto png = data::encode_png(image);
-    const std::string is = class_name(dataset.class_names(), o.label), name = dataset.name(o.index);
+    const std::string is = class_name(dataset.class_names(), o.label);
+    const std::string name = escape_name(dataset.name(o.index));
     g.items.push_back(
         {.png = {png.begin(), png.end()},
          .description = name,

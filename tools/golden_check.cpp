@@ -11,15 +11,20 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// Damaged ones too: which they were meant to be is not known, and their check says what is wrong.
+bool may_be_golden(const fs::path& file) try {
+  return sg::sgformer::is_golden(file) || sg::tools::is_golden_images(file);
+} catch (const sg::Error&) {
+  return true;
+}
+
 // Golden files under a path, of any kind, in order of name; a file that is named is taken as it is.
 std::vector<fs::path> collect(const fs::path& path) {
   if (!fs::exists(path)) sg::fail(sg::ExitCode::usage, "{}: no such file or folder", path.string());
   if (!fs::is_directory(path)) return {path};
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(path))
-    if (entry.is_regular_file() &&
-        (sg::sgformer::is_golden(entry.path()) || sg::tools::is_golden_images(entry.path())))
-      files.push_back(entry.path());
+    if (entry.is_regular_file() && may_be_golden(entry.path())) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   if (files.empty())
     sg::fail(sg::ExitCode::usage,
@@ -59,7 +64,8 @@ void print(const fs::path& file, const sg::sgformer::GoldenResult& r, bool verbo
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
-        "Compares SG-Former with files of golden numbers: a line per file. 'ok' agrees; 'FAIL' does "
+        "Compares SG-Former with files of golden numbers: a line per file. 'ok' agrees; 'FAIL' "
+        "does "
         "not, or cannot be read; '?' is not checked, as it is of a module that this program does "
         "not have. The last line counts them. The exit code is 0 where all are ok, and 1 where any "
         "other is among them, so 1 with '0 failed' means: nothing is wrong, not all was checked.");

@@ -90,6 +90,42 @@ void write_png(const fs::path& path, const data::Image& image) {
   write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
 }
 
+// Which images are held out is the run's own choice, unless flags say otherwise: else the scores
+// would be of images that it was trained on. Says so, and warns of flags that differ from the run.
+void take_split_of_run(train::Options& o, const CLI::App& app, const infer::ModelFile& file,
+                       const std::string& checkpoint, report::Console& console) {
+  if (!file.state.contains("args")) return;
+  const nlohmann::json& args = file.state["args"];
+  const auto take = [&](const char* flag, const char* key, auto& value) {
+    auto of_run = value;
+    try {
+      of_run = args.value(key, value);
+    } catch (const nlohmann::json::exception& e) {
+      fail(ExitCode::checkpoint, "{}: {}: {}; it is of another version", checkpoint, key, e.what());
+    }
+    if (app.count(flag) == 0)
+      value = of_run;
+    else if (value != of_run)
+      console.warning(
+          fmt::format("{} {}: {} was trained with {}; it may have been trained on images that are "
+                      "evaluated now",
+                      flag, value, checkpoint, of_run));
+  };
+  take("--train-split", "train_split", o.train_split);
+  take("--val-split", "val_split", o.val_split);
+  take("--val-share", "val_share", o.val_share);
+  if (app.count("--val-share") == 0 && o.val_share > 0 &&
+      data::has_validation_set(o.data, train::dataset_request(o)))
+    o.val_share = 0;  // the run was of other data
+  if (o.val_share == 0) return;
+  take("--seed", "seed", o.seed);
+  if (app.count("--val-share") == 0 && app.count("--seed") == 0)
+    console.line(fmt::format(
+        "{}: evaluating the images that the run held out (--val-share {} --seed {}); --val-share 0 "
+        "evaluates all",
+        o.data, o.val_share, o.seed));
+}
+
 // The classes of the checkpoint, of --class-map, or of the data.
 data::DatasetRequest request_of(const train::Options& o, const data::ClassNames& of_checkpoint) {
   data::DatasetRequest request = train::dataset_request(o);
@@ -224,6 +260,7 @@ int main(int argc, char** argv) {
       if (json) writers.push_back(&to_output.emplace(stdout, ".json"));
       return predict_alone(file, settings, shared.data, writers, std::ranges::max(ks), console);
     }
+    take_split_of_run(shared, app, file, path, console);
     const data::DatasetRequest request = request_of(shared, file.class_names);
     const std::shared_ptr<const data::Dataset> dataset =
         data::open_dataset(shared.data, data::Split::val, request);

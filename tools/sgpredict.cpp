@@ -120,8 +120,9 @@ int main(int argc, char** argv) {
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
     const auto images = std::make_shared<sg::data::ImageList>(sg::tools::find_images(arguments));
     // What would be written over is known before anything is computed.
-    std::vector<fs::path> panels, read{checkpoint};
-    for (int64_t i = 0; i < images->size(); ++i) read.push_back(images->name(i));
+    std::vector<fs::path> panels, paths{checkpoint};
+    for (int64_t i = 0; i < images->size(); ++i) paths.push_back(images->name(i));
+    const sg::tools::InputFiles read(paths);
     if (!results_file.empty()) sg::tools::check_results_file(results_file, read);
     if (!significance.empty()) {
       PanelPaths panel_of(significance, images->size() > 1);

@@ -239,6 +239,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   const Options given = options;
   if (options.threads) set_num_threads(int(*options.threads));
   report::Console console;
+  console.forgive_screen();
 
   const Data data = open_data(options);
   resolve(options, data);
@@ -263,8 +264,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
     console.line(infer::load_initial_weights(model, infer::find_weights(weights),
                                              initial_ema(options), options.reset_head));
   std::optional<StepCost> cost;
-  if (compute.device.type == DeviceType::cpu)
-    cost = check_cost(console, options, model, available);
+  if (compute.device.type == DeviceType::cpu) cost = check_cost(console, options, model, available);
   tasks::ClassificationSettings settings_of_task = classification(options);
   const std::vector<double> weights = settings_of_task.class_weights =
       tasks::class_weights(options.class_weights, *data.training, *options.num_classes);

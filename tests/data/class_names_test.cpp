@@ -82,6 +82,15 @@ TEST_CASE("titles of classes, in each of the usual files") {
                R"({"0": ["n01440764", "tench, Tinca tinca"], "1": ["n01443537", "goldfish"]})") ==
         expected);
   CHECK(find_class_titles(folder.path().string()).empty());
+  // Nobody asked for the titles of a folder: a file that is something else is passed over.
+  for (const char* odd : {"n01440764 tench\nodd\n", "{\"0\": 1}", "{"}) {
+    test::put(folder / "LOC_synset_mapping.txt", odd);
+    CHECK(find_class_titles(folder.path().string()).empty());
+    test::put(folder / "synset_words.txt", "n01443537 goldfish\n");
+    CHECK(find_class_titles(folder.path().string()).size() == 1);
+    std::filesystem::remove(folder / "synset_words.txt");
+  }
+  std::filesystem::remove(folder / "LOC_synset_mapping.txt");
   CHECK(titled("n01443537", expected) == "goldfish (n01443537)");
   CHECK(titled("cat", expected) == "cat");
   test::put(folder / "a.json", R"({"0": 1})");

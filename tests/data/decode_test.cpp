@@ -54,6 +54,39 @@ std::string decode_error(const Bytes& bytes, const DecodeLimits& limits = {}) {
 
 }  // namespace
 
+TEST_CASE("a TIFF takes memory for its pixels, whatever the size of its tiles") {
+  // RGB, 16 x 16, planes apart: header, directory, then three lists and the bytes of a pixel.
+  const auto tiff = [](uint32_t tile_width, uint32_t tile_height) {
+    Bytes b{'I', 'I', 42, 0, 8, 0, 0, 0};
+    const auto add = [&](uint64_t v, int n) {
+      for (int i = 0; i < n; ++i) b.push_back(uint8_t(v >> (8 * i)));
+    };
+    const std::array<uint32_t, 4> entries[] = {
+        {256, 3, 1, 16},          {257, 3, 1, 16},  {258, 3, 3, 146}, {259, 3, 1, 1},
+        {262, 3, 1, 2},           {277, 3, 1, 3},   {284, 3, 1, 2},   {322, 4, 1, tile_width},
+        {323, 4, 1, tile_height}, {324, 4, 3, 152}, {325, 4, 3, 164}};
+    add(std::size(entries), 2);
+    for (const auto& [tag, type, count, value] : entries)
+      add(tag, 2), add(type, 2), add(count, 4), add(value, 4);
+    add(0, 4);
+    for (int i = 0; i < 3; ++i) add(8, 2);
+    const uint32_t bytes = tile_width > 4096 ? 1 : tile_width * tile_height;
+    for (uint32_t i = 0; i < 3; ++i) add(176 + i * bytes, 4);
+    for (int i = 0; i < 3; ++i) add(bytes, 4);
+    for (uint32_t i = 0; i < 3; ++i) b.insert(b.end(), bytes, uint8_t(10 * (i + 1)));
+    return b;
+  };
+  for (const auto& [w, h] : {std::pair{30000, 46000}, {16, 46000}, {30000, 16}})
+    CHECK(contains(decode_error(tiff(uint32_t(w), uint32_t(h))),
+                   fmt::format("tiles of {} x {} for an image of 16 x 16", w, h)));
+  // Tiles larger than a small image are usual.
+  for (const uint32_t side : {16u, 512u}) {
+    const Image image = decode(tiff(side, side), "tiles");
+    REQUIRE(image.width == 16);
+    for (size_t i = 0; i < image.pixels.size(); ++i) REQUIRE(image.pixels[i] == 10 * (i % 3 + 1));
+  }
+}
+
 TEST_CASE("a region of a JPEG is the same pixels as the whole image cropped") {
   const int sizes[][2] = {{1, 1}, {3, 17}, {16, 16}, {33, 40}, {131, 97}, {200, 203}};
   for (const auto& [h, w] : sizes)

@@ -35,13 +35,14 @@ class DrawnImages final : public Dataset {
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override {
     ++opened;
     if (i == disaster) throw std::runtime_error("disk on fire");
+    if (i == too_large) throw std::bad_alloc();
     buffer = files_[size_t(i % 7)];
     if (broken_.contains(i)) buffer.resize(buffer.size() / 2);
     return open_image(buffer, name(i));
   }
 
   mutable std::atomic<int64_t> opened = 0;
-  int64_t disaster = -1;
+  int64_t disaster = -1, too_large = -1;
 
  private:
   int64_t size_;
@@ -64,8 +65,9 @@ class Log {
         "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)));
   }
   ~Log() { spdlog::set_default_logger(before_); }
+  std::string text() const { return text_.str(); }
   int64_t lines() const {
-    const std::string s = text_.str();
+    const std::string s = text();
     return std::count(s.begin(), s.end(), '\n');
   }
 
@@ -134,6 +136,21 @@ TEST_CASE("the same bits for any number of workers, and other orders in other ep
     LoaderConfig other_seed = config_of(8, 1, training);
     other_seed.seed = 1;
     CHECK((run(d, other_seed, 3) == one) != training);
+  }
+}
+
+TEST_CASE("an image that takes more memory than there is is skipped and counted by its name") {
+  const Log log;
+  const auto d = std::make_shared<DrawnImages>(10);
+  d->too_large = 4;
+  for (int workers : {0, 2}) {
+    LoaderConfig config = config_of(4, workers, false);
+    config.max_broken_share = 0.5;
+    Loader loader(d, config);
+    loader.start_epoch(0);
+    CHECK(rest(loader).samples() == std::vector<int64_t>{0, 1, 2, 3, 5, 6, 7, 8, 9});
+    CHECK(loader.broken() == 1);
+    CHECK(contains(log.text(), "image 4: no memory to decode it"));
   }
 }
 

@@ -9,6 +9,7 @@
 
 using namespace sg;
 using namespace sg::test;
+using namespace std::string_literals;
 namespace fs = std::filesystem;
 
 namespace {
@@ -134,6 +135,20 @@ TEST_CASE("nothing is executed, and tricks with pickles are refused") {
   CHECK(contains(error_for(stream_of("(N")), "one value"));
   CHECK(contains(error_for(stream_of("\x93")), "stack is empty"));
   CHECK(contains(error_for(stream_of("NN\x93")), "the name of a global is no text"));
+  // Small files that would become gigabytes: names put together from two in the memo, and one list
+  // of tensors that is seen under ever longer names.
+  const std::string name(1000, 'n');
+  std::string globals = text(name) + "q\x00"s + "0(";
+  for (int i = 0; i < 200'000; ++i) globals += "h\x00h\x00\x93"s;
+  CHECK(contains(error_for(stream_of(globals + "t")), "more than 256 MB"));
+  const std::string storage = "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") +
+                              text("cpu") + "K\x01tQ",
+                    tensor = tensor_call + "(" + storage + "K\x00(K\x01t(K\x01t"s + "tR";
+  std::string list = "(" + tensor + "q\x00"s;
+  for (int i = 0; i < 999; ++i) list += "h\x00"s;
+  list = "]" + list + "eq\x01"s, list += "0(";
+  for (int i = 0; i < 999; ++i) list += text(name.substr(0, 900) + std::to_string(i)) + "h\x01"s;
+  CHECK(contains(error_for(stream_of("}" + list + "u")), "too many values"));
   // Extension codes and buffers ask for what is not in the file.
   for (const char opcode : {'\x82', '\x83', '\x84', '\x97', '\x98', 'i', 'o'})
     CHECK(contains(error_for(stream_of(std::string(1, opcode))), "is not supported"));

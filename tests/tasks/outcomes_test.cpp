@@ -20,6 +20,12 @@ std::vector<tasks::Outcome> some() {
           {.index = 3, .label = 3, .predicted = 0, .rank = 2, .probability = 0.99, .loss = 4.7}};
 }
 
+// A dataset of files whose names are not UTF-8.
+struct Latin1 : Bars {
+  using Bars::Bars;
+  std::string name(int64_t i) const override { return fmt::format("caf\xe9/{}.png", i); }
+};
+
 }  // namespace
 
 TEST_CASE("outcomes: class, probability, rank and loss of each row of logits") {
@@ -70,4 +76,8 @@ TEST_CASE("outcomes: mistakes with their images, by loss and by confidence") {
   CHECK(galleries[1].items[1].description == bars.name(2));
   CHECK(galleries[1].items[0].png.starts_with("\x89PNG"));
   CHECK(tasks::mistakes({some()[0]}, bars, transform).empty());
+  // A page is UTF-8, names of files are bytes.
+  const auto item = tasks::mistakes(some(), Latin1(8), transform, 1)[0].items[0];
+  CHECK(item.description == "caf\\xe9/2.png");
+  CHECK(item.note.ends_with(": caf\\xe9/2.png"));
 }

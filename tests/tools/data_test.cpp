@@ -162,6 +162,29 @@ TEST_CASE("a run without val/ holds a share out, the same when it is resumed and
   const std::string summary = read_file(out / "summary.csv");
   CHECK(contains(summary, fmt::format(",{},{}\n", evaluated.json()["top1"].dump(),
                                       evaluated.json()["top5"].dump())));
+  // Without flags the checkpoint says which images are held out.
+  const auto evaluate = [&](const fs::path& from, const std::string& flags) {
+    const auto e =
+        run_program(fmt::format("sgeval --device cpu --data {} --checkpoint {} {}", from.string(),
+                                (out / "checkpoints/last.safetensors").string(), flags));
+    REQUIRE_MESSAGE(e.code == 0, e.err);
+    return e;
+  };
+  const std::string own = (folder / "own.json").string(), given = (folder / "given.json").string();
+  const auto said = evaluate(data, "--results-file " + own);
+  CHECK(contains(said.out, "the run held out (--val-share 0.25 --seed 3)"));
+  CHECK(!contains(said.err, "warning"));
+  evaluate(data, "--val-share 0.25 --seed 3 --results-file " + given);
+  CHECK(read_file(own) == read_file(given));
+  evaluate(data, "--val-share 0.25 --results-file " + given);  // the seed is the run's
+  CHECK(read_file(own) == read_file(given));
+  const auto all = evaluate(data, "--val-share 0 --json");
+  CHECK(all.json()["images"] == 16);
+  CHECK(contains(all.err, "warning: --val-share 0: "));
+  CHECK(contains(evaluate(data, "--seed 4").err, "warning: --seed 4: "));
+  // Data with a validation set of its own is evaluated on that.
+  write_classes(folder / "other/val", 3);
+  CHECK(evaluate(folder / "other", "--json").json()["images"] == 6);
 }
 
 TEST_CASE("images removed: a run goes on after an epoch; within one only when told") {

@@ -38,6 +38,17 @@ void check_folder(const char* relative, Dtype dtype, Device device = {}) {
 
 }  // namespace
 
+TEST_CASE("golden_check: damaged files are counted as failures, and the others checked") {
+  const test::TemporaryFolder folder;
+  test::put(folder / "a.safetensors", "damaged");
+  test::put(folder / "b.safetensors", std::string(100, '\xff'));
+  test::put(folder / "c.txt", "no golden file");
+  const auto ran = test::run_program("golden_check --device cpu " + folder.path().string());
+  CHECK(ran.code == 1);
+  for (const char* said : {"FAIL", "a.safetensors", "b.safetensors", "0 passed, 2 failed"})
+    CHECK_MESSAGE(test::contains(ran.out, said), ran.out);
+}
+
 TEST_CASE("modules of the published model in f64") { check_folder("golden/modules", Dtype::f64); }
 TEST_CASE("modules of the published model in f32") { check_folder("golden/modules", Dtype::f32); }
 TEST_CASE("modules of the published model on cuda, in f32 and bf16") {

@@ -1,3 +1,5 @@
+#include <sys/wait.h>
+
 #include "data/decode.h"
 #include "tests/tools/programs.h"
 
@@ -86,6 +88,19 @@ TEST_CASE("sgeval: --confusion writes an image") {
   const auto size =
       data::probe({reinterpret_cast<const uint8_t*>(png.data()), png.size()}, "c.png");
   CHECK(size.height > 100);
+}
+
+TEST_CASE("sgeval: scores that cannot be written are an error") {
+  const Folder folder;
+  const std::filesystem::path err = folder / "err";
+  const int status =
+      std::system(fmt::format("{} >/dev/full 2>{}",
+                              program(fmt::format("sgeval {} --device cpu --checkpoint {}",
+                                                  folder("val"), folder("run"))),
+                              err.string())
+                      .c_str());
+  CHECK(WEXITSTATUS(status) == 1);
+  CHECK(contains(read_file(err), "error: standard output: "));
 }
 
 TEST_CASE("sgeval: images without classes are predicted alone, into a file") {

@@ -12,7 +12,6 @@
 #include "data/dataset.h"
 #include "infer/predictor.h"
 #include "io/file.h"
-#include "tools/common/output_file.h"
 
 namespace sg::tools {
 namespace fs = std::filesystem;
@@ -140,7 +139,7 @@ nlohmann::json to_json(const ImageResult& result) {
   return j;
 }
 
-void check_results_file(const fs::path& path, const std::vector<fs::path>& read) {
+void check_results_file(const fs::path& path, const InputFiles& read) {
   check_ending(path);
   check_output(path, read, is_own_results);
 }

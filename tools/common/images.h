@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/class_names.h"
+#include "tools/common/output_file.h"
 
 namespace sg::tools {
 
@@ -68,7 +69,6 @@ class ResultWriter {
 
 // Before anything is computed: throws ExitCode::usage on another ending, or where a file is there
 // that `read` names or that is no such results (tools/common/output_file.h).
-void check_results_file(const std::filesystem::path& path,
-                        const std::vector<std::filesystem::path>& read);
+void check_results_file(const std::filesystem::path& path, const InputFiles& read);
 
 }  // namespace sg::tools
