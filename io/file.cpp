@@ -121,9 +121,15 @@ void AtomicFile::write(const void* data, size_t bytes) {
 void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>& verify) {
   if (retry([&] { return ::fsync(fd_.get()); }) != 0) failed("cannot be synced", errno);
   if (verify) verify(temporary_);
+  rename();
+  sync_folder(path_.parent_path(), code_);
+}
+
+void AtomicFile::commit_unsynced() { rename(); }
+
+void AtomicFile::rename() {
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) failed("cannot be renamed", errno);
   committed_ = true;
-  sync_folder(path_.parent_path(), code_);
 }
 
 void write_file(const std::filesystem::path& path, std::string_view text, ExitCode code) {

@@ -61,6 +61,8 @@ class AtomicFile {
   void write(std::string_view text) { write(text.data(), text.size()); }
   // `verify` reads the finished file back before it takes its name; where it throws, the old stays.
   void commit(const std::function<void(const std::filesystem::path&)>& verify = {});
+  // Without a sync, for what can be made again: fast, but a power cut may leave it empty.
+  void commit_unsynced();
 
   // What the name of an unfinished file contains: "last.safetensors.unfinished.<process>.<number>".
   static constexpr std::string_view kUnfinished = ".unfinished.";
@@ -68,6 +70,7 @@ class AtomicFile {
   static std::string_view unfinished_of(std::string_view name);
 
  private:
+  void rename();
   [[noreturn]] void failed(std::string_view what, int error) const;
 
   std::filesystem::path path_, temporary_;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/cpu/parallel.h"
+#include "core/text.h"
 #include "tools/bench/augment_speed.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/loader_speed.h"
@@ -53,12 +54,15 @@ void print_ops(const BenchResult& r) {
 }
 
 // Images a second that one core decodes, crops, resizes and mirrors.
-sg::ExitCode bench_loader(const std::string& data, bool json) {
+sg::ExitCode bench_loader(const std::string& data, sg::ImageSize size, bool json) {
   if (data.empty()) sg::fail(sg::ExitCode::usage, "--mode loader needs --data DIR");
-  const auto r =
-      sg::benchmark::benchmark_loader(*sg::data::open_dataset(data, sg::data::Split::train));
+  sg::data::TransformConfig transform;
+  transform.img_size = size;
+  const auto r = sg::benchmark::benchmark_loader(
+      *sg::data::open_dataset(data, sg::data::Split::train), transform);
   if (json)
     fmt::print("{}\n", nlohmann::json{{"mode", "loader"},
+                                      {"img_size", sg::str(size)},
                                       {"images_per_second", r.images_per_second},
                                       {"images_per_second_per_core", r.images_per_second},
                                       {"slowest", r.slowest},
@@ -67,21 +71,40 @@ sg::ExitCode bench_loader(const std::string& data, bool json) {
                                       {"broken", r.broken}}
                            .dump(2));
   else
-    fmt::print("{:.0f} images/s on one core ({:.0f} to {:.0f}), {} of {} broken\n",
-               r.images_per_second, r.slowest, r.fastest, r.broken, r.images);
+    fmt::print("{}: {:.0f} images/s on one core ({:.0f} to {:.0f}), {} of {} broken\n",
+               sg::str(size), r.images_per_second, r.slowest, r.fastest, r.broken, r.images);
   return sg::ExitCode::ok;
 }
 
-// Microseconds that one core takes for an image of 224 x 224.
-sg::ExitCode bench_augment(bool json) {
-  const auto rows = sg::benchmark::benchmark_augment();
+// Microseconds that one core takes for an image.
+sg::ExitCode bench_augment(sg::ImageSize size, bool json) {
+  if (size.height != size.width)
+    sg::fail(sg::ExitCode::usage, "--img-size: --mode augment measures squares, found {}",
+             sg::str(size));
+  const auto rows = sg::benchmark::benchmark_augment(size.height);
   nlohmann::json ops;
   for (const auto& r : rows) ops.push_back({{"name", r.name}, {"seconds", r.seconds}});
   if (json)
-    fmt::print("{}\n", nlohmann::json{{"mode", "augment"}, {"ops", ops}}.dump(2));
+    fmt::print(
+        "{}\n",
+        nlohmann::json{{"mode", "augment"}, {"img_size", sg::str(size)}, {"ops", ops}}.dump(2));
   else
     for (const auto& r : rows) fmt::print("{:<24} {:7.1f} us\n", r.name, 1e6 * r.seconds);
   return sg::ExitCode::ok;
+}
+
+// Throws ExitCode::usage where a flag was given that means nothing to the mode.
+void check_flags(const CLI::App& app, const std::string& mode) {
+  const bool of_model = mode == "train" || mode == "infer";
+  for (const CLI::Option* option : app.get_options()) {
+    const auto is = [&](const char* name) { return option->check_name(name); };
+    const bool used = of_model ? !is("--data")
+                               : is("--mode") || is("--json") || is("--img-size") ||
+                                     (is("--data") && mode == "loader");
+    if (option->count() && !used)
+      sg::fail(sg::ExitCode::usage, "{}: --mode {} does not use it; leave the flag out",
+               "--" + option->get_lnames().back(), mode);
+  }
 }
 
 }  // namespace
@@ -116,9 +139,11 @@ int main(int argc, char** argv) {
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, argc, argv);
 
+    check_flags(app, mode);
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
-    if (mode == "loader") return bench_loader(shared.data, json);
-    if (mode == "augment") return bench_augment(json);
+    const sg::ImageSize side = shared.img_size.value_or(224);  // where no model says it
+    if (mode == "loader") return bench_loader(shared.data, side, json);
+    if (mode == "augment") return bench_augment(side, json);
     const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
     sg::tools::announce(compute);
     options.batch = shared.batch_size, options.eager = shared.eager;

@@ -33,8 +33,9 @@ TEST_CASE("sgbench: with guards behind blocks, nothing is found and none is aske
 }
 
 TEST_CASE("sgbench: augmentation, a row per operation and filter") {
-  const auto ran = test::run_program("sgbench --mode augment --json");
+  const auto ran = test::run_program("sgbench --mode augment --img-size 32 --json");
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  CHECK(ran.json()["img_size"] == "32");
   const nlohmann::json rows = ran.json()["ops"];
   CHECK(rows.size() == 10 + 2 * 5 + 1);
   for (const auto& row : rows) CHECK_MESSAGE(row["seconds"] > 0, row["name"]);
@@ -44,6 +45,14 @@ TEST_CASE("sgbench: wrong arguments") {
   CHECK(test::run_program("sgbench --device cpu --model sgformer_nano --batch 0").code == 2);
   CHECK(test::run_program("sgbench --mode sleep").code == 2);
   CHECK(test::run_program("sgbench --dtype f12").code == 2);
+  // Flags that a mode would pass over.
+  for (const char* flags :
+       {"loader --device cpu", "loader --batch-size 4", "loader --model sgformer_s",
+        "augment --data x", "augment --dtype f32", "augment --img-size 32x48", "infer --data x"}) {
+    const auto ran = test::run_program(std::string("sgbench --mode ") + flags);
+    CHECK_MESSAGE(ran.code == 2, flags);
+    CHECK_MESSAGE(ran.err.find("--mode ") != std::string::npos, ran.err);
+  }
 }
 
 }  // namespace sg
