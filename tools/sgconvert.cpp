@@ -4,13 +4,13 @@
 #include <filesystem>
 #include <map>
 
+#include "core/text.h"
 #include "io/checkpoint.h"
 #include "io/pth_write.h"
 #include "sgformer/weight_copies.h"
 #include "sgformer/weights.h"
 #include "tools/common/announce.h"
 #include "tools/common/cli.h"
-#include "tools/common/images.h"
 
 namespace {
 

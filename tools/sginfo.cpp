@@ -3,10 +3,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/text.h"
 #include "io/checkpoint.h"
 #include "nn/trace.h"
 #include "tools/common/announce.h"
-#include "tools/common/images.h"
 #include "tools/common/options.h"
 
 namespace {
