@@ -88,7 +88,7 @@ TEST_CASE("programs: a shared flag has one range and one help text") {
     const auto help = test::run_program(fmt::format("{} --help", program));
     CHECK(test::contains(help.out, "\nModel:\n"));
     CHECK(test::contains(help.out, "\nRuntime:\n"));
-    CHECK(test::contains(help.out, "threads that compute; default: all cores"));
+    CHECK(test::contains(help.out, "threads that compute; default: the cores it may use"));
     CHECK(test::contains(help.out, "--device TEXT=auto"));
     CHECK(test::contains(help.out, "significance that guides: hybrid, local, global, uniform"));
     const std::string needed = std::string(program) == "sgeval"      ? "--data x --checkpoint x"

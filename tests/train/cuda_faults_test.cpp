@@ -28,7 +28,7 @@ TEST_CASE("training on cuda: a kernel that fails ends the run, and the last chec
   CHECK(found->checkpoint.state["step"] == 4);
 }
 
-TEST_CASE("training on cuda: where memory runs out, a batch that would fit is named") {
+TEST_CASE("training on cuda: where memory runs out, the bytes are named, and no batch untried") {
   if (!have_emulation()) return;
   CudaToy task;
   task.batch = 1000;
@@ -38,6 +38,6 @@ TEST_CASE("training on cuda: where memory runs out, a batch that would fit is na
   train::Trainer trainer(toy_options(), task, console);
   Allocator::of(kCuda).release_cached();
   limit_cuda_memory(Allocator::of(kCuda).stats().in_use + 20000);
-  CHECK_THROWS_WITH_AS(trainer.try_step(), doctest::Contains("--batch-size"), Error);
+  CHECK_THROWS_WITH_AS(trainer.try_step(), doctest::Contains("bytes asked"), OutOfMemory);
   limit_cuda_memory(SIZE_MAX);
 }
