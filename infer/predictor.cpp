@@ -45,10 +45,6 @@ std::vector<ClassProbability> top_classes(const Prediction& prediction, int64_t 
 Predictor::Predictor(const sgformer::Classifier& model, Preprocessing preprocessing)
     : model_(model), preprocessing_(std::move(preprocessing)) {}
 
-data::Image Predictor::load(const std::string& path) const {
-  return data::load_eval_image(path, preprocessing_.transform);
-}
-
 std::vector<Prediction> Predictor::operator()(std::span<const data::Image> images,
                                               bool significance) const {
   if (images.empty()) return {};

@@ -41,11 +41,8 @@ class Predictor {
   Predictor(const sgformer::Classifier& model, Preprocessing preprocessing);
 
   const Preprocessing& preprocessing() const { return preprocessing_; }
-  // (img_size.height, img_size.width, 3), resized and cut. Throws ExitCode::data where it cannot be
-  // read.
-  data::Image load(const std::string& path) const;
-  // Predicts images from load(), in one batch. Throws ExitCode::nonfinite where the output is no
-  // number.
+  // Predicts images of img_size, resized and cut (data::load_eval_image()), in one batch. Throws
+  // ExitCode::nonfinite where the output is no number.
   std::vector<Prediction> operator()(std::span<const data::Image> images,
                                      bool significance = false) const;
 

@@ -56,10 +56,6 @@ Weights load_weights(const fs::path& path, std::optional<bool> ema) {
   return is_checkpoint(path) ? read_checkpoint(path, ema) : read(Safetensors::open(path), ema);
 }
 
-void save_weights(const std::filesystem::path& path, const std::vector<NamedTensor>& weights) {
-  write_safetensors(path, weights, {{"format", "pt"}});
-}
-
 Differences differences(const std::vector<NamedTensor>& found,
                         const std::vector<std::pair<std::string, Shape>>& expected) {
   std::map<std::string, Shape> left;

@@ -22,9 +22,6 @@ struct Weights {
 // averaged ones where it has them. The wrappings of other programs are taken off (weight_copies.h).
 Weights load_weights(const std::filesystem::path& path, std::optional<bool> ema = {});
 
-// For other programs: a plain safetensors file with the official names.
-void save_weights(const std::filesystem::path& path, const std::vector<NamedTensor>& weights);
-
 // What differs between the tensors of a file and those that a model expects.
 struct Differences {
   std::vector<std::string> missing, unexpected;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "io/safetensors.h"
 #include "sgformer/weights.h"
 #include "tests/support/files.h"
 
@@ -101,7 +102,7 @@ TEST_CASE("a file cut anywhere is an error") {
 
 TEST_CASE("what is not a checkpoint is told from a damaged one") {
   const TemporaryFolder folder;
-  sgformer::save_weights(folder / "w.safetensors", part(sample().tensors, ""));
+  write_safetensors(folder / "w.safetensors", part(sample().tensors, ""));
   CHECK(contains(error_of(ExitCode::checkpoint, [&] { load_checkpoint(folder / "w.safetensors"); }),
                  "--initial-checkpoint"));
   Checkpoint c = sample();

@@ -4,6 +4,7 @@
 
 #include "data/png_write.h"
 #include "io/checkpoint.h"
+#include "io/safetensors.h"
 #include "sgformer/config_json.h"
 #include "sgformer/weights.h"
 #include "tests/support/paths.h"
@@ -51,7 +52,7 @@ void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem
 }
 
 void save_as_weights(const sgformer::Classifier& model, const std::filesystem::path& path) {
-  sgformer::save_weights(path, weights_of(model));
+  write_safetensors(path, weights_of(model));
 }
 
 std::string png_image(int height, int width) {
