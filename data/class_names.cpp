@@ -112,8 +112,8 @@ std::string trimmed(std::string_view s) {
 }
 
 // Not empty, but for those at the end.
-std::vector<std::string> lines_of(const std::string& path) {
-  std::istringstream text(read_file(path, ExitCode::data));
+std::vector<std::string> lines_of(const std::string& file) {
+  std::istringstream text(file);
   std::vector<std::string> lines;
   for (std::string line; std::getline(text, line);) lines.push_back(trimmed(line));
   while (!lines.empty() && lines.back().empty()) lines.pop_back();
@@ -191,11 +191,11 @@ void sort_classes(ClassNames& names, ClassOrder order) {
 }
 
 ClassNames read_class_map(const std::string& path) {
-  const std::vector<std::string> lines = lines_of(path);
+  const std::string text = read_file(path, ExitCode::data);
+  const std::vector<std::string> lines = lines_of(text);
   if (lines.empty()) fail(ExitCode::data, "{}: expected a class name a line, found none", path);
   const bool is_json = lines[0].starts_with('{') || lines[0].starts_with('[');
-  ClassNames names =
-      is_json ? names_of_json(path, read_file(path, ExitCode::data)) : by_index(lines);
+  ClassNames names = is_json ? names_of_json(path, text) : by_index(lines);
   if (names.empty() && is_json) fail(ExitCode::data, "{}: expected class names, found none", path);
   if (names.empty()) names = lines;
   std::set<std::string> seen;
@@ -215,7 +215,7 @@ ClassTitles read_class_titles(const std::string& path) {
   if (trimmed(text).starts_with('{')) return titles_of_json(path, text);
   ClassTitles titles;
   size_t number = 0;
-  for (const std::string& line : lines_of(path)) {
+  for (const std::string& line : lines_of(text)) {
     ++number;
     const size_t space = line.find_first_of(" \t");
     if (space == line.npos)
@@ -239,6 +239,10 @@ ClassTitles find_class_titles(const std::string& folder) {
     }
   }
   return {};
+}
+
+std::string class_name(const ClassNames& names, int64_t c) {
+  return c < int64_t(names.size()) ? names[size_t(c)] : fmt::format("class {}", c);
 }
 
 std::string titled(const std::string& name, const ClassTitles& titles) {

@@ -32,6 +32,9 @@ ClassTitles read_class_titles(const std::string& path);
 // Reads such a file under a usual name in a data set's folder; nothing where there is none.
 ClassTitles find_class_titles(const std::string& folder);
 
+// The name of class c, or "class c" where there are fewer names.
+std::string class_name(const ClassNames& names, int64_t c);
+
 // "tench, Tinca tinca (n01440764)"; the name itself where it has no title.
 std::string titled(const std::string& name, const ClassTitles& titles);
 

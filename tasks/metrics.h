@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,9 +19,11 @@ struct Mean {
   double value() const { return weight > 0 ? sum / weight : NAN; }
 };
 
-// How many logits of a row (B, K) come before that of its label (B) i32: the label is among the k
-// largest where they are fewer than k. Of equal logits the first counts as the larger; where that
-// of the label is not a number, all K do.
+// How many logits of a row (K) come before that of its label: the label is among the k largest
+// where they are fewer than k. Of equal logits the first counts as the larger; where that of the
+// label is not a number, all K do. Throws ExitCode::data on a label that is no class.
+int64_t label_rank(std::span<const float> row, int64_t label);
+// The same of each row of (B, K) with labels (B) i32.
 std::vector<int64_t> label_ranks(const Tensor& logits, const Tensor& labels);
 
 // Results of an evaluation, by name.

@@ -2,19 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "core/text.h"
+#include "data/class_names.h"
 #include "data/png_write.h"
 #include "tasks/metrics.h"
 
 namespace sg::tasks {
 namespace {
 
-struct OfClass {
-  int64_t images = 0, right = 0;
-  std::map<int64_t, int64_t> taken_for;  // wrongly: class and how often
-};
+using data::class_name;
 
 std::string percent(int64_t part, int64_t whole) {
   return fmt::format("{:.1f} %", 100 * double(part) / double(whole));
@@ -64,16 +61,12 @@ std::vector<Outcome> outcomes_of(const std::vector<int64_t>& indices, const Tens
     for (const float v : row) sum += std::exp(double(v) - *largest);
     Outcome o{indices[size_t(i)], label, largest - row.begin(), -1, 1 / sum, NAN};
     if (label >= 0) {
-      o.rank = label_ranks(logits.slice(i, i + 1), labels.slice(i, i + 1))[0];
+      o.rank = label_rank(row, label);
       o.loss = std::log(sum) + *largest - double(row[size_t(label)]);
     }
     all.push_back(o);
   }
   return all;
-}
-
-std::string class_name(const std::vector<std::string>& names, int64_t c) {
-  return c < int64_t(names.size()) ? names[size_t(c)] : fmt::format("class {}", c);
 }
 
 int64_t top_k_hits(const std::vector<Outcome>& outcomes, int64_t k) {
@@ -99,19 +92,23 @@ Matrix confusion_matrix(const std::vector<Outcome>& outcomes, const std::vector<
   return m;
 }
 
-Table accuracy_by_class(const std::vector<Outcome>& outcomes,
-                        const std::vector<std::string>& names) {
-  std::map<int64_t, OfClass> classes;
+std::map<int64_t, LabelCounts> counts_by_label(const std::vector<Outcome>& outcomes) {
+  std::map<int64_t, LabelCounts> counts;
   for (const Outcome& o : outcomes) {
-    OfClass& c = classes[o.label];
+    LabelCounts& c = counts[o.label];
     ++c.images, c.right += o.right();
     if (!o.right()) ++c.taken_for[o.predicted];
   }
+  return counts;
+}
+
+Table accuracy_by_class(const std::vector<Outcome>& outcomes,
+                        const std::vector<std::string>& names) {
   Table t{.title = "Accuracy by class",
           .text = "Classes of the validation set, and what each is mostly mistaken for.",
           .columns = {"class", "images", "right", "mostly mistaken for"},
           .rows = {}};
-  for (const auto& [label, c] : classes) {
+  for (const auto& [label, c] : counts_by_label(outcomes)) {
     const auto most =
         std::ranges::max_element(c.taken_for, {}, [](const auto& entry) { return entry.second; });
     t.rows.push_back({class_name(names, label), std::to_string(c.images),

@@ -2,6 +2,7 @@
 // matrix, the accuracy by class, and the mistakes.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,9 +27,6 @@ struct Outcome {
 std::vector<Outcome> outcomes_of(const std::vector<int64_t>& indices, const Tensor& logits,
                                  const Tensor& labels);
 
-// The name of class c, or "class c" where there are fewer names.
-std::string class_name(const std::vector<std::string>& names, int64_t c);
-
 // Images whose label is among the k most probable classes.
 int64_t top_k_hits(const std::vector<Outcome>& outcomes, int64_t k);
 
@@ -36,6 +34,13 @@ int64_t top_k_hits(const std::vector<Outcome>& outcomes, int64_t k);
 inline constexpr int64_t kMaxConfusionClasses = 2000;
 Matrix confusion_matrix(const std::vector<Outcome>& outcomes, const std::vector<std::string>& names,
                         int64_t classes);
+
+// Images of one label.
+struct LabelCounts {
+  int64_t images = 0, right = 0;
+  std::map<int64_t, int64_t> taken_for;  // wrongly: class and how often
+};
+std::map<int64_t, LabelCounts> counts_by_label(const std::vector<Outcome>& outcomes);
 
 // One row per class that has images: how many, the accuracy, and the class that it is most often
 // confused with.

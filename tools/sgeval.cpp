@@ -1,8 +1,6 @@
 // sgeval: how well a model does on the validation set of a folder of images.
 #include <fmt/core.h>
 
-#include <map>
-
 #include "core/cpu/parallel.h"
 #include "core/text.h"
 #include "data/image_list.h"
@@ -74,20 +72,12 @@ void print(const Table& table) {
 
 nlohmann::json per_class_json(const std::vector<tasks::Outcome>& outcomes,
                               const std::vector<std::string>& names) {
-  std::map<int64_t, std::pair<int64_t, int64_t>> counts;  // of each label: images, right ones
-  for (const tasks::Outcome& o : outcomes)
-    ++counts[o.label].first, counts[o.label].second += o.right();
   nlohmann::json array = nlohmann::json::array();
-  for (const auto& [label, count] : counts)
-    array.push_back({{"class", tasks::class_name(names, label)},
-                     {"images", count.first},
-                     {"top1", 100 * double(count.second) / double(count.first)}});
+  for (const auto& [label, count] : tasks::counts_by_label(outcomes))
+    array.push_back({{"class", data::class_name(names, label)},
+                     {"images", count.images},
+                     {"top1", 100 * double(count.right) / double(count.images)}});
   return array;
-}
-
-void write_png(const fs::path& path, const data::Image& image) {
-  const auto png = data::encode_png(image);
-  write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
 }
 
 // Which images are held out is the run's own choice, unless flags say otherwise: else the scores
@@ -310,15 +300,16 @@ int main(int argc, char** argv) {
 
     const std::vector<std::string>& names = dataset->class_names();
     if (!confusion.empty())
-      write_png(confusion, report::matrix_image(tasks::confusion_matrix(outcomes, names, classes)));
+      tools::write_png(confusion,
+                       report::matrix_image(tasks::confusion_matrix(outcomes, names, classes)));
     if (per_class && !json) print(tasks::accuracy_by_class(outcomes, names));
     if (!results_file.empty()) {
       tools::ResultWriter results(results_file);
       for (const tasks::Outcome& o : outcomes)
         results.add(
             {.image = dataset->name(o.index),
-             .classes = {{o.predicted, tasks::class_name(names, o.predicted), "", o.probability}},
-             .label = tasks::class_name(names, o.label),
+             .classes = {{o.predicted, data::class_name(names, o.predicted), "", o.probability}},
+             .label = data::class_name(names, o.label),
              .error = {}});
       for (const auto& [i, message] : evaluate.broken())
         results.add({.image = dataset->name(i), .classes = {}, .label = {}, .error = message});

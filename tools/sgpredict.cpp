@@ -65,10 +65,7 @@ void write_panel(const fs::path& path, const std::string& image,
   for (const sg::Tensor& m : maps)
     of_image.push_back(m.slice(item, item + 1).view({m.dim(1), m.dim(2)}));
   const sg::data::Image seen = sg::data::load_eval_region(image, transform, kMaxPanelPixels);
-  const auto png = sg::data::encode_png(sg::report::significance_panel(seen, of_image));
-  sg::AtomicFile file(path);
-  file.write(png.data(), png.size());
-  file.commit_unsynced();  // thousands of images: a sync would take longer than the model
+  sg::tools::write_png(path, sg::report::significance_panel(seen, of_image));
 }
 
 void print(const ImageResult& result) {

@@ -19,8 +19,7 @@ std::vector<int64_t> choose(int64_t size, int count) {
 }
 
 std::string class_name(const data::Dataset& dataset, const data::ClassTitles& titles, int64_t c) {
-  return c < dataset.num_classes() ? data::titled(dataset.class_names()[size_t(c)], titles)
-                                   : fmt::format("class {}", c);
+  return data::titled(data::class_name(dataset.class_names(), c), titles);
 }
 
 }  // namespace

@@ -5,11 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <fstream>
-#include <iterator>
-#include <sstream>
 #include <vector>
 
 #include "core/cpu/control_groups.h"
@@ -18,34 +15,14 @@ namespace sg {
 namespace fs = std::filesystem;
 namespace {
 
-// The words of a file's lines; none where it cannot be read.
-std::vector<std::vector<std::string>> lines_of(const fs::path& path) {
-  std::vector<std::vector<std::string>> result;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    result.emplace_back(std::istream_iterator<std::string>(words),
-                        std::istream_iterator<std::string>());
-  }
-  return result;
-}
-
-double number(const std::string& text) {
-  double value = NAN;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
-}
-
 // Cores that one control group may use: infinite without a quota.
 double quota(const fs::path& group) {
-  double used = NAN, period = NAN;
-  if (const auto v2 = lines_of(group / "cpu.max"); !v2.empty() && v2[0].size() == 2) {
-    used = number(v2[0][0]), period = number(v2[0][1]);  // "max" is no number
+  double used = 0, period = 0;  // stay 0 where there is no number
+  if (std::ifstream v2(group / "cpu.max"); v2) {
+    v2 >> used >> period;  // "max 100000": none
   } else {
-    const auto of = lines_of(group / "cpu.cfs_quota_us"),
-               per = lines_of(group / "cpu.cfs_period_us");
-    if (!of.empty() && of[0].size() == 1) used = number(of[0][0]);  // -1: none
-    if (!per.empty() && per[0].size() == 1) period = number(per[0][0]);
+    std::ifstream(group / "cpu.cfs_quota_us") >> used;  // -1: none
+    std::ifstream(group / "cpu.cfs_period_us") >> period;
   }
   return used > 0 && period > 0 ? used / period : INFINITY;
 }

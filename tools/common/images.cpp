@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "data/dataset.h"
+#include "data/png_write.h"
 #include "infer/predictor.h"
 #include "io/file.h"
 
@@ -119,8 +120,7 @@ std::vector<Guess> best_guesses(std::span<const float> logits, const data::Class
   std::vector<Guess> best;
   for (const auto& [i, probability] :
        infer::top_classes({.probabilities = infer::softmax(logits)}, count)) {
-    const bool named = size_t(i) < names.size();
-    const std::string name = named ? names[size_t(i)] : fmt::format("class {}", i);
+    const std::string name = data::class_name(names, i);
     const auto title = titles.find(name);
     best.push_back({i, name, title == titles.end() ? "" : title->second, probability});
   }
@@ -137,6 +137,13 @@ nlohmann::json to_json(const ImageResult& result) {
     if (!g.title.empty()) j["classes"].back()["title"] = g.title;
   }
   return j;
+}
+
+void write_png(const fs::path& path, const data::Image& image) {
+  const auto png = data::encode_png(image);
+  AtomicFile file(path);
+  file.write(png.data(), png.size());
+  file.commit_unsynced();
 }
 
 void check_results_file(const fs::path& path, const InputFiles& read) {

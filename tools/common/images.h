@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/class_names.h"
+#include "data/image.h"
 #include "tools/common/output_file.h"
 
 namespace sg::tools {
@@ -66,6 +67,10 @@ class ResultWriter {
   std::FILE* out_;
   int64_t added_ = 0;
 };
+
+// Atomically, but not synced: it can be made again, and for thousands of images a sync each would
+// take longer than the model.
+void write_png(const std::filesystem::path& path, const data::Image& image);
 
 // Before anything is computed: throws ExitCode::usage on another ending, or where a file is there
 // that `read` names or that is no such results (tools/common/output_file.h).
