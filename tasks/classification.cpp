@@ -1,6 +1,7 @@
 #include "tasks/classification.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "autograd/tape.h"
 #include "core/backend.h"
@@ -96,6 +97,8 @@ Classification::Classification(sgformer::Classifier& model,
                                const ClassificationSettings& settings)
     : model_(model),
       smoothing_(settings.smoothing),
+      mix_erase_(settings.mix_erase),
+      mix_off_epoch_(settings.mix_off_epoch),
       chance_loss_(
           loss_of_chance(*training, model.config().classes, smoothing_, settings.class_weights)),
       seed_(settings.seed),
@@ -105,26 +108,49 @@ Classification::Classification(sgformer::Classifier& model,
   const Device device = model.parameters().device();
   const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
   const Dtype dtype = acc_dtype(model.parameters().dtype());
-  host_drop_paths_ = empty_pinned(shape, dtype, device);
+  drop_paths_ = Draws(shape, dtype, device);
+  mix_erase_.check();
+  if (mix_erase_.mixes() || mix_erase_.erase_probability > 0)
+    changes_ = Draws({batch_size(), int64_t{sizeof(MixErase) / 4}}, Dtype::i32, device);
   if (const auto& weights = settings.class_weights; !weights.empty())
     class_weights_ = from_vector(weights, {model.config().classes}).to(dtype).to(device);
-  drop_paths_copied_ = backend(device.type).event(device);
-  drop_paths_ = device.type == DeviceType::cpu ? host_drop_paths_ : empty(shape, dtype, device);
+}
+
+Classification::Draws::Draws(Shape shape, Dtype dtype, Device to)
+    : device(to.type == DeviceType::cpu ? Tensor() : empty(shape, dtype, to)),
+      host(empty_pinned(shape, dtype, to)),
+      copied(backend(to.type).event(to)) {
+  if (!device) device = host;
+}
+
+void Classification::Draws::upload() {
+  if (device.same_memory(host)) return;
+  device.copy_(host);
+  copied->record(device.stream());
 }
 
 void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
+  epoch_ = epoch;
   feed_.start_epoch(epoch, first_batch);
 }
 
 Batch Classification::load_batch(const BatchPosition& position) {
   const double before = feed_.waited();
   check(feed_.next(), "classification: a batch is asked for after the epoch's end");
-  drop_paths_copied_->synchronize();  // before the host's are overwritten
+  drop_paths_.copied->synchronize();  // before the host's are overwritten
   sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(position.step),
-                            position.first_sample, host_drop_paths_.dtype(), host_drop_paths_);
-  if (!drop_paths_.same_memory(host_drop_paths_)) {
-    drop_paths_.copy_(host_drop_paths_);
-    drop_paths_copied_->record(drop_paths_.stream());
+                            position.first_sample, drop_paths_.host.dtype(), drop_paths_.host);
+  drop_paths_.upload();
+  if (changes_.host) {
+    const int64_t h = feed_.images().dim(1), w = feed_.images().dim(2);
+    MixEraseConfig config = mix_erase_;
+    if (mix_off_epoch_ && epoch_ >= mix_off_epoch_) config.mixup = config.cutmix = 0;
+    const Tensor drawn = pack(
+        draw_mix_erase(config, seed_, position.step, position.first_sample, batch_size(), h, w), h,
+        w);
+    changes_.copied->synchronize();
+    changes_.host.copy_(drawn);
+    changes_.upload();
   }
   return {.position = position,
           .images = feed_.images(),
@@ -136,9 +162,10 @@ Batch Classification::load_batch(const BatchPosition& position) {
 Losses Classification::losses(const Batch& batch) {
   const Dtype dtype = model_.parameters().dtype();
   const Tensor targets = smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_,
-                                        acc_dtype(dtype), {}, class_weights_);
-  const Tensor images = normalize_images(batch.images, stats_, dtype);
-  const sgformer::Classifier::Output out = model_.forward(images, {.drop_paths = drop_paths_});
+                                        acc_dtype(dtype), changes_.device, class_weights_);
+  const Tensor images = normalize_images(batch.images, stats_, dtype, changes_.device);
+  const sgformer::Classifier::Output out =
+      model_.forward(images, {.drop_paths = drop_paths_.device});
   return {.total = soft_cross_entropy(out.logits, targets).loss, .parts = {}};
 }
 

@@ -5,6 +5,7 @@
 
 #include "data/device_prefetcher.h"
 #include "infer/dataset_predictor.h"
+#include "ops/normalize_images/draw_mix_erase.h"
 #include "ops/normalize_images/normalize_images.h"
 #include "sgformer/classifier.h"
 #include "tasks/outcomes.h"
@@ -28,6 +29,8 @@ struct ClassificationSettings : EvaluationSettings {
   // a batch is the weighted mean of torch's CrossEntropyLoss(weight, label_smoothing); evaluation
   // has no weights.
   std::vector<double> class_weights{};
+  MixEraseConfig mix_erase{.mixup = 0, .cutmix = 0, .erase_probability = 0};
+  int64_t mix_off_epoch = 0;  // no mixup and CutMix from this epoch on; 0: in all epochs
 };
 
 // Each image of a dataset once, on the model's device.
@@ -76,16 +79,28 @@ class Classification : public Task {
   Findings findings() const override;
 
  private:
+  // What changes from step to step: drawn in memory that a captured step reads, or that is copied
+  // to where it does.
+  struct Draws {
+    Tensor device, host;
+    std::unique_ptr<Event> copied;
+
+    Draws() = default;
+    Draws(Shape shape, Dtype dtype, Device device);
+    void upload();
+  };
+
   sgformer::Classifier& model_;
   double smoothing_;
+  MixEraseConfig mix_erase_;
+  int64_t mix_off_epoch_, epoch_ = 0;
   Tensor class_weights_;  // (K), or undefined
   std::optional<double> chance_loss_;
   uint64_t seed_;
   ChannelStats stats_;
   data::DevicePrefetcher feed_;
-  // Factors of stochastic depth of the staged batch; on the device, and where they are drawn.
-  Tensor drop_paths_, host_drop_paths_;
-  std::unique_ptr<Event> drop_paths_copied_;
+  Draws drop_paths_;  // factors of stochastic depth of the batch
+  Draws changes_;     // its mixing and erasing; undefined where there is none
   Evaluator evaluator_;
 };
 

@@ -105,7 +105,7 @@ Options default_options(std::string_view model) {
   sgformer::find_config(model);
   o.aa = "rand-m9-mstd0.5-inc1";
   if (model == kNano) {
-    o.aa = "none";
+    o.aa = "none", o.mixup = o.cutmix = o.reprob = 0;
     o.epochs = 3, o.cooldown_epochs = 0;
     o.warmup_lr = 5e-4;
     o.scale = {1, 1}, o.ratio = {1, 1};  // so short a run learns most from whole images
@@ -226,6 +226,7 @@ void validate(const Options& o) {
     fail(ExitCode::usage, "--{}: chooses weights of --initial-checkpoint, which is missing",
          o.ema ? "ema" : "no-ema");
   parse_compute(o.device, o.dtype);
+  mix_erase(o);
   group_settings(o);
   data::parse_class_order(o.class_order);
   Options probe = o;  // without classes of data
@@ -287,11 +288,30 @@ sgformer::GroupSettings group_settings(const Options& o) {
   return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
 }
 
+MixEraseConfig mix_erase(const Options& o) {
+  const MixEraseConfig c{.mixup = o.mixup,
+                         .cutmix = o.cutmix,
+                         .mix_probability = o.mixup_prob,
+                         .switch_probability = o.mixup_switch_prob,
+                         .mode = parse_mix_mode(o.mixup_mode),
+                         .group = o.mixup_group.value_or(o.batch_size),
+                         .erase_probability = o.no_aug ? 0 : o.reprob};
+  if (c.mixes() && (c.group % 2 || o.batch_size % c.group))
+    fail(ExitCode::usage,
+         "{}: mixup and CutMix pair the images of a batch: expected an even number{}, found {}; "
+         "--mixup 0 --cutmix 0 turns them off",
+         o.mixup_group ? "--mixup-group" : "--batch-size",
+         o.mixup_group ? fmt::format(" that divides the batch of {}", o.batch_size) : "", c.group);
+  return c;
+}
+
 tasks::ClassificationSettings classification(const Options& o) {
   return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o), o.eager},
           uint64_t(o.seed),
           o.smoothing,
-          {}};
+          {},
+          mix_erase(o),
+          o.mixup_off_epoch};
 }
 
 data::DatasetRequest dataset_request(const Options& o) {

@@ -46,6 +46,11 @@ struct Options {
   double color_jitter = 0;
   bool no_aug = false;
   std::string train_interpolation = "random";
+  double mixup = 0.8, cutmix = 1, mixup_prob = 1, mixup_switch_prob = 0.5;
+  std::string mixup_mode = "batch";
+  int64_t mixup_off_epoch = 0;
+  std::optional<int64_t> mixup_group;
+  double reprob = 0.25;
   std::optional<double> crop_pct;
   Triple mean = ChannelStats().mean, std = ChannelStats().std;
 
@@ -184,6 +189,27 @@ void each_data_option(O& o, F&& f) {
     o.no_aug);
   f(OptionInfo{"--train-interpolation", "of training crops: random, bilinear, bicubic"},
     o.train_interpolation);
+  f(OptionInfo{"--mixup", "alpha of mixup, whose lambda is Beta(alpha, alpha); 0: none", noted, 0,
+               1e3},
+    o.mixup);
+  f(OptionInfo{"--cutmix", "alpha of CutMix; 0: none", noted, 0, 1e3}, o.cutmix);
+  f(OptionInfo{"--mixup-prob", "probability of mixup or CutMix", noted, 0, 1}, o.mixup_prob);
+  f(OptionInfo{"--mixup-switch-prob", "probability of CutMix where both are on", noted, 0, 1},
+    o.mixup_switch_prob);
+  f(OptionInfo{"--mixup-mode",
+               "one draw per batch (--mixup-group), per pair of images, or per elem"},
+    o.mixup_mode);
+  f(OptionInfo{"--mixup-off-epoch", "no mixup and CutMix from this epoch on; 0: in all epochs",
+               noted, 0, 1e6},
+    o.mixup_off_epoch);
+  f(OptionInfo{"--mixup-group",
+               "images that are mixed among themselves, an even number that divides the batch; "
+               "default: the batch",
+               noted, 2, 1 << 20},
+    o.mixup_group);
+  f(OptionInfo{"--reprob", "probability of erasing a box of a training image to noise", noted, 0,
+               1},
+    o.reprob);
   f(OptionInfo{"--crop-pct",
                "share of the shorter side that evaluation sees; default: 0.9, sgformer_nano 1",
                noted, 0.01, 1},
@@ -367,6 +393,8 @@ double peak_learning_rate(const Options& options);
 // --warmup-epochs; else the recipe's, shortened where the run is no longer than that.
 int64_t warmup_epochs(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
+// Throws ExitCode::usage where images are mixed and some would have no partner.
+MixEraseConfig mix_erase(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);
 // What --data and the flags about splits and classes mean, with the classes of --class-map.
 data::DatasetRequest dataset_request(const Options& options);

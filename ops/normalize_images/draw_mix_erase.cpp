@@ -69,7 +69,7 @@ void MixEraseConfig::check() const {
   probability("mixup-prob", mix_probability);
   probability("mixup-switch-prob", switch_probability);
   probability("reprob", erase_probability);
-  require(group >= 2 && group % 2 == 0, "mixup group",
+  require(!mixes() || (group >= 2 && group % 2 == 0), "mixup group",
           "an even number of images, so that each has a partner", group);
   require(erased_area[0] > 0 && erased_area[0] <= erased_area[1] && erased_area[1] <= 1,
           "erased area", "0 < low <= high <= 1", erased_area[0]);
@@ -117,25 +117,25 @@ Box draw_erased_box(const MixEraseConfig& config, int64_t height, int64_t width,
   return {};
 }
 
-std::vector<MixErase> draw_mix_erase(const MixEraseConfig& config, uint64_t seed, int64_t epoch,
+std::vector<MixErase> draw_mix_erase(const MixEraseConfig& config, uint64_t seed, int64_t step,
                                      int64_t position, int64_t batch, int64_t height,
                                      int64_t width) {
   config.check();
-  check(position % config.group == 0 && batch % config.group == 0,
+  check(!config.mixes() || (position % config.group == 0 && batch % config.group == 0),
         "mixing: {} images from position {} are not whole groups of {}", batch, position,
         config.group);
   std::vector<MixErase> changes(static_cast<size_t>(batch));
-  for (int64_t first = 0; first < batch; first += config.group) {
-    Random mix(seed, Purpose::mix, uint64_t(epoch), uint64_t((position + first) / config.group));
+  for (int64_t first = 0; config.mixes() && first < batch; first += config.group) {
+    Random mix(seed, Purpose::mix, uint64_t(step), uint64_t((position + first) / config.group));
     draw_mixing(config, std::span(changes).subspan(size_t(first), size_t(config.group)), first,
                 height, width, mix);
   }
   for (int64_t i = 0; i < batch; ++i) {
     MixErase& c = changes[size_t(i)];
-    const auto e = uint64_t(epoch), p = uint64_t(position + i);
-    Random box(seed, Purpose::erased_box, e, p);
+    const auto s = uint64_t(step), p = uint64_t(position + i);
+    Random box(seed, Purpose::erased_box, s, p);
     c.erased = draw_erased_box(config, height, width, box);
-    c.noise = Random(seed, Purpose::erasing, e, p).stream();
+    c.noise = Random(seed, Purpose::erasing, s, p).stream();
   }
   return changes;
 }

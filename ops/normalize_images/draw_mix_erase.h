@@ -1,5 +1,5 @@
 // Random draws of mixup, CutMix and erasing for a training batch: timm's Mixup and RandomErasing
-// (mode pixel, one box), as MixErase of mix_erase.h. Pure functions of (seed, epoch, position).
+// (mode pixel, one box), as MixErase of mix_erase.h. Pure functions of (seed, step, position).
 #pragma once
 #include <array>
 #include <cstdint>
@@ -19,13 +19,15 @@ struct MixEraseConfig {
   double mixup = 0.8, cutmix = 1.0;
   double mix_probability = 1, switch_probability = 0.5;  // of any; of CutMix where there are both
   MixMode mode = MixMode::batch;
-  // Images that are mixed among themselves, an even number: timm's batch of one process.
+  // Images that are mixed among themselves: timm's batch of one process. An even number where there
+  // is mixing.
   int64_t group = 128;
 
   double erase_probability = 0.25;
   std::array<double, 2> erased_area{0.02, 1.0 / 3};  // share of the image
   std::array<double, 2> erased_ratio{0.3, 1 / 0.3};  // height / width
 
+  bool mixes() const { return (mixup > 0 || cutmix > 0) && mix_probability > 0; }
   void check() const;  // throws ExitCode::usage
 };
 
@@ -40,10 +42,10 @@ void draw_mixing(const MixEraseConfig& config, std::span<MixErase> group, int64_
 // high and less wide than the image.
 Box draw_erased_box(const MixEraseConfig& config, int64_t height, int64_t width, Random& random);
 
-// Draws for `batch` images at the positions `position`, `position` + 1, ... of an epoch. Groups
-// begin at multiples of `group`, and so does the batch: images are changed alike however an epoch
-// is cut into batches.
-std::vector<MixErase> draw_mix_erase(const MixEraseConfig& config, uint64_t seed, int64_t epoch,
+// Draws for `batch` images at the positions `position`, `position` + 1, ... of a step. Groups begin
+// at multiples of `group`, and so does a batch that is mixed: images are changed alike however a
+// step is cut into batches.
+std::vector<MixErase> draw_mix_erase(const MixEraseConfig& config, uint64_t seed, int64_t step,
                                      int64_t position, int64_t batch, int64_t height,
                                      int64_t width);
 

@@ -2,8 +2,7 @@
 // tensor, so that a captured step can be replayed with other values.
 //
 // draw_mix_erase.h draws them; the kernels of normalize_images change the pixels, and
-// smooth_one_hot (ops/cross_entropy) the labels. Training does not use them yet:
-// tasks/classification.cpp calls both without `changes`, and sgtrain has no flags for them.
+// smooth_one_hot (ops/cross_entropy) the labels; tasks/classification.cpp calls all three.
 #pragma once
 #include <span>
 #include <vector>

@@ -73,6 +73,45 @@ TEST_CASE("classification: overfits one batch") {
   CHECK((*scores)["loss"] < 0.05);
 }
 
+namespace {
+
+train::Options mixed_options(int64_t batch) {
+  train::Options o = options_of(batch);
+  o.mixup = 0.8, o.cutmix = 1, o.reprob = 0.5, o.mixup_group = 4;
+  return o;
+}
+
+double loss_of(Run& run, int64_t epoch, const std::vector<tasks::BatchPosition>& positions) {
+  const autograd::NoGrad no_grad;
+  run.task->start_epoch(epoch, 0);
+  double sum = 0;
+  for (const tasks::BatchPosition& p : positions)
+    sum += run.task->losses(run.task->load_batch(p)).total.item();
+  return sum / double(positions.size());
+}
+
+}  // namespace
+
+TEST_CASE("classification: mixing and erasing are drawn by the position in the step") {
+  Run whole(mixed_options(8), 8), parts(mixed_options(4), 8);
+  const double loss = loss_of(whole, 0, {{5, 0}});
+  CHECK(loss == doctest::Approx(loss_of(parts, 0, {{5, 0}, {5, 4}})).epsilon(1e-5));
+  CHECK(loss == loss_of(whole, 0, {{5, 0}}));
+  CHECK(std::abs(loss - loss_of(whole, 0, {{6, 0}})) > 1e-4);  // another step's draws
+}
+
+TEST_CASE("classification: --mixup-off-epoch ends mixing, not erasing") {
+  const auto loss_in = [](int64_t epoch, int64_t off, double mixup, double reprob) {
+    train::Options o = mixed_options(8);
+    o.mixup_off_epoch = off, o.mixup = o.cutmix = mixup, o.reprob = reprob;
+    Run run(o, 8);
+    return loss_of(run, epoch, {{5, 0}});
+  };
+  CHECK(loss_in(3, 3, 1, 1) == loss_in(3, 0, 0, 1));
+  CHECK(std::abs(loss_in(2, 3, 1, 1) - loss_in(2, 0, 0, 1)) > 1e-4);
+  CHECK(std::abs(loss_in(3, 0, 0, 1) - loss_in(3, 0, 0, 0)) > 1e-4);
+}
+
 TEST_CASE("classification: the same bits for any number of loading threads") {
   std::vector<float> expected;
   for (int64_t workers : {0, 1, 3}) {

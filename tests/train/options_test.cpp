@@ -177,6 +177,25 @@ TEST_CASE("options: defaults are the recipe's, and small for the small model") {
                  "did you mean 'sgformer_nano'"));
 }
 
+TEST_CASE("options: mixup and CutMix pair the images of a batch") {
+  train::Options o = train::default_options("sgformer_s");
+  CHECK(train::mix_erase(o).mixes());
+  CHECK(train::mix_erase(o).group == 128);
+  CHECK(train::mix_erase(o).erase_probability == 0.25);
+  CHECK_FALSE(train::mix_erase(train::default_options("sgformer_nano")).mixes());
+  o.no_aug = true;  // as timm: no erasing, but mixing
+  CHECK(train::mix_erase(o).erase_probability == 0);
+  CHECK(train::mix_erase(o).mixes());
+  o.batch_size = 9;
+  CHECK(contains(error_of(ExitCode::usage, [&] { train::mix_erase(o); }),
+                 "--batch-size: mixup and CutMix pair the images of a batch: expected an even"));
+  o.batch_size = 10, o.mixup_group = 4;
+  CHECK(contains(error_of(ExitCode::usage, [&] { train::mix_erase(o); }),
+                 "that divides the batch of 10, found 4"));
+  o.mixup = o.cutmix = 0;
+  CHECK_FALSE(train::mix_erase(o).mixes());
+}
+
 TEST_CASE("options: --lr-base is scaled by the images a step, as timm 1; --lr wins over it") {
   const auto rate = [](nlohmann::json json) {
     const Options o = given(json);
