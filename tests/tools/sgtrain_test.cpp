@@ -280,7 +280,7 @@ TEST_CASE("sgtrain: what is wrong is said before the first step") {
     CHECK_MESSAGE(contains(ran.err, message), ran.err);
     CHECK(!contains(ran.out, "Train: "));
   };
-  refused(2, "--mixup 0.8", "'--mixup' is not a flag of sgtrain");
+  refused(2, "--hue 0.8", "'--hue' is not a flag of sgtrain");
   refused(2, "--bach-size 3", "did you mean '--batch-size'");
   refused(2, "--lr fast", "--lr");
   refused(2, "--lr -1", "--lr: expected from 0");
