@@ -7,8 +7,8 @@
 namespace sg {
 
 struct LibraryName {
-  std::string file;                  // "libcublasLt.so.13"
-  std::string purpose;               // "matmuls"
+  std::string file;                  // "libavif.so.15"
+  std::string purpose;               // "reading AVIF images"
   std::vector<std::string> folders;  // looked through after the system's own
   std::string advice;                // how to get it, as part of a message
 };
