@@ -103,12 +103,16 @@ Options default_options(std::string_view model) {
   Options o;
   o.model = model;
   sgformer::find_config(model);
-  o.aa = "rand-m9-mstd0.5-inc1";
   if (model == kNano) {
-    o.aa = "none", o.mixup = o.cutmix = o.reprob = 0;
     o.epochs = 3, o.cooldown_epochs = 0;
     o.warmup_lr = 5e-4;
     o.scale = {1, 1}, o.ratio = {1, 1};  // so short a run learns most from whole images
+  } else {
+    // Not in Options itself: a run of a version that lacked them is told what is new.
+    const MixEraseConfig published;
+    o.aa = "rand-m9-mstd0.5-inc1";
+    o.mixup = published.mixup, o.cutmix = published.cutmix;
+    o.reprob = published.erase_probability;
   }
   return o;
 }

@@ -46,11 +46,13 @@ struct Options {
   double color_jitter = 0;
   bool no_aug = false;
   std::string train_interpolation = "random";
-  double mixup = 0.8, cutmix = 1, mixup_prob = 1, mixup_switch_prob = 0.5;
+  double mixup = 0, cutmix = 0;
+  double mixup_prob = MixEraseConfig().mix_probability;
+  double mixup_switch_prob = MixEraseConfig().switch_probability;
   std::string mixup_mode = "batch";
   int64_t mixup_off_epoch = 0;
   std::optional<int64_t> mixup_group;
-  double reprob = 0.25;
+  double reprob = 0;
   std::optional<double> crop_pct;
   Triple mean = ChannelStats().mean, std = ChannelStats().std;
 

@@ -152,10 +152,16 @@ TEST_CASE("options: augmentation") {
 
   // What an older version trained without, a resumed run is told of.
   auto older = train::to_json(given(kNothing));
-  older.erase("aa");
+  for (const char* key : {"aa", "mixup", "cutmix", "reprob"}) older.erase(key);
   const auto resumed = train::changes(older, train::to_json(given(kNothing)));
   CHECK(resumed.refused == "");
   CHECK(contains(resumed.noted, "\"none\" -> \"rand-m9-mstd0.5-inc1\""));
+  for (const char* change : {"0.0 -> 0.8", "0.0 -> 1.0", "0.0 -> 0.25"})
+    CHECK(contains(resumed.noted, change));
+  const auto nano = train::to_json(train::default_options("sgformer_nano"));
+  auto older_nano = nano;
+  for (const char* key : {"aa", "mixup", "cutmix", "reprob"}) older_nano.erase(key);
+  CHECK(train::changes(older_nano, nano).noted == "");
 }
 
 TEST_CASE("options: defaults are the recipe's, and small for the small model") {
