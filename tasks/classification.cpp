@@ -1,7 +1,6 @@
 #include "tasks/classification.h"
 
 #include <cmath>
-#include <cstring>
 
 #include "autograd/tape.h"
 #include "core/backend.h"
@@ -117,16 +116,17 @@ Classification::Classification(sgformer::Classifier& model,
 }
 
 Classification::Draws::Draws(Shape shape, Dtype dtype, Device to)
-    : device(to.type == DeviceType::cpu ? Tensor() : empty(shape, dtype, to)),
-      host(empty_pinned(shape, dtype, to)),
-      copied(backend(to.type).event(to)) {
-  if (!device) device = host;
+    : host_(empty_pinned(shape, dtype, to)), copied_(backend(to.type).event(to)) {
+  device_ = to.type == DeviceType::cpu ? host_ : empty(shape, dtype, to);
 }
 
-void Classification::Draws::upload() {
-  if (device.same_memory(host)) return;
-  device.copy_(host);
-  copied->record(device.stream());
+template <class F>
+void Classification::Draws::update(F&& draw) {
+  copied_->synchronize();
+  draw(host_);
+  if (device_.same_memory(host_)) return;
+  device_.copy_(host_);
+  copied_->record(device_.stream());
 }
 
 void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
@@ -137,20 +137,19 @@ void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
 Batch Classification::load_batch(const BatchPosition& position) {
   const double before = feed_.waited();
   check(feed_.next(), "classification: a batch is asked for after the epoch's end");
-  drop_paths_.copied->synchronize();  // before the host's are overwritten
-  sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(position.step),
-                            position.first_sample, drop_paths_.host.dtype(), drop_paths_.host);
-  drop_paths_.upload();
-  if (changes_.host) {
+  drop_paths_.update([&](Tensor& host) {
+    sgformer::draw_drop_paths(model_.config(), batch_size(), seed_, uint64_t(position.step),
+                              position.first_sample, host.dtype(), host);
+  });
+  if (changes_) {
     const int64_t h = feed_.images().dim(1), w = feed_.images().dim(2);
     MixEraseConfig config = mix_erase_;
     if (mix_off_epoch_ && epoch_ >= mix_off_epoch_) config.mixup = config.cutmix = 0;
-    const Tensor drawn = pack(
-        draw_mix_erase(config, seed_, position.step, position.first_sample, batch_size(), h, w), h,
-        w);
-    changes_.copied->synchronize();
-    changes_.host.copy_(drawn);
-    changes_.upload();
+    changes_.update([&](Tensor& host) {
+      host.copy_(pack(
+          draw_mix_erase(config, seed_, position.step, position.first_sample, batch_size(), h, w),
+          h, w));
+    });
   }
   return {.position = position,
           .images = feed_.images(),
@@ -162,10 +161,10 @@ Batch Classification::load_batch(const BatchPosition& position) {
 Losses Classification::losses(const Batch& batch) {
   const Dtype dtype = model_.parameters().dtype();
   const Tensor targets = smooth_one_hot(batch.targets[0], model_.config().classes, smoothing_,
-                                        acc_dtype(dtype), changes_.device, class_weights_);
-  const Tensor images = normalize_images(batch.images, stats_, dtype, changes_.device);
+                                        acc_dtype(dtype), changes_.on_device(), class_weights_);
+  const Tensor images = normalize_images(batch.images, stats_, dtype, changes_.on_device());
   const sgformer::Classifier::Output out =
-      model_.forward(images, {.drop_paths = drop_paths_.device});
+      model_.forward(images, {.drop_paths = drop_paths_.on_device()});
   return {.total = soft_cross_entropy(out.logits, targets).loss, .parts = {}};
 }
 

@@ -79,15 +79,20 @@ class Classification : public Task {
   Findings findings() const override;
 
  private:
-  // What changes from step to step: drawn in memory that a captured step reads, or that is copied
-  // to where it does.
-  struct Draws {
-    Tensor device, host;
-    std::unique_ptr<Event> copied;
-
+  // What is drawn for each batch, always in the same memory, as a captured step needs it.
+  class Draws {
+   public:
     Draws() = default;
     Draws(Shape shape, Dtype dtype, Device device);
-    void upload();
+    explicit operator bool() const { return bool(device_); }
+    const Tensor& on_device() const { return device_; }
+    // draw(host) fills it anew.
+    template <class F>
+    void update(F&& draw);
+
+   private:
+    Tensor device_, host_;
+    std::unique_ptr<Event> copied_;  // from the host: it may be overwritten
   };
 
   sgformer::Classifier& model_;

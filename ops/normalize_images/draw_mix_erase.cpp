@@ -121,14 +121,16 @@ std::vector<MixErase> draw_mix_erase(const MixEraseConfig& config, uint64_t seed
                                      int64_t position, int64_t batch, int64_t height,
                                      int64_t width) {
   config.check();
-  check(!config.mixes() || (position % config.group == 0 && batch % config.group == 0),
-        "mixing: {} images from position {} are not whole groups of {}", batch, position,
-        config.group);
   std::vector<MixErase> changes(static_cast<size_t>(batch));
-  for (int64_t first = 0; config.mixes() && first < batch; first += config.group) {
-    Random mix(seed, Purpose::mix, uint64_t(step), uint64_t((position + first) / config.group));
-    draw_mixing(config, std::span(changes).subspan(size_t(first), size_t(config.group)), first,
-                height, width, mix);
+  if (config.mixes()) {
+    const int64_t group = config.group;
+    check(position % group == 0 && batch % group == 0,
+          "mixing: {} images from position {} are not whole groups of {}", batch, position, group);
+    for (int64_t first = 0; first < batch; first += group) {
+      Random mix(seed, Purpose::mix, uint64_t(step), uint64_t((position + first) / group));
+      draw_mixing(config, std::span(changes).subspan(size_t(first), size_t(group)), first, height,
+                  width, mix);
+    }
   }
   for (int64_t i = 0; i < batch; ++i) {
     MixErase& c = changes[size_t(i)];
