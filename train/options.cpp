@@ -291,6 +291,7 @@ tasks::ClassificationSettings classification(const Options& o) {
   return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o), o.eager},
           uint64_t(o.seed),
           o.smoothing,
+          int(o.aug_repeats),
           {}};
 }
 

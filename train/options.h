@@ -40,6 +40,7 @@ struct Options {
   double val_share = 0;
   std::string class_map, class_order = "name", class_names;
   double max_broken_share = 0.01;
+  int64_t aug_repeats = 0;
   Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
   double hflip = 0.5, vflip = 0;
   std::string aa = "none";
@@ -167,6 +168,10 @@ void each_data_option(O& o, F&& f) {
                "share of images that may be broken and are skipped; ten may in any case but of 0",
                ignored, 0, 1},
     o.max_broken_share);
+  f(OptionInfo{"--aug-repeats",
+               "copies of an image in an epoch, which stays as long, augmented apart; 0: none",
+               fixed, 0, 256},
+    o.aug_repeats);
   f(OptionInfo{"--scale", "least and largest share of the image's area in a training crop", noted,
                1e-6, 1},
     o.scale);
