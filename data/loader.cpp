@@ -13,7 +13,14 @@
 namespace sg::data {
 namespace {
 
-constexpr int kReplacements = 100;  // broken samples in a row before giving up
+constexpr int64_t kSelectedRound = 256;  // selected_round of timm's RepeatAugSampler
+constexpr int kReplacements = 100;       // broken samples in a row before giving up
+
+// Of one rank, an epoch of training, before the last partial batch is dropped.
+int64_t epoch_samples(int64_t size, const LoaderConfig& c) {
+  return c.aug_repeats > 0 ? size / kSelectedRound * kSelectedRound / c.ranks
+                           : (size + c.ranks - 1) / c.ranks;
+}
 
 void check_config(const Dataset& dataset, const LoaderConfig& c) {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
@@ -23,6 +30,7 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
   require(c.workers >= 0 && c.workers <= 1024, "workers", "0 to 1024", c.workers);
   require(c.prefetch >= 1, "prefetch", "at least 1", c.prefetch);
   require(c.ranks >= 1 && c.rank >= 0 && c.rank < c.ranks, "rank", "less than the ranks", c.rank);
+  require(c.aug_repeats >= 0, "aug-repeats", "at least 0", c.aug_repeats);
   require(c.max_broken_share >= 0 && c.max_broken_share <= 1, "max-broken-share", "0 to 1",
           c.max_broken_share);
   c.transform.check();
@@ -33,6 +41,11 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
          "--batch-size: {}{} needs {} images a step, the training set has {}; use a smaller batch",
          c.batch_size, c.ranks > 1 ? fmt::format(" on each of {} ranks", c.ranks) : "",
          int64_t{c.batch_size} * c.ranks, dataset.size());
+  if (c.training && epoch_samples(dataset.size(), c) < c.batch_size)
+    fail(ExitCode::usage,
+         "--aug-repeats: an epoch is a multiple of {} images, of {} it has {} a rank, less than a "
+         "batch of {}; use a smaller batch, or --aug-repeats 0",
+         kSelectedRound, dataset.size(), epoch_samples(dataset.size(), c), c.batch_size);
 }
 
 }  // namespace
@@ -52,7 +65,7 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderConfig config)
   check_config(*dataset_, config_);
   const int64_t n = dataset_->size(), b = config_.batch_size, r = config_.ranks;
   if (config_.training) {
-    batches_ = (n + r - 1) / r / b;
+    batches_ = epoch_samples(n, config_) / b;
     samples_ = batches_ * b;
   } else {
     samples_ = (n - config_.rank + r - 1) / r;
@@ -98,7 +111,14 @@ int64_t Loader::items_of(int64_t batch) const {
 
 int64_t Loader::sample_at(int64_t position) const {
   const int64_t i = position * config_.ranks + config_.rank;
-  return config_.training ? int64_t{order_[size_t(i % dataset_->size())]} : i;
+  if (!config_.training) return i;
+  return order_[size_t(i / std::max(config_.aug_repeats, 1) % dataset_->size())];
+}
+
+// Which of the repeats of its sample: 0 where there are none.
+int64_t Loader::copy_at(int64_t position) const {
+  const int64_t i = position * config_.ranks + config_.rank;
+  return i % std::max(config_.aug_repeats, 1);
 }
 
 void Loader::start_epoch(int64_t epoch, int64_t first_batch) {
@@ -157,10 +177,10 @@ void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
   const int64_t item = position % config_.batch_size;
   try {
     const int64_t sample = sample_at(position);
-    if (try_sample(slot, item, sample, scratch) || !config_.training) return;
+    if (try_sample(slot, position, sample, scratch) || !config_.training) return;
     Random random(config_.seed, Purpose::replacement, uint64_t(epoch_), uint64_t(sample));
     for (int i = 0; i < kReplacements; ++i)
-      if (try_sample(slot, item, random.integer(0, dataset_->size() - 1), scratch)) return;
+      if (try_sample(slot, position, random.integer(0, dataset_->size() - 1), scratch)) return;
     fail(ExitCode::data, "{}: cannot be read, nor can {} others chosen in its place",
          dataset_->name(sample), kReplacements);
   } catch (...) {
@@ -171,13 +191,16 @@ void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
 }
 
 // False where the sample is broken.
-bool Loader::try_sample(Slot& slot, int64_t item, int64_t sample, Scratch& scratch) {
+bool Loader::try_sample(Slot& slot, int64_t position, int64_t sample, Scratch& scratch) {
+  const int64_t item = position % config_.batch_size;
   const auto [h, w] = config_.transform.img_size;
   uint8_t* out = slot.images.data<uint8_t>() + item * h * w * 3;
   try {
     const auto source = dataset_->open(sample, scratch.bytes);
     if (config_.training)
-      scratch.transform.train(*source, config_.seed, epoch_, sample, out);
+      // Draws are keyed by sample; the copies of one take keys that no sample has.
+      scratch.transform.train(*source, config_.seed, epoch_,
+                              sample + copy_at(position) * dataset_->size(), out);
     else
       scratch.transform.eval(*source, out);
   } catch (const Error& e) {

@@ -4,8 +4,11 @@
 //
 // Training: the order of an epoch is a permutation shared by all ranks; rank r takes the positions
 // r, r + ranks, ...; to make the shares equal the first few samples come again at the end; the last
-// partial batch is dropped. Evaluation: the order of the dataset, each sample once, shares may
-// differ by one, the last batch may be smaller.
+// partial batch is dropped. With aug_repeats each sample of the permutation comes that many times
+// in a row, each time augmented by other draws, so neighbouring ranks hold its copies; the epoch
+// ends where it would be about as long as without, so it sees a part of the samples. Evaluation:
+// the order of the dataset, each sample once, shares may differ by one, the last batch may be
+// smaller.
 //
 // A sample that cannot be read is logged once and counted. Training replaces it by another, chosen
 // from the seed; evaluation leaves it out. More than a stated share of them ends the run.
@@ -31,6 +34,9 @@ struct LoaderConfig {
   int batch_size = 128;  // of this rank
   bool training = true;
   uint64_t seed = 42;
+  // Training: copies of each sample, as timm's RepeatAugSampler: an epoch is the samples of the
+  // dataset, rounded down to a multiple of 256, shared by the ranks. 0: no repeats, all samples.
+  int aug_repeats = 0;
   int rank = 0, ranks = 1;
   int workers = 4;   // threads; 0: images are made in the caller's thread, inside next()
   int prefetch = 2;  // batches made ahead
@@ -100,10 +106,11 @@ class Loader {
   void allocate(Slot& slot) const;
   int64_t items_of(int64_t batch) const;
   int64_t sample_at(int64_t position) const;
+  int64_t copy_at(int64_t position) const;
   Slot& slot_of(int64_t batch) { return slots_[size_t(batch) % slots_.size()]; }
   Slot& claim(int64_t position);
   void make(Slot& slot, int64_t position, Scratch& scratch);
-  bool try_sample(Slot& slot, int64_t item, int64_t sample, Scratch& scratch);
+  bool try_sample(Slot& slot, int64_t position, int64_t sample, Scratch& scratch);
   void wait_for(Slot& slot, int64_t batch);
   void report_broken(Slot& slot);
   bool hand_out(Slot& slot, Batch& batch);

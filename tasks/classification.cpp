@@ -15,6 +15,7 @@ data::LoaderConfig loader_config(const ClassificationSettings& s) {
   c.max_broken_share = s.max_broken_share;
   c.transform = s.transform;
   c.seed = s.seed;
+  c.aug_repeats = s.aug_repeats;
   return c;
 }
 

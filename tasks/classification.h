@@ -25,6 +25,7 @@ struct EvaluationSettings {
 struct ClassificationSettings : EvaluationSettings {
   uint64_t seed = 42;
   double smoothing = 0.1;  // of the labels
+  int aug_repeats = 0;     // copies of each training image in an epoch (data/loader.h)
   // Class weights of the loss, one per class of the model, above 0; none: all the same. The loss of
   // a batch is the weighted mean of torch's CrossEntropyLoss(weight, label_smoothing); evaluation
   // has no weights.

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "io/json.h"
+#include "train/option_table.h"
 
 namespace sg::train {
 namespace {
@@ -313,6 +314,7 @@ tasks::ClassificationSettings classification(const Options& o) {
   return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o), o.eager},
           uint64_t(o.seed),
           o.smoothing,
+          int(o.aug_repeats),
           {},
           mix_erase(o),
           o.mixup_off_epoch};

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -196,6 +197,54 @@ TEST_CASE("ranks share an epoch: each sample once in training, the same global b
     CHECK(sorted(all) == numbers_to(48));
     for (size_t b = 0; b < alone.size(); ++b) CHECK(sorted(global[b]) == sorted(alone[b]));
   }
+}
+
+TEST_CASE("repeated augmentation: copies side by side over the ranks, each of other draws") {
+  const auto d = std::make_shared<DrawnImages>(600);
+  std::vector<uint32_t> order;
+  shuffle_epoch(42, 1, 600, order);
+  const LoaderConfig plain = config_of(32, 1);
+  std::map<int64_t, std::vector<uint8_t>> first;  // the images without repeats
+  const auto image = [](const Seen& seen, size_t b, size_t i) {
+    const auto at = seen.images[b].begin() + std::ptrdiff_t(i * 16 * 16 * 3);
+    return std::vector<uint8_t>(at, at + 16 * 16 * 3);
+  };
+  const Seen once = run(d, plain, 1);
+  for (size_t b = 0; b < once.indices.size(); ++b)
+    for (size_t i = 0; i < once.indices[b].size(); ++i)
+      first[once.indices[b][i]] = image(once, b, i);
+
+  std::map<int64_t, std::set<std::vector<uint8_t>>> copies;
+  for (int rank = 0; rank < 2; ++rank) {
+    LoaderConfig c = config_of(32, 2);
+    c.aug_repeats = 3, c.rank = rank, c.ranks = 2;
+    const Seen seen = run(d, c, 1);
+    REQUIRE(seen.indices.size() == 8);  // 600 / 256 * 256 = 512 samples, 256 a rank
+    const Seen later = run(d, c, 1, 5);
+    CHECK(std::equal(later.images.begin(), later.images.end(), seen.images.begin() + 5));
+    c.workers = 0;
+    CHECK(run(d, c, 1) == seen);
+    for (size_t position = 0; position < 256; ++position) {
+      const size_t i = position * 2 + size_t(rank), b = position / 32;
+      REQUIRE(seen.indices[b][position % 32] == order[i / 3]);
+      const auto made = image(seen, b, position % 32);
+      if (i % 3 == 0) CHECK(made == first.at(order[i / 3]));
+      copies[order[i / 3]].insert(made);
+    }
+  }
+  CHECK(copies.size() == 171);  // ceil(512 / 3)
+  int64_t different = 0;
+  for (const auto& [sample, made] : copies) different += int64_t(made.size());
+  CHECK(different > 500);  // but for crops that happen to be the same
+}
+
+TEST_CASE("repeated augmentation of too small a set is refused") {
+  LoaderConfig c = config_of(8, 0);
+  c.aug_repeats = 2;
+  const auto error =
+      test::error_of(ExitCode::usage, [&] { Loader(std::make_shared<DrawnImages>(255), c); });
+  CHECK(contains(error, "--aug-repeats"));
+  CHECK(contains(error, "of 255 it has 0 a rank"));
 }
 
 TEST_CASE("where the ranks do not divide the set, all have as many batches") {

@@ -148,6 +148,9 @@ TEST_CASE("options: augmentation") {
   CHECK(transforms({{"vflip", 0.5}}).vflip == 0.5);
   CHECK(transforms({{"no_aug", true}}).no_aug);
   CHECK(contains(refused({{"aa", "augmix-m5"}}), "aa: only RandAugment is built in"));
+  CHECK(train::classification(given(kNothing)).aug_repeats == 0);
+  CHECK(train::classification(given({{"aug_repeats", 3}})).aug_repeats == 3);
+  CHECK(contains(refused({{"aug_repeats", -1}}), "--aug-repeats: expected"));
   CHECK(contains(refused({{"vflip", 2}}), "--vflip: expected from 0 to 1, found 2"));
 
   // What an older version trained without, a resumed run is told of.

@@ -1,12 +1,12 @@
 // The flags of all programs that mean what they mean for sgtrain, from the table of
-// train/options.h.
+// train/option_table.h.
 #pragma once
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "tools/common/cli.h"
-#include "train/options.h"
+#include "train/option_table.h"
 
 namespace sg::tools {
 

@@ -1,0 +1,290 @@
+// Every option of a training run, named once: flags, args.json, --config, range checks, the table
+// of the report and the comparison at --resume all follow from each_option(). Other programs take
+// those that they share with sgtrain from it too (tools/common/options.h).
+#pragma once
+#include <cmath>
+#include <string>
+#include <string_view>
+
+#include "train/options.h"
+
+namespace sg::train {
+
+// What a change of the option means to a run that is resumed.
+enum class OnResume {
+  fixed,    // refused: weights or the order of samples would not fit
+  noted,    // allowed: the run goes on, but is another one
+  ignored,  // of no influence on the result
+  not_kept  // how one process starts: not in args.json, a checkpoint or the command to go on
+};
+
+struct OptionInfo {
+  const char* flags;  // as CLI11 takes them: "-b,--batch-size"
+  const char* help;
+  OnResume on_resume = OnResume::noted;
+  double low = -INFINITY, high = INFINITY;
+  const char* group = "";  // heading of --help
+
+  std::string_view name() const {  // "batch-size"
+    const std::string_view all(flags);
+    return all.substr(all.rfind("--") + 2);
+  }
+};
+
+// "from 0 to 1", "at least 0"
+std::string range_of(const OptionInfo& info);
+// Throws ExitCode::usage naming the flag, what is allowed and what was found.
+void check_range(const OptionInfo& info, double value);
+
+template <class O, class F>
+void each_model_option(O& o, F&& f) {
+  using enum OnResume;
+  f(OptionInfo{"--model", "sgformer_s, sgformer_m, sgformer_b, or sgformer_nano for small images",
+               fixed},
+    o.model);
+  f(OptionInfo{"--num-classes", "width of the head; default: the classes of the data", fixed, 1,
+               1 << 24},
+    o.num_classes);
+  f(OptionInfo{"--img-size",
+               "pixels: N, or HEIGHT WIDTH or HxW; default: the model's own (nano 28, others 224)",
+               fixed, 1, 8192},
+    o.img_size);
+  f(OptionInfo{"--guidance", "significance that guides: hybrid, local, global, uniform", fixed},
+    o.guidance);
+  f(OptionInfo{"--scales",
+               "head groups a stage, e.g. '8g,4,2,1;4g,1;2g,1' (g: global; '-': as it is)", fixed},
+    o.scales);
+  f(OptionInfo{"--regions", "share:ranks a token, a stage, e.g. '1/4:196,1/2:56,1/4:28;-;-'",
+               fixed},
+    o.regions);
+  f(OptionInfo{"--balance-significance", "weigh the global map by keys/49, for large images",
+               fixed},
+    o.balance_significance);
+  f(OptionInfo{"--grad-checkpointing",
+               "keep block inputs only and compute the rest again in backward", ignored},
+    o.grad_checkpointing);
+}
+
+template <class O, class F>
+void each_data_option(O& o, F&& f) {
+  using enum OnResume;
+  f(OptionInfo{"data,--data-dir,--data-path,--data",
+               "folder with train/ and val/, a sub-folder per class, or IDX files", ignored},
+    o.data);
+  f(OptionInfo{"--train-split", "folder in --data to learn from; 'train' also finds training/",
+               ignored},
+    o.train_split);
+  f(OptionInfo{"--val-split",
+               "folder in --data to evaluate on; 'val' also finds validation/, valid/, eval/, "
+               "evaluation/, test/"},
+    o.val_split);
+  f(OptionInfo{"--val-share",
+               "share of each class held out where there is no validation set, chosen by --seed",
+               fixed, 0, std::nextafter(1, 0)},
+    o.val_share);
+  f(OptionInfo{"--class-map",
+               "file with a class name a line, or 'name index'; default: the folders", ignored},
+    o.class_map);
+  f(
+      OptionInfo{
+          "--class-order",
+          "of folders as classes: name (10 before 2, as torchvision), natural (2 before 10, as "
+          "timm)",
+          ignored},
+      o.class_order);
+  f(OptionInfo{"--class-names",
+               "file of readable names of classes to show: 'n01440764 tench' a line, or JSON; "
+               "default: LOC_synset_mapping.txt, synset_words.txt or imagenet_class_index.json in "
+               "--data",
+               ignored},
+    o.class_names);
+  f(OptionInfo{"--max-broken-share",
+               "share of images that may be broken and are skipped; ten may in any case but of 0",
+               ignored, 0, 1},
+    o.max_broken_share);
+  f(OptionInfo{"--aug-repeats",
+               "copies of an image in an epoch, which stays as long, augmented apart; 0: none",
+               fixed, 0, 256},
+    o.aug_repeats);
+  f(OptionInfo{"--scale", "least and largest share of the image's area in a training crop", noted,
+               1e-6, 1},
+    o.scale);
+  f(OptionInfo{"--ratio", "least and largest width / height of a training crop", noted, 1e-3, 1e3},
+    o.ratio);
+  f(OptionInfo{"--hflip", "probability of mirroring a training image", noted, 0, 1}, o.hflip);
+  f(OptionInfo{"--vflip", "probability of turning a training image upside down", noted, 0, 1},
+    o.vflip);
+  f(OptionInfo{"--aa", "RandAugment of training images, 'rand-m9-mstd0.5-inc1', or none"}, o.aa);
+  f(OptionInfo{"--color-jitter",
+               "of brightness, contrast and saturation, where --aa is none; 0: none", noted, 0,
+               1e3},
+    o.color_jitter);
+  f(OptionInfo{"--no-aug", "train on the middle of whole images: no crops, flips or colours"},
+    o.no_aug);
+  f(OptionInfo{"--train-interpolation", "of training crops: random, bilinear, bicubic"},
+    o.train_interpolation);
+  f(OptionInfo{"--mixup", "alpha of mixup, whose lambda is Beta(alpha, alpha); 0: none", noted, 0,
+               1e3},
+    o.mixup);
+  f(OptionInfo{"--cutmix", "alpha of CutMix; 0: none", noted, 0, 1e3}, o.cutmix);
+  f(OptionInfo{"--mixup-prob", "probability of mixup or CutMix", noted, 0, 1}, o.mixup_prob);
+  f(OptionInfo{"--mixup-switch-prob", "probability of CutMix where both are on", noted, 0, 1},
+    o.mixup_switch_prob);
+  f(OptionInfo{"--mixup-mode",
+               "one draw per batch (--mixup-group), per pair of images, or per elem"},
+    o.mixup_mode);
+  f(OptionInfo{"--mixup-off-epoch", "no mixup and CutMix from this epoch on; 0: in all epochs",
+               noted, 0, 1e6},
+    o.mixup_off_epoch);
+  f(OptionInfo{"--mixup-group",
+               "images that are mixed among themselves, an even number that divides the batch; "
+               "default: the batch",
+               noted, 2, 1 << 20},
+    o.mixup_group);
+  f(OptionInfo{"--reprob", "probability of erasing a box of a training image to noise", noted, 0,
+               1},
+    o.reprob);
+  f(OptionInfo{"--crop-pct",
+               "share of the shorter side that evaluation sees; default: 0.9, sgformer_nano 1",
+               noted, 0.01, 1},
+    o.crop_pct);
+  f(OptionInfo{"--mean", "of red, green, blue; the full range is 1", noted, -10, 10}, o.mean);
+  f(OptionInfo{"--std", "of red, green, blue; the full range is 1", noted, 1e-6, 1e3}, o.std);
+}
+
+template <class O, class F>
+void each_optimization_option(O& o, F&& f) {
+  using enum OnResume;
+  f(OptionInfo{"--epochs", "epochs of warm-up and cosine together", noted, 1, 1e6}, o.epochs);
+  f(OptionInfo{"--warmup-epochs",
+               "epochs of linear warm-up; default: 20, in runs that are no longer the same share "
+               "of them as of 300; sgformer_nano 0",
+               noted, 0, 1e6},
+    o.warmup_epochs);
+  f(OptionInfo{"--cooldown-epochs", "epochs at --min-lr after the others", noted, 0, 1e6},
+    o.cooldown_epochs);
+  f(OptionInfo{"--patience-epochs",
+               "end the run after so many epochs in a row without a better score; 0: never", noted,
+               0, 1e6},
+    o.patience_epochs);
+  f(OptionInfo{"-b,--batch,--batch-size", "images a forward pass", fixed, 1, 1 << 20},
+    o.batch_size);
+  f(OptionInfo{"--grad-accum-steps,--grad-accum", "forward passes a step", fixed, 1, 1 << 16},
+    o.grad_accum);
+  f(OptionInfo{"--lr",
+               "highest learning rate, not scaled by the batch; default: 1e-3, sgformer_nano 2e-3",
+               noted, 0, 1e3},
+    o.lr);
+  f(OptionInfo{"--lr-base",
+               "highest learning rate for steps of --lr-base-size images, scaled to those of this "
+               "run; --lr wins over it",
+               noted, 0, 1e3},
+    o.lr_base);
+  f(OptionInfo{"--lr-base-size", "images a step that --lr-base is for", noted, 1, 1e9},
+    o.lr_base_size);
+  f(OptionInfo{"--lr-base-scale",
+               "how --lr-base grows with the images a step: sqrt, as fits AdamW, or linear"},
+    o.lr_base_scale);
+  f(OptionInfo{"--min-lr", "learning rate at the end of the cosine", noted, 0, 1e3}, o.min_lr);
+  f(OptionInfo{"--warmup-lr", "learning rate of the first warm-up epoch", noted, 0, 1e3},
+    o.warmup_lr);
+  f(OptionInfo{"--layer-decay",
+               "learning rate of a layer over that of the one above, head 1; 1: all the same",
+               noted, 1e-3, 1},
+    o.layer_decay);
+  f(OptionInfo{"--weight-decay", "of matrices and convolutions", noted, 0, 1e3}, o.weight_decay);
+  f(OptionInfo{"--clip-grad", "largest norm of the gradient; 0: no clipping", noted, 0, INFINITY},
+    o.clip_grad);
+  f(OptionInfo{"--drop-path", "stochastic depth of the last block; default: the model's own", noted,
+               0, std::nextafter(1, 0)},
+    o.drop_path);
+  f(OptionInfo{"--smoothing", "of the labels", noted, 0, 1}, o.smoothing);
+  f(
+      OptionInfo{
+          "--class-weights",
+          "of the loss: 'balanced' (the rarer a class, the more), or a file of them: numbers in "
+          "the order of the classes, or a JSON object by their names"},
+      o.class_weights);
+  f(OptionInfo{"--freeze", "what keeps its weights: backbone, or its first N stages, 1 to 4",
+               fixed},
+    o.freeze);
+  f(OptionInfo{"--model-ema-decay",
+               "of the averaged weights, 0: none; default: 0.99992, for short runs 1 - 31 / steps",
+               noted, 0, std::nextafter(1, 0)},
+    o.model_ema_decay);
+  f(OptionInfo{"--seed", "of everything drawn at random", fixed, 0, 1LL << 53}, o.seed);
+  f(OptionInfo{"--max-steps", "end the run after so many steps; 0: after the epochs", ignored, 0,
+               1LL << 53},
+    o.max_steps);
+}
+
+template <class O, class F>
+void each_runtime_option(O& o, F&& f) {
+  using enum OnResume;
+  f(OptionInfo{"--device", kDeviceHelp}, o.device);
+  f(OptionInfo{"--dtype", kDtypeHelp}, o.dtype);
+  f(OptionInfo{"--threads", "threads that compute; default: the cores it may use", ignored, 1,
+               4096},
+    o.threads);
+  f(OptionInfo{"-j,--workers", "threads that load images; 0: between the steps", ignored, 0, 1024},
+    o.workers);
+  f(OptionInfo{"--eager", "cuda: issue operations one by one, not as one graph a step", ignored},
+    o.eager);
+}
+
+template <class O, class F>
+void each_output_option(O& o, F&& f) {
+  using enum OnResume;
+  f(OptionInfo{"--output", "folder of the run; default: output/train/<date>-<model>-<size>",
+               ignored},
+    o.output);
+  f(OptionInfo{"--experiment", "sub-folder of --output", ignored}, o.experiment);
+  f(OptionInfo{"--resume",
+               "go on from a checkpoint, a run's folder, or 'auto': --output's newest where there "
+               "is one",
+               not_kept},
+    o.resume);
+  f(OptionInfo{"--accept-data-change",
+               "with --resume: training images have changed within an epoch; it begins again",
+               not_kept},
+    o.accept_data_change);
+  f(OptionInfo{"--initial-checkpoint",
+               "weights to start from (.safetensors, .pth, or a run's folder); not read where "
+               "--resume goes on",
+               ignored},
+    o.initial_checkpoint);
+  f(OptionInfo{"--reset-head", "leave out the head of --initial-checkpoint", ignored},
+    o.reset_head);
+  f(OptionInfo{"--ema", "averaged weights of --initial-checkpoint; the default where it has them",
+               ignored},
+    o.ema);
+  f(OptionInfo{"--no-ema", "the weights of --initial-checkpoint that are not averaged", ignored},
+    o.no_ema);
+  f(OptionInfo{"--log-interval", "steps from one log line to the next", ignored, 1, 1e9},
+    o.log_interval);
+  f(OptionInfo{"--recovery-interval", "steps between checkpoints within an epoch; 0: none", ignored,
+               0, 1e9},
+    o.recovery_interval);
+  f(OptionInfo{"--checkpoint-hist", "best checkpoints to keep", ignored, 1, 1e6},
+    o.checkpoint_hist);
+  f(OptionInfo{"--dry-run", "build everything, print it, and end without writing", not_kept},
+    o.dry_run);
+}
+
+// f(info, member) for each, by group, in the order of --help. O is Options or const Options.
+template <class O, class F>
+void each_option(O& o, F&& f) {
+  const auto in = [&](const char* group) {
+    return [&f, group](OptionInfo info, auto& value) {
+      info.group = group;
+      f(info, value);
+    };
+  };
+  each_model_option(o, in("Model"));
+  each_data_option(o, in("Data and augmentation"));
+  each_optimization_option(o, in("Optimization"));
+  each_runtime_option(o, in("Runtime"));
+  each_output_option(o, in("Output"));
+}
+
+}  // namespace sg::train
