@@ -1,6 +1,7 @@
 #include "tasks/classification.h"
 
 #include <cmath>
+#include <numbers>
 
 #include "autograd/tape.h"
 #include "core/backend.h"
@@ -19,9 +20,12 @@ data::LoaderConfig loader_config(const ClassificationSettings& s) {
   return c;
 }
 
-// The mean loss of equal probabilities over the labels; of one class nothing can be learnt.
+// The mean loss of equal probabilities over the labels; of one class nothing can be learnt. Of the
+// binary cross entropy, that of a probability of 1/2 for each class, whatever the targets.
 std::optional<double> loss_of_chance(const data::Dataset& training, int64_t classes,
-                                     double smoothing, const std::vector<double>& weights) {
+                                     double smoothing, const std::vector<double>& weights,
+                                     const std::optional<BinaryCrossEntropy>& bce) {
+  if (bce) return std::numbers::ln2 * double(bce->sum_classes ? classes : 1);
   if (classes < 2) return {};
   const double each = std::log(double(classes));
   if (weights.empty()) return each;
@@ -99,8 +103,9 @@ Classification::Classification(sgformer::Classifier& model,
       smoothing_(settings.smoothing),
       mix_erase_(settings.mix_erase),
       mix_off_epoch_(settings.mix_off_epoch),
-      chance_loss_(
-          loss_of_chance(*training, model.config().classes, smoothing_, settings.class_weights)),
+      bce_(settings.bce),
+      chance_loss_(loss_of_chance(*training, model.config().classes, smoothing_,
+                                  settings.class_weights, bce_)),
       seed_(settings.seed),
       stats_(settings.stats),
       feed_(std::move(training), loader_config(settings), model.parameters().device()),
@@ -111,7 +116,7 @@ Classification::Classification(sgformer::Classifier& model,
   drop_paths_ = Draws(shape, dtype, device);
   mix_erase_.check();
   if (mix_erase_.mixes() || mix_erase_.erase_probability > 0)
-    changes_ = Draws({batch_size(), int64_t{sizeof(MixErase) / 4}}, Dtype::i32, device);
+    changes_ = Draws({batch_size(), kMixEraseWords}, Dtype::i32, device);
   if (const auto& weights = settings.class_weights; !weights.empty())
     class_weights_ = from_vector(weights, {model.config().classes}).to(dtype).to(device);
 }
@@ -166,7 +171,9 @@ Losses Classification::losses(const Batch& batch) {
   const Tensor images = normalize_images(batch.images, stats_, dtype, changes_.on_device());
   const sgformer::Classifier::Output out =
       model_.forward(images, {.drop_paths = drop_paths_.on_device()});
-  return {.total = soft_cross_entropy(out.logits, targets).loss, .parts = {}};
+  return {.total = bce_ ? binary_cross_entropy(out.logits, targets, *bce_)
+                        : soft_cross_entropy(out.logits, targets).loss,
+          .parts = {}};
 }
 
 Findings Classification::findings() const {

@@ -1,10 +1,11 @@
-// Images to classes: cross entropy against smoothed labels, evaluated by top-1, top-5 and the plain
-// cross entropy.
+// Images to classes: cross entropy, or a binary one of each class, against smoothed labels;
+// evaluated by top-1, top-5 and the plain cross entropy.
 #pragma once
 #include <memory>
 
 #include "data/device_prefetcher.h"
 #include "infer/dataset_predictor.h"
+#include "ops/binary_cross_entropy/binary_cross_entropy.h"
 #include "ops/normalize_images/draw_mix_erase.h"
 #include "ops/normalize_images/normalize_images.h"
 #include "sgformer/classifier.h"
@@ -32,6 +33,7 @@ struct ClassificationSettings : EvaluationSettings {
   std::vector<double> class_weights{};
   MixEraseConfig mix_erase{.mixup = 0, .cutmix = 0, .erase_probability = 0};
   int64_t mix_off_epoch = 0;  // no mixup and CutMix from this epoch on; 0: in all epochs
+  std::optional<BinaryCrossEntropy> bce{};  // in place of the cross entropy over the classes
 };
 
 // Each image of a dataset once, on the model's device.
@@ -101,6 +103,7 @@ class Classification : public Task {
   MixEraseConfig mix_erase_;
   int64_t mix_off_epoch_, epoch_ = 0;
   Tensor class_weights_;  // (K), or undefined
+  std::optional<BinaryCrossEntropy> bce_;
   std::optional<double> chance_loss_;
   uint64_t seed_;
   ChannelStats stats_;

@@ -127,6 +127,11 @@ void each_data_option(O& o, F&& f) {
                1e3},
     o.mixup);
   f(OptionInfo{"--cutmix", "alpha of CutMix; 0: none", noted, 0, 1e3}, o.cutmix);
+  f(OptionInfo{"--cutmix-minmax",
+               "least and largest share of height and of width of a CutMix box, drawn evenly, "
+               "in place of --cutmix",
+               noted, 0, 1},
+    o.cutmix_minmax);
   f(OptionInfo{"--mixup-prob", "probability of mixup or CutMix", noted, 0, 1}, o.mixup_prob);
   f(OptionInfo{"--mixup-switch-prob", "probability of CutMix where both are on", noted, 0, 1},
     o.mixup_switch_prob);
@@ -141,9 +146,15 @@ void each_data_option(O& o, F&& f) {
                "default: the batch",
                noted, 2, 1 << 20},
     o.mixup_group);
-  f(OptionInfo{"--reprob", "probability of erasing a box of a training image to noise", noted, 0,
-               1},
+  f(OptionInfo{"--reprob", "probability of erasing boxes of a training image", noted, 0, 1},
     o.reprob);
+  f(OptionInfo{"--remode",
+               "what erased boxes become: pixel (noise), rand (a random colour each), const (the "
+               "mean colour)"},
+    o.remode);
+  f(OptionInfo{"--recount", "most boxes to erase in an image, which share the area", noted, 1,
+               kMaxErased},
+    o.recount);
   f(OptionInfo{"--crop-pct",
                "share of the shorter side that evaluation sees; default: 0.9, sgformer_nano 1",
                noted, 0.01, 1},
@@ -199,6 +210,13 @@ void each_optimization_option(O& o, F&& f) {
                0, std::nextafter(1, 0)},
     o.drop_path);
   f(OptionInfo{"--smoothing", "of the labels", noted, 0, 1}, o.smoothing);
+  f(OptionInfo{"--bce-loss", "binary cross entropy of each class in place of one over the classes"},
+    o.bce_loss);
+  f(OptionInfo{"--bce-target-thresh",
+               "of --bce-loss: targets above it become 1, others 0; default: they stay soft", noted,
+               0, 1},
+    o.bce_target_thresh);
+  f(OptionInfo{"--bce-sum", "of --bce-loss: the sum over the classes, not their mean"}, o.bce_sum);
   f(
       OptionInfo{
           "--class-weights",

@@ -232,6 +232,7 @@ void validate(const Options& o) {
          o.ema ? "ema" : "no-ema");
   parse_compute(o.device, o.dtype);
   mix_erase(o);
+  bce(o);
   group_settings(o);
   data::parse_class_order(o.class_order);
   Options probe = o;  // without classes of data
@@ -295,19 +296,36 @@ sgformer::GroupSettings group_settings(const Options& o) {
 
 MixEraseConfig mix_erase(const Options& o) {
   const MixEraseConfig c{.mixup = o.mixup,
-                         .cutmix = o.cutmix,
+                         .cutmix = o.cutmix_minmax ? 1 : o.cutmix,  // as timm
+                         .cutmix_minmax = o.cutmix_minmax,
                          .mix_probability = o.mixup_prob,
                          .switch_probability = o.mixup_switch_prob,
                          .mode = parse_mix_mode(o.mixup_mode),
                          .group = o.mixup_group.value_or(o.batch_size),
-                         .erase_probability = o.no_aug ? 0 : o.reprob};
+                         .erase_probability = o.no_aug ? 0 : o.reprob,
+                         .erase_mode = parse_erase_mode(o.remode),
+                         .erased_count = o.recount};
   if (c.mixes() && (c.group % 2 || o.batch_size % c.group))
     fail(ExitCode::usage,
          "{}: mixup and CutMix pair the images of a batch: expected an even number{}, found {}; "
          "--mixup 0 --cutmix 0 turns them off",
          o.mixup_group ? "--mixup-group" : "--batch-size",
          o.mixup_group ? fmt::format(" that divides the batch of {}", o.batch_size) : "", c.group);
+  c.check();
   return c;
+}
+
+std::optional<BinaryCrossEntropy> bce(const Options& o) {
+  if (o.bce_loss) {
+    if (!o.class_weights.empty())
+      fail(ExitCode::usage,
+           "--class-weights: of the cross entropy over the classes, not of --bce-loss; give one");
+    return BinaryCrossEntropy{o.bce_target_thresh, o.bce_sum};
+  }
+  if (o.bce_target_thresh || o.bce_sum)
+    fail(ExitCode::usage, "--{}: of --bce-loss, which is missing",
+         o.bce_sum ? "bce-sum" : "bce-target-thresh");
+  return {};
 }
 
 tasks::ClassificationSettings classification(const Options& o) {
@@ -317,7 +335,8 @@ tasks::ClassificationSettings classification(const Options& o) {
           int(o.aug_repeats),
           {},
           mix_erase(o),
-          o.mixup_off_epoch};
+          o.mixup_off_epoch,
+          bce(o)};
 }
 
 data::DatasetRequest dataset_request(const Options& o) {

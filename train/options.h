@@ -45,12 +45,15 @@ struct Options {
   bool no_aug = false;
   std::string train_interpolation = "random";
   double mixup = 0, cutmix = 0;
+  std::optional<Pair> cutmix_minmax;
   double mixup_prob = MixEraseConfig().mix_probability;
   double mixup_switch_prob = MixEraseConfig().switch_probability;
   std::string mixup_mode = "batch";
   int64_t mixup_off_epoch = 0;
   std::optional<int64_t> mixup_group;
   double reprob = 0;
+  std::string remode = "pixel";
+  int64_t recount = 1;
   std::optional<double> crop_pct;
   Triple mean = ChannelStats().mean, std = ChannelStats().std;
 
@@ -66,6 +69,8 @@ struct Options {
   double weight_decay = 0.05, clip_grad = 0;
   std::optional<double> drop_path;
   double smoothing = 0.1;
+  bool bce_loss = false, bce_sum = false;
+  std::optional<double> bce_target_thresh;
   std::string class_weights;
   std::string freeze;
   std::optional<double> model_ema_decay;
@@ -123,6 +128,8 @@ int64_t warmup_epochs(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
 // Throws ExitCode::usage where images are mixed and some would have no partner.
 MixEraseConfig mix_erase(const Options& options);
+// --bce-loss. Throws ExitCode::usage where a flag does not go with it.
+std::optional<BinaryCrossEntropy> bce(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);
 // What --data and the flags about splits and classes mean, with the classes of --class-map.
 data::DatasetRequest dataset_request(const Options& options);

@@ -19,6 +19,12 @@ std::array<double, 3> noise_of(const RandomStream& stream, uint32_t pixel) {
   return {a * std::cos(b), a * std::sin(b), length(words[2]) * std::cos(angle(words[3]))};
 }
 
+// What pixel `pixel` becomes in the i-th erased box.
+std::array<double, 3> erased_to(const MixErase& change, int i, int64_t pixel) {
+  if (change.erase_mode == EraseMode::constant) return {};
+  return noise_of(change.noise, uint32_t(change.erase_mode == EraseMode::colour ? i : pixel));
+}
+
 uint8_t mix(float weight, uint8_t own, uint8_t partner) {
   return uint8_t(std::rint(weight * float(own) + (1 - weight) * float(partner)));
 }
@@ -60,10 +66,11 @@ void normalize_images(Stream&, In pixels, In changes, const ChannelStats& stats,
         for (int64_t c = 0; c < 3; ++c)
           to[3 * x + c] = table.of[mix(p.pixel_lambda, own[3 * x + c], partner[3 * x + c])][c];
       });
-      columns(p.erased, [&](int64_t x) {
-        const auto noise = noise_of(p.noise, uint32_t(row * width + x));
-        for (int64_t c = 0; c < 3; ++c) to[3 * x + c] = S(AccType<S>(noise[size_t(c)]));
-      });
+      for (int i = 0; i < kMaxErased && !p.erased[size_t(i)].empty(); ++i)
+        columns(p.erased[size_t(i)], [&](int64_t x) {
+          const auto value = erased_to(p, i, row * width + x);
+          for (int64_t c = 0; c < 3; ++c) to[3 * x + c] = S(AccType<S>(value[size_t(c)]));
+        });
     };
     const int64_t grain = (1 << 14) / std::max<int64_t>(width, 1) + 1;
     parallel_for(batch * height, grain, [&](int64_t begin, int64_t end) {

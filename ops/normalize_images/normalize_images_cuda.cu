@@ -1,6 +1,7 @@
 // One pass: pixels are read once (in mixed rows the partner's too) and numbers written once, 8 a
 // thread and step. The 768 values that pixels can become are computed by each block, in f64 as on
-// the CPU, and looked up in shared memory. Noise is written over what its thread has just written.
+// the CPU, and looked up in shared memory. Erased pixels are written over what their thread has
+// just written.
 #include <Random123/philox.h>
 
 #include "core/cuda/kernel.cuh"
@@ -59,18 +60,22 @@ __device__ void mix_in(const ImageBatch& p, const MixErase& change, int first,
   }
 }
 
-// Writes noise to the elements [first, first + n) of an image that lie in the erased box.
+// Writes the elements [first, first + n) of an image that lie in an erased box.
 template <class T>
 __device__ void erase(const ImageBatch& p, const MixErase& change, int first, int n, T* y) {
 #pragma unroll 1
   for (int pixel = first / 3; 3 * pixel < first + n; ++pixel) {
-    if (!change.erased.has(pixel / p.width, pixel % p.width)) continue;
-    float noise[3];
-    noise_of(change.noise, uint32_t(pixel), noise);
+    int box = -1;  // the last one that covers the pixel
+    for (int i = 0; i < kMaxErased && !change.erased[i].empty(); ++i)
+      if (change.erased[i].has(pixel / p.width, pixel % p.width)) box = i;
+    if (box < 0) continue;
+    float value[3] = {};
+    if (change.erase_mode != EraseMode::constant)
+      noise_of(change.noise, uint32_t(change.erase_mode == EraseMode::colour ? box : pixel), value);
 #pragma unroll
     for (int c = 0; c < 3; ++c) {
       const int i = 3 * pixel + c;
-      if (i >= first && i < first + n) y[i] = cuda::from_float<T>(noise[c]);
+      if (i >= first && i < first + n) y[i] = cuda::from_float<T>(value[c]);
     }
   }
 }
@@ -87,7 +92,7 @@ __global__ void __launch_bounds__(kThreads) normalize_kernel(ImageBatch p, T* y)
   const MixErase* const change = p.changes ? p.changes + image : nullptr;
   const bool broken = change && (change->partner < 0 || change->partner >= p.batch);
   const bool mixed = change && !broken && !change->mixed.empty();
-  const bool erased = change && !change->erased.empty();
+  const bool erased = change && !change->erased[0].empty();
   const uint8_t* const from = p.pixels + image * p.size();
   y += image * p.size();
   __syncthreads();

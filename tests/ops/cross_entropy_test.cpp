@@ -93,7 +93,7 @@ TEST_CASE("smooth_one_hot: mixed images share their targets; every row sums to 1
   // Images 0 and 3, 1 and 2 are partners; 1 and 2 have the same label.
   const Tensor labels = from_vector<int32_t>({3, 999, 999, 0}, {4});
   std::vector<MixErase> changes(4);
-  cutmix(changes, 0, 0.3, 112, 112, 224, 224);
+  cutmix(changes, 0, cutmix_box(0.3, 112, 112, 224, 224), 224, 224);
   const double share = 1 - 186.0 * 186 / (224 * 224);
   const Tensor t = smooth_one_hot(labels, 1000, 0.1, Dtype::f64, pack(changes, 224, 224));
   const auto plain = to_vector<double>(smooth_one_hot(labels, 1000, 0.1, Dtype::f64));
@@ -174,7 +174,7 @@ TEST_CASE("smooth_one_hot: on cuda the bits of the CPU; what is out of range mak
         CHECK(std::memcmp(right.raw(), found.raw(), right.bytes()) == 0);
       }
   Tensor changes = pack(mixed, 2, 2);
-  changes.data<int32_t>()[4 * 16] = 6;  // a partner outside the batch
+  changes.data<int32_t>()[4 * kMixEraseWords] = 6;  // a partner outside the batch
   // Label 299 is too large for 200 classes: in row 1, and in row 2, its partner.
   const Tensor t = smooth_one_hot(labels.to(kCuda), 200, 0.1, Dtype::f32, changes.to(kCuda));
   const auto v = to_vector<float>(t);

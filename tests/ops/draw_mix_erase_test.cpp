@@ -152,14 +152,14 @@ TEST_CASE("erasing: a quarter of the images, areas even, strictly inside; noise 
   double erased = 0, area = 0, tall = 0;
   bool first_row = false, last_row = false;
   for (const MixErase& c : changes) {
-    if (c.erased.area() == 0) continue;
-    const double share = double(c.erased.area()) / (kSide * kSide);
-    CHECK((c.erased.width < kSide && c.erased.height < kSide));
-    CHECK((c.erased.bottom() <= kSide && c.erased.right() <= kSide));
+    if (c.erased[0].area() == 0) continue;
+    const double share = double(c.erased[0].area()) / (kSide * kSide);
+    CHECK((c.erased[0].width < kSide && c.erased[0].height < kSide));
+    CHECK((c.erased[0].bottom() <= kSide && c.erased[0].right() <= kSide));
     // A side of 12 or more is rounded by half a pixel at most.
     CHECK((share > 0.02 * 0.94 && share < 1.03 / 3));
-    ++erased, area += share, tall += c.erased.height > c.erased.width;
-    first_row |= c.erased.top == 0, last_row |= c.erased.bottom() == kSide;
+    ++erased, area += share, tall += c.erased[0].height > c.erased[0].width;
+    first_row |= c.erased[0].top == 0, last_row |= c.erased[0].bottom() == kSide;
   }
   check_share(erased, n, 0.25);
   CHECK((first_row && last_row));

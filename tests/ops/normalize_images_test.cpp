@@ -31,10 +31,10 @@ const ChannelStats kPlain{{0, 0, 0}, {1 / 255.0, 1 / 255.0, 1 / 255.0}};
 std::vector<MixErase> some_changes() {
   std::vector<MixErase> c(4);
   mixup(std::span(c).first(2), 0, 0.3, 9, 11);
-  cutmix(std::span(c).last(2), 2, 0.6, 1, 7, 9, 11);
+  cutmix(std::span(c).last(2), 2, cutmix_box(0.6, 1, 7, 9, 11), 9, 11);
   c[2].mixed = {};
-  c[1].erased = {3, 2, 8, 5}, c[1].noise = Random(5, Purpose::erasing, 1, 77).stream();
-  c[3].erased = {0, 0, 9, 3}, c[3].noise = Random(5, Purpose::erasing, 1, 78).stream();
+  c[1].erased[0] = {3, 2, 8, 5}, c[1].noise = Random(5, Purpose::erasing, 1, 77).stream();
+  c[3].erased[0] = {0, 0, 9, 3}, c[3].noise = Random(5, Purpose::erasing, 1, 78).stream();
   return c;
 }
 
@@ -90,25 +90,25 @@ TEST_CASE("mixup: the i-th from the end, in f32, rounded half to even, groups ap
 
 TEST_CASE("cutmix: boxes of even sides, cut at the border; the share is that of the pixels") {
   std::vector<MixErase> c(2);
-  cutmix(c, 0, 0.3, 112, 112, 224, 224);  // a side of 187.4, so 93 each way
+  cutmix(c, 0, cutmix_box(0.3, 112, 112, 224, 224), 224, 224);  // a side of 187.4, so 93 each way
   CHECK(c[0].mixed.area() == 186 * 186);
   CHECK(c[0].mixed.top == 19);
   CHECK(c[0].mixed.bottom() == 205);
   CHECK(c[0].label_lambda == doctest::Approx(0.31051).epsilon(1e-5));
-  cutmix(c, 0, 0.3, 0, 223, 224, 224);
+  cutmix(c, 0, cutmix_box(0.3, 0, 223, 224, 224), 224, 224);
   CHECK(c[1].mixed.bottom() == 93);
   CHECK(c[1].mixed.left == 130);
   CHECK(c[1].mixed.area() == 93 * 94);
   CHECK(c[1].label_lambda == doctest::Approx(1 - 93 * 94 / (224.0 * 224)).epsilon(1e-7));
-  cutmix(c, 0, 1, 5, 5, 224, 224);
+  cutmix(c, 0, cutmix_box(1, 5, 5, 224, 224), 224, 224);
   CHECK(c[0].mixed.empty());
   CHECK(c[0].label_lambda == 1);
-  cutmix(c, 0, 0, 112, 112, 224, 224);
+  cutmix(c, 0, cutmix_box(0, 112, 112, 224, 224), 224, 224);
   CHECK(c[0].label_lambda == 0);
 
   // And in the pixels: the partner's inside, the own outside.
   const Tensor pixels = random_pixels({2, 12, 10, 3}, 1);
-  cutmix(c, 0, 0.5, 2, 8, 12, 10);
+  cutmix(c, 0, cutmix_box(0.5, 2, 8, 12, 10), 12, 10);
   const auto v = to_vector<double>(pixels);
   const auto y = to_vector<double>(normalize_images(pixels, kPlain, Dtype::f64, pack(c, 12, 10)));
   int64_t other = 0;
@@ -130,7 +130,7 @@ TEST_CASE("erasing: N(0, 1) for each pixel and channel of the box, after mixing;
   const auto before =
       to_vector<double>(normalize_images(pixels, {}, Dtype::f64, pack(c, size, size)));
   const Box box{10, 20, 150, 200};
-  c[0].erased = c[1].erased = box;
+  c[0].erased[0] = c[1].erased[0] = box;
   c[0].noise = Random(1, Purpose::erasing, 3, 10).stream();
   c[1].noise = Random(1, Purpose::erasing, 3, 11).stream();
   const auto after =
@@ -164,7 +164,7 @@ TEST_CASE("erasing: N(0, 1) for each pixel and channel of the box, after mixing;
   const size_t at = size_t((100 * size + 100) * 3);
   CHECK(after[at] != after[size_t(size * size * 3) + at]);
   const auto value = [&](const Random& random) {
-    c[0].erased = {100, 100, 1, 1}, c[0].noise = random.stream();
+    c[0].erased[0] = {100, 100, 1, 1}, c[0].noise = random.stream();
     return to_vector<double>(normalize_images(pixels, {}, Dtype::f64, pack(c, size, size)))[at];
   };
   CHECK(value({1, Purpose::erasing, 3, 10}) == after[at]);
@@ -180,7 +180,7 @@ TEST_CASE("normalize_images: changed images on cuda are those of the CPU, in a c
     auto changes = some_changes();
     if (h != 9) {
       mixup(changes, 0, 0.7, h, w);
-      changes[1].erased = {5, 2, w - 5, h - 2};
+      changes[1].erased[0] = {5, 2, w - 5, h - 2};
     }
     const auto compare = [&](const Tensor& y, Dtype dtype) {
       const auto found = to_vector<double>(y);
@@ -188,7 +188,7 @@ TEST_CASE("normalize_images: changed images on cuda are those of the CPU, in a c
           to_vector<double>(normalize_images(pixels, {}, dtype, pack(changes, h, w)));
       REQUIRE(found.size() == right.size());
       for (int i = 0; i < int(found.size()); ++i) {
-        const bool noise = changes[size_t(i / 3 / w / h)].erased.has(i / 3 / w % h, i / 3 % w);
+        const bool noise = changes[size_t(i / 3 / w / h)].erased[0].has(i / 3 / w % h, i / 3 % w);
         // log, root, sine and product err by 2^-23 at most each, of at most 5.8; one bf16 apart.
         const double bound =
             dtype == Dtype::f32 ? 5.8 * 4 * 0x1p-23 : 0x1p-7 * std::abs(right[size_t(i)]);
@@ -206,8 +206,8 @@ TEST_CASE("normalize_images: changed images on cuda are those of the CPU, in a c
     Tensor y = empty({4, h, w, 3}, Dtype::f32, kCuda);
     for (int run = 0; run < 4; ++run) {
       changes[3].pixel_lambda = 0.2f * float(run);
-      changes[1].erased.width += changes[1].erased.left - run;
-      changes[1].erased.left = run;
+      changes[1].erased[0].width += changes[1].erased[0].left - run;
+      changes[1].erased[0].left = run;
       on_device.copy_(pack(changes, h, w));
       step.run({1}, [&] { y.copy_(normalize_images(device_pixels, {}, Dtype::f32, on_device)); });
       compare(y, Dtype::f32);
@@ -223,7 +223,8 @@ TEST_CASE(
                        Error);
   c.resize(2);
   CHECK_THROWS_WITH_AS(mixup(c, 0, 1.5, 4, 4), "mixup: lambda: expected 0 to 1, found 1.5", Error);
-  CHECK_THROWS_WITH_AS(cutmix(c, 0, 0.5, 4, 0, 4, 4), "cutmix: centre (4, 0) outside 4 x 4", Error);
+  CHECK_THROWS_WITH_AS(cutmix(c, 0, cutmix_box(0.5, 4, 0, 4, 4), 4, 4),
+                       "cutmix: centre (4, 0) outside 4 x 4", Error);
   const auto message = [&](auto change) {
     std::vector<MixErase> bad(2);
     change(bad[1]);
@@ -241,18 +242,18 @@ TEST_CASE(
   CHECK(message([](auto& p) { p.label_lambda = std::nanf(""); }) ==
         "image change 1: label_lambda, pixel_lambda: expected 0 to 1, found nan");
   CHECK(message([](auto& p) {
-          p.erased = {2, 0, 5, 4};
+          p.erased[0] = {2, 0, 5, 4};
         }) == "image change 1: rows 0 to 4, columns 2 to 7 leave an image of 4 x 6");
   CHECK(message([](auto& p) {
           p.mixed = {0, 3, 1, -1};
         }) == "image change 1: rows 3 to 2, columns 0 to 1 leave an image of 4 x 6");
 
   Tensor pixels = zeros({2, 4, 4, 3}, Dtype::u8), packed = pack(c, 4, 4);
-  CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, zeros({2, 16})),
+  CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, zeros({2, kMixEraseWords})),
                        "normalize_images: changes: expected i32 on cpu, found f32 on cpu", Error);
   CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, packed.slice(0, 1)),
-                       "normalize_images: changes: expected shape (2, 16), found (1, 16)", Error);
-  packed.data<int32_t>()[16] = -1;  // the second partner, after it was checked
+                       "normalize_images: changes: expected shape (2, 45), found (1, 45)", Error);
+  packed.data<int32_t>()[kMixEraseWords] = -1;  // the second partner, after it was checked
   CHECK_THROWS_WITH_AS(normalize_images(pixels, {}, Dtype::f32, packed),
                        "normalize_images: partner -1 of image 1 is outside the batch of 2", Error);
   if (!have_cuda()) return;

@@ -82,10 +82,6 @@ template <class V>
 void read(const train::OptionInfo& info, const CLI::results_t& typed, V& value) {
   value = parse_value<V>(info, typed[0]);
 }
-template <class V>
-void read(const train::OptionInfo& info, const CLI::results_t& typed, std::optional<V>& value) {
-  value = parse_value<V>(info, typed[0]);
-}
 template <size_t N>
 void read(const train::OptionInfo& info, const CLI::results_t& typed,
           std::array<double, N>& value) {
@@ -93,6 +89,12 @@ void read(const train::OptionInfo& info, const CLI::results_t& typed,
     fail(ExitCode::usage, "--{}: expected {} numbers, found '{}'", info.name(), N,
          fmt::join(typed, " "));
   for (size_t i = 0; i < N; ++i) value[i] = parse_value<double>(info, typed[i]);
+}
+template <class V>
+void read(const train::OptionInfo& info, const CLI::results_t& typed, std::optional<V>& value) {
+  V given{};
+  read(info, typed, given);
+  value = given;
 }
 
 // "FLOAT FLOAT", and the default where there is one.
@@ -108,6 +110,10 @@ void describe(CLI::Option& option, const V& value) {
 template <class V>
 void describe(CLI::Option& option, const std::optional<V>&) {
   option.type_name(Kind<V>::kType);
+}
+template <size_t N>
+void describe(CLI::Option& option, const std::optional<std::array<double, N>>&) {
+  option.type_name("FLOAT")->expected(int(N));
 }
 template <size_t N>
 void describe(CLI::Option& option, const std::array<double, N>& value) {
