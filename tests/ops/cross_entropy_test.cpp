@@ -89,6 +89,18 @@ TEST_CASE("smooth_one_hot: the recipe's targets, and a loss at the start of ln 1
         std::vector<float>{0, 1, 0});
 }
 
+TEST_CASE("smooth_one_hot: erasing leaves the targets as they are") {
+  const Tensor labels = from_vector<int32_t>({3, 7}, {2});
+  std::vector<MixErase> changes(2);
+  mixup(changes, 0, 0.3, 8, 8);
+  const auto targets = [&] {
+    return to_vector<double>(smooth_one_hot(labels, 10, 0.1, Dtype::f64, pack(changes, 8, 8)));
+  };
+  const auto before = targets();
+  changes[0].erased[0] = {0, 0, 7, 7}, changes[1].erased[1] = {1, 1, 3, 4};
+  CHECK(targets() == before);
+}
+
 TEST_CASE("smooth_one_hot: mixed images share their targets; every row sums to 1") {
   // Images 0 and 3, 1 and 2 are partners; 1 and 2 have the same label.
   const Tensor labels = from_vector<int32_t>({3, 999, 999, 0}, {4});

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
@@ -172,6 +173,60 @@ TEST_CASE("erasing: a quarter of the images, areas even, strictly inside; noise 
   CHECK(std::memcmp(&changes[0].noise, &changes[1].noise, sizeof(RandomStream)) != 0);
 }
 
+TEST_CASE("mixing: --cutmix-minmax draws each side evenly between two shares, anywhere inside") {
+  const int n = 20000;
+  const MixEraseConfig config{.mixup = 0, .cutmix_minmax = {{0.25, 0.75}}, .group = 2};
+  double sum = 0, tops = 0;
+  std::set<int> heights, widths;
+  for (const MixErase& c : drawn(config, 2 * n)) {
+    const Box& b = c.mixed;
+    CHECK(c.pixel_lambda == 0);
+    CHECK(c.label_lambda == float(1 - double(b.area()) / (kSide * kSide)));
+    CHECK((b.left >= 0 && b.top >= 0 && b.right() <= kSide && b.bottom() <= kSide));
+    heights.insert(b.height), widths.insert(b.width);
+    sum += b.height, tops += b.top / double(kSide - b.height);
+  }
+  // numpy.random.randint(56, 168): 56 to 167. Both images of a group have the box.
+  for (const auto& sides : {heights, widths}) {
+    CHECK(sides.size() == 112);
+    CHECK(*sides.begin() == 56);
+    CHECK(*sides.rbegin() == 167);
+  }
+  CHECK(std::abs(sum / (2 * n) - 111.5) < 5 * 112 / std::sqrt(12.0 * n));
+  CHECK(std::abs(tops / (2 * n) - 0.5) < 5 / std::sqrt(12.0 * n));
+  // Shares that leave no choice.
+  for (const MixErase& c : drawn({.mixup = 0, .cutmix_minmax = {{0.5, 0.5}}, .group = 2}, 100))
+    CHECK(c.mixed.area() == kSide * kSide / 4);
+}
+
+TEST_CASE("erasing: --recount draws one to so many boxes, which share the area") {
+  const int n = 20000, most = 3;
+  MixEraseConfig config{.mixup = 0, .cutmix = 0, .group = 2, .erased_count = most};
+  config.erase_mode = EraseMode::colour;
+  double erased = 0, with[most + 1] = {}, area[most + 1] = {};
+  for (const MixErase& c : drawn(config, n)) {
+    CHECK(c.erase_mode == EraseMode::colour);
+    const auto boxes = std::ranges::count_if(c.erased, [](const Box& b) { return !b.empty(); });
+    if (boxes == 0) continue;
+    REQUIRE(boxes <= most);
+    ++erased, ++with[boxes];
+    for (int i = 0; i < boxes; ++i) {
+      CHECK_FALSE(c.erased[size_t(i)].empty());  // without gaps
+      area[boxes] += double(c.erased[size_t(i)].area()) / (kSide * kSide);
+    }
+  }
+  check_share(erased, n, config.erase_probability);
+  const double low = 0.02, high = 1.0 / 3;
+  for (int k = 1; k <= most; ++k) {
+    CAPTURE(k);
+    check_share(with[k], erased, 1.0 / most);
+    // As of one box: the areas of k boxes vary by 1 / k of its. Sides of 7 and more that are
+    // rounded change the mean area by less than 1 %, boxes that do not fit by less than 0.001.
+    CHECK(std::abs(area[k] / with[k] - (low + high) / 2) <
+          5 * (high - low) / std::sqrt(12 * with[k] * k) + 1e-3);
+  }
+}
+
 TEST_CASE("mixing: what makes no sense is refused by name") {
   const auto refused = [](MixEraseConfig config) {
     return test::error_of(ExitCode::usage, [&] { config.check(); });
@@ -184,6 +239,11 @@ TEST_CASE("mixing: what makes no sense is refused by name") {
   CHECK(test::contains(test::error_of(ExitCode::usage, [] { parse_mix_mode("half"); }),
                        "expected batch, pair or elem, found half"));
   CHECK(parse_mix_mode("elem") == MixMode::elem);
+  CHECK(test::contains(refused({.cutmix_minmax = {{0.5, 0.2}}}),
+                       "cutmix-minmax: expected 0 <= low <= high <= 1, found 0.5 0.2"));
+  CHECK(test::contains(refused({.erased_count = 9}), "recount: expected 1 to 8, found 9"));
+  CHECK(test::contains(test::error_of(ExitCode::usage, [] { parse_erase_mode("noise"); }),
+                       "remode: expected const, rand or pixel, found noise"));
   CHECK_THROWS_WITH_AS(draw_mix_erase({}, 1, 0, 64, 128, 8, 8),
                        "mixing: 128 images from position 64 are not whole groups of 128", Error);
 }

@@ -2,8 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "core/graph.h"
 #include "tests/support/faults.h"
@@ -172,6 +174,39 @@ TEST_CASE("erasing: N(0, 1) for each pixel and channel of the box, after mixing;
   CHECK(value({2, Purpose::erasing, 3, 10}) != after[at]);
 }
 
+TEST_CASE("erasing: zeros, or a colour of its own for each box, of which the last covers others") {
+  const int64_t size = 32;
+  const Tensor pixels = random_pixels({2, size, size, 3}, 1);
+  std::vector<MixErase> c(2);
+  const Box boxes[] = {{2, 3, 12, 10}, {8, 8, 20, 5}, {20, 1, 1, 31}};
+  for (MixErase& change : c) std::ranges::copy(boxes, change.erased.begin());
+  c[1].noise = Random(1, Purpose::erasing, 3, 11).stream();
+  const auto plain = to_vector<double>(normalize_images(pixels, {}, Dtype::f64));
+  for (const EraseMode mode : {EraseMode::constant, EraseMode::colour}) {
+    c[0].erase_mode = c[1].erase_mode = mode;
+    const auto y = to_vector<double>(normalize_images(pixels, {}, Dtype::f64, pack(c, size, size)));
+    std::set<double> colours;
+    for (size_t i = 0; i < y.size(); ++i) {
+      const int row = int(i / 3) / size % size, column = int(i / 3) % size;
+      int box = -1;
+      for (int k = 0; k < 3; ++k)
+        if (boxes[k].has(row, column)) box = k;
+      const size_t b = i / (3 * size * size);
+      if (box < 0) {
+        CHECK(y[i] == plain[i]);
+      } else if (mode == EraseMode::constant) {
+        CHECK(y[i] == 0);
+      } else {  // that of the box's first pixel which no other covers
+        const int at = boxes[box].top * size + boxes[box].left;
+        CHECK(y[i] == y[(b * size * size + size_t(at)) * 3 + i % 3]);
+        colours.insert(y[i]);
+      }
+    }
+    // 2 images, 3 boxes, 3 channels
+    CHECK(colours.size() == (mode == EraseMode::colour ? 18 : 0));
+  }
+}
+
 TEST_CASE("normalize_images: changed images on cuda are those of the CPU, in a captured step too") {
   if (!have_cuda()) return;
   for (const auto& [h, w] : {std::pair{9, 11}, {8, 16}, {10, 11}}) {
@@ -180,6 +215,9 @@ TEST_CASE("normalize_images: changed images on cuda are those of the CPU, in a c
     auto changes = some_changes();
     if (h != 9) {
       mixup(changes, 0, 0.7, h, w);
+      changes[0].erase_mode = EraseMode::constant, changes[0].erased[0] = {1, 1, 4, 3};
+      changes[3].erase_mode = EraseMode::colour;
+      changes[3].erased[1] = {2, 1, 6, 7}, changes[3].erased[2] = {0, 6, w, 2};
       changes[1].erased[0] = {5, 2, w - 5, h - 2};
     }
     const auto compare = [&](const Tensor& y, Dtype dtype) {
@@ -188,7 +226,9 @@ TEST_CASE("normalize_images: changed images on cuda are those of the CPU, in a c
           to_vector<double>(normalize_images(pixels, {}, dtype, pack(changes, h, w)));
       REQUIRE(found.size() == right.size());
       for (int i = 0; i < int(found.size()); ++i) {
-        const bool noise = changes[size_t(i / 3 / w / h)].erased[0].has(i / 3 / w % h, i / 3 % w);
+        const bool noise =
+            std::ranges::any_of(changes[size_t(i / 3 / w / h)].erased,
+                                [&](const Box& box) { return box.has(i / 3 / w % h, i / 3 % w); });
         // log, root, sine and product err by 2^-23 at most each, of at most 5.8; one bf16 apart.
         const double bound =
             dtype == Dtype::f32 ? 5.8 * 4 * 0x1p-23 : 0x1p-7 * std::abs(right[size_t(i)]);
@@ -242,7 +282,7 @@ TEST_CASE(
   CHECK(message([](auto& p) { p.label_lambda = std::nanf(""); }) ==
         "image change 1: label_lambda, pixel_lambda: expected 0 to 1, found nan");
   CHECK(message([](auto& p) {
-          p.erased[0] = {2, 0, 5, 4};
+          p.erased[kMaxErased - 1] = {2, 0, 5, 4};
         }) == "image change 1: rows 0 to 4, columns 2 to 7 leave an image of 4 x 6");
   CHECK(message([](auto& p) {
           p.mixed = {0, 3, 1, -1};

@@ -29,6 +29,7 @@ TEST_CASE("options: args.json gives back every one of them") {
   Options o = train::default_options("sgformer_nano");
   o.data = "d", o.num_classes = 7, o.mean = {0.1, 0.2, 0.3}, o.scale = {0.3, 0.9};
   o.model_ema_decay = 0.5, o.grad_checkpointing = true, o.guidance = "local", o.lr = 0.1 + 0.2;
+  o.cutmix_minmax = {0.2, 0.9};
   nlohmann::json json = train::to_json(o);
   json["version"] = "0.1.0";
   Options back;
@@ -203,6 +204,38 @@ TEST_CASE("options: mixup and CutMix pair the images of a batch") {
                  "that divides the batch of 10, found 4"));
   o.mixup = o.cutmix = 0;
   CHECK_FALSE(train::mix_erase(o).mixes());
+}
+
+TEST_CASE("options: --cutmix-minmax, --remode and --recount, as timm's") {
+  const auto config = [](const nlohmann::json& json) { return train::mix_erase(given(json)); };
+  CHECK(config(kNothing).erase_mode == EraseMode::pixel);
+  CHECK(config(kNothing).erased_count == 1);
+  CHECK(config({{"remode", "const"}}).erase_mode == EraseMode::constant);
+  CHECK(config({{"remode", "rand"}, {"recount", 3}}).erase_mode == EraseMode::colour);
+  CHECK(config({{"recount", 3}}).erased_count == 3);
+  CHECK_FALSE(config(kNothing).cutmix_minmax);
+  const auto minmax = config({{"mixup", 0}, {"cutmix", 0}, {"cutmix_minmax", {0.2, 0.8}}});
+  REQUIRE(minmax.cutmix_minmax);
+  CHECK(*minmax.cutmix_minmax == train::Pair{0.2, 0.8});
+  CHECK(minmax.mixes());  // it turns CutMix on
+  CHECK(contains(refused({{"remode", "noise"}}), "remode: expected const, rand or pixel"));
+  CHECK(contains(refused({{"recount", 0}}), "--recount: expected from 1 to 8, found 0"));
+  CHECK(contains(refused({{"cutmix_minmax", {0.8, 0.2}}}), "cutmix-minmax: expected 0 <= low"));
+  CHECK(contains(refused({{"cutmix_minmax", {0.1, 1.2}}}), "--cutmix-minmax: expected from 0 to"));
+}
+
+TEST_CASE("options: --bce-loss, and what goes with it alone") {
+  CHECK_FALSE(train::classification(given(kNothing)).bce);
+  const auto bce = train::classification(
+                       given({{"bce_loss", true}, {"bce_target_thresh", 0.2}, {"bce_sum", true}}))
+                       .bce;
+  REQUIRE(bce);
+  CHECK(bce->threshold == 0.2);
+  CHECK(bce->sum_classes);
+  CHECK_FALSE(train::bce(given({{"bce_loss", true}}))->threshold);
+  CHECK(contains(refused({{"bce_sum", true}}), "--bce-sum: of --bce-loss, which is missing"));
+  CHECK(contains(refused({{"bce_target_thresh", 0.2}}), "--bce-target-thresh: of --bce-loss"));
+  CHECK(contains(refused({{"bce_loss", true}, {"class_weights", "balanced"}}), "--class-weights"));
 }
 
 TEST_CASE("options: --lr-base is scaled by the images a step, as timm 1; --lr wins over it") {
