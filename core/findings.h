@@ -2,6 +2,7 @@
 // report show it and know nothing of classes.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,17 +22,18 @@ struct Table {
   std::vector<std::vector<std::string>> rows;
 };
 
-// Images with what a model makes of them.
+// Images with what is to be said of them: what a model makes of them, what they are to teach it.
 struct Gallery {
   struct Item {
     std::string png;          // bytes of a file
     std::string description;  // for those who do not see it
     // Below it: what the model says, and how that compares, which may have several lines.
     std::string headline, note;
-    bool good = false;  // coloured so
+    std::optional<bool> good{};  // marked so, where it is one or the other
   };
   std::string title, text;
   std::vector<Item> items;
+  bool wide = false;  // panels of several images, not single ones
 };
 
 struct Findings {

@@ -110,17 +110,19 @@ std::string lines(const std::string& text) {
   return out;
 }
 
-// `wide`: panels of several images, not single ones.
-std::string gallery(const Gallery& g, bool wide) {
+std::string gallery(const Gallery& g) {
   if (g.items.empty()) return "";
   std::string out =
-      heading(g.title, g.text) + fmt::format("<div class=\"samples{}\">\n", wide ? "" : " small");
+      heading(g.title, g.text) + fmt::format("<div class=\"samples{}\">\n", g.wide ? "" : " small");
   for (const Gallery::Item& s : g.items)
     out += fmt::format(
         "<div class=\"card sample\" title=\"{0}\"><img alt=\"{0}\" "
         "src=\"data:image/png;base64,{1}\"><p class=\"{2}\"><strong>{3}</strong> {4}</p></div>\n",
-        escaped(s.description), base64(s.png), s.good ? "right" : "wrong", escaped(s.headline),
-        lines(s.note));
+        escaped(s.description), base64(s.png),
+        !s.good   ? ""
+        : *s.good ? "right"
+                  : "wrong",
+        escaped(s.headline), lines(s.note));
   return out + "</div>\n";
 }
 
@@ -159,7 +161,7 @@ std::string findings(const Findings& f) {
     out += fmt::format("<p class=\"note\">{}</p>\n", escaped(note));
   for (const Matrix& m : f.matrices) out += matrix(m);
   for (const Table& t : f.tables) out += table(t);
-  for (const Gallery& g : f.galleries) out += gallery(g, false);
+  for (const Gallery& g : f.galleries) out += gallery(g);
   return out;
 }
 
@@ -259,8 +261,8 @@ std::string report_html(const Report& r) {
                 of_epochs(r, "validation, last weights", "eval_model_loss")});
   out += chart("Training loss by step", "{:.2f}", {of_steps(r, "loss", "loss")});
   out += chart("Learning rate", "{:.1e}", {of_steps(r, "rate", "lr")});
-  out += "</div>\n" + gallery(r.samples, true) + findings(r.findings) + history(r) +
-         configuration(r) + machine_table();
+  out += "</div>\n" + gallery(r.samples) + findings(r.findings) + history(r) + configuration(r) +
+         machine_table();
   return out + "</main></body></html>\n";
 }
 

@@ -6,6 +6,7 @@
 #include "autograd/tape.h"
 #include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
+#include "tasks/training_images.h"
 
 namespace sg::tasks {
 namespace {
@@ -108,6 +109,7 @@ Classification::Classification(sgformer::Classifier& model,
                                   settings.class_weights, bce_)),
       seed_(settings.seed),
       stats_(settings.stats),
+      class_titles_(settings.class_titles),
       feed_(std::move(training), loader_config(settings), model.parameters().device()),
       evaluator_(model, std::move(validation), settings) {
   const Device device = model.parameters().device();
@@ -178,6 +180,15 @@ Losses Classification::losses(const Batch& batch) {
 
 Findings Classification::findings() const {
   Findings f = evaluator_.findings();
+  if (feed_.images()) {
+    const Device cpu;
+    const Tensor& changes = changes_.on_device();
+    f.galleries.insert(
+        f.galleries.begin(),
+        training_images(
+            {feed_.images().to(cpu), feed_.host_labels(), changes ? changes.to(cpu) : changes},
+            stats_, feed_.loader().dataset().class_names(), class_titles_));
+  }
   if (const int64_t broken = feed_.loader().broken())
     f.notes.push_back(
         fmt::format("{} of {} training images could not be read; others took their places.", broken,

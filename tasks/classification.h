@@ -34,6 +34,7 @@ struct ClassificationSettings : EvaluationSettings {
   MixEraseConfig mix_erase{.mixup = 0, .cutmix = 0, .erase_probability = 0};
   int64_t mix_off_epoch = 0;  // no mixup and CutMix from this epoch on; 0: in all epochs
   std::optional<BinaryCrossEntropy> bce{};  // in place of the cross entropy over the classes
+  data::ClassTitles class_titles{};         // for findings()
 };
 
 // Each image of a dataset once, on the model's device.
@@ -107,6 +108,7 @@ class Classification : public Task {
   std::optional<double> chance_loss_;
   uint64_t seed_;
   ChannelStats stats_;
+  data::ClassTitles class_titles_;
   data::DevicePrefetcher feed_;
   Draws drop_paths_;  // factors of stochastic depth of the batch
   Draws changes_;     // its mixing and erasing; undefined where there is none

@@ -19,7 +19,7 @@ std::string percent(int64_t part, int64_t whole) {
 
 Gallery gallery(std::string title, std::string text, std::vector<Outcome> wrong, size_t count,
                 const data::Dataset& dataset, const data::TransformConfig& config) {
-  Gallery g{std::move(title), std::move(text), {}};
+  Gallery g{.title = std::move(title), .text = std::move(text), .items = {}};
   data::Transform transform(config);
   std::vector<uint8_t> buffer;
   data::Image image;

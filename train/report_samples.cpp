@@ -46,7 +46,8 @@ Gallery report_samples(const infer::Predictor& predict, const data::Dataset& dat
       .text =
           "Validation images, each followed by the significance that guides attention at the "
           "stages of the network: what is bright keeps its detail, what is dark is summarised.",
-      .items = {}};
+      .items = {},
+      .wide = true};
   const std::vector<infer::Prediction> predictions = predict(images, true);
   for (size_t i = 0; i < images.size(); ++i) {
     const infer::ClassProbability best = infer::top_classes(predictions[i], 1)[0];

@@ -268,6 +268,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   tasks::ClassificationSettings settings_of_task = classification(options);
   const std::vector<double> weights = settings_of_task.class_weights =
       tasks::class_weights(options.class_weights, *data.training, *options.num_classes);
+  settings_of_task.class_titles = data.titles;
   tasks::Classification task(model, data.training, data.validation, settings_of_task);
   Trainer trainer(options, task, console);
   options = trainer.options();

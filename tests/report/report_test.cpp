@@ -69,22 +69,30 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
              {"eval_model_loss", 1.5}}};
   r.samples = {"Where it looks",
                "Validation images.",
-               {{"png", "cat and its significance", "dog", "50 %, but it is cat", false}}};
+               {{"png", "cat and its significance", "dog", "50 %, but it is cat", false}},
+               true};
   r.findings = {
       .notes = {"3 of 50 <images> were left out."},
       .matrices = {{"Confusion", "Counts.", "is", "taken for", {"cat", "dog"}, {5, 1, 0, 7}}},
       .tables = {{"By class", "Text.", {"class", "right", "for"}, {{"c<at", "83.3 %", "dog"}}}},
-      .galleries = {
-          {"Worst", "The worst.", {{"wrong", "a.png", "owl", "\nis <cat>\n9 %", false}}}}};
+      .galleries = {{"Worst", "The worst.", {{"wrong", "a.png", "owl", "\nis <cat>\n9 %", false}}},
+                    {"Mixed", "As seen.", {{"mixed", "", "0.70 cat + 0.30 dog", "mixup"}}, true}}};
   const std::string page = report::report_html(r);
   for (const char* part :
        {"3 of 50 &lt;images&gt; were left out.", "<h2>Confusion</h2>", "class=\"matrix\"",
         "<td>c&lt;at</td><td class=\"number\">83.3 %</td><td>dog</td>", "<h2>Worst</h2>",
+        "<div class=\"samples small\">", "<p class=\"wrong\"><strong>owl</strong>",
+        "<p class=\"\"><strong>0.70 cat + 0.30 dog</strong> mixup</p>",
         "data:image/png;base64,d3Jvbmc=", "<span>is &lt;cat&gt;</span><span>9 %</span></p>"})
     CHECK(contains(page, part));
   for (const char* part : {"75.00 %", "1:01", "dog", "but it is cat", "data:image/png;base64,cG5n",
                            "prefers-color-scheme: dark", "Learning rate", "batch-size"})
     CHECK(contains(page, part));
+  size_t wide = 0;  // two galleries of panels, one of single images
+  for (size_t at = page.find("<div class=\"samples\">"); at != page.npos;
+       at = page.find("<div class=\"samples\">", at + 1))
+    ++wide;
+  CHECK(wide == 2);
   for (const char* part : {"http:", "https:", "<script", "<link", "@import", ">nan"})
     CHECK(!contains(page, part));
 }

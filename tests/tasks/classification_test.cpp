@@ -22,6 +22,14 @@ train::Options options_of(int64_t batch, int64_t workers = 0) {
   return o;
 }
 
+// All that the recipe draws at random, as strong as it gets.
+train::Options everything(int64_t batch, int64_t workers = 0) {
+  train::Options o = options_of(batch, workers);
+  o.drop_path = 0.3, o.smoothing = 0.1, o.scale = {0.3, 1}, o.aa = "rand-m9-mstd0.5-inc1";
+  o.mixup = 0.8, o.cutmix = 1, o.mixup_mode = "elem", o.reprob = 0.5, o.recount = 3;
+  return o;
+}
+
 struct Run {
   train::Options options;
   TemporaryFolder folder{};
@@ -76,8 +84,8 @@ TEST_CASE("classification: overfits one batch") {
 namespace {
 
 train::Options mixed_options(int64_t batch) {
-  train::Options o = options_of(batch);
-  o.mixup = 0.8, o.cutmix = 1, o.reprob = 0.5, o.mixup_group = 4;
+  train::Options o = everything(batch);
+  o.mixup_group = 4;
   return o;
 }
 
@@ -100,6 +108,28 @@ TEST_CASE("classification: mixing and erasing are drawn by the position in the s
   CHECK(std::abs(loss - loss_of(whole, 0, {{6, 0}})) > 1e-4);  // another step's draws
 }
 
+TEST_CASE("classification: --bce-loss begins at ln 2 a class, mixed or not") {
+  for (const bool sum : {false, true})
+    for (const double mixup : {0.0, 0.8}) {
+      train::Options o = options_of(8);
+      o.bce_loss = true, o.bce_sum = sum, o.mixup = mixup, o.bce_target_thresh = 0.2;
+      Run run(o, 8);
+      const double expected = std::log(2) * (sum ? 4 : 1);
+      CHECK(*run.task->chance_loss() == doctest::Approx(expected));
+      CHECK(loss_of(run, 0, {{5, 0}}) == doctest::Approx(expected).epsilon(0.1));
+    }
+}
+
+TEST_CASE("classification: at the start S finds all of 1000 classes as likely: ln 1000 = 6.908") {
+  train::Options o = train::default_options("sgformer_s");
+  o.data = "bars", o.num_classes = 1000, o.batch_size = 2, o.workers = 0;
+  o.smoothing = 1;  // the mean over all labels: that of one label is 0.3 off
+  Run run(o, 4);
+  const double loss = loss_of(run, 0, {{0, 0}});
+  CHECK(loss > 6.9);
+  CHECK(loss < 7.0);
+}
+
 TEST_CASE("classification: --mixup-off-epoch ends mixing, not erasing") {
   const auto loss_in = [](int64_t epoch, int64_t off, double mixup, double reprob) {
     train::Options o = mixed_options(8);
@@ -115,14 +145,45 @@ TEST_CASE("classification: --mixup-off-epoch ends mixing, not erasing") {
 TEST_CASE("classification: the same bits for any number of loading threads") {
   std::vector<float> expected;
   for (int64_t workers : {0, 1, 3}) {
-    train::Options o = options_of(6, workers);
-    o.max_steps = 3, o.drop_path = 0.3, o.smoothing = 0.1, o.scale = {0.3, 1};
+    train::Options o = everything(6, workers);
+    o.max_steps = 3;
     Run run(o, 20);
     CHECK(run.go() == ExitCode::ok);
     const auto values = to_vector<float>(run.model.parameters().values());
     if (workers == 0) expected = values;
     CHECK(values == expected);
   }
+}
+
+TEST_CASE(
+    "classification: a run stopped within an epoch and resumed has the bits of one that was not") {
+  train::Options o = everything(6, 1);
+  o.epochs = 2;
+  Run whole(o, 20);
+  CHECK(whole.go() == ExitCode::ok);
+  Run second(o, 20);
+  o.max_steps = 4;  // of six
+  Run first(o, 20);
+  CHECK(first.go() == ExitCode::ok);
+  const auto from = train::find_resumable(first.folder / "checkpoints");
+  REQUIRE(from);
+  second.trainer->restore(from->checkpoint);
+  CHECK(second.trainer->state().step == 4);
+  CHECK(second.go() == ExitCode::ok);
+  CHECK(to_vector<float>(second.model.parameters().values()) ==
+        to_vector<float>(whole.model.parameters().values()));
+}
+
+TEST_CASE("classification: findings show the batch that was trained on last") {
+  train::Options o = everything(6);
+  o.max_steps = 2;
+  Run run(o, 20);
+  CHECK(run.task->findings().galleries.empty());
+  CHECK(run.go() == ExitCode::ok);
+  const Findings f = run.task->findings();
+  REQUIRE(!f.galleries.empty());
+  CHECK(f.galleries[0].title == "What it learns from");
+  CHECK(f.galleries[0].items.size() == 6);
 }
 
 TEST_CASE("classification: a step in the steady state asks the system for no memory") {
