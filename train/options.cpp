@@ -258,7 +258,8 @@ data::TransformConfig transforms(const Options& o) {
   t.img_size = o.img_size.value_or(int(sgformer::find_config(o.model).image));
   t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip, t.vflip = o.vflip;
   t.interpolation = data::parse_interpolation(o.train_interpolation);
-  t.color_jitter = o.color_jitter, t.no_aug = o.no_aug;
+  t.color_jitter = o.color_jitter, t.color_jitter_prob = o.color_jitter_prob;
+  t.grayscale_prob = o.grayscale_prob, t.no_aug = o.no_aug;
   if (!o.aa.empty() && o.aa != "none") {
     t.rand_augment = data::parse_rand_augment(o.aa);
     t.rand_augment->fill = byte_mean(o.mean);

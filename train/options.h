@@ -41,7 +41,7 @@ struct Options {
   Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
   double hflip = 0.5, vflip = 0;
   std::string aa = "none";
-  double color_jitter = 0;
+  double color_jitter = 0, color_jitter_prob = 1, grayscale_prob = 0;
   bool no_aug = false;
   std::string train_interpolation = "random";
   double mixup = 0, cutmix = 0;

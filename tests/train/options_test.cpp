@@ -147,6 +147,8 @@ TEST_CASE("options: augmentation") {
   CHECK(transforms({{"color_jitter", 0.4}}).color_jitter == 0.4);
   CHECK(transforms({{"vflip", 0.5}}).vflip == 0.5);
   CHECK(transforms({{"no_aug", true}}).no_aug);
+  CHECK(transforms({{"color_jitter_prob", 0.8}}).color_jitter_prob == 0.8);
+  CHECK(transforms({{"grayscale_prob", 0.2}}).grayscale_prob == 0.2);
   CHECK(contains(refused({{"aa", "augmix-m5"}}), "aa: only RandAugment is built in"));
   CHECK(train::classification(given(kNothing)).aug_repeats == 0);
   CHECK(train::classification(given({{"aug_repeats", 3}})).aug_repeats == 3);
