@@ -104,6 +104,11 @@ void each_data_option(O& o, F&& f) {
                "share of images that may be broken and are skipped; ten may in any case but of 0",
                ignored, 0, 1},
     o.max_broken_share);
+  f(OptionInfo{"--no-listing-cache",
+               "list all folders anew; else those that have not changed since the last time come "
+               "from ~/.cache/sgformer",
+               ignored},
+    o.no_listing_cache);
   f(OptionInfo{"--aug-repeats",
                "copies of an image in an epoch, which stays as long, augmented apart; 0: none",
                fixed, 0, 256},

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "data/listing_cache.h"
 #include "io/json.h"
 #include "train/option_table.h"
 
@@ -327,6 +328,7 @@ data::DatasetRequest dataset_request(const Options& o) {
   if (!o.class_map.empty()) r.classes = data::read_class_map(o.class_map);
   r.train_split = o.train_split, r.val_split = o.val_split;
   r.val_share = o.val_share, r.seed = uint64_t(o.seed);
+  if (!o.no_listing_cache) r.cache = data::listing_cache_folder();
   return r;
 }
 

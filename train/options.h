@@ -37,6 +37,7 @@ struct Options {
   double val_share = 0;
   std::string class_map, class_order = "name", class_names;
   double max_broken_share = 0.01;
+  bool no_listing_cache = false;
   int64_t aug_repeats = 0;
   Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
   double hflip = 0.5, vflip = 0;
