@@ -115,6 +115,7 @@ Options default_options(std::string_view model) {
     o.aa = "rand-m9-mstd0.5-inc1";
     o.mixup = published.mixup, o.cutmix = published.cutmix;
     o.reprob = published.erase_probability;
+    o.color_jitter = 0.4;  // where --aa is none
   }
   return o;
 }
