@@ -115,7 +115,8 @@ class Layout {
   std::string train, val;
 
  private:
-  // A folder in the data set's, or else a list file there or where the program was started.
+  // A folder in the data set's; or under another name than the usual ones a list file, there or
+  // where the program was started.
   std::string place_of(const std::string& name, const std::vector<std::string>& same) const {
     std::error_code error;
     std::vector<std::string> names{name};
@@ -123,8 +124,9 @@ class Layout {
       names.insert(names.end(), same.begin(), same.end());
     for (const std::string& n : names)
       if (fs::is_directory(root_ / n, error)) return (root_ / n).string();
-    for (const fs::path& list : {root_ / name, fs::path(name)})
-      if (fs::is_regular_file(list, error)) return list.string();
+    if (!is_one_of(same, name))
+      for (const fs::path& list : {root_ / name, fs::path(name)})
+        if (fs::is_regular_file(list, error)) return list.string();
     return "";
   }
   // Both spellings are met: train-images-idx3-ubyte and train-images.idx3-ubyte.

@@ -6,18 +6,13 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "data/lines.h"
 #include "io/file.h"
 
 namespace sg::data {
 namespace {
 
 constexpr int64_t kMaxClasses = 1 << 24;  // as of --num-classes
-
-std::string_view trimmed(std::string_view s) {
-  constexpr std::string_view kSpace = " \t\r";
-  const size_t begin = s.find_first_not_of(kSpace);
-  return begin == s.npos ? "" : s.substr(begin, s.find_last_not_of(kSpace) - begin + 1);
-}
 
 // A text that some lines have as their label.
 struct Label {

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -30,6 +31,13 @@ bool is_one_of(const auto& known, const char* name) {
 }
 
 int64_t nanoseconds(const timespec& t) { return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; }
+
+// Of a file system in user space nobody knows where the times of its folders come from.
+bool has_times(int folder) {
+  constexpr auto kFuse = 0x65735546;
+  struct statfs info;
+  return ::fstatfs(folder, &info) == 0 && info.f_type != kFuse;
+}
 
 FolderState state_of(const struct stat& info) {
   return {info.st_ino, nanoseconds(info.st_mtim), nanoseconds(info.st_ctim)};
@@ -115,7 +123,7 @@ FolderState list_folder(const std::string& folder,
     errno = 0;
   }
   if (errno != 0) fail(ExitCode::data, "{}: listing failed: {}", folder, std::strerror(errno));
-  return state_of(info);
+  return has_times(::dirfd(dir.get())) ? state_of(info) : FolderState{};
 }
 
 FolderListing list_images(const std::string& folder) {

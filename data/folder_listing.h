@@ -22,7 +22,6 @@ class PathList {
     const uint64_t begin = i ? ends_[i - 1] : 0;
     return std::string_view(bytes_).substr(begin, ends_[i] - begin);
   }
-  const std::string& bytes() const { return bytes_; }
 
  private:
   std::string bytes_;
@@ -38,7 +37,7 @@ std::string describe(const LeftOut& files);
 // of the last modification, cannot be set back (as rsync and tar do it).
 struct FolderState {
   uint64_t inode = 0;
-  int64_t modified = 0, changed = 0;  // ns since 1970
+  int64_t modified = 0, changed = 0;  // ns since 1970; 0: the file system has no such times
   bool operator==(const FolderState&) const = default;
 };
 

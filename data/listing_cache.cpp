@@ -1,7 +1,6 @@
 #include "data/listing_cache.h"
 
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -11,7 +10,6 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
-#include <optional>
 #include <thread>
 #include <unordered_map>
 
@@ -152,13 +150,6 @@ void each_by_threads(size_t n, F&& f) {
     if (error) std::rethrow_exception(error);
 }
 
-// Of a file system in user space nobody knows where the times of its folders come from.
-bool has_times(const std::string& folder) {
-  constexpr auto kFuse = 0x65735546;
-  struct statfs info;
-  return ::statfs(folder.c_str(), &info) == 0 && info.f_type != kFuse;
-}
-
 }  // namespace
 
 std::string listing_cache_folder() {
@@ -173,7 +164,7 @@ ClassListings list_classes_of(const std::string& folder, const std::vector<std::
   std::error_code error;
   const std::string place = fs::canonical(folder, error).string();
   fs::path file;
-  if (!cache.empty() && !error && has_times(folder))
+  if (!cache.empty() && !error)
     file =
         fs::path(cache) / fmt::format("listing-{:016x}", XXH3_64bits(place.data(), place.size()));
   Known known = file.empty() ? Known() : read_cache(file, place);

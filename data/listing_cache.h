@@ -19,8 +19,9 @@ struct ClassListings {
 // The listings of sub-folders `classes` of `folder`, by several threads. Those that a file in
 // `cache` knows are taken from it where no folder in them has changed; those that are listed anew
 // are written to it where the data set has at least `least` images. A file that is damaged, of
-// another user or of another version is not read. No `cache`, or a file system without times of its
-// own (FUSE): all are listed anew. Throws ExitCode::data where a folder cannot be listed.
+// another user or of another version is not read. Without `cache`, and on file systems without
+// times of their own (FUSE), all are listed anew. Throws ExitCode::data where a folder cannot be
+// listed.
 ClassListings list_classes_of(const std::string& folder, const std::vector<std::string>& classes,
                               const std::string& cache, size_t least = 10'000);
 

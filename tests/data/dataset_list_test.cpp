@@ -123,6 +123,10 @@ TEST_CASE("splits that are lists, in the folder of the data or elsewhere") {
   request = {.train_split = "train.txt", .val_share = 0.5};
   CHECK(open_dataset(data.string(), Split::train, request)->size() == 2);
   CHECK(open_dataset(data.string(), Split::val, request)->size() == 2);
+  // A file that happens to have a usual name is no list.
+  fs::create_directories(dir / "flat/cat");
+  put(dir / "flat/cat/1.png", ""), put(dir / "flat/train", ""), put(dir / "flat/val", "");
+  CHECK(open_dataset((dir / "flat").string(), Split::val)->size() == 1);
   request.train_split = "none.txt", request.val_share = 0;
   const std::string error =
       test::error_of(ExitCode::data, [&] { open_dataset(data.string(), Split::train, request); });

@@ -76,6 +76,13 @@ TEST_CASE(
   CHECK(unknown.not_checked == std::vector<std::string>{"case.002 (Cutout)"});
   CHECK(unknown.equal == 161);
 
+  metadata["case.002"] =
+      R"({"input": 0, "op": "ColorJitter", "factors": [1, 1, 1], "order": [0, 1, 3]})";
+  write_changed(file, folder / "order.safetensors", "", metadata);
+  CHECK(contains(test::error_of(ExitCode::failure,
+                                [&] { tools::check_golden_images(folder / "order.safetensors"); }),
+                 "found 0, 1, 3"));
+
   for (const char* damaged : {R"({"input": 9, "op": "Invert"})", R"({"op": "Invert"})",
                               R"({"input": 0, "op": "Posterize"})", R"({"op": )"}) {
     metadata["case.002"] = damaged;

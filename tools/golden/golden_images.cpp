@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 
@@ -69,8 +70,10 @@ const std::map<std::string, Operation>& operations() {
       {"Grayscale", [](Image& i, const json&) { adjust_saturation(i.span(), 0); }},
       {"ColorJitter",
        [](Image& i, const json& c) {
-         color_jitter(i.span(), {c.at("factors").get<std::array<double, 3>>(),
-                                 c.at("order").get<std::array<int, 3>>()});
+         const auto order = c.at("order").get<std::array<int, 3>>();
+         sg::check(std::ranges::is_permutation(order, std::array{0, 1, 2}),
+                   "ColorJitter: expected an order of 0, 1, 2, found {}", fmt::join(order, ", "));
+         color_jitter(i.span(), {c.at("factors").get<std::array<double, 3>>(), order});
        }},
       {"Brightness",
        [=](Image& i, const json& c) { adjust_brightness(i.span(), real(c, "factor")); }},
