@@ -41,6 +41,14 @@ TEST_CASE("golden images: every augmentation and the evaluation chain, byte for 
   CHECK(!tools::is_golden_images(root / "dense/resize/photometric.safetensors"));
 }
 
+TEST_CASE("golden images: timm's own operations at odd sizes, and torchvision's color jitter") {
+  const auto found =
+      tools::check_golden_images(std::string(SG_TEST_DATA_DIR) + "/timm/augment.safetensors");
+  CHECK(found.equal == 211);
+  CHECK(found.wrong == std::vector<std::string>{});
+  CHECK(found.not_checked == std::vector<std::string>{});
+}
+
 TEST_CASE(
     "golden images: one wrong byte is seen and named; an unknown operation is not passed over") {
   const auto path = test::shared("golden/augment/augment.safetensors");

@@ -148,6 +148,8 @@ TEST_CASE("options: augmentation") {
   CHECK(transforms({{"color_jitter", 0.4}}).color_jitter == 0.4);
   CHECK(transforms({{"vflip", 0.5}}).vflip == 0.5);
   CHECK(transforms({{"no_aug", true}}).no_aug);
+  CHECK(transforms({{"color_jitter_prob", 0.8}}).color_jitter_prob == 0.8);
+  CHECK(transforms({{"grayscale_prob", 0.2}}).grayscale_prob == 0.2);
   CHECK(contains(refused({{"aa", "augmix-m5"}}), "aa: only RandAugment is built in"));
   CHECK(train::classification(given(kNothing)).aug_repeats == 0);
   CHECK(train::classification(given({{"aug_repeats", 3}})).aug_repeats == 3);
@@ -166,6 +168,32 @@ TEST_CASE("options: augmentation") {
   auto older_nano = nano;
   for (const char* key : {"aa", "mixup", "cutmix", "reprob"}) older_nano.erase(key);
   CHECK(train::changes(older_nano, nano).noted == "");
+}
+
+TEST_CASE("options: images are prepared as published, for evaluation and for training") {
+  const Options s = train::default_options("sgformer_s");
+  const data::TransformConfig t = train::transforms(s);
+  // The shorter side becomes 224 / 0.9, not 256; bicubic; halves of offsets go to the even side.
+  const data::Resize wide = data::eval_resize(375, 500, t);
+  CHECK(wide.height == 248);
+  CHECK(wide.width == 330);
+  CHECK(wide.filter == data::Filter::bicubic);
+  CHECK(data::eval_resize(1000, 1006, t).window.left == 12);
+  CHECK(train::channel_stats(s).mean == std::array{0.485, 0.456, 0.406});
+  CHECK(train::channel_stats(s).std == std::array{0.229, 0.224, 0.225});
+  CHECK(t.interpolation == data::Interpolation::random);
+  // Color jitter is there for --aa none; with RandAugment nothing of it is applied.
+  CHECK(t.color_jitter == 0.4);
+  REQUIRE(t.rand_augment);
+  data::TransformConfig without = t;
+  without.color_jitter = 0;
+  const std::vector<uint8_t> pixels(64 * 64 * 3, 77);
+  for (int64_t i = 0; i < 20; ++i) {
+    std::vector<uint8_t> a(224 * 224 * 3), b(a);
+    data::Transform(t).train(*data::open_pixels(pixels.data(), 64, 64, 3), 1, 0, i, a.data());
+    data::Transform(without).train(*data::open_pixels(pixels.data(), 64, 64, 3), 1, 0, i, b.data());
+    CHECK(a == b);
+  }
 }
 
 TEST_CASE("options: defaults are the recipe's, and small for the small model") {
