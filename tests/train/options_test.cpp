@@ -205,6 +205,20 @@ TEST_CASE("options: defaults are the recipe's, and small for the small model") {
   CHECK(train::warmup_epochs(s) == 20);
   CHECK(train::transforms(s).img_size == 224);
   CHECK(train::transforms(s).crop_pct == 0.9);
+  for (const char* name : {"sgformer_s", "sgformer_m", "sgformer_b"}) {
+    const Options o = train::default_options(name);
+    CHECK(o.epochs + o.cooldown_epochs == 310);
+    CHECK((o.min_lr == 1e-5 && o.warmup_lr == 1e-6 && o.weight_decay == 0.05));
+    CHECK((o.clip_grad == 0 && o.smoothing == 0.1 && o.batch_size == 128 && !o.bce_loss));
+    CHECK(train::transforms(o).rand_augment);
+    const MixEraseConfig mixing = train::mix_erase(o);
+    CHECK((mixing.mixup == 0.8 && mixing.cutmix == 1 && !mixing.cutmix_minmax));
+    CHECK((mixing.mix_probability == 1 && mixing.switch_probability == 0.5));
+    CHECK((mixing.mode == MixMode::batch && mixing.group == 128 && o.mixup_off_epoch == 0));
+    CHECK((mixing.erase_mode == EraseMode::pixel && mixing.erased_count == 1));
+    CHECK(train::channel_stats(o).mean == std::array{0.485, 0.456, 0.406});
+    CHECK(train::channel_stats(o).std == std::array{0.229, 0.224, 0.225});
+  }
   const Options nano = train::default_options("sgformer_nano");
   CHECK(nano.epochs < 30);
   CHECK(train::peak_learning_rate(nano) == 2e-3);
