@@ -110,6 +110,11 @@ std::string lines(const std::string& text) {
   return out;
 }
 
+const char* mark_of(const Gallery::Item& item) {
+  if (!item.good) return "";
+  return *item.good ? "right" : "wrong";
+}
+
 std::string gallery(const Gallery& g) {
   if (g.items.empty()) return "";
   std::string out =
@@ -118,11 +123,7 @@ std::string gallery(const Gallery& g) {
     out += fmt::format(
         "<div class=\"card sample\" title=\"{0}\"><img alt=\"{0}\" "
         "src=\"data:image/png;base64,{1}\"><p class=\"{2}\"><strong>{3}</strong> {4}</p></div>\n",
-        escaped(s.description), base64(s.png),
-        !s.good   ? ""
-        : *s.good ? "right"
-                  : "wrong",
-        escaped(s.headline), lines(s.note));
+        escaped(s.description), base64(s.png), mark_of(s), escaped(s.headline), lines(s.note));
   return out + "</div>\n";
 }
 
