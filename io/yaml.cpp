@@ -46,13 +46,12 @@ class Builder final : public YAML::EventHandler {
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                 const std::string& value) override {
+    check_tag(mark, tag);
     if (!open_.empty() && open_.back().value.is_object() && !open_.back().key) {
-      check_tag(mark, tag);
       if (open_.back().value.contains(value))
         refuse(mark, fmt::format("the key '{}' occurs twice", value));
       open_.back().key = value;
     } else {
-      check_tag(mark, tag);
       add(mark, tag == "?" ? scalar_of(value) : nlohmann::json(value));
     }
   }
