@@ -109,11 +109,11 @@ bool accepts(const TimmFlag& f, std::string_view value) {
   return false;
 }
 
-void refuse(const TimmFlag& f, const std::string& value) {
-  const std::string name = first_name(f), accepted = f.accepted;
-  if (accepted.empty()) fail(ExitCode::usage, "{}: {}", name, f.meaning);
+[[noreturn]] void refuse(const GivenTimmFlag& given) {
+  const std::string name = given.where + first_name(*given.flag), accepted = given.flag->accepted;
+  if (accepted.empty()) fail(ExitCode::usage, "{}: {}", name, given.flag->meaning);
   fail(ExitCode::usage, "{}: expected {}, found '{}'; {}", name,
-       fmt::join(CLI::detail::split(accepted, '|'), " or "), value, f.meaning);
+       fmt::join(CLI::detail::split(accepted, '|'), " or "), given.value, given.flag->meaning);
 }
 
 // Whether --amp is what is done anyway.
@@ -129,7 +129,7 @@ std::string meaning_of_amp(const std::string& name, const std::string& device,
 
 void explain(const GivenTimmFlag& given, const std::string& device, const std::string& dtype) {
   const TimmFlag& f = *given.flag;
-  if (!accepts(f, given.value)) refuse(f, given.value);
+  if (!accepts(f, given.value)) refuse(given);
   const std::string name = first_name(f);
   const bool amp = name == "--amp" || name == "--native-amp" || name == "--apex-amp";
   const bool shows_value = f.takes != TimmFlag::Takes::nothing && !given.value.empty();
@@ -198,7 +198,7 @@ std::vector<GivenTimmFlag> take_timm_keys(nlohmann::json& config, std::string_vi
     if (f.takes == TimmFlag::Takes::nothing && !value.is_boolean())
       fail(ExitCode::usage, "{}: {}: expected true or false, found {}", file, key_of(f),
            value.dump());
-    given.push_back({&f, typed(value)});
+    given.push_back({&f, typed(value), fmt::format("{}: ", file)});
   }
   return given;
 }

@@ -32,6 +32,7 @@ std::span<const TimmFlag> timm_flags();
 struct GivenTimmFlag {
   const TimmFlag* flag;
   std::string value;
+  std::string where{};  // for messages: "args.yaml: ", or nothing of the command line
 };
 
 // Adds those whose first name is in `only`; all where it is empty. Not listed by --help.
