@@ -21,6 +21,12 @@ data::LoaderConfig loader_config(const ClassificationSettings& s) {
   return c;
 }
 
+EvaluationSettings evaluation_settings(const ClassificationSettings& s) {
+  EvaluationSettings evaluation = s;
+  evaluation.batch_size = s.validation_batch_size.value_or(s.batch_size);
+  return evaluation;
+}
+
 // The mean loss of equal probabilities over the labels; of one class nothing can be learnt. Of the
 // binary cross entropy, that of a probability of 1/2 for each class, whatever the targets.
 std::optional<double> loss_of_chance(const data::Dataset& training, int64_t classes,
@@ -111,7 +117,7 @@ Classification::Classification(sgformer::Classifier& model,
       stats_(settings.stats),
       class_titles_(settings.class_titles),
       feed_(std::move(training), loader_config(settings), model.parameters().device()),
-      evaluator_(model, std::move(validation), settings) {
+      evaluator_(model, std::move(validation), evaluation_settings(settings)) {
   const Device device = model.parameters().device();
   const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
   const Dtype dtype = acc_dtype(model.parameters().dtype());

@@ -33,8 +33,9 @@ struct ClassificationSettings : EvaluationSettings {
   std::vector<double> class_weights{};
   MixEraseConfig mix_erase{.mixup = 0, .cutmix = 0, .erase_probability = 0};
   int64_t mix_off_epoch = 0;  // no mixup and CutMix from this epoch on; 0: in all epochs
-  std::optional<BinaryCrossEntropy> bce{};  // in place of the cross entropy over the classes
-  data::ClassTitles class_titles{};         // for findings()
+  std::optional<BinaryCrossEntropy> bce{};         // in place of the cross entropy over the classes
+  std::optional<int64_t> validation_batch_size{};  // default: batch_size
+  data::ClassTitles class_titles{};                // for findings()
 };
 
 // Each image of a dataset once, on the model's device.

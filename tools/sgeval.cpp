@@ -206,9 +206,9 @@ int main(int argc, char** argv) {
     app.add_option("--results-file", results_file,
                    "writes what was predicted of each image: .csv, .json or .jsonl");
     app.add_flag("--json", json, "JSON on standard output");
-    tools::add_timm_switches(app, {"--amp", "--native-amp", "--channels-last", "--pin-mem"});
+    tools::add_timm_flags(app, {"--amp", "--native-amp", "--channels-last", "--pin-mem"});
     tools::parse(app, argc, argv);
-    tools::explain_timm_switches(app, shared.device, shared.dtype);
+    tools::explain_timm_flags(app, {}, shared.device, shared.dtype);
     if (!results_file.empty()) tools::check_results_file(results_file, {checkpoint});
     if (!confusion.empty()) tools::check_output(confusion, {checkpoint}, data::is_own_png);
     const std::vector<int64_t> ks = parse_topk(topk);

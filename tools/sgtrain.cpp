@@ -8,7 +8,9 @@ int main(int argc, char** argv) {
     sg::train::StopSignals signals(sg::train::StopSignals::Begin::nothing_to_save);
     CLI::App app(
         "Trains an SG-Former to classify images. Defaults are those of the published recipe; for "
-        "sgformer_nano, of one that takes minutes. Times are in epochs, rates in units of 1.\n"
+        "sgformer_nano, of one that takes minutes. Times are in epochs, rates in units of 1. Flags "
+        "of timm's train.py that are not listed are accepted where they change nothing, and else "
+        "the error says what to use (docs/timm.md).\n"
         "Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 6 non-finite numbers, 75 interrupted "
         "and saved, 128+n signal n, 1 other.");
     const sg::train::Options options = sg::tools::parse_train_options(app, argc, argv);

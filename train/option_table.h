@@ -194,6 +194,10 @@ void each_optimization_option(O& o, F&& f) {
     o.patience_epochs);
   f(OptionInfo{"-b,--batch,--batch-size", "images a forward pass", fixed, 1, 1 << 20},
     o.batch_size);
+  f(OptionInfo{"--validation-batch-size",
+               "images of a batch of the evaluation (-vb); default: --batch-size", ignored, 1,
+               1 << 20},
+    o.validation_batch_size);
   f(OptionInfo{"--grad-accum-steps,--grad-accum", "forward passes a step", fixed, 1, 1 << 16},
     o.grad_accum);
   f(OptionInfo{"--lr",
@@ -217,9 +221,23 @@ void each_optimization_option(O& o, F&& f) {
                "learning rate of a layer over that of the one above, head 1; 1: all the same",
                noted, 1e-3, 1},
     o.layer_decay);
+  f(OptionInfo{"--sched-on-updates",
+               "learning rates follow the steps, not the epochs: they rise and fall within one"},
+    o.sched_on_updates);
+  f(OptionInfo{"--warmup-prefix",
+               "--warmup-epochs come before --epochs, which are those of the cosine alone", fixed},
+    o.warmup_prefix);
+  f(OptionInfo{"--opt-eps", "of AdamW, added to the root of the second moment", noted, 1e-30, 1},
+    o.opt_eps);
+  f(OptionInfo{"--opt-betas", "of AdamW, of the first and the second moment", noted, 0,
+               std::nextafter(1, 0)},
+    o.opt_betas);
   f(OptionInfo{"--weight-decay", "of matrices and convolutions", noted, 0, 1e3}, o.weight_decay);
   f(OptionInfo{"--clip-grad", "largest norm of the gradient; 0: no clipping", noted, 0, INFINITY},
     o.clip_grad);
+  f(OptionInfo{"--clip-mode",
+               "what --clip-grad limits: the norm of the gradient, or the value of each element"},
+    o.clip_mode);
   f(OptionInfo{"--drop-path", "stochastic depth of the last block; default: the model's own", noted,
                0, std::nextafter(1, 0)},
     o.drop_path);
@@ -244,6 +262,9 @@ void each_optimization_option(O& o, F&& f) {
                "of the averaged weights, 0: none; default: 0.99992, for short runs 1 - 31 / steps",
                noted, 0, std::nextafter(1, 0)},
     o.model_ema_decay);
+  f(OptionInfo{"--model-ema-warmup",
+               "the decay rises with the step k from 0: 1 - k^(-2/3), up to --model-ema-decay"},
+    o.model_ema_warmup);
   f(OptionInfo{"--seed", "of everything drawn at random", fixed, 0, 1LL << 53}, o.seed);
   f(OptionInfo{"--max-steps", "end the run after so many steps; 0: after the epochs", ignored, 0,
                1LL << 53},
@@ -280,6 +301,13 @@ void each_output_option(O& o, F&& f) {
                "with --resume: training images have changed within an epoch; it begins again",
                not_kept},
     o.accept_data_change);
+  f(OptionInfo{"--no-resume-opt", "with --resume: the optimizer's moments begin anew", not_kept},
+    o.no_resume_opt);
+  f(OptionInfo{"--start-epoch",
+               "begin with this epoch, from 0, or with --resume go on with it: its learning rate, "
+               "its order of images",
+               not_kept, 0, 1e6},
+    o.start_epoch);
   f(OptionInfo{"--initial-checkpoint",
                "weights to start from (.safetensors, .pth, or a run's folder); not read where "
                "--resume goes on",
@@ -299,6 +327,9 @@ void each_output_option(O& o, F&& f) {
     o.recovery_interval);
   f(OptionInfo{"--checkpoint-hist", "best checkpoints to keep", ignored, 1, 1e6},
     o.checkpoint_hist);
+  f(OptionInfo{"--eval-metric", "score that chooses the best checkpoint: top1, top5 or loss",
+               fixed},
+    o.eval_metric);
   f(OptionInfo{"--dry-run", "build everything, print it, and end without writing", not_kept},
     o.dry_run);
 }

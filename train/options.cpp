@@ -21,6 +21,19 @@ std::string key_of(std::string_view name) {
   return key;
 }
 
+// The keys by which a file names the option: those of all its long flags.
+std::vector<std::string> keys_of(const OptionInfo& info) {
+  std::vector<std::string> keys;
+  const std::string_view all(info.flags);
+  for (size_t begin = 0; begin < all.size();) {
+    const size_t end = std::min(all.find(',', begin), all.size());
+    const std::string_view name = all.substr(begin, end - begin);
+    if (name.starts_with("--")) keys.push_back(key_of(name.substr(2)));
+    begin = end + 1;
+  }
+  return keys;
+}
+
 template <class T>
 constexpr bool kOptional = false;
 template <class T>
@@ -74,7 +87,10 @@ void from_json(const nlohmann::json& json, V& value) {
     if (!size) throw std::invalid_argument("a number or \"height width\"");
     value = *size;
   } else if constexpr (std::is_same_v<V, int64_t>) {
-    if (!json.is_number_integer()) throw std::invalid_argument("a whole number");
+    // timm writes some counts as 3.0.
+    const bool whole = json.is_number_float() && std::abs(json.get<double>()) < 0x1p53 &&
+                       std::trunc(json.get<double>()) == json.get<double>();
+    if (!whole && !json.is_number_integer()) throw std::invalid_argument("a whole number");
     json.get_to(value);
   } else if constexpr (std::is_same_v<V, double>) {
     if (!json.is_number()) throw std::invalid_argument("a number");
@@ -189,15 +205,17 @@ void apply_json(Options& options, const nlohmann::json& json, std::string_view f
   if (!json.is_object()) fail(ExitCode::usage, "{}: expected an object of options", file);
   // Keys that args.json has besides: the version of the program, and what is for people.
   std::vector<std::string> known{"version", "resolved"};
-  each_option(options,
-              [&](const OptionInfo& info, auto&) { known.push_back(key_of(info.name())); });
+  each_option(options, [&](const OptionInfo& info, auto&) {
+    std::ranges::copy(keys_of(info), std::back_inserter(known));
+  });
   for (const auto& item : json.items()) {
     const std::string &name = item.key(), key = key_of(name);
     const nlohmann::json& given = item.value();
     if (std::ranges::find(known, key) == known.end())
       fail(ExitCode::usage, "{}: '{}' is not an option{}", file, name, did_you_mean(key, known));
     each_option(options, [&](const OptionInfo& info, auto& value) {
-      if (key_of(info.name()) != key || given.is_null()) return;
+      const std::vector<std::string> keys = keys_of(info);
+      if (given.is_null() || std::ranges::find(keys, key) == keys.end()) return;
       try {
         from_json(given, value);
       } catch (const std::invalid_argument& e) {
@@ -221,13 +239,25 @@ void check_ranges(const Options& o) {
 void validate(const Options& o) {
   check_ranges(o);
   if (o.data.empty()) fail(ExitCode::usage, "--data: the folder of the images is missing");
-  if (const int64_t warmup = o.warmup_epochs.value_or(0); warmup >= o.epochs && warmup > 0)
+  if (const int64_t warmup = o.warmup_epochs.value_or(0);
+      warmup >= o.epochs && warmup > 0 && !o.warmup_prefix)
     fail(ExitCode::usage, "--warmup-epochs: expected fewer than the {} --epochs, found {}",
          o.epochs, warmup);
   peak_learning_rate(o);
   if (o.resume == "auto" && o.output.empty() && o.experiment.empty())
     fail(ExitCode::usage,
          "--resume auto: --output is missing, the folder of the run that begins or goes on");
+  if (o.no_resume_opt && o.resume.empty())
+    fail(ExitCode::usage, "--no-resume-opt: of --resume, which is missing");
+  if (o.resume == "auto" && (o.no_resume_opt || o.start_epoch))
+    fail(ExitCode::usage,
+         "--{}: --resume auto would do it again in every start; give --resume a checkpoint",
+         o.no_resume_opt ? "no-resume-opt" : "start-epoch");
+  if (o.start_epoch && *o.start_epoch >= total_epochs(o))
+    fail(ExitCode::usage, "--start-epoch: expected less than the {} epochs of the run, found {}",
+         total_epochs(o), *o.start_epoch);
+  if (o.model_ema_warmup && o.model_ema_decay == 0.0)
+    fail(ExitCode::usage, "--model-ema-warmup and --model-ema-decay 0 contradict each other");
   if (o.ema && o.no_ema) fail(ExitCode::usage, "--ema and --no-ema: give one");
   if ((o.ema || o.no_ema) && o.initial_checkpoint.empty())
     fail(ExitCode::usage, "--{}: chooses weights of --initial-checkpoint, which is missing",
@@ -236,6 +266,7 @@ void validate(const Options& o) {
   mix_erase(o);
   bce(o);
   group_settings(o);
+  optimizer_settings(o);
   data::parse_class_order(o.class_order);
   Options probe = o;  // without classes of data
   probe.num_classes = o.num_classes.value_or(1);
@@ -293,6 +324,20 @@ int64_t warmup_epochs(const Options& o) {
   return std::min(o.epochs - 1, std::max<int64_t>(1, (o.epochs * usual + of / 2) / of));
 }
 
+int64_t total_epochs(const Options& o) {
+  return o.epochs + o.cooldown_epochs + (o.warmup_prefix ? warmup_epochs(o) : 0);
+}
+
+AdamWSettings optimizer_settings(const Options& o) {
+  return {.beta1 = o.opt_betas[0],
+          .beta2 = o.opt_betas[1],
+          .eps = o.opt_eps,
+          .weight_decay = o.weight_decay,
+          .ema_decay = o.model_ema_decay.value_or(0),
+          .clip_grad = o.clip_grad,
+          .clip_mode = parse_clip_mode(o.clip_mode)};
+}
+
 sgformer::GroupSettings group_settings(const Options& o) {
   return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
 }
@@ -339,7 +384,8 @@ tasks::ClassificationSettings classification(const Options& o) {
           {},
           mix_erase(o),
           o.mixup_off_epoch,
-          bce(o)};
+          bce(o),
+          o.validation_batch_size};
 }
 
 data::DatasetRequest dataset_request(const Options& o) {

@@ -11,6 +11,7 @@
 
 #include "core/compute.h"
 #include "data/transforms.h"
+#include "ops/adamw/adamw.h"
 #include "ops/normalize_images/normalize_images.h"
 #include "report/report.h"
 #include "sgformer/config.h"
@@ -63,11 +64,16 @@ struct Options {
   std::optional<int64_t> warmup_epochs;
   int64_t patience_epochs = 0;
   int64_t batch_size = 128, grad_accum = 1;
+  std::optional<int64_t> validation_batch_size;
   std::optional<double> lr, lr_base;
   int64_t lr_base_size = 256;
   std::string lr_base_scale = "sqrt";
   double min_lr = 1e-5, warmup_lr = 1e-6, layer_decay = 1;
+  bool sched_on_updates = false, warmup_prefix = false;
+  double opt_eps = AdamWSettings().eps;
+  Pair opt_betas{AdamWSettings().beta1, AdamWSettings().beta2};
   double weight_decay = 0.05, clip_grad = 0;
+  std::string clip_mode = "norm";
   std::optional<double> drop_path;
   double smoothing = 0.1;
   bool bce_loss = false, bce_sum = false;
@@ -75,6 +81,7 @@ struct Options {
   std::string class_weights;
   std::string freeze;
   std::optional<double> model_ema_decay;
+  bool model_ema_warmup = false;
   int64_t seed = 42, max_steps = 0;
 
   // Runtime
@@ -85,9 +92,11 @@ struct Options {
 
   // Output
   std::string output, experiment, resume, initial_checkpoint;
-  bool accept_data_change = false;
+  bool accept_data_change = false, no_resume_opt = false;
+  std::optional<int64_t> start_epoch;
   bool reset_head = false, ema = false, no_ema = false;
   int64_t log_interval = 50, recovery_interval = 0, checkpoint_hist = 10;
+  std::string eval_metric = "top1";
   bool dry_run = false;
 };
 
@@ -106,8 +115,9 @@ nlohmann::json args_json(const Options& given, const nlohmann::json& used);
 // For the report: what is used, and whether that was given and the model's own recipe has it
 // otherwise.
 std::vector<report::Setting> settings(const Options& used, const Options& given);
-// Takes on what an args.json says; '-' and '_' are the same in names. Throws ExitCode::usage on an
-// unknown name (with the nearest) or a value of the wrong type.
+// Takes on what an args.json says; '-' and '_' are the same in names, which may be any of those of
+// the flag. Throws ExitCode::usage on an unknown name (with the nearest) or a value of the wrong
+// type.
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file);
 
 // Throw ExitCode::usage naming the flag, what is allowed and what was found: check_ranges() of
@@ -126,7 +136,11 @@ ChannelStats channel_stats(const Options& options);
 double peak_learning_rate(const Options& options);
 // --warmup-epochs; else the recipe's, shortened where the run is no longer than that.
 int64_t warmup_epochs(const Options& options);
+// Those of warm-up, cosine and cooldown together.
+int64_t total_epochs(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
+// All but the decay of the averaged weights where it is not given.
+AdamWSettings optimizer_settings(const Options& options);
 // Throws ExitCode::usage where images are mixed and some would have no partner.
 MixEraseConfig mix_erase(const Options& options);
 // --bce-loss. Throws ExitCode::usage where a flag does not go with it.

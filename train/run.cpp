@@ -290,7 +290,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
     check_same_run(*from, identity, console);
     adapt_to_data(from->checkpoint, options, data.training->size(), trainer.epoch_steps(), console);
     try {
-      trainer.restore(from->checkpoint);
+      trainer.restore(from->checkpoint, !options.no_resume_opt);
     } catch (const Error& e) {
       fail(e.code(), "{}: {}", from->path.string(), e.what());
     }
@@ -302,6 +302,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   } else if (options.resume == "auto") {
     console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
   }
+  if (options.start_epoch) trainer.start_at(*options.start_epoch);
   remove_unfinished(folder);
   write_file(folder / "args.json", args.dump(2) + "\n");  // first: it says whose folder this is
   console.open_log(folder / "train.log");
@@ -321,7 +322,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
                             options.img_size->width, *options.num_classes),
         .configuration = settings(options, given),
         .rows = outputs.log.rows(),
-        .scores = task.schema(),
+        .scores = trainer.schema(),
         .epoch_steps = trainer.epoch_steps(),
         .epochs = trainer.total_steps() / trainer.epoch_steps(),
         .parameters = model.parameters().count(),
@@ -379,7 +380,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   const std::string best =
       state.best_epoch < 0 ? "no epoch has a score"
                            : fmt::format("best epoch {} with {} {:.3f}; {}", state.best_epoch + 1,
-                                         task.schema()[0].name, state.best,
+                                         trainer.schema()[0].name, state.best,
                                          (folder / kCheckpoints / "best.safetensors").string());
   if (code == ExitCode::ok)
     console.line(fmt::format("done: {}, {}", best, (folder / "report.html").string()));

@@ -26,9 +26,35 @@ Options with_rates(Options o) {
   return o;
 }
 
-Schedule published_schedule(const Options& o) {
-  return CosineSchedule{
-      int(o.epochs), int(*o.warmup_epochs), int(o.cooldown_epochs), *o.lr, o.min_lr, o.warmup_lr};
+Schedule published_schedule(const Options& o, int64_t epoch_steps) {
+  return CosineSchedule{.epochs = int(o.epochs),
+                        .warmup_epochs = int(*o.warmup_epochs),
+                        .cooldown_epochs = int(o.cooldown_epochs),
+                        .lr = *o.lr,
+                        .min_lr = o.min_lr,
+                        .warmup_lr = o.warmup_lr,
+                        .epoch_steps = o.sched_on_updates ? epoch_steps : 0,
+                        .warmup_prefix = o.warmup_prefix};
+}
+
+AdamWSettings optimizer_settings_of(const Options& o, int64_t total_steps) {
+  AdamWSettings s = optimizer_settings(o);
+  if (!o.model_ema_decay) s.ema_decay = default_ema_decay(total_steps);
+  return s;
+}
+
+// With the score of this name first, which chooses the best; "": as it is.
+ScoreSchema chosen_by(ScoreSchema schema, const std::string& name) {
+  if (name.empty()) return schema;
+  const auto found = std::ranges::find(schema, name, &ScoreInfo::name);
+  if (found == schema.end()) {
+    std::vector<std::string> names;
+    for (const ScoreInfo& s : schema) names.push_back(s.name);
+    fail(ExitCode::usage, "--eval-metric: expected {}, found '{}'{}", fmt::join(names, " or "),
+         name, did_you_mean(name, names));
+  }
+  std::rotate(schema.begin(), found, found + 1);
+  return schema;
 }
 
 // Flags of a learning rate that is surely smaller: a tenth, and no more than the published recipe's
@@ -61,12 +87,9 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
       task_(task),
       console_(console),
       epoch_steps_(task.batches() / options.grad_accum),
-      schema_(task.schema()),
-      schedule_(task.schedule(total_steps()).value_or(published_schedule(options_))),
-      optimizer_(
-          task.parameters(),
-          {options.weight_decay, options.model_ema_decay.value_or(default_ema_decay(total_steps())),
-           options.clip_grad}),
+      schema_(chosen_by(task.schema(), options.eval_metric)),
+      schedule_(task.schedule(total_steps()).value_or(published_schedule(options_, epoch_steps_))),
+      optimizer_(task.parameters(), optimizer_settings_of(options_, total_steps())),
       graph_(task.parameters().device(), !options.eager),
       loss_(zeros({1}, acc_dtype(task.parameters().dtype()), task.parameters().device())),
       part_names_(task.loss_parts()),
@@ -215,7 +238,10 @@ Trainer::Step Trainer::step() {
   const auto begin = Clock::now();
   Step s{.lr = learning_rate(state_.step)};
   const int64_t passes = options_.grad_accum;
-  optimizer_.prepare(s.lr, passes);
+  const double ema_decay = *options_.model_ema_decay;
+  optimizer_.prepare(
+      s.lr, passes,
+      options_.model_ema_warmup ? nn::warm_ema_decay(ema_decay, state_.step) : ema_decay);
   for (int64_t i = 0; i < passes; ++i) {
     const tasks::Batch batch = task_.load_batch({state_.step, i * task_.batch_size()});
     s.waited += batch.waited;

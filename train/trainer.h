@@ -51,13 +51,18 @@ class Trainer {
  public:
   Trainer(const Options& options, tasks::Task& task, report::Console& console);
 
-  void restore(const Checkpoint& checkpoint);
+  // Without the optimizer's state its moments begin anew.
+  void restore(const Checkpoint& checkpoint, bool optimizer_state = true);
+  // Moves to the begin of an epoch, counted from 0.
+  void start_at(int64_t epoch);
   Checkpoint checkpoint(const nlohmann::json& identity) const;
   const TrainState& state() const { return state_; }
   // With the learning rate, warm-up and decay of the EMA that it chose where none was given.
   const Options& options() const { return options_; }
+  // The task's, with the one of --eval-metric, which chooses the best, first.
+  const ScoreSchema& schema() const { return schema_; }
   int64_t epoch_steps() const { return epoch_steps_; }
-  int64_t total_epochs() const { return options_.epochs + options_.cooldown_epochs; }
+  int64_t total_epochs() const { return train::total_epochs(options_); }
   int64_t total_steps() const { return epoch_steps_ * total_epochs(); }
   bool finished() const;
   // The first epoch whose final evaluation is still to come; the run log keeps those before it.

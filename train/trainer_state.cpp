@@ -54,15 +54,25 @@ void Trainer::fill(Tensor& flat, const Checkpoint& from, std::string_view prefix
   for (const auto& [name, tensor] : found) parameters.set(flat, name, tensor);
 }
 
-void Trainer::restore(const Checkpoint& c) {
+void Trainer::start_at(int64_t epoch) {
+  state_.epoch = epoch, state_.step = epoch * epoch_steps_;
+  state_.epoch_steps = 0, state_.evaluated = false, state_.loss = {};
+  if (state_.best_epoch >= epoch) state_.best = NAN, state_.best_epoch = -1;
+  if (restored_step_ >= 0) unproven_step_ = restored_step_ = state_.step;
+  first_epoch_ = epoch;
+}
+
+void Trainer::restore(const Checkpoint& c, bool optimizer_state) {
   if (const std::string name = first_not_finite(c); !name.empty())
     fail(ExitCode::checkpoint,
          "the checkpoint is not good: tensor '{}' holds values that are not finite; go on from an "
          "earlier one",
          name);
   fill(task_.parameters().values(), c, "");
-  fill(optimizer_.moment1(), c, kMoment1);
-  fill(optimizer_.moment2(), c, kMoment2);
+  if (optimizer_state) {
+    fill(optimizer_.moment1(), c, kMoment1);
+    fill(optimizer_.moment2(), c, kMoment2);
+  }
   const std::vector<NamedTensor> averaged = part(c.tensors, kEma);
   if (const bool none = averaged.empty();
       optimizer_.ema() && (none || !first_not_finite(averaged).empty())) {
@@ -77,7 +87,7 @@ void Trainer::restore(const Checkpoint& c) {
   try {
     const nlohmann::json& s = c.state;
     s.at("step").get_to(state_.step);
-    s.at("updates").get_to(optimizer_.updates);
+    if (optimizer_state) s.at("updates").get_to(optimizer_.updates);
     s.at("epoch").get_to(state_.epoch);
     s.at("epoch_steps").get_to(state_.epoch_steps);
     s.at("evaluated").get_to(state_.evaluated);

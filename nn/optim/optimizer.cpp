@@ -1,10 +1,15 @@
 #include "nn/optim/optimizer.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace sg::nn {
 
-Optimizer::Optimizer(ParameterStore& parameters, OptimizerSettings settings)
+double warm_ema_decay(double decay, int64_t step) {
+  return std::min(decay, 1 - std::pow(1 + double(step), -2.0 / 3.0));
+}
+
+Optimizer::Optimizer(ParameterStore& parameters, AdamWSettings settings)
     : parameters_(parameters), settings_(settings), values_(parameters.values()) {
   const Device device = values_.device();
   check(!parameters.segments().empty(), "optimizer: all parameters are frozen");
@@ -18,28 +23,23 @@ Optimizer::Optimizer(ParameterStore& parameters, OptimizerSettings settings)
   host_outcome_ = empty_pinned({kAdamWOutcome}, Dtype::f64, device);
 }
 
-AdamWSettings Optimizer::adamw_settings() const {
-  return {.weight_decay = settings_.weight_decay,
-          .ema_decay = settings_.ema_decay,
-          .clip_grad = settings_.clip_grad};
-}
-
 void Optimizer::reset_ema() {
   if (ema_) ema_.copy_(values_);
 }
 
-void Optimizer::prepare(double lr, int64_t passes) {
+void Optimizer::prepare(double lr, int64_t passes, std::optional<double> ema_decay) {
   // finish() waited for the copy before, so the pinned memory is free again.
-  const auto control = adamw_control({.lr = lr, .t = updates + 1, .grad_scale = 1 / double(passes)},
-                                     adamw_settings());
+  const auto control = adamw_control(
+      {.lr = lr, .t = updates + 1, .grad_scale = 1 / double(passes), .ema_decay = ema_decay},
+      settings_);
   std::ranges::copy(control, host_control_.data<double>());
   control_.copy_(host_control_);
 }
 
 void Optimizer::update(const Tensor& loss) {
   parameters_.zero_unreached_grads();
-  adamw({values_, parameters_.grads(), m_, v_, ema_, parameters_.bf16_values()}, plan_,
-        adamw_settings(), control_, loss, outcome_);
+  adamw({values_, parameters_.grads(), m_, v_, ema_, parameters_.bf16_values()}, plan_, settings_,
+        control_, loss, outcome_);
 }
 
 Optimizer::Outcome Optimizer::finish() {

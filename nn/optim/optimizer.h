@@ -9,20 +9,19 @@
 
 namespace sg::nn {
 
-struct OptimizerSettings {
-  double weight_decay = 0.05;
-  double ema_decay = 0;  // 0: no EMA
-  double clip_grad = 0;  // largest norm of the gradient; 0: no clipping
-};
+// The decay of the EMA in a step, counted from 0, of timm's ModelEmaV3 with warm-up: it rises from
+// 0 as 1 - (1 + step)^(-2/3) up to `decay`.
+double warm_ema_decay(double decay, int64_t step);
 
 class Optimizer {
  public:
   // Updates the parameters that are not frozen. Frozen ones keep their value and zero moments;
   // their EMA is their value.
-  Optimizer(ParameterStore& parameters, OptimizerSettings settings);
+  Optimizer(ParameterStore& parameters, AdamWSettings settings);
 
-  // Prepares an update by gradients that are summed over `passes` micro-steps.
-  void prepare(double lr, int64_t passes = 1);
+  // Prepares an update by gradients that are summed over `passes` micro-steps. The EMA's decay in
+  // it is that of the settings where none is given.
+  void prepare(double lr, int64_t passes = 1, std::optional<double> ema_decay = {});
   // One update by the accumulated gradients. Where they or `loss` (1; or undefined) are not finite,
   // weights and moments keep their values and only the EMA moves on.
   void update(const Tensor& loss);
@@ -35,7 +34,7 @@ class Optimizer {
   // wait for the device.
   Outcome finish();
 
-  const OptimizerSettings& settings() const { return settings_; }
+  const AdamWSettings& settings() const { return settings_; }
 
   // Flat, in the layout of ParameterStore::values(); the EMA is undefined where there is none. It
   // starts from the weights: call reset_ema() when those have been set.
@@ -50,10 +49,8 @@ class Optimizer {
   int64_t updates = 0;  // Adam's t
 
  private:
-  AdamWSettings adamw_settings() const;
-
   ParameterStore& parameters_;
-  OptimizerSettings settings_;
+  AdamWSettings settings_;
   AdamWPlan plan_;
   Tensor values_, m_, v_, ema_;
   Tensor control_, host_control_;  // see adamw_control()

@@ -27,16 +27,17 @@ void CosineSchedule::validate() const {
   expect(std::isfinite(lr) && lr > 0, "lr", "above 0", lr);
   expect(min_lr >= 0 && min_lr <= lr, "minimum lr", "0 to lr", min_lr);
   expect(warmup_lr >= 0 && warmup_lr <= lr, "warmup lr", "0 to lr", warmup_lr);
-  if (warmup_epochs > epochs)
+  if (warmup_epochs > epochs && !warmup_prefix)
     fail(ExitCode::usage,
          "warmup epochs: {} do not fit into {} epochs; lower them, or the learning rate is never "
          "reached",
          warmup_epochs, epochs);
 }
 
-double CosineSchedule::at(int epoch) const {
+double CosineSchedule::at(double epoch) const {
   check(epoch >= 0, "schedule: epoch: expected at least 0, found {}", epoch);
   if (epoch < warmup_epochs) return warmup_lr + epoch * (lr - warmup_lr) / warmup_epochs;
+  if (warmup_prefix) epoch -= warmup_epochs;
   if (epoch >= epochs) return min_lr;
   return min_lr + 0.5 * (lr - min_lr) * (1 + std::cos(std::numbers::pi * epoch / epochs));
 }
@@ -85,7 +86,7 @@ double learning_rate(const Schedule& schedule, int64_t epoch, int64_t step) {
   return std::visit(
       [&](const auto& s) {
         if constexpr (std::is_same_v<std::decay_t<decltype(s)>, CosineSchedule>)
-          return s.at(int(epoch));
+          return s.at(s.epoch_steps ? double(step) / double(s.epoch_steps) : double(epoch));
         else
           return s.at(step);
       },

@@ -39,6 +39,14 @@ std::vector<double> cut(const std::vector<AdamWSegment>& segments) {
 
 }  // namespace
 
+ClipMode parse_clip_mode(std::string_view text) {
+  if (text == "norm") return ClipMode::norm;
+  if (text == "value") return ClipMode::value;
+  fail(ExitCode::usage, "--clip-mode: expected norm or value, found '{}'{}", text,
+       text == "agc" ? "; adaptive clipping is not built in: norm limits the gradient as a whole"
+                     : "");
+}
+
 AdamWPlan plan_adamw(std::vector<AdamWSegment> segments, int64_t n, Device device) {
   int64_t end = 0;
   for (const AdamWSegment& s : segments) {
@@ -60,8 +68,10 @@ std::array<double, kAdamWControl> adamw_control(const AdamWStep& step, const Ada
   check_settings(s);
   check(step.lr >= 0, "adamw: lr: expected at least 0, found {}", step.lr);
   check(step.t >= 1, "adamw: t: expected at least 1, found {}", step.t);
+  const double ema_decay = step.ema_decay.value_or(s.ema_decay);
+  check(ema_decay >= 0 && ema_decay < 1, "adamw: ema_decay: expected [0, 1), found {}", ema_decay);
   return {step.lr, 1 - std::pow(s.beta1, double(step.t)),
-          std::sqrt(1 - std::pow(s.beta2, double(step.t))), step.grad_scale};
+          std::sqrt(1 - std::pow(s.beta2, double(step.t))), step.grad_scale, 1 - ema_decay};
 }
 
 void adamw(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& settings,

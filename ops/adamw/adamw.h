@@ -2,13 +2,17 @@
 //   p *= 1 - lr * weight_decay;  m += (1 - beta1)(g - m);  v += (1 - beta2)(g^2 - v)
 //   p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps);  ema += (1 - d)(p - ema)
 // as torch.optim.AdamW and timm's ModelEma. g is the accumulated gradient times grad_scale,
-// scaled down to the norm clip_grad where it is longer (as torch.nn.utils.clip_grad_norm_). A step
-// whose gradient or loss is not finite changes the EMA alone.
+// scaled down to the norm clip_grad where it is longer (as torch.nn.utils.clip_grad_norm_), or with
+// its elements limited to [-clip_grad, clip_grad] (as clip_grad_value_). A step whose gradient or
+// loss is not finite changes the EMA alone.
 //
 // What changes from step to step lies in a tensor, so that a captured step (core/graph.h) can be
 // replayed.
 #pragma once
 #include <array>
+#include <cmath>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "core/slot.h"
@@ -16,10 +20,19 @@
 
 namespace sg {
 
+enum class ClipMode { norm, value };
+ClipMode parse_clip_mode(std::string_view text);  // throws ExitCode::usage
+
 struct AdamWSettings {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.05;
   double ema_decay = 0;  // 0: no EMA
-  double clip_grad = 0;  // largest norm of the gradient; 0: no clipping
+  double clip_grad = 0;  // largest norm of the gradient, or size of its elements; 0: no clipping
+  ClipMode clip_mode = ClipMode::norm;
+
+  double clip_norm() const { return clip_mode == ClipMode::norm ? clip_grad : 0; }
+  double clip_value() const {  // infinite where elements are not clipped
+    return clip_mode == ClipMode::value && clip_grad > 0 ? clip_grad : HUGE_VAL;
+  }
 };
 
 // Elements [begin, end) of the buffers that share factors on lr and weight decay.
@@ -52,9 +65,10 @@ struct AdamWStep {
   double lr = 1e-3;
   int64_t t = 1;
   double grad_scale = 1;
+  std::optional<double> ema_decay{};  // default: that of the settings
 };
-constexpr int64_t kAdamWControl = 4, kAdamWOutcome = 3;
-// (kAdamWControl) f64: lr, 1 - beta1^t, sqrt(1 - beta2^t), grad_scale.
+constexpr int64_t kAdamWControl = 5, kAdamWOutcome = 3;
+// (kAdamWControl) f64: lr, 1 - beta1^t, sqrt(1 - beta2^t), grad_scale, 1 - ema_decay.
 std::array<double, kAdamWControl> adamw_control(const AdamWStep& step,
                                                 const AdamWSettings& settings);
 

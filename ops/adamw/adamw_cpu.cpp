@@ -18,11 +18,12 @@ constexpr int64_t kGrain = 1 << 14;  // elements a thread takes at least
 
 template <class T>
 void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s, double step_lr,
-            double correction1, double correction2, double grad_scale) {
+            double correction1, double correction2, double grad_scale, double ema_share) {
   T *pp = b.p.data<T>(), *mp = b.m.data<T>(), *vp = b.v.data<T>();
   T* const ep = s.ema_decay > 0 ? b.ema.data<T>() : nullptr;
   bf16* const narrow = b.bf16_values ? b.bf16_values.data<bf16>() : nullptr;
   const T* gp = b.g.data<T>();
+  const double limit = s.clip_value();
   parallel_for(b.p.numel(), kGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
     for (const AdamWSegment& segment : plan.segments) {
       const int64_t first = std::max(begin, segment.begin), last = std::min(end, segment.end);
@@ -30,7 +31,8 @@ void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s
       const double decay = lr * s.weight_decay * segment.weight_decay_scale;
       for_lanes<T>(last - first, [&](auto d, int64_t i) HWY_ATTR {
         i += first;
-        const auto grad = hn::Mul(hn::LoadU(d, gp + i), set(d, grad_scale));
+        const auto grad = hn::Clamp(hn::Mul(hn::LoadU(d, gp + i), set(d, grad_scale)),
+                                    set(d, -limit), set(d, limit));
         auto mean = hn::LoadU(d, mp + i), square = hn::LoadU(d, vp + i);
         mean = hn::MulAdd(set(d, 1 - s.beta1), hn::Sub(grad, mean), mean);
         square = hn::MulAdd(set(d, 1 - s.beta2), hn::Sub(hn::Mul(grad, grad), square), square);
@@ -49,7 +51,7 @@ void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s
           if (narrow) store(value, d, narrow + i);
         if (ep) {
           const auto old = hn::LoadU(d, ep + i);
-          hn::StoreU(hn::MulAdd(set(d, 1 - s.ema_decay), hn::Sub(value, old), old), d, ep + i);
+          hn::StoreU(hn::MulAdd(set(d, ema_share), hn::Sub(value, old), old), d, ep + i);
         }
       });
     }
@@ -57,7 +59,7 @@ void update(const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSettings& s
 }
 
 template <class T>
-void update_ema(const AdamWBuffers& b, const AdamWPlan& plan, double decay) {
+void update_ema(const AdamWBuffers& b, const AdamWPlan& plan, double ema_share) {
   const T* const pp = b.p.data<T>();
   T* const ep = b.ema.data<T>();
   for (const AdamWSegment& segment : plan.segments)
@@ -65,7 +67,7 @@ void update_ema(const AdamWBuffers& b, const AdamWPlan& plan, double decay) {
       i += segment.begin;
       const auto old = hn::LoadU(d, ep + i);
       const auto step = hn::Sub(hn::LoadU(d, pp + i), old);
-      hn::StoreU(hn::MulAdd(set(d, 1 - decay), step, old), d, ep + i);
+      hn::StoreU(hn::MulAdd(set(d, ema_share), step, old), d, ep + i);
     });
 }
 
@@ -77,13 +79,14 @@ void adamw(Stream&, const AdamWBuffers& b, const AdamWPlan& plan, const AdamWSet
     const double norm = std::sqrt(*sum.data<double>()) * grad_scale;
     const double loss_value = loss ? loss.item() : 0;
     const bool applied = std::isfinite(norm) && std::isfinite(loss_value);
-    if (s.clip_grad > 0 && norm > s.clip_grad) grad_scale *= s.clip_grad / (norm + 1e-6);
+    const double clip = s.clip_norm();
+    if (clip > 0 && norm > clip) grad_scale *= clip / (norm + 1e-6);
     double* const o = outcome.data<double>();
     o[0] = norm, o[1] = applied, o[2] = loss_value;
     if (applied)
-      update<T>(b, plan, s, c[0], c[1], c[2], grad_scale);
+      update<T>(b, plan, s, c[0], c[1], c[2], grad_scale, c[4]);
     else if (s.ema_decay > 0)
-      update_ema<T>(b, plan, s.ema_decay);
+      update_ema<T>(b, plan, c[4]);
   });
 }
 

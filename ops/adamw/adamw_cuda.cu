@@ -64,13 +64,13 @@ struct Pointers {
   bf16* bf16_values;   // null where there is none
 };
 struct Factors {
-  float one_minus_beta1, one_minus_beta2, eps, one_minus_ema_decay;
-  double weight_decay, clip_grad;
+  float one_minus_beta1, one_minus_beta2, eps, clip_value;
+  double weight_decay, clip_norm;
 };
 // What this step does to one piece.
 struct Step {
   bool applied;
-  float grad_scale, rate, decay, correction2;
+  float grad_scale, rate, decay, correction2, one_minus_ema_decay;
 };
 
 template <int N>
@@ -81,7 +81,7 @@ __device__ void update(const Pointers& b, const Factors& f, const Step& s, int64
     auto m = cuda::load<N>(b.m + i), v = cuda::load<N>(b.v + i);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      const float grad = g[j] * s.grad_scale;
+      const float grad = fminf(fmaxf(g[j] * s.grad_scale, -f.clip_value), f.clip_value);
       m[j] = fmaf(f.one_minus_beta1, grad - m[j], m[j]);
       v[j] = fmaf(f.one_minus_beta2, grad * grad - v[j], v[j]);
       const float step = m[j] / (sqrtf(v[j]) / s.correction2 + f.eps);
@@ -93,7 +93,7 @@ __device__ void update(const Pointers& b, const Factors& f, const Step& s, int64
   if (!b.ema) return;
   auto e = cuda::load<N>(b.ema + i);
 #pragma unroll
-  for (int j = 0; j < N; ++j) e[j] = fmaf(f.one_minus_ema_decay, p[j] - e[j], e[j]);
+  for (int j = 0; j < N; ++j) e[j] = fmaf(s.one_minus_ema_decay, p[j] - e[j], e[j]);
   cuda::store(b.ema + i, e);
 }
 
@@ -106,11 +106,12 @@ __global__ void __launch_bounds__(kThreads)
   Step s;
   const double loss_value = loss ? double(*loss) : 0;
   s.applied = isfinite(norm) && isfinite(loss_value);
-  const bool clipped = f.clip_grad > 0 && norm > f.clip_grad;
-  s.grad_scale = float(control[3] * (clipped ? f.clip_grad / (norm + 1e-6) : 1.0));
+  const bool clipped = f.clip_norm > 0 && norm > f.clip_norm;
+  s.grad_scale = float(control[3] * (clipped ? f.clip_norm / (norm + 1e-6) : 1.0));
   s.rate = float(lr / control[1]);
   s.decay = float(lr * f.weight_decay * piece[3]);
   s.correction2 = float(control[2]);
+  s.one_minus_ema_decay = float(control[4]);
   if (blockIdx.x == 0 && threadIdx.x == 0)
     outcome[0] = norm, outcome[1] = s.applied, outcome[2] = loss_value;
   if ((begin | end) % 4 == 0) {
@@ -129,8 +130,8 @@ void adamw(Stream& stream, const AdamWBuffers& b, const AdamWPlan& plan, const A
                           b.v.data<float>(),
                           s.ema_decay > 0 ? b.ema.data<float>() : nullptr,
                           b.bf16_values ? b.bf16_values.data<bf16>() : nullptr};
-  const Factors factors{float(1 - s.beta1),     float(1 - s.beta2), float(s.eps),
-                        float(1 - s.ema_decay), s.weight_decay,     s.clip_grad};
+  const Factors factors{float(1 - s.beta1),    float(1 - s.beta2), float(s.eps),
+                        float(s.clip_value()), s.weight_decay,     s.clip_norm()};
   cuda::launch(stream, {"adamw", unsigned(plan.pieces.dim(0)), kThreads}, adamw_kernel, pointers,
                factors, plan.pieces.data<double>(), control.data<double>(),
                loss ? loss.data<float>() : nullptr, sum.data<double>(), outcome.data<double>());

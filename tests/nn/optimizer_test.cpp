@@ -93,6 +93,28 @@ TEST_CASE("optimizer: the EMA of a drift has its closed form, and ticks in skipp
   CHECK(m.weight() == doctest::Approx(1 - 7 * 1e-2).epsilon(1e-6));
 }
 
+TEST_CASE("optimizer: a warm-up of the EMA rises from none to the decay, as timm's ModelEmaV3") {
+  // 1 - (1 + 7)^(-2/3) and so on: get_decay(step + 1) of ModelEmaV3(decay=0.999, use_warmup=True).
+  CHECK(nn::warm_ema_decay(0.999, 0) == 0);
+  CHECK(nn::warm_ema_decay(0.999, 1) == doctest::Approx(0.3700394750525634).epsilon(1e-14));
+  CHECK(nn::warm_ema_decay(0.999, 7) == doctest::Approx(0.75).epsilon(1e-14));
+  CHECK(nn::warm_ema_decay(0.999, 26) == doctest::Approx(8.0 / 9).epsilon(1e-14));
+  CHECK(nn::warm_ema_decay(0.999, 1'000'000) == 0.999);
+
+  Model m(1, 0.1);
+  nn::Optimizer o(m.store, {.weight_decay = 0, .ema_decay = 0.999});
+  double expected = 1;
+  for (int64_t k = 0; k < 10; ++k) {
+    m.set_gradient(0.1);
+    const double decay = nn::warm_ema_decay(0.999, k);
+    o.prepare(1e-2, 1, decay);
+    o.update(full({1}, 1, Dtype::f64));
+    o.finish();
+    expected = decay * expected + (1 - decay) * m.weight();
+    CHECK(m.ema(o) == doctest::Approx(expected).epsilon(1e-12));
+  }
+}
+
 TEST_CASE("optimizer: what is frozen keeps its value, moments of zero, and its value as EMA") {
   Model m(1, 0.1);
   m.store.set_groups([](const nn::NamedSlice& part) {

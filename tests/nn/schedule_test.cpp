@@ -107,6 +107,32 @@ TEST_CASE("schedule: milestones") {
     CHECK(s.at(step) == doctest::Approx(lr));
 }
 
+TEST_CASE("schedule: by steps the cosine is that of epochs as real numbers, as timm 1") {
+  // CosineLRScheduler(t_initial=300 U, warmup_t=20 U, t_in_epochs=False), U = 1251 updates an
+  // epoch.
+  CosineSchedule s;
+  s.epoch_steps = 1251;
+  for (const int64_t t : {0, 1, 1250, 1251, 25019, 25020, 200000, 375299, 375300, 387809}) {
+    CAPTURE(t);
+    const double warm = 1e-6 + double(t) * (1e-3 - 1e-6) / (20 * 1251);
+    const double cosine =
+        1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + std::cos(M_PI * double(t) / (300 * 1251)));
+    const double expected = t < 20 * 1251 ? warm : t < 300 * 1251 ? cosine : 1e-5;
+    CHECK(std::abs(learning_rate(s, t / 1251, t) - expected) < 1e-15);
+  }
+}
+
+TEST_CASE("schedule: a warm-up before the epochs of the cosine shifts it and lengthens the run") {
+  CosineSchedule s{.epochs = 10, .warmup_epochs = 15, .cooldown_epochs = 2};
+  s.warmup_prefix = true;
+  s.validate();
+  CHECK(s.total_epochs() == 27);
+  CHECK(s.at(15) == s.lr);
+  CHECK(s.at(20) == doctest::Approx((s.lr + s.min_lr) / 2));
+  CHECK(s.at(24) > s.min_lr);
+  CHECK(s.at(25) == s.min_lr);
+}
+
 TEST_CASE("schedule: the cosine goes by epochs, the others by steps") {
   CHECK(learning_rate(CosineSchedule{}, 100, 7) == CosineSchedule{}.at(100));
   CHECK(learning_rate(PolynomialSchedule{}, 100, 7) == PolynomialSchedule{}.at(7));

@@ -23,6 +23,8 @@ struct Settings {
   double ema_decay = 0;
   int64_t step = 1;
   double grad_scale = 1, clip_grad = 0;
+  ClipMode clip_mode = ClipMode::norm;
+  std::optional<double> ema_decay_of_step{};
 };
 
 Buffers buffers(int64_t n, Dtype dtype = Dtype::f64) {
@@ -38,8 +40,9 @@ Buffers buffers(int64_t n, Dtype dtype = Dtype::f64) {
 std::vector<double> step(Buffers b, const std::vector<AdamWSegment>& segments, const Settings& s,
                          const Tensor& loss = {}) {
   const Device device = b.p.device();
-  const AdamWSettings settings{s.beta1, s.beta2, s.eps, s.weight_decay, s.ema_decay, s.clip_grad};
-  const auto control = adamw_control({s.lr, s.step, s.grad_scale}, settings);
+  const AdamWSettings settings{s.beta1,     s.beta2,     s.eps,      s.weight_decay,
+                               s.ema_decay, s.clip_grad, s.clip_mode};
+  const auto control = adamw_control({s.lr, s.step, s.grad_scale, s.ema_decay_of_step}, settings);
   Tensor outcome = zeros({kAdamWOutcome}, Dtype::f64, device);
   adamw(b, plan_adamw(segments, b.p.numel(), device), settings,
         from_vector<double>({control.begin(), control.end()}, {kAdamWControl}).to(device), loss,
@@ -209,6 +212,50 @@ TEST_CASE("adamw: clips by the norm; a gradient or loss that is not finite moves
       CHECK(to_vector<double>(bad.ema)[1] == doctest::Approx(0.1));
     }
   }
+}
+
+TEST_CASE("adamw: other betas and eps, on every device") {
+  for (const Device device : test::devices()) {
+    CAPTURE(str(device));
+    const std::vector<AdamWSegment> segments{{0, 33}};
+    Buffers b = buffers(33, Dtype::f32), expected = buffers(33);
+    for (auto member : {&Buffers::p, &Buffers::m, &Buffers::v, &Buffers::ema})
+      b.*member = (b.*member).to(device);
+    for (int t = 1; t <= 5; ++t) {
+      const Settings s{
+          .lr = 1e-2, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3, .ema_decay = 0.9, .step = t};
+      b.g = test::random({33}, uint64_t(t)).to(Dtype::f32).to(device);
+      expected.g = b.g.to(Device{}).to(Dtype::f64);
+      step(b, segments, s);
+      literal(expected, segments, s);
+    }
+    for (auto member : {&Buffers::p, &Buffers::m, &Buffers::v, &Buffers::ema})
+      CHECK(test::relative_error(b.*member, expected.*member) < 50 * 0x1p-24);
+  }
+}
+
+TEST_CASE("adamw: clips elements by their value; the EMA's decay may be that of the step") {
+  for (const Device device : test::devices()) {
+    CAPTURE(str(device));
+    Buffers b{full({5}, 1, Dtype::f32, device),
+              from_vector<float>({-3, -0.5, 0, 0.25, 7}, {5}).to(device),
+              zeros({5}, Dtype::f32, device),
+              zeros({5}, Dtype::f32, device),
+              zeros({5}, Dtype::f32, device),
+              {}};
+    const auto outcome = step(b, {{0, 5}},
+                              {.beta1 = 0.5,
+                               .ema_decay = 0.9,
+                               .grad_scale = 2,
+                               .clip_grad = 1,
+                               .clip_mode = ClipMode::value,
+                               .ema_decay_of_step = 0});
+    CHECK(outcome[0] == doctest::Approx(2 * std::sqrt(9 + 0.25 + 0.0625 + 49)));  // before it
+    CHECK(to_vector<double>(b.m) == std::vector<double>{-0.5, -0.5, 0, 0.25, 0.5});
+    CHECK(to_vector<double>(b.ema) == to_vector<double>(b.p));
+  }
+  CHECK(parse_clip_mode("value") == ClipMode::value);
+  CHECK_THROWS_WITH_AS(parse_clip_mode("agc"), doctest::Contains("expected norm or value"), Error);
 }
 
 TEST_CASE("adamw on cuda: against the CPU, with the copy in bf16") {

@@ -21,6 +21,7 @@ struct CudaDenseToy : DenseToy {
 
 train::Options options(int64_t grad_accum = 1, int64_t epochs = 2) {
   train::Options o = toy_options();
+  o.eval_metric = "";  // the task's own
   o.epochs = epochs, o.cooldown_epochs = 0;
   o.grad_accum = grad_accum, o.weight_decay = 0;
   return o;

@@ -53,6 +53,9 @@ TEST_CASE("options: a file's names may have either kind of hyphen, and null leav
   CHECK(given({{"batch_size", 4}}).batch_size == 4);
   CHECK(!given({{"lr", nullptr}}).lr);
   CHECK(given({{"weight_decay", 1}}).weight_decay == 1);
+  CHECK(given({{"grad_accum_steps", 2}}).grad_accum == 2);  // another name of the flag
+  CHECK(given({{"data_dir", "there"}}).data == "there");
+  CHECK(given({{"aug_repeats", 3.0}}).aug_repeats == 3);
 }
 
 TEST_CASE("options: image sizes of args.json, old and new") {
@@ -100,6 +103,22 @@ TEST_CASE("options: out of range names the flag, the range and what was found") 
   CHECK(contains(refused({{"scales", "4,2,1"}}), "heads"));
   CHECK(contains(refused({{"freeze", "5"}}), "--freeze: expected backbone, or a number of stages"));
   CHECK(contains(refused({{"layer_decay", 1.5}}), "--layer-decay: expected from 0.001 to 1"));
+  CHECK(contains(refused({{"opt_eps", 0}}), "--opt-eps: expected from 1e-30 to 1, found 0"));
+  CHECK(
+      contains(refused({{"opt_betas", {0.9, 1}}}), "--opt-betas: expected from 0 to less than 1"));
+  CHECK(contains(refused({{"opt_betas", {0.9}}}), "opt_betas: expected 2 numbers"));
+  CHECK(
+      contains(refused({{"clip_mode", "agc"}}), "--clip-mode: expected norm or value, found 'ag"));
+  CHECK(contains(refused({{"no_resume_opt", true}}), "--no-resume-opt: of --resume"));
+  for (const nlohmann::json& once :
+       {nlohmann::json{{"no_resume_opt", true}}, nlohmann::json{{"start_epoch", 3}}}) {
+    nlohmann::json json{{"resume", "auto"}, {"output", "r"}};
+    json.update(once);
+    CHECK(contains(refused(json), "would do it again in every start"));
+  }
+  CHECK(contains(refused({{"start_epoch", 310}}), "--start-epoch: expected less than the 310"));
+  CHECK(contains(refused({{"model_ema_warmup", true}, {"model_ema_decay", 0.0}}), "contradict"));
+  train::validate(given({{"epochs", 5}, {"warmup_epochs", 5}, {"warmup_prefix", true}}));
   train::validate(given(kNothing));
 }
 
@@ -298,6 +317,34 @@ TEST_CASE("options: --lr-base is scaled by the images a step, as timm 1; --lr wi
   CHECK(with({{"lr", 0.03}}) == 0.03);
   CHECK(contains(refused({{"lr_base_scale", "log"}}), "--lr-base-scale: expected sqrt or linear"));
   CHECK(contains(refused({{"lr_base_size", 0}}), "--lr-base-size"));
+}
+
+TEST_CASE("options: those of the optimizer; of older versions, which lacked them, the defaults") {
+  const AdamWSettings usual = train::optimizer_settings(given(kNothing)), none;
+  CHECK(usual.beta1 == none.beta1);
+  CHECK(usual.beta2 == none.beta2);
+  CHECK(usual.eps == none.eps);
+  CHECK(usual.clip_norm() == 0);
+  const AdamWSettings s = train::optimizer_settings(given({{"opt_eps", 1e-6},
+                                                           {"opt_betas", {0.8, 0.95}},
+                                                           {"weight_decay", 0.1},
+                                                           {"clip_grad", 2.0},
+                                                           {"clip_mode", "value"}}));
+  CHECK(s.beta1 == 0.8);
+  CHECK(s.beta2 == 0.95);
+  CHECK(s.eps == 1e-6);
+  CHECK(s.weight_decay == 0.1);
+  CHECK(s.clip_norm() == 0);
+  CHECK(s.clip_value() == 2);
+  auto older = train::to_json(given(kNothing));
+  for (const char* key : {"opt_eps", "opt_betas", "clip_mode", "sched_on_updates", "warmup_prefix",
+                          "model_ema_warmup", "eval_metric"})
+    older.erase(key);
+  const auto resumed = train::changes(older, train::to_json(given(kNothing)));
+  CHECK(resumed.refused + resumed.noted == "");
+  CHECK(train::total_epochs(given(kNothing)) == 310);
+  CHECK(train::total_epochs(given({{"warmup_prefix", true}})) == 330);
+  CHECK(train::classification(given({{"validation_batch_size", 7}})).validation_batch_size == 7);
 }
 
 TEST_CASE("options: a warm-up that was not asked for fits into any run") {

@@ -89,7 +89,8 @@ struct RunOf {
   ExitCode go() {
     trainer.emplace(options, task, console);
     if (auto from = train::find_resumable(folder / "checkpoints"))
-      trainer->restore(from->checkpoint);
+      trainer->restore(from->checkpoint, !options.no_resume_opt);
+    if (options.start_epoch) trainer->start_at(*options.start_epoch);
     train::Outputs outputs{.log = report::RunLog(folder, trainer->state().step,
                                                  trainer->unevaluated_epoch(), task.schema()),
                            .checkpoints = train::CheckpointFolder(folder / "checkpoints"),

@@ -35,7 +35,7 @@ class Bench {
     labels_ = from_vector(labels, {o.batch}).to(device_);
     if (o.mode == BenchMode::infer) return;
     drop_paths_ = draw_drop_paths(model.config(), o.batch, 0, 0, 0, p.dtype()).to(device_);
-    optimizer_.emplace(model.parameters(), nn::OptimizerSettings{.ema_decay = 0.99992});
+    optimizer_.emplace(model.parameters(), AdamWSettings{.ema_decay = 0.99992});
   }
 
   void step() {

@@ -117,7 +117,9 @@ std::vector<std::string> arguments(int argc, char** argv) {
     while (i + 1 + numbers < typed.size() && is_digits(typed[i + 1 + numbers])) ++numbers;
     if (arg == "--")
       return result.insert(result.end(), typed.begin() + int64_t(i), typed.end()), result;
-    if (arg.size() > 2 && arg[0] == '-' && arg[1] != '-' && arg[2] == '=') {
+    if (arg == "-vb" || arg.starts_with("-vb=")) {  // timm's; two letters are no short flag
+      result.push_back("--validation-batch-size" + arg.substr(3));
+    } else if (arg.size() > 2 && arg[0] == '-' && arg[1] != '-' && arg[2] == '=') {
       result.insert(result.end(), {arg.substr(0, 2), arg.substr(3)});
     } else if (arg == "--img-size" && numbers >= 2) {
       result.insert(result.end(), {arg, typed[i + 1] + "x" + typed[i + 2]});

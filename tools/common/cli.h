@@ -22,8 +22,8 @@ int run(const std::function<ExitCode()>& body);
 void say(std::string_view line);
 
 // What was typed, without the program's name, as the parser takes it: "-b=8" is "-b 8",
-// "--img-size 320 256" is "--img-size 320x256", and so is timm's "--input-size 3 320 256"; "--topk
-// 1 5" is "--topk 1,5".
+// "--img-size 320 256" is "--img-size 320x256", and so is timm's "--input-size 3 320 256"; "-vb"
+// is "--validation-batch-size"; "--topk 1 5" is "--topk 1,5".
 std::vector<std::string> arguments(int argc, char** argv);
 
 // Parses; adds --version. --help and --version end the program; a wrong argument throws

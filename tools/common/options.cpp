@@ -6,7 +6,7 @@
 
 #include "core/text.h"
 #include "io/file.h"
-#include "io/json.h"
+#include "io/yaml.h"
 #include "tools/common/timm.h"
 
 namespace sg::tools {
@@ -177,23 +177,24 @@ train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
   model = lower_case(model);
   nlohmann::json file = nlohmann::json::object();
   if (!config.empty()) {
-    file = parse_json(read_file(config, ExitCode::usage), config, ExitCode::usage);
+    file = parse_config(read_file(config, ExitCode::usage), config, ExitCode::usage);
     if (model.empty() && file.is_object() && file.contains("model") && file["model"].is_string())
       model = file["model"].get<std::string>();
   }
+  const std::vector<GivenTimmFlag> of_timm = take_timm_keys(file, config);
   train::Options options = train::default_options(model.empty() ? train::Options().model : model);
   train::apply_json(options, file, config);
 
-  app.add_option("-c,--config", config, "options from a file, such as args.json; flags win over it")
+  app.add_option("-c,--config", config,
+                 "options from a file, YAML or JSON, such as args.json; flags win over it")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   train::each_option(options,
                      [&](const train::OptionInfo& info, auto& value) { add(app, info, value); });
-  add_timm_switches(app, {"--amp", "--native-amp", "--channels-last", "--pin-mem", "--model-ema",
-                          "--opt", "--sched"});
+  add_timm_flags(app);
   parse(app, argc, argv);
   if (app.count("--model-ema") && options.model_ema_decay == 0.0)
     fail(ExitCode::usage, "--model-ema and --model-ema-decay 0 contradict each other");
-  explain_timm_switches(app, options.device, options.dtype);
+  explain_timm_flags(app, of_timm, options.device, options.dtype);
   return options;
 }
 

@@ -25,7 +25,7 @@ CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, int64_t& v
 CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, std::string& value);
 
 // For sgtrain, all flags of the table and --config: the defaults of the model that is asked for,
-// then --config FILE.json, then the flags.
+// then --config FILE (YAML or JSON), then the flags.
 train::Options parse_train_options(CLI::App& app, int argc, char** argv);
 
 }  // namespace sg::tools

@@ -40,8 +40,6 @@ constexpr OtherName kOtherNames[] = {
     {"--image-size", "--img-size"},
     {"--imgsz", "--img-size"},
     {"--resolution", "--img-size"},
-    {"--pretrained", "--initial-checkpoint"},
-    {"--pretrained-path", "--initial-checkpoint"},
     {"--finetune", "--initial-checkpoint"},
     {"--load", "--initial-checkpoint"},
     {"--weights", "--checkpoint"},
@@ -74,20 +72,86 @@ constexpr OtherName kOtherNames[] = {
     {"--cfg", "--config"},
 };
 
-struct Switch {
-  const char* flag;
-  const char* value;  // the only one, of a flag that takes one
-  const char* meaning;
-};
-constexpr Switch kSwitches[] = {
-    {"--amp", nullptr, "mixed precision is the default on a GPU (--dtype)"},
-    {"--native-amp", nullptr, "mixed precision is the default on a GPU (--dtype)"},
-    {"--channels-last", nullptr, "images and activations are always channels last"},
-    {"--pin-mem", nullptr, "batches for a GPU are always in pinned memory"},
-    {"--model-ema", nullptr, "the weights are always averaged (--model-ema-decay)"},
-    {"--opt", "adamw", "the optimizer is always AdamW"},
-    {"--sched", "cosine", "the learning rate always follows a cosine"},
-};
+std::string first_name(const TimmFlag& f) {
+  const std::string_view all(f.flags);
+  return std::string(all.substr(0, all.find(',')));
+}
+
+// "dist_bn", as files name it.
+std::string key_of(const TimmFlag& f) {
+  std::string key = first_name(f).substr(2);
+  std::ranges::replace(key, '-', '_');
+  return key;
+}
+
+// A value as it would be typed.
+std::string typed(const nlohmann::json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return value.dump();
+  std::vector<std::string> words;
+  for (const auto& v : value) words.push_back(typed(v));
+  return fmt::format("{}", fmt::join(words, " "));
+}
+
+bool equal(std::string_view a, std::string_view b) {
+  const auto x = parse_number(a), y = parse_number(b);  // 0.0 is 0
+  return a == b || (x && y && *x == *y);
+}
+
+bool accepts(const TimmFlag& f, std::string_view value) {
+  std::string_view left = f.accepted;
+  if (left == TimmFlag::kAny) return true;
+  while (!left.empty()) {
+    const size_t end = std::min(left.find('|'), left.size());
+    if (equal(left.substr(0, end), value)) return true;
+    left.remove_prefix(std::min(end + 1, left.size()));
+  }
+  return false;
+}
+
+[[noreturn]] void refuse(const GivenTimmFlag& given) {
+  const std::string name = given.where + first_name(*given.flag), accepted = given.flag->accepted;
+  if (accepted.empty()) fail(ExitCode::usage, "{}: {}", name, given.flag->meaning);
+  fail(ExitCode::usage, "{}: expected {}, found '{}'; {}", name,
+       fmt::join(CLI::detail::split(accepted, '|'), " or "), given.value, given.flag->meaning);
+}
+
+// Whether --amp is what is done anyway.
+std::string meaning_of_amp(const std::string& name, const std::string& device,
+                           const std::string& dtype) {
+  const Compute compute = parse_compute(device, dtype);
+  const bool mixed = compute.dtype == Dtype::bf16;
+  if (compute.device.type == DeviceType::cuda && !mixed)
+    fail(ExitCode::usage, "{} and --dtype {} contradict each other: give one of them", name, dtype);
+  return mixed ? "bf16 with float32 weights, which is the default here"
+               : "changes nothing: the cpu computes in float32";
+}
+
+void explain(const GivenTimmFlag& given, const std::string& device, const std::string& dtype) {
+  const TimmFlag& f = *given.flag;
+  if (!accepts(f, given.value)) refuse(given);
+  const std::string name = first_name(f);
+  const bool amp = name == "--amp" || name == "--native-amp" || name == "--apex-amp";
+  const bool shows_value = f.takes != TimmFlag::Takes::nothing && !given.value.empty();
+  say(fmt::format("{}{}{}: {}", name, shows_value ? " " : "", shows_value ? given.value : "",
+                  amp ? meaning_of_amp(name, device, dtype) : f.meaning));
+}
+
+// What train.py writes holds all of its arguments.
+bool is_whole_args(const nlohmann::json& config) {
+  return std::ranges::all_of(std::vector{"opt", "sched", "dist_bn", "model_ema"},
+                             [&](const char* key) { return config.contains(key); });
+}
+
+// Keys that have our names and another meaning in timm, or defaults that are decided otherwise
+// here.
+void translate_whole_args(nlohmann::json& config) {
+  config.erase("patience_epochs");  // of its plateau schedule
+  if (config.value("aa", nlohmann::json()).is_null()) config["aa"] = "none";
+  if (config["model_ema"] == false) config["model_ema_decay"] = 0.0;
+  for (const auto& [key, usual] : {std::pair{"device", "cuda"}, {"lr_base_scale", ""}})
+    if (config.contains(key) && config[key] == usual) config.erase(key);
+}
 
 }  // namespace
 
@@ -97,46 +161,59 @@ std::string our_name(const CLI::App& app, std::string_view flag) {
   return "";
 }
 
-void add_timm_switches(CLI::App& app, const std::vector<std::string_view>& flags) {
-  for (const Switch& s : kSwitches) {
-    if (std::ranges::find(flags, s.flag) == flags.end()) continue;
-    CLI::Option* option = nullptr;
-    if (!s.value) {
-      option = app.add_flag(s.flag, s.meaning);
-    } else {
-      option = app.add_option(
-          s.flag,
-          [&s](const CLI::results_t& given) {
-            if (given[0] != s.value)
-              fail(ExitCode::usage, "{}: expected {}, found '{}'; {}", s.flag, s.value, given[0],
-                   s.meaning);
-            return true;
-          },
-          s.meaning);
-      option->type_name("TEXT")->default_str(s.value);
-      option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    }
-    option->group("Of timm, for what is always so");
+void add_timm_flags(CLI::App& app, const std::vector<std::string_view>& only) {
+  using enum TimmFlag::Takes;
+  for (const TimmFlag& f : timm_flags()) {
+    if (!only.empty() && std::ranges::find(only, first_name(f)) == only.end()) continue;
+    const auto keep = [](const CLI::results_t&) { return true; };  // explain_timm_flags() reads it
+    CLI::Option* option = app.add_option(f.flags, keep, f.meaning)->group("");
+    if (f.takes == nothing) option->expected(0);
+    if (f.takes == value_or_nothing) option->expected(0, 1);
+    if (f.takes == values) option->expected(1, 1 << 20);
+    option->multi_option_policy(f.takes == values ? CLI::MultiOptionPolicy::TakeAll
+                                                  : CLI::MultiOptionPolicy::TakeLast);
   }
 }
 
-void explain_timm_switches(const CLI::App& app, const std::string& device,
-                           const std::string& dtype) {
-  for (const Switch& s : kSwitches) {
-    const CLI::Option* option = app.get_option_no_throw(s.flag);
-    if (!option || option->count() == 0) continue;
-    const std::string_view flag = s.flag;
-    std::string meaning = s.meaning;
-    if (flag == "--amp" || flag == "--native-amp") {
-      const Compute compute = parse_compute(device, dtype);
-      const bool mixed = compute.dtype == Dtype::bf16;
-      if (compute.device.type == DeviceType::cuda && !mixed)
-        fail(ExitCode::usage, "{} and --dtype {} contradict each other: give one of them", flag,
-             dtype);
-      meaning = mixed ? "bf16 with float32 weights, which is the default here"
-                      : "changes nothing: the cpu computes in float32";
+std::vector<GivenTimmFlag> take_timm_keys(nlohmann::json& config, std::string_view file) {
+  if (!config.is_object()) return {};
+  if (is_whole_args(config)) translate_whole_args(config);
+  if (const auto size = config.find("input_size"); size != config.end()) {
+    const nlohmann::json found = *size;
+    config.erase(size);
+    if (!found.is_null()) {
+      if (!found.is_array() || found.size() != 3 || found[0] != 3)
+        fail(ExitCode::usage, "{}: input_size: expected [3, HEIGHT, WIDTH], found {}", file,
+             found.dump());
+      config["img_size"] = {found[1], found[2]};
     }
-    say(fmt::format("{}{}{}: {}", flag, s.value ? " " : "", s.value ? s.value : "", meaning));
+  }
+  std::vector<GivenTimmFlag> given;
+  for (const TimmFlag& f : timm_flags()) {
+    const auto found = config.find(key_of(f));
+    if (found == config.end()) continue;
+    const nlohmann::json value = *found;
+    config.erase(found);
+    if (value.is_null() || value == nlohmann::json::parse(f.usual)) continue;
+    if (f.takes == TimmFlag::Takes::nothing && !value.is_boolean())
+      fail(ExitCode::usage, "{}: {}: expected true or false, found {}", file, key_of(f),
+           value.dump());
+    given.push_back({&f, typed(value), fmt::format("{}: ", file)});
+  }
+  return given;
+}
+
+void explain_timm_flags(const CLI::App& app, const std::vector<GivenTimmFlag>& of_file,
+                        const std::string& device, const std::string& dtype) {
+  for (const TimmFlag& f : timm_flags()) {
+    const CLI::Option* option = app.get_option_no_throw(first_name(f));
+    if (option && option->count() > 0) {
+      const auto words = option->reduced_results();
+      explain({&f, fmt::format("{}", fmt::join(words, " "))}, device, dtype);
+    } else if (const auto found = std::ranges::find(of_file, &f, &GivenTimmFlag::flag);
+               found != of_file.end()) {
+      explain(*found, device, dtype);
+    }
   }
 }
 
