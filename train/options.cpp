@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/cpu/cores.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "io/json.h"
@@ -289,6 +290,10 @@ int64_t warmup_epochs(const Options& o) {
   return std::min(o.epochs - 1, std::max<int64_t>(1, (o.epochs * usual + of / 2) / of));
 }
 
+int64_t loading_threads(const Options& o) {
+  return o.workers.value_or(std::clamp(usable_cores().usable, 2, 8));
+}
+
 sgformer::GroupSettings group_settings(const Options& o) {
   return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
 }
@@ -311,7 +316,8 @@ MixEraseConfig mix_erase(const Options& o) {
 }
 
 tasks::ClassificationSettings classification(const Options& o) {
-  return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o), o.eager},
+  return {{o.batch_size, loading_threads(o), o.max_broken_share, transforms(o), channel_stats(o),
+           o.eager},
           uint64_t(o.seed),
           o.smoothing,
           int(o.aug_repeats),

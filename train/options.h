@@ -73,8 +73,7 @@ struct Options {
 
   // Runtime
   std::string device = "auto", dtype = "auto";
-  std::optional<int64_t> threads;
-  int64_t workers = 2;
+  std::optional<int64_t> threads, workers;
   bool eager = false;
 
   // Output
@@ -120,6 +119,8 @@ ChannelStats channel_stats(const Options& options);
 double peak_learning_rate(const Options& options);
 // --warmup-epochs; else the recipe's, shortened where the run is no longer than that.
 int64_t warmup_epochs(const Options& options);
+// --workers; else as many as the cores, but at least 2 and no more than timm's 8.
+int64_t loading_threads(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
 // Throws ExitCode::usage where images are mixed and some would have no partner.
 MixEraseConfig mix_erase(const Options& options);
