@@ -62,6 +62,7 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
              {"lr", 1e-3},
              {"train_loss", 2.0},
              {"seconds", 61.0},
+             {"data_share", 0.23},
              {"eval_loss", 1.0},
              {"eval_top1", 75.0},
              {"eval_top5", 100.0},
@@ -82,8 +83,9 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
         "<td>c&lt;at</td><td class=\"number\">83.3 %</td><td>dog</td>", "<h2>Worst</h2>",
         "data:image/png;base64,d3Jvbmc=", "<span>is &lt;cat&gt;</span><span>9 %</span></p>"})
     CHECK(contains(page, part));
-  for (const char* part : {"75.00 %", "1:01", "dog", "but it is cat", "data:image/png;base64,cG5n",
-                           "prefers-color-scheme: dark", "Learning rate", "batch-size"})
+  for (const char* part :
+       {"75.00 %", "1:01", ">23 %<", "dog", "but it is cat", "data:image/png;base64,cG5n",
+        "prefers-color-scheme: dark", "Learning rate", "batch-size"})
     CHECK(contains(page, part));
   for (const char* part : {"http:", "https:", "<script", "<link", "@import", ">nan"})
     CHECK(!contains(page, part));
