@@ -23,6 +23,12 @@ class Dataset {
   // Sample i; its encoded bytes, if any, are in `buffer`, which must outlive the result.
   virtual std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const = 0;
 
+  // Of samples that lie in files of many, each best read from its begin to its end: where those of
+  // each file end. Empty: any order of reading is as good.
+  virtual std::vector<int64_t> shard_ends() const { return {}; }
+  // Tells the system that sample i is read soon.
+  virtual void prefetch(int64_t) const {}
+
   const ClassNames& class_names() const { return class_names_; }
   int num_classes() const { return int(class_names_.size()); }
   // Messages for the user, one per line: files left out, classes without images.
@@ -59,6 +65,10 @@ class FolderDataset final : public Dataset {
   ClassNames folders_;  // of the classes, as bytes
   std::vector<int64_t> class_ends_;
 };
+
+// ".jpg", in small letters; "" where there is none.
+std::string extension_of(const std::string& name);
+bool is_image_extension(const std::string& extension);
 
 // Paths of the images in a folder and deeper, sorted; those that FolderDataset takes. Throws
 // ExitCode::data where there are none.

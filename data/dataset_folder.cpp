@@ -28,15 +28,6 @@ bool is_one_of(const auto& known, const std::string& name) {
                              [&](const char* k) { return ::strcasecmp(k, name.c_str()) == 0; });
 }
 
-// ".jpg", in small letters; "" where there is none.
-std::string extension_of(const std::string& name) {
-  const size_t dot = name.rfind('.');
-  std::string extension = dot == name.npos ? "" : name.substr(dot);
-  std::ranges::transform(extension, extension.begin(),
-                         [](unsigned char c) { return char(std::tolower(c)); });
-  return extension;
-}
-
 // Files that are no images, by extension.
 using LeftOut = std::map<std::string, int64_t>;
 
@@ -86,7 +77,7 @@ void collect(const std::string& folder, const std::string& prefix, int depth,
   list(prefix.empty() ? folder : folder + "/" + prefix, [&](std::string name, bool is_folder) {
     if (is_folder)
       folders.push_back(prefix + name);
-    else if (const std::string extension = extension_of(name); is_one_of(kExtensions, extension))
+    else if (const std::string extension = extension_of(name); is_image_extension(extension))
       images.push_back(prefix + name);
     else
       ++left_out[extension];
@@ -120,6 +111,16 @@ ClassNames without(const ClassNames& a, const ClassNames& b) {
 
 }  // namespace
 
+std::string extension_of(const std::string& name) {
+  const size_t dot = name.rfind('.');
+  std::string extension = dot == name.npos ? "" : name.substr(dot);
+  std::ranges::transform(extension, extension.begin(),
+                         [](unsigned char c) { return char(std::tolower(c)); });
+  return extension;
+}
+
+bool is_image_extension(const std::string& extension) { return is_one_of(kExtensions, extension); }
+
 FolderDataset::FolderDataset(const std::string& folder, const ClassNames& classes, ClassOrder order)
     : folder_(folder) {
   ClassNames found;
@@ -129,7 +130,7 @@ FolderDataset::FolderDataset(const std::string& folder, const ClassNames& classe
     if (is_folder)
       found.push_back(escape_name(name));
     else
-      ++(is_one_of(kExtensions, extension) ? beside : left_out)[extension];
+      ++(is_image_extension(extension) ? beside : left_out)[extension];
   });
   if (found.empty())
     fail(ExitCode::data, "{}: expected a sub-folder per class with the images in it, found none{}",
