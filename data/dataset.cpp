@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "data/dataset_tar.h"
 
 namespace sg::data {
 namespace fs = std::filesystem;
@@ -34,6 +35,12 @@ class Subset final : public Dataset {
   int label(int64_t i) const override { return all_->label(indices_[size_t(i)]); }
   std::string name(int64_t i) const override { return all_->name(indices_[size_t(i)]); }
   std::string key(int64_t i) const override { return all_->key(indices_[size_t(i)]); }
+  std::vector<int64_t> shard_ends() const override {
+    std::vector<int64_t> ends = all_->shard_ends();
+    for (int64_t& end : ends) end = std::ranges::lower_bound(indices_, end) - indices_.begin();
+    return ends;
+  }
+  void prefetch(int64_t i) const override { all_->prefetch(indices_[size_t(i)]); }
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override {
     return all_->open(indices_[size_t(i)], buffer);
   }
@@ -89,6 +96,12 @@ class Layout {
  public:
   Layout(const std::string& dir, const DatasetRequest& r) : root_(dir), request_(r) {
     std::error_code error;
+    if (is_shard_pattern(dir)) {  // shards, and those of the validation set where it has a name
+      root_ = root_.parent_path(), shards_alone_ = true;
+      val = is_shard_pattern(r.val_split) ? (root_ / r.val_split).string() : "";
+      train = val.empty() ? "" : dir;
+      return;
+    }
     if (!fs::is_directory(root_, error))
       fail(ExitCode::data, "{}: no such folder of data; see --data", dir);
     train = folder(r.train_split, kTrainNames), val = folder(r.val_split, kValNames);
@@ -99,6 +112,7 @@ class Layout {
   };
   // The files of an MNIST-like set.
   Idx idx(Split split) const {
+    if (shards_alone_) return {};
     const std::string& name = split == Split::train ? request_.train_split : request_.val_split;
     const std::string start = is_one_of(kTrainNames, name) ? "train"
                               : is_one_of(kValNames, name) ? "t10k"
@@ -121,6 +135,9 @@ class Layout {
       names.insert(names.end(), same.begin(), same.end());
     for (const std::string& n : names)
       if (fs::is_directory(root_ / n, error)) return (root_ / n).string();
+    if (is_shard_pattern(name)) return (root_ / name).string();
+    for (const std::string& n : names)
+      if (std::string shards = pattern_of_split(root_, n); !shards.empty()) return shards;
     return "";
   }
   // Both spellings are met: train-images-idx3-ubyte and train-images.idx3-ubyte.
@@ -136,7 +153,15 @@ class Layout {
 
   fs::path root_;
   const DatasetRequest& request_;
+  bool shards_alone_ = false;  // DIR itself stands for shards
 };
+
+// Of shards, or of a folder of classes.
+std::unique_ptr<Dataset> open_place(const std::string& place, const DatasetRequest& r) {
+  if (const auto shards = find_shards(place); !shards.empty())
+    return std::make_unique<TarDataset>(shards, r.classes, r.order);
+  return std::make_unique<FolderDataset>(place, r.classes, r.order);
+}
 
 std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& layout,
                                        const DatasetRequest& r) {
@@ -144,11 +169,11 @@ std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& lay
     return std::make_unique<IdxDataset>(images, labels, r.classes);
   if (layout.train.empty() && (r.val_share == 0 || !layout.val.empty()))
     fail(ExitCode::data,
-         "{}: expected a folder '{}' with a sub-folder per class, or train-images-idx3-ubyte.gz; "
+         "{}: expected a folder '{}' with a sub-folder per class, shards like '{}-000000.tar', or "
+         "train-images-idx3-ubyte.gz; "
          "of a folder of the classes themselves --val-share 0.1 holds out a tenth for validation",
-         dir, r.train_split);
-  return std::make_unique<FolderDataset>(layout.train.empty() ? dir : layout.train, r.classes,
-                                         r.order);
+         dir, r.train_split, r.train_split);
+  return open_place(layout.train.empty() ? dir : layout.train, r);
 }
 
 }  // namespace
@@ -177,7 +202,12 @@ std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
              ? "'val', 'validation', 'valid', 'eval', 'evaluation' or 'test'"
              : "'" + r.val_split + "'",
          r.train_split);
-  return std::make_unique<FolderDataset>(flat ? dir : layout.val, r.classes, r.order);
+  return open_place(flat ? dir : layout.val, r);
+}
+
+bool has_training_set(const std::string& dir, const DatasetRequest& r) {
+  const Layout layout(dir, r);
+  return !layout.train.empty() || !layout.idx(Split::train).images.empty();
 }
 
 bool has_validation_set(const std::string& dir, const DatasetRequest& r) {
@@ -188,10 +218,12 @@ bool has_validation_set(const std::string& dir, const DatasetRequest& r) {
 ClassNames list_classes(const std::string& dir, const DatasetRequest& r) {
   const Layout layout(dir, r);
   if (!layout.idx(Split::train).images.empty() || !layout.idx(Split::val).images.empty()) return {};
-  return FolderDataset::list_classes(!layout.train.empty() ? layout.train
-                                     : !layout.val.empty() ? layout.val
-                                                           : dir,
-                                     r.order);
+  const std::string& place = !layout.train.empty() ? layout.train
+                             : !layout.val.empty() ? layout.val
+                                                   : dir;
+  if (const auto shards = find_shards(place); !shards.empty())
+    return TarDataset::list_classes(shards);
+  return FolderDataset::list_classes(place, r.order);
 }
 
 }  // namespace sg::data

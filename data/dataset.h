@@ -111,6 +111,8 @@ struct DatasetRequest {
 std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
                                       const DatasetRequest& request = {});
 
+// Whether DIR has a training set of its own, and does not hold the classes itself.
+bool has_training_set(const std::string& dir, const DatasetRequest& request);
 // Whether DIR has a validation set of its own, so that no share can be held out.
 bool has_validation_set(const std::string& dir, const DatasetRequest& request);
 

@@ -41,6 +41,11 @@ void check_config(const Dataset& dataset, const LoaderConfig& c, const EpochOrde
 
 }  // namespace
 
+int64_t allowed_broken(double max_broken_share, int64_t samples) {
+  const int64_t few = max_broken_share > 0 ? std::min(kFewBroken, samples / 2) : 0;
+  return std::max(int64_t(max_broken_share * double(samples)), few);
+}
+
 Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderConfig config)
     : dataset_(std::move(dataset)),
       config_(std::move(config)),
@@ -236,8 +241,7 @@ void Loader::report_broken(Slot& slot) {
   std::stable_sort(slot.broken.begin(), slot.broken.end(),
                    [](const Broken& a, const Broken& b) { return a.item < b.item; });
   const int64_t n = dataset_->size();
-  const int64_t few = config_.max_broken_share > 0 ? std::min<int64_t>(kFewBroken, n / 2) : 0;
-  const int64_t allowed = std::max(int64_t(config_.max_broken_share * double(n)), few);
+  const int64_t allowed = allowed_broken(config_.max_broken_share, n);
   for (const Broken& b : slot.broken) {
     if (broken_.emplace(b.sample, b.message).second)
       spdlog::warn("skipped, {} so far: {}", broken_.size(), b.message);

@@ -43,6 +43,8 @@ struct LoaderConfig {
   TransformConfig transform;
 };
 constexpr int64_t kFewBroken = 10;
+// How many of `samples` may be broken.
+int64_t allowed_broken(double max_broken_share, int64_t samples);
 
 struct Batch {
   Tensor images;                 // u8 (B, H, W, 3)
