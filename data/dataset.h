@@ -1,5 +1,5 @@
-// Datasets: images with labels, from folders of classes or IDX files. Class names are escaped as in
-// core/text.h.
+// Datasets: images with labels, from folders of classes, IDX files or tar shards
+// (data/dataset_tar.h). Class names are escaped as in core/text.h.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -95,8 +95,8 @@ enum class Split { train, val };
 struct DatasetRequest {
   ClassNames classes;  // in order of their indices; empty: those of the data
   ClassOrder order = ClassOrder::name;
-  // Names of the folders. "train" also finds training/, "val" validation/, valid/, eval/,
-  // evaluation/ and test/, and each of these but test the others.
+  // Names of the folders, or of shards in DIR, or patterns of shards. "train" also finds training/,
+  // "val" validation/, valid/, eval/, evaluation/ and test/, and each of these but test the others.
   std::string train_split = "train", val_split = "val";
   // Fraction of each class of the training set that is held out as the validation set, chosen by
   // the seed and the names of class and image: an image keeps its side when others come or go, but
@@ -105,9 +105,9 @@ struct DatasetRequest {
   uint64_t seed = 42;
 };
 
-// DIR/train and DIR/val with class folders, or the files of an MNIST-like set:
-// train-images-idx3-ubyte[.gz], t10k-... is val. A DIR without DIR/train may be the folder of the
-// classes itself, for Split::val or with a share to hold out.
+// DIR/train and DIR/val with class folders or shards, shards in DIR, or the files of an MNIST-like
+// set: train-images-idx3-ubyte[.gz], t10k-... is val. A DIR without DIR/train may be the folder of
+// the classes itself, for Split::val or with a share to hold out.
 std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
                                       const DatasetRequest& request = {});
 
@@ -118,7 +118,7 @@ bool has_validation_set(const std::string& dir, const DatasetRequest& request);
 
 // The class names of a model whose weights came without names and was trained on DIR: sub-folders
 // of its training set, or where it has none of its validation set, in that order. Empty for IDX
-// files.
+// files, and for shards without classes.txt.
 ClassNames list_classes(const std::string& dir, const DatasetRequest& request);
 
 }  // namespace sg::data

@@ -249,11 +249,11 @@ std::unique_ptr<Source> TarDataset::open(int64_t i, std::vector<uint8_t>& buffer
   const ShardSample& sample = shard.samples[at];
   const InputFile file(shard.path, ExitCode::data);
   char header[kTarBlock] = {};
-  if (file.size() == shard.size) file.read(sample.offset - kTarBlock, header, kTarBlock);
+  if (file.size() == shard.size) file.read(sample.offset() - kTarBlock, header, kTarBlock);
   if (!is_tar_header({header, kTarBlock}))
     fail(ExitCode::data, "{}: the shard has changed since it was indexed; start again", name(i));
   buffer.resize(sample.bytes);
-  file.read(sample.offset, buffer.data(), buffer.size());
+  file.read(sample.offset(), buffer.data(), buffer.size());
   return open_image(buffer, name(i));
 }
 
@@ -263,7 +263,7 @@ void TarDataset::prefetch(int64_t i) const {
   const FileDescriptor fd(::open(shard.path.c_str(), O_RDONLY | O_CLOEXEC));
   // A hint: where it is not taken, open() waits longer.
   if (fd.get() >= 0)
-    ::posix_fadvise(fd.get(), off_t(sample.offset - kTarBlock), off_t(sample.bytes + kTarBlock),
+    ::posix_fadvise(fd.get(), off_t(sample.offset() - kTarBlock), off_t(sample.bytes + kTarBlock),
                     POSIX_FADV_WILLNEED);
 }
 

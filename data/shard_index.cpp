@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "data/dataset.h"
+#include "io/hash.h"
 #include "io/json.h"
 #include "io/tar.h"
 
@@ -105,8 +106,8 @@ class Indexer {
       index_.names += image_->name;
       const auto [place, is_new] = places_.try_emplace(label_, uint32_t(index_.labels.size()));
       if (is_new) index_.labels.push_back(label_);
-      index_.samples.push_back(
-          {image_->offset, uint32_t(image_->size), place->second, index_.names.size()});
+      index_.samples.push_back({uint32_t(image_->offset / kTarBlock), uint32_t(image_->size),
+                                place->second, uint32_t(index_.names.size())});
     }
     image_.reset(), label_.clear(), from_cls_ = false;
   }
@@ -154,12 +155,10 @@ void write_index(const fs::path& path, const std::vector<const ShardIndex*>& sha
   }
   const std::string head = nlohmann::json{{"sgindex", kVersion}, {"shards", rows}}.dump();
   AtomicFile file(path, ExitCode::data);
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(),
-                                                                      XXH3_freeState);
-  XXH3_64bits_reset(hash.get());
+  Hash hash;
   const auto write = [&](const void* bytes, size_t size) {
     file.write(bytes, size);
-    XXH3_64bits_update(hash.get(), bytes, size);
+    hash.add(bytes, size);
   };
   const uint64_t head_bytes = head.size();
   write(&head_bytes, sizeof head_bytes);
@@ -170,7 +169,7 @@ void write_index(const fs::path& path, const std::vector<const ShardIndex*>& sha
     write(s->names.data(), s->names.size());
     write(labels.data(), labels.size());
   }
-  const uint64_t sum = XXH3_64bits_digest(hash.get());
+  const uint64_t sum = hash.digest();
   file.write(&sum, sizeof sum);
   file.commit_unsynced();
 }
@@ -191,26 +190,12 @@ void check_own(const fs::path& path) {
 bool is_sound(const ShardIndex& s) {
   uint64_t end = 0;
   for (const ShardSample& sample : s.samples) {
-    if (sample.offset < kTarBlock || sample.offset > s.size ||
-        sample.bytes > s.size - sample.offset || sample.label >= s.labels.size() ||
-        sample.name_end < end)
+    if (sample.block == 0 || sample.offset() > s.size || sample.bytes > s.size - sample.offset() ||
+        sample.label >= s.labels.size() || sample.name_end < end)
       return false;
     end = sample.name_end;
   }
   return end == s.names.size();
-}
-
-uint64_t checksum_of(const InputFile& file, uint64_t bytes) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(),
-                                                                      XXH3_freeState);
-  XXH3_64bits_reset(hash.get());
-  std::vector<char> part(1 << 20);
-  for (uint64_t at = 0; at < bytes; at += part.size()) {
-    const size_t n = size_t(std::min<uint64_t>(part.size(), bytes - at));
-    file.read(at, part.data(), n);
-    XXH3_64bits_update(hash.get(), part.data(), n);
-  }
-  return XXH3_64bits_digest(hash.get());
 }
 
 // The shards of an index file by name. Throws an Error, or nlohmann's exception, where it is
@@ -224,7 +209,7 @@ std::map<std::string, ShardIndex> read_index(const fs::path& path) {
   require(file.size() >= sizeof head_bytes + sizeof sum);
   const uint64_t end = file.size() - sizeof sum;
   file.read(end, &sum, sizeof sum);
-  require(checksum_of(file, end) == sum);
+  require(hash_of(file, end) == sum);
   uint64_t at = sizeof head_bytes;
   // Never more than is there: sizes are checked before memory is taken.
   const auto take = [&](void* to, uint64_t bytes) { file.read(at, to, bytes), at += bytes; };
@@ -289,16 +274,14 @@ class FolderIndex {
     const auto found = std::find_if(begin, end, [&](const auto& known) {
       return known.second.size == now.size && known.second.modified == now.modified;
     });
-    if (found == end) return {};
-    ShardIndex index = std::move(found->second);
-    known_.erase(found);
-    index.path = now.path;
+    std::optional<ShardIndex> index;
+    if (found != end) index = std::move(found->second), index->path = now.path;
+    known_.erase(begin, end);  // what is stale would take memory
     return index;
   }
 
   // With those that were not asked for this time.
   void write(const std::vector<const ShardIndex*>& shards) {
-    for (const ShardIndex* s : shards) known_.erase(s->path.filename().string());
     std::vector<const ShardIndex*> all = shards;
     for (auto& [name, index] : known_) {
       index.path = name;
@@ -358,6 +341,9 @@ void read_shards(std::vector<ShardIndex>& shards, const std::vector<size_t>& pla
 ShardIndex index_shard(const fs::path& path) {
   ShardIndex index = stat_of(path);
   const InputFile file(path, ExitCode::data);
+  if (index.size / kTarBlock > UINT32_MAX)
+    fail(ExitCode::data, "{}: {} bytes; a shard may have at most 2 TB; make smaller ones",
+         path.string(), index.size);
   TarReader tar(file);
   Indexer indexer(index);
   while (const auto entry = tar.next()) indexer.add(tar, *entry);

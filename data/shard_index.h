@@ -7,16 +7,20 @@
 #include <string_view>
 #include <vector>
 
+#include "io/tar.h"
+
 namespace sg::data {
 
 // A sample is the files of one name up to its first dot that follow each other in a shard: an image
 // and its label. The label is a whole number or the name of a class: the text of .cls, or "label",
 // "cls" or "class_name" in .json, of which .cls comes first.
-struct ShardSample {
-  uint64_t offset = 0;  // of the image's bytes in the shard; its tar header lies right before
+struct ShardSample {   // small, as there are millions
+  uint32_t block = 0;  // in which the image's bytes begin; its tar header is the block before
   uint32_t bytes = 0;
   uint32_t label = 0;     // an index of ShardIndex::labels
-  uint64_t name_end = 0;  // in ShardIndex::names
+  uint32_t name_end = 0;  // in ShardIndex::names
+
+  uint64_t offset() const { return uint64_t{block} * kTarBlock; }
 };
 
 struct ShardIndex {

@@ -1,10 +1,8 @@
 // Tar archives, read in place: ustar, GNU's long names and sizes, pax.
 #pragma once
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "io/file.h"
 

@@ -1,7 +1,6 @@
 #include "tools/common/pack.h"
 
 #include <sys/stat.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <atomic>
@@ -17,6 +16,7 @@
 #include "data/loader.h"
 #include "data/png_write.h"
 #include "data/resize.h"
+#include "io/hash.h"
 #include "io/json.h"
 #include "io/tar.h"
 
@@ -27,15 +27,8 @@ namespace {
 constexpr int kVersion = 1;
 constexpr int64_t kAhead = 16;  // images of a worker that are made at a time
 
-class Hash {
- public:
-  Hash() : state_(XXH3_createState(), XXH3_freeState) { XXH3_64bits_reset(state_.get()); }
-  void add(const void* bytes, size_t size) { XXH3_64bits_update(state_.get(), bytes, size); }
-  std::string digest() const { return fmt::format("{:016x}", XXH3_64bits_digest(state_.get())); }
-
- private:
-  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_;
-};
+// Checksums as text.
+std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
 // Changes with every name, label, size and time of the images.
 std::string fingerprint(const data::Dataset& dataset) {
@@ -48,7 +41,7 @@ std::string fingerprint(const data::Dataset& dataset) {
                         is_file ? info.st_mtim.tv_sec : 0, is_file ? info.st_mtim.tv_nsec : 0};
     hash.add(row, sizeof row), hash.add(key.data(), key.size());
   }
-  return hash.digest();
+  return hex(hash.digest());
 }
 
 struct Packed {
@@ -271,15 +264,7 @@ class Packer {
     std::error_code absent;
     if (!fs::exists(path, absent)) return false;
     const InputFile file(path);
-    if (file.size() != uint64_t(shard.bytes)) return false;
-    Hash hash;
-    std::vector<char> part(1 << 20);
-    for (uint64_t at = 0; at < file.size(); at += part.size()) {
-      const size_t n = size_t(std::min<uint64_t>(part.size(), file.size() - at));
-      file.read(at, part.data(), n);
-      hash.add(part.data(), n);
-    }
-    return hash.digest() == shard.hash;
+    return file.size() == uint64_t(shard.bytes) && hex(hash_of(file, file.size())) == shard.hash;
   }
 
   void check_free(const Shard& shard) const {
@@ -297,7 +282,8 @@ class Packer {
   void take_broken() {
     const Packed& packed = producer_.front();
     if (broken_.emplace(packed.sample, packed.error).second)
-      console_.warning(fmt::format("skipped, {} so far: {}", broken_.size(), packed.error));
+      console_.warning(
+          escape_odd_bytes(fmt::format("skipped, {} so far: {}", broken_.size(), packed.error)));
     const int64_t allowed = data::allowed_broken(settings_.max_broken_share, dataset_.size());
     if (int64_t(broken_.size()) > allowed)
       fail(ExitCode::data,
@@ -340,7 +326,7 @@ class Packer {
       show(producer_.position());
     }
     add(tar_end());
-    shard.end = producer_.position(), shard.hash = hash.digest();
+    shard.end = producer_.position(), shard.hash = hex(hash.digest());
     file.commit([&](const fs::path&) { write_state(); });
     console_.detail(fmt::format("{}: {} images, {:.1f} MB", shard.file, shard.images,
                                 1e-6 * double(shard.bytes)));
