@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "data/dataset_list.h"
+#include "data/dataset_tar.h"
 
 namespace sg::data {
 namespace fs = std::filesystem;
@@ -35,6 +36,12 @@ class Subset final : public Dataset {
   int label(int64_t i) const override { return all_->label(indices_[size_t(i)]); }
   std::string name(int64_t i) const override { return all_->name(indices_[size_t(i)]); }
   std::string key(int64_t i) const override { return all_->key(indices_[size_t(i)]); }
+  std::vector<int64_t> shard_ends() const override {
+    std::vector<int64_t> ends = all_->shard_ends();
+    for (int64_t& end : ends) end = std::ranges::lower_bound(indices_, end) - indices_.begin();
+    return ends;
+  }
+  void prefetch(int64_t i) const override { all_->prefetch(indices_[size_t(i)]); }
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override {
     return all_->open(indices_[size_t(i)], buffer);
   }
@@ -90,6 +97,12 @@ class Layout {
  public:
   Layout(const std::string& dir, const DatasetRequest& r) : root_(dir), request_(r) {
     std::error_code error;
+    if (is_shard_pattern(dir)) {  // shards, and those of the validation set where it has a name
+      root_ = root_.parent_path(), shards_alone_ = true;
+      val = is_shard_pattern(r.val_split) ? (root_ / r.val_split).string() : "";
+      train = val.empty() ? "" : dir;
+      return;
+    }
     if (!fs::is_directory(root_, error))
       fail(ExitCode::data, "{}: no such folder of data; see --data", dir);
     train = place_of(r.train_split, kTrainNames), val = place_of(r.val_split, kValNames);
@@ -100,6 +113,7 @@ class Layout {
   };
   // The files of an MNIST-like set.
   Idx idx(Split split) const {
+    if (shards_alone_) return {};
     const std::string& name = split == Split::train ? request_.train_split : request_.val_split;
     const std::string start = is_one_of(kTrainNames, name) ? "train"
                               : is_one_of(kValNames, name) ? "t10k"
@@ -124,6 +138,9 @@ class Layout {
       names.insert(names.end(), same.begin(), same.end());
     for (const std::string& n : names)
       if (fs::is_directory(root_ / n, error)) return (root_ / n).string();
+    if (is_shard_pattern(name)) return (root_ / name).string();
+    for (const std::string& n : names)
+      if (std::string shards = pattern_of_split(root_, n); !shards.empty()) return shards;
     if (!is_one_of(same, name))
       for (const fs::path& list : {root_ / name, fs::path(name)})
         if (fs::is_regular_file(list, error)) return list.string();
@@ -142,11 +159,14 @@ class Layout {
 
   fs::path root_;
   const DatasetRequest& request_;
+  bool shards_alone_ = false;  // DIR itself stands for shards
 };
 
-// Of a folder of classes, or of a list.
+// Of shards, of a folder of classes, or of a list.
 std::unique_ptr<Dataset> open_place(const std::string& dir, const std::string& place,
                                     const DatasetRequest& r) {
+  if (const auto shards = find_shards(place); !shards.empty())
+    return std::make_unique<TarDataset>(shards, r.classes, r.order, r.cache);
   if (fs::is_directory(place))
     return std::make_unique<FolderDataset>(place, r.classes, r.order, r.cache);
   return std::make_unique<ListDataset>(place, dir, r.classes, r.order);
@@ -158,10 +178,10 @@ std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& lay
     return std::make_unique<IdxDataset>(images, labels, r.classes);
   if (layout.train.empty() && (r.val_share == 0 || !layout.val.empty()))
     fail(ExitCode::data,
-         "{}: expected a folder '{}' with a sub-folder per class, or a file of this name of 'path "
-         "label' lines, or train-images-idx3-ubyte.gz; of a folder of the classes themselves "
-         "--val-share 0.1 holds out a tenth for validation",
-         dir, r.train_split);
+         "{}: expected a folder '{}' with a sub-folder per class, shards like '{}-000000.tar', a file "
+         "of this name of 'path label' lines, or train-images-idx3-ubyte.gz; of a folder of the "
+         "classes themselves --val-share 0.1 holds out a tenth for validation",
+         dir, r.train_split, r.train_split);
   return open_place(dir, layout.train.empty() ? dir : layout.train, r);
 }
 
@@ -199,6 +219,11 @@ std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
   return open_place(dir, flat ? dir : layout.val, r);
 }
 
+bool has_training_set(const std::string& dir, const DatasetRequest& r) {
+  const Layout layout(dir, r);
+  return !layout.train.empty() || !layout.idx(Split::train).images.empty();
+}
+
 bool has_validation_set(const std::string& dir, const DatasetRequest& r) {
   const Layout layout(dir, r);
   return !layout.val.empty() || !layout.idx(Split::val).images.empty();
@@ -210,6 +235,8 @@ ClassNames list_classes(const std::string& dir, const DatasetRequest& r) {
   const std::string& place = !layout.train.empty() ? layout.train
                              : !layout.val.empty() ? layout.val
                                                    : dir;
+  if (const auto shards = find_shards(place); !shards.empty())
+    return TarDataset::list_classes(shards);
   if (fs::is_directory(place)) return FolderDataset::list_classes(place, r.order);
   return ListDataset(place, dir, {}, r.order).class_names();
 }

@@ -1,5 +1,5 @@
-// Datasets: images with labels, from folders of classes, lists or IDX files. Class names are
-// escaped as in core/text.h.
+// Datasets: images with labels, from folders of classes, tar shards (data/dataset_tar.h), lists
+// (data/dataset_list.h) or IDX files. Class names are escaped as in core/text.h.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -23,6 +23,12 @@ class Dataset {
   virtual std::string key(int64_t i) const { return name(i); }
   // Sample i; its encoded bytes, if any, are in `buffer`, which must outlive the result.
   virtual std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const = 0;
+
+  // Of samples that lie in files of many, each best read from its begin to its end: where those of
+  // each file end. Empty: any order of reading is as good.
+  virtual std::vector<int64_t> shard_ends() const { return {}; }
+  // Tells the system that sample i is read soon.
+  virtual void prefetch(int64_t) const {}
 
   const ClassNames& class_names() const { return class_names_; }
   int num_classes() const { return int(class_names_.size()); }
@@ -87,9 +93,9 @@ enum class Split { train, val };
 struct DatasetRequest {
   ClassNames classes;  // in order of their indices; empty: those of the data
   ClassOrder order = ClassOrder::name;
-  // Names of the folders, or list files (data/dataset_list.h) in DIR or elsewhere. "train" also
-  // finds training/, "val" validation/, valid/, eval/, evaluation/ and test/, and each of these but
-  // test the others.
+  // Names of the folders, or of shards in DIR, or patterns of shards, or list files in DIR or
+  // elsewhere. "train" also finds training/, "val" validation/, valid/, eval/, evaluation/ and
+  // test/, and each of these but test the others.
   std::string train_split = "train", val_split = "val";
   // Fraction of each class of the training set that is held out as the validation set, chosen by
   // the seed and the names of class and image: an image keeps its side when others come or go, but
@@ -99,18 +105,20 @@ struct DatasetRequest {
   std::string cache;  // of listings, see list_classes_of(); "": none
 };
 
-// DIR/train and DIR/val with class folders, list files, or the files of an MNIST-like set:
-// train-images-idx3-ubyte[.gz], t10k-... is val. A DIR without DIR/train may be the folder of the
-// classes itself, for Split::val or with a share to hold out.
+// DIR/train and DIR/val with class folders or shards, shards in DIR, list files, or the files of an
+// MNIST-like set: train-images-idx3-ubyte[.gz], t10k-... is val. A DIR without DIR/train may be the
+// folder of the classes itself, for Split::val or with a share to hold out.
 std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
                                       const DatasetRequest& request = {});
 
+// Whether DIR has a training set of its own, and does not hold the classes itself.
+bool has_training_set(const std::string& dir, const DatasetRequest& request);
 // Whether DIR has a validation set of its own, so that no share can be held out.
 bool has_validation_set(const std::string& dir, const DatasetRequest& request);
 
 // The class names of a model whose weights came without names and was trained on DIR: sub-folders
 // or list of its training set, or where it has none of its validation set, in that order. Empty for
-// IDX files.
+// IDX files, and for shards without classes.txt.
 ClassNames list_classes(const std::string& dir, const DatasetRequest& request);
 
 }  // namespace sg::data

@@ -13,16 +13,9 @@
 namespace sg::data {
 namespace {
 
-constexpr int64_t kSelectedRound = 256;  // selected_round of timm's RepeatAugSampler
-constexpr int kReplacements = 100;       // broken samples in a row before giving up
+constexpr int kReplacements = 100;  // broken samples in a row before giving up
 
-// Of one rank, an epoch of training, before the last partial batch is dropped.
-int64_t epoch_samples(int64_t size, const LoaderConfig& c) {
-  return c.aug_repeats > 0 ? size / kSelectedRound * kSelectedRound / c.ranks
-                           : (size + c.ranks - 1) / c.ranks;
-}
-
-void check_config(const Dataset& dataset, const LoaderConfig& c) {
+void check_config(const Dataset& dataset, const LoaderConfig& c, const EpochOrder& order) {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
     if (!ok) fail(ExitCode::usage, "{}: expected {}, found {}", name, expected, found);
   };
@@ -34,43 +27,37 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
   require(c.max_broken_share >= 0 && c.max_broken_share <= 1, "max-broken-share", "0 to 1",
           c.max_broken_share);
   c.transform.check();
-  check(dataset.size() < int64_t{UINT32_MAX}, "a dataset of {} samples is too large",
-        dataset.size());
   if (c.training && dataset.size() < int64_t{c.batch_size} * c.ranks)
     fail(ExitCode::usage,
          "--batch-size: {}{} needs {} images a step, the training set has {}; use a smaller batch",
          c.batch_size, c.ranks > 1 ? fmt::format(" on each of {} ranks", c.ranks) : "",
          int64_t{c.batch_size} * c.ranks, dataset.size());
-  if (c.training && epoch_samples(dataset.size(), c) < c.batch_size)
+  if (const int64_t share = order.positions(c.rank, c.ranks); c.training && share < c.batch_size)
     fail(ExitCode::usage,
          "--aug-repeats: an epoch is a multiple of {} images, of {} it has {} a rank, less than a "
          "batch of {}; use a smaller batch, or --aug-repeats 0",
-         kSelectedRound, dataset.size(), epoch_samples(dataset.size(), c), c.batch_size);
+         kSelectedRound, dataset.size(), share, c.batch_size);
 }
 
 }  // namespace
 
-void shuffle_epoch(uint64_t seed, int64_t epoch, int64_t size, std::vector<uint32_t>& order) {
-  order.resize(size_t(size));
-  for (size_t i = 0; i < order.size(); ++i) order[i] = uint32_t(i);
-  Random random(seed, Purpose::order, uint64_t(epoch));
-  for (size_t i = order.size(); i-- > 1;)
-    std::swap(order[i], order[size_t(random.integer(0, int64_t(i)))]);
+int64_t allowed_broken(double max_broken_share, int64_t samples) {
+  const int64_t few = max_broken_share > 0 ? std::min(kFewBroken, samples / 2) : 0;
+  return std::max(int64_t(max_broken_share * double(samples)), few);
 }
 
 Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderConfig config)
     : dataset_(std::move(dataset)),
       config_(std::move(config)),
+      order_(
+          *dataset_,
+          {.shuffled = config_.training, .seed = config_.seed, .aug_repeats = config_.aug_repeats}),
       own_{Transform(config_.transform), {}} {
-  check_config(*dataset_, config_);
-  const int64_t n = dataset_->size(), b = config_.batch_size, r = config_.ranks;
-  if (config_.training) {
-    batches_ = epoch_samples(n, config_) / b;
-    samples_ = batches_ * b;
-  } else {
-    samples_ = (n - config_.rank + r - 1) / r;
-    batches_ = (samples_ + b - 1) / b;
-  }
+  check_config(*dataset_, config_, order_);
+  const int64_t b = config_.batch_size;
+  samples_ = order_.positions(config_.rank, config_.ranks);
+  if (config_.training) samples_ = samples_ / b * b;
+  batches_ = (samples_ + b - 1) / b;
   // One more than is made ahead: the batch that the caller holds.
   slots_.resize(size_t(config_.prefetch) + 1);
   for (Slot& slot : slots_) allocate(slot);
@@ -109,18 +96,6 @@ int64_t Loader::items_of(int64_t batch) const {
   return std::min<int64_t>(config_.batch_size, samples_ - batch * config_.batch_size);
 }
 
-int64_t Loader::sample_at(int64_t position) const {
-  const int64_t i = position * config_.ranks + config_.rank;
-  if (!config_.training) return i;
-  return order_[size_t(i / std::max(config_.aug_repeats, 1) % dataset_->size())];
-}
-
-// Which of the repeats of its sample: 0 where there are none.
-int64_t Loader::copy_at(int64_t position) const {
-  const int64_t i = position * config_.ranks + config_.rank;
-  return i % std::max(config_.aug_repeats, 1);
-}
-
 void Loader::start_epoch(int64_t epoch, int64_t first_batch) {
   check(epoch >= 0 && first_batch >= 0 && first_batch <= batches_,
         "loader: epoch {} cannot start at batch {}; it has {}", epoch, first_batch, batches_);
@@ -128,7 +103,7 @@ void Loader::start_epoch(int64_t epoch, int64_t first_batch) {
   end_ = position_;
   ready_.wait(lock, [&] { return active_ == 0; });
   epoch_ = epoch;
-  if (config_.training) shuffle_epoch(config_.seed, epoch, dataset_->size(), order_);
+  order_.start(epoch);
   batch_ = first_batch;
   position_ = first_batch * config_.batch_size;
   end_ = samples_;
@@ -176,11 +151,13 @@ Loader::Slot& Loader::claim(int64_t position) {
 void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
   const int64_t item = position % config_.batch_size;
   try {
-    const int64_t sample = sample_at(position);
-    if (try_sample(slot, position, sample, scratch) || !config_.training) return;
+    const int64_t i = position * config_.ranks + config_.rank;
+    if (const int64_t next = order_.entering(i); next >= 0) dataset_->prefetch(next);
+    const auto [sample, copy] = order_.at(i);
+    if (try_sample(slot, item, {sample, copy}, scratch) || !config_.training) return;
     Random random(config_.seed, Purpose::replacement, uint64_t(epoch_), uint64_t(sample));
-    for (int i = 0; i < kReplacements; ++i)
-      if (try_sample(slot, position, random.integer(0, dataset_->size() - 1), scratch)) return;
+    for (int tries = 0; tries < kReplacements; ++tries)
+      if (try_sample(slot, item, {random.integer(0, dataset_->size() - 1), copy}, scratch)) return;
     fail(ExitCode::data, "{}: cannot be read, nor can {} others chosen in its place",
          dataset_->name(sample), kReplacements);
   } catch (...) {
@@ -191,16 +168,15 @@ void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
 }
 
 // False where the sample is broken.
-bool Loader::try_sample(Slot& slot, int64_t position, int64_t sample, Scratch& scratch) {
-  const int64_t item = position % config_.batch_size;
+bool Loader::try_sample(Slot& slot, int64_t item, const EpochOrder::Item& drawn, Scratch& scratch) {
+  const auto [sample, copy] = drawn;
   const auto [h, w] = config_.transform.img_size;
   uint8_t* out = slot.images.data<uint8_t>() + item * h * w * 3;
   try {
     const auto source = dataset_->open(sample, scratch.bytes);
     if (config_.training)
       // Draws are keyed by sample; the copies of one take keys that no sample has.
-      scratch.transform.train(*source, config_.seed, epoch_,
-                              sample + copy_at(position) * dataset_->size(), out);
+      scratch.transform.train(*source, config_.seed, epoch_, sample + copy * dataset_->size(), out);
     else
       scratch.transform.eval(*source, out);
   } catch (const Error& e) {
@@ -265,8 +241,7 @@ void Loader::report_broken(Slot& slot) {
   std::stable_sort(slot.broken.begin(), slot.broken.end(),
                    [](const Broken& a, const Broken& b) { return a.item < b.item; });
   const int64_t n = dataset_->size();
-  const int64_t few = config_.max_broken_share > 0 ? std::min<int64_t>(kFewBroken, n / 2) : 0;
-  const int64_t allowed = std::max(int64_t(config_.max_broken_share * double(n)), few);
+  const int64_t allowed = allowed_broken(config_.max_broken_share, n);
   for (const Broken& b : slot.broken) {
     if (broken_.emplace(b.sample, b.message).second)
       spdlog::warn("skipped, {} so far: {}", broken_.size(), b.message);

@@ -2,13 +2,10 @@
 // (seed, epoch): the same bits for any number of workers, and for any number of ranks the same
 // samples in each global batch.
 //
-// Training: the order of an epoch is a permutation shared by all ranks; rank r takes the positions
-// r, r + ranks, ...; to make the shares equal the first few samples come again at the end; the last
-// partial batch is dropped. With aug_repeats each sample of the permutation comes that many times
-// in a row, each time augmented by other draws, so neighbouring ranks hold its copies; the epoch
-// ends where it would be about as long as without, so it sees a part of the samples. Evaluation:
-// the order of the dataset, each sample once, shares may differ by one, the last batch may be
-// smaller.
+// Training: the order of an epoch is shuffled (data/epoch_order.h) and shared by all ranks; the
+// last partial batch is dropped. Repeated copies of a sample are each augmented by other draws.
+// Evaluation: the order of the dataset, each sample once, shares may differ by one, the last batch
+// may be smaller.
 //
 // A sample that cannot be read is logged once and counted. Training replaces it by another, chosen
 // from the seed; evaluation leaves it out. More than a stated share of them ends the run.
@@ -26,6 +23,7 @@
 
 #include "core/tensor.h"
 #include "data/dataset.h"
+#include "data/epoch_order.h"
 #include "data/transforms.h"
 
 namespace sg::data {
@@ -34,8 +32,7 @@ struct LoaderConfig {
   int batch_size = 128;  // of this rank
   bool training = true;
   uint64_t seed = 42;
-  // Training: copies of each sample, as timm's RepeatAugSampler: an epoch is the samples of the
-  // dataset, rounded down to a multiple of 256, shared by the ranks. 0: no repeats, all samples.
+  // Training: copies of each sample in a row (EpochOrderConfig).
   int aug_repeats = 0;
   int rank = 0, ranks = 1;
   int workers = 4;   // threads; 0: images are made in the caller's thread, inside next()
@@ -46,6 +43,8 @@ struct LoaderConfig {
   TransformConfig transform;
 };
 constexpr int64_t kFewBroken = 10;
+// How many of `samples` may be broken.
+int64_t allowed_broken(double max_broken_share, int64_t samples);
 
 struct Batch {
   Tensor images;                 // u8 (B, H, W, 3)
@@ -54,9 +53,6 @@ struct Batch {
   int64_t number = 0;            // in its epoch; resume with start_epoch(epoch, number + 1)
   double waited = 0;             // seconds spent in next()
 };
-
-// The samples of a training epoch in order.
-void shuffle_epoch(uint64_t seed, int64_t epoch, int64_t size, std::vector<uint32_t>& order);
 
 class Loader {
  public:
@@ -105,12 +101,10 @@ class Loader {
   void work();
   void allocate(Slot& slot) const;
   int64_t items_of(int64_t batch) const;
-  int64_t sample_at(int64_t position) const;
-  int64_t copy_at(int64_t position) const;
   Slot& slot_of(int64_t batch) { return slots_[size_t(batch) % slots_.size()]; }
   Slot& claim(int64_t position);
   void make(Slot& slot, int64_t position, Scratch& scratch);
-  bool try_sample(Slot& slot, int64_t position, int64_t sample, Scratch& scratch);
+  bool try_sample(Slot& slot, int64_t item, const EpochOrder::Item& drawn, Scratch& scratch);
   void wait_for(Slot& slot, int64_t batch);
   void report_broken(Slot& slot);
   bool hand_out(Slot& slot, Batch& batch);
@@ -119,7 +113,7 @@ class Loader {
   LoaderConfig config_;
   int64_t samples_ = 0, batches_ = 0;
   int64_t epoch_ = -1;
-  std::vector<uint32_t> order_;
+  EpochOrder order_;
   std::map<int64_t, std::string> broken_;
   Scratch own_;  // where there are no workers
 

@@ -46,7 +46,8 @@ bool is_unlabelled(const std::string& folder) {
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with('.')) continue;
-    if (entry.is_directory() || name.ends_with("-ubyte") || name.ends_with("-ubyte.gz"))
+    if (entry.is_directory() || name.ends_with("-ubyte") || name.ends_with("-ubyte.gz") ||
+        name.ends_with(".tar"))
       return false;
     images = true;
   }

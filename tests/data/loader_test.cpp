@@ -201,8 +201,8 @@ TEST_CASE("ranks share an epoch: each sample once in training, the same global b
 
 TEST_CASE("repeated augmentation: copies side by side over the ranks, each of other draws") {
   const auto d = std::make_shared<DrawnImages>(600);
-  std::vector<uint32_t> order;
-  shuffle_epoch(42, 1, 600, order);
+  EpochOrder order(*d, {});
+  order.start(1);
   const LoaderConfig plain = config_of(32, 1);
   std::map<int64_t, std::vector<uint8_t>> first;  // the images without repeats
   const auto image = [](const Seen& seen, size_t b, size_t i) {
@@ -226,10 +226,10 @@ TEST_CASE("repeated augmentation: copies side by side over the ranks, each of ot
     CHECK(run(d, c, 1) == seen);
     for (size_t position = 0; position < 256; ++position) {
       const size_t i = position * 2 + size_t(rank), b = position / 32;
-      REQUIRE(seen.indices[b][position % 32] == order[i / 3]);
+      REQUIRE(seen.indices[b][position % 32] == order.at(int64_t(i / 3)).sample);
       const auto made = image(seen, b, position % 32);
-      if (i % 3 == 0) CHECK(made == first.at(order[i / 3]));
-      copies[order[i / 3]].insert(made);
+      if (i % 3 == 0) CHECK(made == first.at(order.at(int64_t(i / 3)).sample));
+      copies[order.at(int64_t(i / 3)).sample].insert(made);
     }
   }
   CHECK(copies.size() == 171);  // ceil(512 / 3)

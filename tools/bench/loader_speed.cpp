@@ -15,8 +15,8 @@ LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::Transform
   data::Transform transform(config);
   std::vector<uint8_t> bytes,
       out(size_t(config.img_size.height) * size_t(config.img_size.width) * 3);
-  std::vector<uint32_t> order;
-  data::shuffle_epoch(0, 0, dataset.size(), order);
+  data::EpochOrder order(dataset, {.seed = 0});
+  order.start(0);
   LoaderSpeed speed;
   std::vector<double> rates;
   for (int repeat = 0; repeat < repeats; ++repeat) {
@@ -25,7 +25,7 @@ LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::Transform
     double elapsed = 0;
     do {
       const int64_t step = speed.images + speed.broken + done;
-      const int64_t sample = order[size_t(step % dataset.size())];
+      const int64_t sample = order.at(step % dataset.size()).sample;
       try {
         transform.train(*dataset.open(sample, bytes), 0, step / dataset.size(), sample, out.data());
         ++done;

@@ -1,0 +1,68 @@
+#include "data/epoch_order.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace sg::data {
+
+EpochOrder::EpochOrder(const Dataset& dataset, const EpochOrderConfig& config)
+    : config_(config), size_(dataset.size()), shard_ends_(dataset.shard_ends()) {
+  check(size_ < int64_t{UINT32_MAX}, "a dataset of {} samples is too large", size_);
+  check(shard_ends_.empty() || shard_ends_.back() == size_,
+        "the shards of a dataset of {} samples end at {}", size_,
+        shard_ends_.empty() ? 0 : shard_ends_.back());
+}
+
+int64_t EpochOrder::positions(int rank, int ranks) const {
+  if (!config_.shuffled) return (size_ - rank + ranks - 1) / ranks;
+  return config_.aug_repeats > 0 ? size_ / kSelectedRound * kSelectedRound / ranks
+                                 : (size_ + ranks - 1) / ranks;
+}
+
+void EpochOrder::start(int64_t epoch) {
+  if (!config_.shuffled) return;
+  order_.resize(size_t(size_));
+  Random random(config_.seed, Purpose::order, uint64_t(epoch));
+  if (!shard_ends_.empty()) return shuffle_shards(random);
+  std::iota(order_.begin(), order_.end(), 0);
+  for (size_t i = order_.size(); i-- > 1;)
+    std::swap(order_[i], order_[size_t(random.integer(0, int64_t(i)))]);
+}
+
+void EpochOrder::shuffle_shards(Random& random) {
+  shards_.resize(shard_ends_.size());
+  std::iota(shards_.begin(), shards_.end(), 0);
+  for (size_t i = shards_.size(); i-- > 1;)
+    std::swap(shards_[i], shards_[size_t(random.integer(0, int64_t(i)))]);
+  read_ends_.clear();
+  auto to = order_.begin();
+  for (const uint32_t shard : shards_) {
+    const int64_t begin = shard ? shard_ends_[shard - 1] : 0;
+    const auto end = to + (shard_ends_[shard] - begin);
+    std::iota(to, end, uint32_t(begin));
+    to = end;
+    read_ends_.push_back(to - order_.begin());
+  }
+  // What lies from i on, kShuffleBuffer samples, is the buffer.
+  for (int64_t i = 0; i < size_; ++i)
+    std::swap(order_[size_t(i)],
+              order_[size_t(random.integer(i, std::min(i + kShuffleBuffer, size_) - 1))]);
+}
+
+EpochOrder::Item EpochOrder::at(int64_t i) const {
+  if (!config_.shuffled) return {i, 0};
+  const int64_t repeats = std::max(config_.aug_repeats, 1);
+  return {order_[size_t(i / repeats % size_)], i % repeats};
+}
+
+int64_t EpochOrder::entering(int64_t i) const {
+  const int64_t repeats = std::max(config_.aug_repeats, 1);
+  const int64_t read = i / repeats + kShuffleBuffer;
+  if (!config_.shuffled || read_ends_.empty() || i % repeats != 0 || read >= size_) return -1;
+  const auto shard = std::ranges::upper_bound(read_ends_, read) - read_ends_.begin();
+  return shard_ends_[shards_[size_t(shard)]] - (read_ends_[size_t(shard)] - read);
+}
+
+}  // namespace sg::data
