@@ -62,12 +62,19 @@ std::vector<std::string> expand_braces(const std::string& pattern) {
   return all;
 }
 
-std::vector<fs::path> glob_of(const std::string& pattern) {
+// The files in `folder`, whose name stands for itself, that `pattern` matches.
+std::vector<fs::path> glob_of(const fs::path& folder, const std::string& pattern) {
+  std::string all;
+  for (const char c : (folder / "").string()) {
+    if (c == '*' || c == '?' || c == '[' || c == '\\') all += '\\';
+    all += c;
+  }
+  all += pattern;
   glob_t found{};
-  const int code = ::glob(pattern.c_str(), 0, nullptr, &found);
+  const int code = ::glob(all.c_str(), 0, nullptr, &found);
   const std::unique_ptr<glob_t, decltype(&::globfree)> owner(&found, ::globfree);
   if (code != 0 && code != GLOB_NOMATCH)
-    fail(ExitCode::data, "{}: cannot be searched for shards", pattern);
+    fail(ExitCode::data, "{}: cannot be searched for shards", (folder / pattern).string());
   return {found.gl_pathv, found.gl_pathv + found.gl_pathc};
 }
 
@@ -103,14 +110,17 @@ std::vector<fs::path> find_shards(const std::string& place) {
     return shards;
   }
   if (!is_shard_pattern(place)) return {};
+  // A folder that is there stands for itself, whatever signs its name has.
+  fs::path folder = fs::path(place).parent_path();
+  if (!folder.empty() && !fs::is_directory(folder, error)) folder.clear();
+  const std::string pattern = folder.empty() ? place : fs::path(place).filename().string();
   size_t absent = 0;
   std::string first_absent;
-  for (const std::string& path : expand_braces(place)) {
-    const bool wild = path.find_first_of("*?[") != path.npos && !fs::exists(path, error);
-    const std::vector<fs::path> found = wild                      ? glob_of(path)
-                                        : fs::exists(path, error) ? std::vector<fs::path>{path}
-                                                                  : std::vector<fs::path>{};
-    if (found.empty() && absent++ == 0) first_absent = path;
+  for (const std::string& name : expand_braces(pattern)) {
+    const std::vector<fs::path> found = fs::exists(folder / name, error)
+                                            ? std::vector<fs::path>{folder / name}
+                                            : glob_of(folder, name);
+    if (found.empty() && absent++ == 0) first_absent = (folder / name).string();
     shards.insert(shards.end(), found.begin(), found.end());
   }
   if (absent > 0)
@@ -125,8 +135,8 @@ std::vector<fs::path> find_shards(const std::string& place) {
 
 std::string pattern_of_split(const fs::path& folder, const std::string& name) {
   for (const char* form : {"{}-*.tar", "{}_*.tar", "{}[0-9]*.tar", "{}.tar", "*-{}-*.tar"}) {
-    const std::string pattern = (folder / fmt::format(fmt::runtime(form), name)).string();
-    if (!glob_of(pattern).empty()) return pattern;
+    const std::string pattern = fmt::format(fmt::runtime(form), name);
+    if (!glob_of(folder, pattern).empty()) return (folder / pattern).string();
   }
   return "";
 }

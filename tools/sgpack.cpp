@@ -24,8 +24,8 @@ int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
         "Packs the images of DIR, which any program takes as --data, into shards "
-        "OUT/train-000000.tar "
-        "and OUT/val-000000.tar of WebDataset's form, in an order that the seed draws, with their "
+        "OUT/train-000000.tar and OUT/val-000000.tar of WebDataset's form, in an order that the "
+        "seed draws, with their "
         "classes in OUT/classes.txt. Then --data OUT takes the place of DIR. Started again it goes "
         "on where it was ended.");
     std::string dir, out, split = "all", subsampling = "420";
@@ -70,10 +70,9 @@ int main(int argc, char** argv) {
     const bool has_train = data::has_training_set(dir, request),
                has_val = data::has_validation_set(dir, request), flat = !has_train && !has_val;
     std::vector<std::string> splits;
-    if (flat) splits = {split == "all" ? "train" : split};
-    if (has_train && split != "val") splits.push_back("train");
-    if (!flat && split != "train" && (has_val || split == "val")) splits.push_back("val");
-    if (!flat && split == "train" && !has_train) splits.push_back("train");  // says what lacks
+    if (split != "all") splits = {split};
+    if (split == "all" && (has_train || flat)) splits.push_back("train");
+    if (split == "all" && has_val) splits.push_back("val");
     // Those of the training set hold for the validation set.
     if (request.classes.empty() && has_train && splits[0] == "val")
       request.classes = data::list_classes(dir, request);

@@ -331,6 +331,11 @@ TEST_CASE("splits of shards: in DIR by name, in folders, by patterns, alone, or 
   CHECK(held->size() == 3);
   CHECK(rest->shard_ends().size() == 2);
   CHECK(rest->shard_ends().back() == rest->size());
+  // A folder's name stands for itself.
+  put_numbered(dir / "odd [1] {0..9}*/train-0.tar", 0, 4);
+  put_numbered(dir / "odd [1] {0..9}*/val-0.tar", 4, 3);
+  CHECK(size("odd [1] {0..9}*", Split::val) == 3);
+  CHECK(size("odd [1] {0..9}*/{train,val}-?.tar", Split::val) == 7);
   // Classes and shards side by side: these are classes, as before.
   fs::create_directories(dir / "mixed/train/cat");
   put(dir / "mixed/train/cat/1.png", png(1));
