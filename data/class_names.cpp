@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "data/lines.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -104,18 +105,11 @@ bool look_alike(const Shape& a, const Shape& b) {
   return true;
 }
 
-std::string trimmed(std::string_view s) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const size_t begin = s.find_first_not_of(kSpace);
-  if (begin == s.npos) return "";
-  return std::string(s.substr(begin, s.find_last_not_of(kSpace) - begin + 1));
-}
-
 // Not empty, but for those at the end.
 std::vector<std::string> lines_of(const std::string& file) {
   std::istringstream text(file);
   std::vector<std::string> lines;
-  for (std::string line; std::getline(text, line);) lines.push_back(trimmed(line));
+  for (std::string line; std::getline(text, line);) lines.emplace_back(trimmed(line));
   while (!lines.empty() && lines.back().empty()) lines.pop_back();
   return lines;
 }
@@ -130,7 +124,7 @@ ClassNames by_index(const std::vector<std::string>& lines) {
     size_t index = 0;
     const char *begin = line.data() + space + 1, *end = line.data() + line.size();
     const auto [stop, error] = std::from_chars(begin, end, index);
-    const std::string name = trimmed(line.substr(0, space));
+    const std::string name(trimmed(std::string_view(line).substr(0, space)));
     if (error != std::errc() || stop != end || index >= names.size() || !names[index].empty() ||
         !seen.insert(name).second)
       return {};

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "data/dataset_list.h"
 
 namespace sg::data {
 namespace fs = std::filesystem;
@@ -84,14 +85,14 @@ std::unique_ptr<Dataset> share_of(std::shared_ptr<const Dataset> all, Split spli
   return std::make_unique<Subset>(std::move(all), std::move(indices), std::move(remarks));
 }
 
-// Paths of what lies in a data set's folder; "" for what does not.
+// Paths of the parts of a data set, most of them in its folder; "" for what is not there.
 class Layout {
  public:
   Layout(const std::string& dir, const DatasetRequest& r) : root_(dir), request_(r) {
     std::error_code error;
     if (!fs::is_directory(root_, error))
       fail(ExitCode::data, "{}: no such folder of data; see --data", dir);
-    train = folder(r.train_split, kTrainNames), val = folder(r.val_split, kValNames);
+    train = place_of(r.train_split, kTrainNames), val = place_of(r.val_split, kValNames);
   }
 
   struct Idx {
@@ -114,13 +115,18 @@ class Layout {
   std::string train, val;
 
  private:
-  std::string folder(const std::string& name, const std::vector<std::string>& same) const {
+  // A folder in the data set's; or under another name than the usual ones a list file, there or
+  // where the program was started.
+  std::string place_of(const std::string& name, const std::vector<std::string>& same) const {
     std::error_code error;
     std::vector<std::string> names{name};
     if (is_one_of(same, name) && name != "test")
       names.insert(names.end(), same.begin(), same.end());
     for (const std::string& n : names)
       if (fs::is_directory(root_ / n, error)) return (root_ / n).string();
+    if (!is_one_of(same, name))
+      for (const fs::path& list : {root_ / name, fs::path(name)})
+        if (fs::is_regular_file(list, error)) return list.string();
     return "";
   }
   // Both spellings are met: train-images-idx3-ubyte and train-images.idx3-ubyte.
@@ -138,20 +144,34 @@ class Layout {
   const DatasetRequest& request_;
 };
 
+// Of a folder of classes, or of a list.
+std::unique_ptr<Dataset> open_place(const std::string& dir, const std::string& place,
+                                    const DatasetRequest& r) {
+  if (fs::is_directory(place))
+    return std::make_unique<FolderDataset>(place, r.classes, r.order, r.cache);
+  return std::make_unique<ListDataset>(place, dir, r.classes, r.order);
+}
+
 std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& layout,
                                        const DatasetRequest& r) {
   if (const auto [images, labels] = layout.idx(Split::train); !images.empty())
     return std::make_unique<IdxDataset>(images, labels, r.classes);
   if (layout.train.empty() && (r.val_share == 0 || !layout.val.empty()))
     fail(ExitCode::data,
-         "{}: expected a folder '{}' with a sub-folder per class, or train-images-idx3-ubyte.gz; "
-         "of a folder of the classes themselves --val-share 0.1 holds out a tenth for validation",
+         "{}: expected a folder '{}' with a sub-folder per class, or a file of this name of 'path "
+         "label' lines, or train-images-idx3-ubyte.gz; of a folder of the classes themselves "
+         "--val-share 0.1 holds out a tenth for validation",
          dir, r.train_split);
-  return std::make_unique<FolderDataset>(layout.train.empty() ? dir : layout.train, r.classes,
-                                         r.order);
+  return open_place(dir, layout.train.empty() ? dir : layout.train, r);
 }
 
 }  // namespace
+
+void Dataset::remark_empty_classes(const std::string& source, const ClassNames& empty) {
+  if (!empty.empty())
+    remarks_.push_back(fmt::format("{}: no images of {} of {} classes: {}; goes on without them",
+                                   source, empty.size(), class_names_.size(), some_of(empty)));
+}
 
 std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
                                       const DatasetRequest& r) {
@@ -169,15 +189,14 @@ std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
   const bool flat = layout.train.empty() && layout.val.empty() && r.val_split == kValNames[0];
   if (layout.val.empty() && !flat)
     fail(ExitCode::data,
-         "{}: expected a folder {} beside '{}'; --val-split names another, --val-share 0.1 holds "
-         "out "
-         "a tenth of the training set",
+         "{}: expected a folder {} beside '{}'; --val-split names another or a list, --val-share "
+         "0.1 holds out a tenth of the training set",
          dir,
          r.val_split == kValNames[0]
              ? "'val', 'validation', 'valid', 'eval', 'evaluation' or 'test'"
              : "'" + r.val_split + "'",
          r.train_split);
-  return std::make_unique<FolderDataset>(flat ? dir : layout.val, r.classes, r.order);
+  return open_place(dir, flat ? dir : layout.val, r);
 }
 
 bool has_validation_set(const std::string& dir, const DatasetRequest& r) {
@@ -188,10 +207,11 @@ bool has_validation_set(const std::string& dir, const DatasetRequest& r) {
 ClassNames list_classes(const std::string& dir, const DatasetRequest& r) {
   const Layout layout(dir, r);
   if (!layout.idx(Split::train).images.empty() || !layout.idx(Split::val).images.empty()) return {};
-  return FolderDataset::list_classes(!layout.train.empty() ? layout.train
-                                     : !layout.val.empty() ? layout.val
-                                                           : dir,
-                                     r.order);
+  const std::string& place = !layout.train.empty() ? layout.train
+                             : !layout.val.empty() ? layout.val
+                                                   : dir;
+  if (fs::is_directory(place)) return FolderDataset::list_classes(place, r.order);
+  return ListDataset(place, dir, {}, r.order).class_names();
 }
 
 }  // namespace sg::data

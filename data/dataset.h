@@ -1,5 +1,5 @@
-// Datasets: images with labels, from folders of classes or IDX files. Class names are escaped as in
-// core/text.h.
+// Datasets: images with labels, from folders of classes, lists or IDX files. Class names are
+// escaped as in core/text.h.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -8,6 +8,7 @@
 
 #include "data/class_names.h"
 #include "data/decode.h"
+#include "data/folder_listing.h"
 
 namespace sg::data {
 
@@ -29,6 +30,8 @@ class Dataset {
   const std::vector<std::string>& remarks() const { return remarks_; }
 
  protected:
+  void remark_empty_classes(const std::string& source, const ClassNames& empty);
+
   ClassNames class_names_;
   std::vector<std::string> remarks_;
 };
@@ -38,25 +41,24 @@ class Dataset {
 // (.DS_Store, Thumbs.db, __MACOSX) are skipped; other files are counted in remarks().
 // Given `classes`, sub-folders must be among them, and those that lack or are empty are remarked;
 // otherwise the sub-folders are the classes, in the order that is asked for, and one without images
-// is an error.
+// is an error. `cache`: see list_classes_of().
 class FolderDataset final : public Dataset {
  public:
   explicit FolderDataset(const std::string& folder, const ClassNames& classes = {},
-                         ClassOrder order = ClassOrder::name);
+                         ClassOrder order = ClassOrder::name, const std::string& cache = "");
   // The sub-folders alone.
   static ClassNames list_classes(const std::string& folder, ClassOrder order);
-  int64_t size() const override { return int64_t(starts_.size()) - 1; }
+  int64_t size() const override { return class_ends_.empty() ? 0 : class_ends_.back(); }
   int label(int64_t i) const override;
   std::string name(int64_t i) const override;
   std::string key(int64_t i) const override;
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override;
 
  private:
-  std::string folder_;
-  // Millions of names: one string, and where each begins. Paths are relative to their class.
-  std::string paths_;
-  std::vector<uint64_t> starts_{0};
-  ClassNames folders_;  // of the classes, as bytes
+  // Of each class: its folder, as bytes, with a '/' at the end; images relative to it; and how many
+  // there are up to its end.
+  std::vector<std::string> folders_;
+  std::vector<PathList> images_;
   std::vector<int64_t> class_ends_;
 };
 
@@ -85,17 +87,19 @@ enum class Split { train, val };
 struct DatasetRequest {
   ClassNames classes;  // in order of their indices; empty: those of the data
   ClassOrder order = ClassOrder::name;
-  // Names of the folders. "train" also finds training/, "val" validation/, valid/, eval/,
-  // evaluation/ and test/, and each of these but test the others.
+  // Names of the folders, or list files (data/dataset_list.h) in DIR or elsewhere. "train" also
+  // finds training/, "val" validation/, valid/, eval/, evaluation/ and test/, and each of these but
+  // test the others.
   std::string train_split = "train", val_split = "val";
   // Fraction of each class of the training set that is held out as the validation set, chosen by
   // the seed and the names of class and image: an image keeps its side when others come or go, but
   // for about one per class and image that does.
   double val_share = 0;
   uint64_t seed = 42;
+  std::string cache;  // of listings, see list_classes_of(); "": none
 };
 
-// DIR/train and DIR/val with class folders, or the files of an MNIST-like set:
+// DIR/train and DIR/val with class folders, list files, or the files of an MNIST-like set:
 // train-images-idx3-ubyte[.gz], t10k-... is val. A DIR without DIR/train may be the folder of the
 // classes itself, for Split::val or with a share to hold out.
 std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
@@ -105,8 +109,8 @@ std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
 bool has_validation_set(const std::string& dir, const DatasetRequest& request);
 
 // The class names of a model whose weights came without names and was trained on DIR: sub-folders
-// of its training set, or where it has none of its validation set, in that order. Empty for IDX
-// files.
+// or list of its training set, or where it has none of its validation set, in that order. Empty for
+// IDX files.
 ClassNames list_classes(const std::string& dir, const DatasetRequest& request);
 
 }  // namespace sg::data

@@ -1,101 +1,13 @@
-#include <dirent.h>
-#include <strings.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <map>
 #include <set>
-#include <string_view>
 
 #include "core/error.h"
 #include "core/text.h"
 #include "data/dataset.h"
+#include "data/listing_cache.h"
 
 namespace sg::data {
 namespace {
-
-constexpr const char* kExtensions[] = {".jpg", ".jpeg", ".jpe",  ".jfif", ".png", ".webp",
-                                       ".tif", ".tiff", ".avif", ".gif",  ".bmp", ".dib",
-                                       ".ppm", ".pgm",  ".pbm",  ".pnm"};
-// What systems leave in folders; names with a dot in front are hidden anyway.
-constexpr const char* kJunk[] = {"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX", "@eaDir"};
-constexpr int kMaxDepth = 16;  // below a class; links may lead in circles
-
-bool is_one_of(const auto& known, const std::string& name) {
-  return std::ranges::any_of(known,
-                             [&](const char* k) { return ::strcasecmp(k, name.c_str()) == 0; });
-}
-
-// ".jpg", in small letters; "" where there is none.
-std::string extension_of(const std::string& name) {
-  const size_t dot = name.rfind('.');
-  std::string extension = dot == name.npos ? "" : name.substr(dot);
-  std::ranges::transform(extension, extension.begin(),
-                         [](unsigned char c) { return char(std::tolower(c)); });
-  return extension;
-}
-
-// Files that are no images, by extension.
-using LeftOut = std::map<std::string, int64_t>;
-
-// "12 .txt, 3 .svg", the most frequent first
-std::string describe(const LeftOut& files) {
-  constexpr size_t kShown = 8;
-  std::vector<std::pair<int64_t, std::string>> kinds;
-  for (const auto& [extension, n] : files)
-    kinds.emplace_back(-n, extension.empty() ? "without extension" : escape_name(extension));
-  std::ranges::sort(kinds);
-  std::string text;
-  int64_t rest = 0;
-  for (size_t i = 0; i < kinds.size(); ++i)
-    if (i < kShown)
-      text += fmt::format("{}{} {}", i ? ", " : "", -kinds[i].first, kinds[i].second);
-    else
-      rest -= kinds[i].first;
-  return rest ? fmt::format("{} and {} others", text, rest) : text;
-}
-
-// The visible names of a folder: f(name, is_folder). The kind comes with the name where the file
-// system tells it: a call of stat a file would take minutes for a million of them.
-template <class F>
-void list(const std::string& folder, F&& f) {
-  DIR* dir = ::opendir(folder.c_str());
-  if (!dir) fail(ExitCode::data, "{}: cannot be listed: {}", folder, std::strerror(errno));
-  const std::unique_ptr<DIR, int (*)(DIR*)> closer(dir, ::closedir);
-  errno = 0;
-  while (const dirent* entry = ::readdir(dir)) {
-    if (entry->d_name[0] != '.' && !is_one_of(kJunk, entry->d_name)) {
-      bool is_folder = entry->d_type == DT_DIR;
-      if (entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN) {
-        struct stat info;
-        is_folder =
-            ::stat((folder + "/" + entry->d_name).c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-      }
-      f(std::string(entry->d_name), is_folder);
-    }
-    errno = 0;
-  }
-  if (errno != 0) fail(ExitCode::data, "{}: listing failed: {}", folder, std::strerror(errno));
-}
-
-void collect(const std::string& folder, const std::string& prefix, int depth,
-             std::vector<std::string>& images, LeftOut& left_out) {
-  std::vector<std::string> folders;
-  list(prefix.empty() ? folder : folder + "/" + prefix, [&](std::string name, bool is_folder) {
-    if (is_folder)
-      folders.push_back(prefix + name);
-    else if (const std::string extension = extension_of(name); is_one_of(kExtensions, extension))
-      images.push_back(prefix + name);
-    else
-      ++left_out[extension];
-  });
-  if (!folders.empty() && depth == kMaxDepth)
-    fail(ExitCode::data, "{}/{}: folders nested deeper than {}; a link in a circle?", folder,
-         folders[0], kMaxDepth);
-  for (const auto& f : folders) collect(folder, f + "/", depth + 1, images, left_out);
-}
 
 // A warning about class names that look the same; "" where none do.
 std::string twins(const ClassNames& names) {
@@ -120,16 +32,16 @@ ClassNames without(const ClassNames& a, const ClassNames& b) {
 
 }  // namespace
 
-FolderDataset::FolderDataset(const std::string& folder, const ClassNames& classes, ClassOrder order)
-    : folder_(folder) {
+FolderDataset::FolderDataset(const std::string& folder, const ClassNames& classes, ClassOrder order,
+                             const std::string& cache) {
   ClassNames found;
   LeftOut beside, left_out;  // beside: images in no class
-  list(folder, [&](std::string name, bool is_folder) {
+  list_folder(folder, [&](const std::string& name, bool is_folder) {
     const std::string extension = extension_of(name);
     if (is_folder)
       found.push_back(escape_name(name));
     else
-      ++(is_one_of(kExtensions, extension) ? beside : left_out)[extension];
+      ++(is_image_extension(extension) ? beside : left_out)[extension];
   });
   if (found.empty())
     fail(ExitCode::data, "{}: expected a sub-folder per class with the images in it, found none{}",
@@ -149,39 +61,39 @@ FolderDataset::FolderDataset(const std::string& folder, const ClassNames& classe
     remarks_.push_back(fmt::format("{}: {}; here they are two classes", folder, same));
   class_names_ = classes.empty() ? found : classes;
 
-  const std::set<std::string> there(found.begin(), found.end());
-  std::vector<std::string> images, empty;
+  std::vector<std::string> there;  // as bytes
+  for (const std::string& name : found) there.push_back(unescape_name(name));
+  auto [listings, remark] = list_classes_of(folder, there, cache);
+  if (!remark.empty()) remarks_.push_back(remark);
+  std::map<std::string, size_t> places;
+  for (size_t i = 0; i < found.size(); ++i) places[found[i]] = i;
+  ClassNames empty;
   for (const std::string& name : class_names_) {
-    images.clear();
-    folders_.push_back(unescape_name(name));
-    if (there.contains(name)) collect(folder + "/" + folders_.back(), "", 0, images, left_out);
-    std::sort(images.begin(), images.end());
-    for (const auto& p : images) {
-      paths_ += p;
-      starts_.push_back(paths_.size());
-    }
-    class_ends_.push_back(size());
-    if (images.empty()) empty.push_back(name);
+    FolderListing listing;
+    if (const auto place = places.find(name); place != places.end())
+      listing = std::move(listings[place->second]);
+    for (const auto& [extension, count] : listing.left_out) left_out[extension] += count;
+    if (listing.images.size() == 0) empty.push_back(name);
+    folders_.push_back(folder + "/" + unescape_name(name) + "/");
+    images_.push_back(std::move(listing.images));
+    class_ends_.push_back(size() + int64_t(images_.back().size()));
   }
   const std::string others = left_out.empty() ? "no other files" : describe(left_out);
   if (size() == 0 || (classes.empty() && !empty.empty()))
     fail(ExitCode::data,
          "{}: no images ({}) in {} of {} classes: {}; left out: {}; add images or remove the "
          "folders",
-         folder, fmt::join(kExtensions, " "), empty.size(), class_names_.size(), some_of(empty),
-         others);
+         folder, image_extensions(), empty.size(), class_names_.size(), some_of(empty), others);
   if (!left_out.empty()) remarks_.push_back(fmt::format("{}: left out: {}", folder, others));
   if (!beside.empty())
     remarks_.push_back(fmt::format("{}: left out: {} beside the class folders, in none", folder,
                                    describe(beside)));
-  if (!empty.empty())
-    remarks_.push_back(fmt::format("{}: no images of {} of {} classes: {}; goes on without them",
-                                   folder, empty.size(), class_names_.size(), some_of(empty)));
+  remark_empty_classes(folder, empty);
 }
 
 ClassNames FolderDataset::list_classes(const std::string& folder, ClassOrder order) {
   ClassNames names;
-  list(folder, [&](const std::string& name, bool is_folder) {
+  list_folder(folder, [&](const std::string& name, bool is_folder) {
     if (is_folder) names.push_back(escape_name(name));
   });
   sort_classes(names, order);
@@ -192,13 +104,11 @@ int FolderDataset::label(int64_t i) const {
   return int(std::upper_bound(class_ends_.begin(), class_ends_.end(), i) - class_ends_.begin());
 }
 
-std::string FolderDataset::name(int64_t i) const {
-  return folder_ + "/" + folders_[size_t(label(i))] + "/" + key(i);
-}
+std::string FolderDataset::name(int64_t i) const { return folders_[size_t(label(i))] + key(i); }
 
 std::string FolderDataset::key(int64_t i) const {
-  const uint64_t begin = starts_[size_t(i)], end = starts_[size_t(i) + 1];
-  return paths_.substr(begin, end - begin);
+  const auto c = size_t(label(i));
+  return std::string(images_[c][size_t(i - (c ? class_ends_[c - 1] : 0))]);
 }
 
 std::unique_ptr<Source> FolderDataset::open(int64_t i, std::vector<uint8_t>& buffer) const {
@@ -208,14 +118,14 @@ std::unique_ptr<Source> FolderDataset::open(int64_t i, std::vector<uint8_t>& buf
 }
 
 std::vector<std::string> images_below(const std::string& folder) {
-  std::vector<std::string> images;
-  LeftOut left_out;
-  collect(folder, "", 0, images, left_out);
-  if (images.empty())
+  const FolderListing listing = list_images(folder);
+  if (listing.images.size() == 0)
     fail(ExitCode::data, "{}: no images in it or deeper{}", folder,
-         left_out.empty() ? "" : "; other files: " + describe(left_out));
-  std::sort(images.begin(), images.end());
-  for (std::string& image : images) image = folder + (folder.ends_with('/') ? "" : "/") + image;
+         listing.left_out.empty() ? "" : "; other files: " + describe(listing.left_out));
+  const std::string prefix = folder + (folder.ends_with('/') ? "" : "/");
+  std::vector<std::string> images;
+  for (size_t i = 0; i < listing.images.size(); ++i)
+    images.push_back(prefix + std::string(listing.images[i]));
   return images;
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "data/transforms/enhance.h"
 
 namespace sg::data {
 namespace {
@@ -49,6 +50,10 @@ void TransformConfig::check() const {
   require(vflip >= 0 && vflip <= 1, "vflip", "a probability", vflip);
   require(color_jitter >= 0 && std::isfinite(color_jitter), "color-jitter", "at least 0",
           color_jitter);
+  require(color_jitter_prob >= 0 && color_jitter_prob <= 1, "color-jitter-prob", "a probability",
+          color_jitter_prob);
+  require(grayscale_prob >= 0 && grayscale_prob <= 1, "grayscale-prob", "a probability",
+          grayscale_prob);
   if (rand_augment) rand_augment->check();
   require(crop_pct > 0 && crop_pct <= 1, "crop-pct", "more than 0, at most 1", crop_pct);
 }
@@ -97,12 +102,10 @@ Transform::Transform(TransformConfig config) : config_(config) {
 }
 
 void Transform::train(Source& source, uint64_t seed, int64_t epoch, int64_t sample, uint8_t* out) {
+  const auto [h, w] = config_.img_size;
   if (config_.no_aug) {
-    TransformConfig whole = config_;
-    whole.crop_pct = 1;
-    whole.eval_filter =
-        config_.interpolation == Interpolation::bicubic ? Filter::bicubic : Filter::bilinear;
-    return resized(source, eval_resize(source.height(), source.width(), whole), out);
+    const bool cubic = config_.interpolation == Interpolation::bicubic;
+    return resized(source, Resize::whole(h, w, cubic ? Filter::bicubic : Filter::bilinear), out);
   }
   const auto random = [&](Purpose purpose) {
     return Random(seed, purpose, uint64_t(epoch), uint64_t(sample));
@@ -116,17 +119,18 @@ void Transform::train(Source& source, uint64_t seed, int64_t epoch, int64_t samp
       random(Purpose::interpolation).bernoulli(0.5))
     filter = Filter::bilinear;
   source.read(box, pixels_);
-  const auto [h, w] = config_.img_size;
   resizer_(pixels_.view(), Resize::whole(h, w, filter, flip), out);
   const ImageSpan image{out, h, w};
   if (random(Purpose::vertical_flip).bernoulli(config_.vflip)) flip_rows(image);
+  Random colors = random(Purpose::color_jitter);
   if (rand_augment_) {
     Random augment = random(Purpose::augment);
     (*rand_augment_)(image, augment);
   } else if (config_.color_jitter > 0) {
-    Random jitter = random(Purpose::color_jitter);
-    color_jitter(image, config_.color_jitter, jitter);
+    if (config_.color_jitter_prob == 1 || colors.bernoulli(config_.color_jitter_prob))
+      color_jitter(image, draw_color_jitter(config_.color_jitter, colors));
   }
+  if (colors.bernoulli(config_.grayscale_prob)) adjust_saturation(image, 0);
 }
 
 void Transform::eval(Source& source, uint8_t* out) {

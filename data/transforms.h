@@ -21,14 +21,16 @@ Interpolation parse_interpolation(std::string_view name);  // throws ExitCode::u
 
 struct TransformConfig {
   ImageSize img_size = 224;
-  // Training: RandomResizedCrop, mirroring, then RandAugment or, without it, ColorJitter.
+  // Training: RandomResizedCrop, mirroring, then RandAugment or, without it, ColorJitter, then
+  // grey.
   std::array<double, 2> scale{0.08, 1.0};             // share of the area
   std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  // width / height
   double hflip = 0.5, vflip = 0;                      // probabilities
   std::optional<RandAugmentConfig> rand_augment;
   double color_jitter = 0;  // 0: none
+  double color_jitter_prob = 1, grayscale_prob = 0;
   Interpolation interpolation = Interpolation::random;
-  // Training without any of this: the whole of the shorter side, the middle of the longer one.
+  // Training without any of this: whole images, squeezed to img_size as timm does it.
   bool no_aug = false;
   // Evaluation: the shorter side becomes floor(img_size / crop_pct), then a central crop. Where
   // img_size is no square, the image is made as small as covers floor(img_size / crop_pct).

@@ -1,6 +1,8 @@
 // sgbench: images a second, memory, and where the time goes.
 #include <fmt/core.h>
+#include <sys/resource.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "core/cpu/parallel.h"
@@ -76,6 +78,30 @@ sg::ExitCode bench_loader(const std::string& data, sg::ImageSize size, bool json
   return sg::ExitCode::ok;
 }
 
+// Seconds to list the images of the training set, and what the process then has had in memory.
+sg::ExitCode bench_listing(const sg::train::Options& o, bool json) {
+  if (o.data.empty()) sg::fail(sg::ExitCode::usage, "--mode listing needs --data DIR");
+  const auto start = std::chrono::steady_clock::now();
+  const auto dataset =
+      sg::data::open_dataset(o.data, sg::data::Split::train, sg::train::dataset_request(o));
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const int64_t bytes = int64_t{usage.ru_maxrss} * 1024;
+  if (json)
+    fmt::print("{}\n", nlohmann::json{{"mode", "listing"},
+                                      {"images", dataset->size()},
+                                      {"classes", dataset->num_classes()},
+                                      {"seconds", seconds},
+                                      {"peak_rss_bytes", bytes}}
+                           .dump(2));
+  else
+    fmt::print("{} images of {} classes in {:.3f} s, {:.0f} MB resident at most\n", dataset->size(),
+               dataset->num_classes(), seconds, 1e-6 * double(bytes));
+  return sg::ExitCode::ok;
+}
+
 // Microseconds that one core takes for an image.
 sg::ExitCode bench_augment(sg::ImageSize size, bool json) {
   if (size.height != size.width)
@@ -96,11 +122,13 @@ sg::ExitCode bench_augment(sg::ImageSize size, bool json) {
 // Throws ExitCode::usage where a flag was given that means nothing to the mode.
 void check_flags(const CLI::App& app, const std::string& mode) {
   const bool of_model = mode == "train" || mode == "infer";
+  const bool of_data = mode == "loader" || mode == "listing";
   for (const CLI::Option* option : app.get_options()) {
     const auto is = [&](const char* name) { return option->check_name(name); };
-    const bool used = of_model ? !is("--data")
-                               : is("--mode") || is("--json") || is("--img-size") ||
-                                     (is("--data") && mode == "loader");
+    const bool used =
+        of_model ? !is("--data") && !is("--no-listing-cache")
+                 : is("--mode") || is("--json") || (is("--img-size") && mode != "listing") ||
+                       (is("--data") && of_data) || (is("--no-listing-cache") && mode == "listing");
     if (option->count() && !used)
       sg::fail(sg::ExitCode::usage, "{}: --mode {} does not use it; leave the flag out",
                "--" + option->get_lnames().back(), mode);
@@ -119,11 +147,13 @@ int main(int argc, char** argv) {
     shared.batch_size = options.batch;
     sg::tools::add_options(app, shared, {"model"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
-    sg::tools::add_options(
-        app, shared, {"img-size", "data", "batch-size", "device", "dtype", "threads", "eager"});
+    sg::tools::add_options(app, shared,
+                           {"img-size", "data", "no-listing-cache", "batch-size", "device", "dtype",
+                            "threads", "eager"});
     sg::tools::add_choice(
-        app, "--mode", mode, {"train", "infer", "loader", "augment"},
-        "what is measured; loader: one core makes training images; augment: RandAugment");
+        app, "--mode", mode, {"train", "infer", "loader", "augment", "listing"},
+        "what is measured; loader: one core makes training images; augment: RandAugment; listing: "
+        "the images of --data are listed");
     sg::tools::add_option(app,
                           {.flags = "--warmup", .help = "untimed steps", .low = 0, .high = 1000},
                           options.warmup);
@@ -143,6 +173,7 @@ int main(int argc, char** argv) {
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
     const sg::ImageSize side = shared.img_size.value_or(224);  // where no model says it
     if (mode == "loader") return bench_loader(shared.data, side, json);
+    if (mode == "listing") return bench_listing(shared, json);
     if (mode == "augment") return bench_augment(side, json);
     const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
     sg::tools::announce(compute);

@@ -191,10 +191,11 @@ int main(int argc, char** argv) {
     shared.class_order = "natural";  // who names no classes is timm
     tools::add_options(app, shared, {"model", "img-size"});
     tools::add_options(app, shared, tools::kModelFlags);
-    tools::add_options(app, shared,
-                       {"data", "train-split", "val-split", "val-share", "seed", "class-map",
-                        "class-order", "max-broken-share", "crop-pct", "mean", "std", "batch-size",
-                        "device", "dtype", "threads", "workers", "log-interval"});
+    tools::add_options(
+        app, shared,
+        {"data", "train-split", "val-split", "val-share", "seed", "class-map", "class-order",
+         "max-broken-share", "no-listing-cache", "crop-pct", "mean", "std", "batch-size", "device",
+         "dtype", "threads", "workers", "log-interval"});
     app.get_option("--data")->required();
     for (const char* of_checkpoint : {"--mean", "--std"})
       app.get_option(of_checkpoint)->default_str("");

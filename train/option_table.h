@@ -71,12 +71,14 @@ void each_data_option(O& o, F&& f) {
   f(OptionInfo{"data,--data-dir,--data-path,--data",
                "folder with train/ and val/, a sub-folder per class, or IDX files", ignored},
     o.data);
-  f(OptionInfo{"--train-split", "folder in --data to learn from; 'train' also finds training/",
+  f(OptionInfo{"--train-split",
+               "folder in --data to learn from, 'train' also finds training/; or a file of 'path "
+               "label' lines",
                ignored},
     o.train_split);
   f(OptionInfo{"--val-split",
-               "folder in --data to evaluate on; 'val' also finds validation/, valid/, eval/, "
-               "evaluation/, test/"},
+               "folder in --data to evaluate on, 'val' also finds validation/, valid/, eval/, "
+               "evaluation/, test/; or a file of 'path label' lines"},
     o.val_split);
   f(OptionInfo{"--val-share",
                "share of each class held out where there is no validation set, chosen by --seed",
@@ -102,6 +104,11 @@ void each_data_option(O& o, F&& f) {
                "share of images that may be broken and are skipped; ten may in any case but of 0",
                ignored, 0, 1},
     o.max_broken_share);
+  f(OptionInfo{"--no-listing-cache",
+               "list all folders anew; else those that have not changed since the last time come "
+               "from ~/.cache/sgformer",
+               ignored},
+    o.no_listing_cache);
   f(OptionInfo{"--aug-repeats",
                "copies of an image in an epoch, which stays as long, augmented apart; 0: none",
                fixed, 0, 256},
@@ -119,8 +126,15 @@ void each_data_option(O& o, F&& f) {
                "of brightness, contrast and saturation, where --aa is none; 0: none", noted, 0,
                1e3},
     o.color_jitter);
-  f(OptionInfo{"--no-aug", "train on the middle of whole images: no crops, flips or colours"},
-    o.no_aug);
+  f(OptionInfo{"--color-jitter-prob", "probability of --color-jitter", noted, 0, 1},
+    o.color_jitter_prob);
+  f(OptionInfo{"--grayscale-prob", "probability of making a training image grey", noted, 0, 1},
+    o.grayscale_prob);
+  f(
+      OptionInfo{
+          "--no-aug",
+          "train on whole images, squeezed to --img-size: no crops, flips, colours or erasing"},
+      o.no_aug);
   f(OptionInfo{"--train-interpolation", "of training crops: random, bilinear, bicubic"},
     o.train_interpolation);
   f(OptionInfo{"--mixup", "alpha of mixup, whose lambda is Beta(alpha, alpha); 0: none", noted, 0,

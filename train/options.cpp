@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "data/listing_cache.h"
 #include "io/json.h"
 #include "train/option_table.h"
 
@@ -130,6 +131,7 @@ Options default_options(std::string_view model) {
     o.aa = "rand-m9-mstd0.5-inc1";
     o.mixup = published.mixup, o.cutmix = published.cutmix;
     o.reprob = published.erase_probability;
+    o.color_jitter = 0.4;  // where --aa is none
   }
   return o;
 }
@@ -290,7 +292,8 @@ data::TransformConfig transforms(const Options& o) {
   t.img_size = o.img_size.value_or(int(sgformer::find_config(o.model).image));
   t.scale = o.scale, t.ratio = o.ratio, t.hflip = o.hflip, t.vflip = o.vflip;
   t.interpolation = data::parse_interpolation(o.train_interpolation);
-  t.color_jitter = o.color_jitter, t.no_aug = o.no_aug;
+  t.color_jitter = o.color_jitter, t.color_jitter_prob = o.color_jitter_prob;
+  t.grayscale_prob = o.grayscale_prob, t.no_aug = o.no_aug;
   if (!o.aa.empty() && o.aa != "none") {
     t.rand_augment = data::parse_rand_augment(o.aa);
     t.rand_augment->fill = byte_mean(o.mean);
@@ -391,6 +394,7 @@ data::DatasetRequest dataset_request(const Options& o) {
   if (!o.class_map.empty()) r.classes = data::read_class_map(o.class_map);
   r.train_split = o.train_split, r.val_split = o.val_split;
   r.val_share = o.val_share, r.seed = uint64_t(o.seed);
+  if (!o.no_listing_cache) r.cache = data::listing_cache_folder();
   return r;
 }
 

@@ -38,11 +38,12 @@ struct Options {
   double val_share = 0;
   std::string class_map, class_order = "name", class_names;
   double max_broken_share = 0.01;
+  bool no_listing_cache = false;
   int64_t aug_repeats = 0;
   Pair scale{0.08, 1.0}, ratio{3.0 / 4.0, 4.0 / 3.0};
   double hflip = 0.5, vflip = 0;
   std::string aa = "none";
-  double color_jitter = 0;
+  double color_jitter = 0, color_jitter_prob = 1, grayscale_prob = 0;
   bool no_aug = false;
   std::string train_interpolation = "random";
   double mixup = 0, cutmix = 0;

@@ -14,11 +14,15 @@ namespace {
 
 constexpr double kLevels = 10;  // at which an operation is as strong as timm's set has it
 
-// timm's set w0, in the order of AugmentOp.
-constexpr std::array<double, kAugmentOps> kWeights{.025, .005, 0,    .3, 0,  .005, .005, .025,
-                                                   .005, .005, .025, .2, .2, .1,   .1};
+// In the order of AugmentOp, for w0 and tweights, which differ in invert and posterize.
+using Weights = std::array<double, kAugmentOps>;
+constexpr Weights weights_with(double invert, double posterize) {
+  return {.025, .005, invert, .3, posterize, .005, .005, .025, .005, .005, .025, .2, .2, .1, .1};
+}
+constexpr Weights kW0 = weights_with(0, 0), kTweights = weights_with(.005, .005);
 
-// The argument of an operation at a level; timm's level_to_arg, in its order of operations.
+// The argument of an operation at a level; timm's level_to_arg. Its bounds are those of timm 1.0
+// and bind above level 10 alone, which timm 0.3 does not have.
 double argument(AugmentOp op, double level, bool increasing, Random& random) {
   using enum AugmentOp;
   const auto either_sign = [&](double v) { return random.bernoulli(0.5) ? -v : v; };
@@ -35,16 +39,16 @@ double argument(AugmentOp op, double level, bool increasing, Random& random) {
       return increasing ? std::max(4 - bits, 0) : bits;
     }
     case solarize: {
-      const int threshold = int(share * 256);
+      const int threshold = std::min(int(share * 256), 256);
       return increasing ? 256 - threshold : threshold;
     }
     case solarize_add:
-      return int(share * 110);
+      return std::min(int(share * 110), 128);
     case color:
     case contrast:
     case brightness:
     case sharpness:
-      return increasing ? std::max(1 + either_sign(share * 0.9), 0.0) : share * 1.8 + 0.1;
+      return increasing ? std::max(1 + either_sign(share * 0.9), 0.1) : share * 1.8 + 0.1;
     case shear_x:
     case shear_y:
       return either_sign(share * 0.3);
@@ -60,7 +64,7 @@ bool geometric(AugmentOp op) { return op == AugmentOp::rotate || op >= AugmentOp
 [[noreturn]] void refuse(std::string_view policy, const std::string& why) {
   fail(ExitCode::usage,
        "aa: {}, found '{}'; a policy is 'rand' and sections of m (level), n (operations), mstd, "
-       "mmax, p, inc1, w0, as in rand-m9-mstd0.5-inc1",
+       "mmax, p, inc1, tweights, w0, as in rand-m9-mstd0.5-inc1",
        why, policy);
 }
 
@@ -70,8 +74,11 @@ void RandAugmentConfig::check() const {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
     if (!ok) fail(ExitCode::usage, "aa: {}: expected {}, found {}", name, expected, found);
   };
-  // Two of the 15 operations have weight 0, so at most 13 can be drawn.
-  require(ops >= 1 && ops <= (weighted ? 13 : 100), "n", weighted ? "1 to 13" : "1 to 100", ops);
+  // Weighted, none is drawn twice, and two of the 15 operations have weight 0 in w0.
+  const int most = weights == AugmentWeights::even ? 100
+                   : weights == AugmentWeights::w0 ? kAugmentOps - 2
+                                                   : kAugmentOps;
+  require(ops >= 1 && ops <= most, "n", fmt::format("1 to {}", most), ops);
   require(magnitude >= 0 && magnitude <= 100, "m", "0 to 100", magnitude);
   require(magnitude_std >= 0, "mstd", "at least 0", magnitude_std);
   require(magnitude_max >= 0 && magnitude_max <= 100, "mmax", "0 to 100", magnitude_max);
@@ -85,11 +92,19 @@ RandAugmentConfig parse_rand_augment(std::string_view policy) {
   };
   size_t end = section_end(0);
   if (policy.substr(0, end) != "rand")
-    refuse(policy, "only RandAugment is built in, no AutoAugment, AugMix or 3a");
+    refuse(policy, "only RandAugment is built in, no AutoAugment (original, v0), AugMix or 3a");
   while (end < policy.size()) {
     const size_t begin = end + 1;
     end = section_end(begin);
     const std::string_view section = policy.substr(begin, end - begin);
+    if (section == "tweights") {
+      config.weights = AugmentWeights::tweights;
+      config.increasing = true;
+      continue;
+    }
+    if (section.starts_with('t'))
+      refuse(policy,
+             fmt::format("section '{}': of timm's sets only tweights is built in", section));
     const size_t digits = std::min(section.find_first_of("0123456789"), section.size());
     const std::string_view key = section.substr(0, digits), text = section.substr(digits);
     double value = 0;
@@ -106,13 +121,13 @@ RandAugmentConfig parse_rand_augment(std::string_view policy) {
     else if (key == "mstd")
       config.magnitude_std = value > 100 ? INFINITY : value;
     else if (key == "mmax")
-      config.magnitude_max = value;
+      config.magnitude_max = value > 0 ? value : RandAugmentConfig().magnitude_max;
     else if (key == "p")
       config.probability = value;
     else if (key == "inc")
       config.increasing = true;
     else if (key == "w" && value == 0)
-      config.weighted = true;
+      config.weights = AugmentWeights::w0;
     else
       refuse(policy, fmt::format("section '{}' is unknown", section));
   }
@@ -123,11 +138,12 @@ RandAugmentConfig parse_rand_augment(std::string_view policy) {
 RandAugment::RandAugment(const RandAugmentConfig& config) : config_(config) { config_.check(); }
 
 AugmentOp RandAugment::draw_op(Random& random) const {
-  if (!config_.weighted) return AugmentOp(random.integer(0, kAugmentOps - 1));
+  if (config_.weights == AugmentWeights::even) return AugmentOp(random.integer(0, kAugmentOps - 1));
+  const Weights& weights = config_.weights == AugmentWeights::w0 ? kW0 : kTweights;
   const auto weight = [&](int op) {
     const bool drawn = std::ranges::any_of(
         steps_, [op](const AugmentStep& step) { return step.op == AugmentOp(op); });
-    return drawn ? 0 : kWeights[size_t(op)];
+    return drawn ? 0 : weights[size_t(op)];
   };
   double sum = 0;
   int last = 0;

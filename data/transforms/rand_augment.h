@@ -32,6 +32,10 @@ enum class AugmentOp {
 };
 constexpr int kAugmentOps = 15;
 
+// Chances of the operations. w0 is of timm 0.3, tweights of timm 1.0, always of the increasing set.
+// With either no operation is drawn twice for an image.
+enum class AugmentWeights { even, w0, tweights };
+
 // The settings of a policy such as "rand-m9-mstd0.5-inc1"; the default is that of "rand".
 struct RandAugmentConfig {
   int ops = 2;                // n: operations drawn an image
@@ -40,7 +44,7 @@ struct RandAugmentConfig {
   double magnitude_max = 10;  // mmax: levels are clipped to [0, magnitude_max]
   double probability = 0.5;   // p: that a drawn operation is applied
   bool increasing = false;    // inc: all operations change more at a higher level
-  bool weighted = false;      // w0: unequal chances, and no operation twice
+  AugmentWeights weights = AugmentWeights::even;
 
   // Not part of the policy.
   Rgb fill{124, 116, 104};       // of pixels from outside the image: round(255 mean)
@@ -50,8 +54,9 @@ struct RandAugmentConfig {
   bool operator==(const RandAugmentConfig&) const = default;
 };
 
-// Sections by '-', in any order after "rand"; as in timm, inc0 means inc1. Throws ExitCode::usage
-// and names the section, and for other kinds of policies what there is instead.
+// Sections by '-', in any order after "rand"; inc0 means inc1, as in timm 0.3, whose recipe this
+// is, and mmax0 means mmax10. Throws ExitCode::usage and names the section, and for other kinds of
+// policies what there is instead.
 RandAugmentConfig parse_rand_augment(std::string_view policy);
 
 // One operation that was drawn. `value` is degrees (rotate), bits (posterize), a threshold

@@ -91,7 +91,8 @@ TEST_CASE("color jitter: brightness, contrast and saturation, by even factors, i
   double factors = 0;
   for (int i = 0; i < n; ++i) {
     Random jitter(1, Purpose::test, uint64_t(i)), replay = jitter;
-    const auto found = changed(image, [&](ImageSpan s) { color_jitter(s, strength, jitter); });
+    const auto found =
+        changed(image, [&](ImageSpan s) { color_jitter(s, draw_color_jitter(strength, jitter)); });
     replay.integer(0, 2), replay.integer(0, 1);  // the order
     std::array<double, 3> f;
     for (double& v : f) factors += v = replay.uniform(1 - strength, 1 + strength);
@@ -113,5 +114,7 @@ TEST_CASE("color jitter: brightness, contrast and saturation, by even factors, i
   CHECK(std::abs(factors / (3 * n) - 1) < 5 * 0.8 / std::sqrt(12.0 * 3 * n));
   // Strengths above 1: factors begin at 0.
   Random random(2, Purpose::test);
-  for (int i = 0; i < 20; ++i) changed(image, [&](ImageSpan s) { color_jitter(s, 2, random); });
+  for (int i = 0; i < 200; ++i)
+    for (const double factor : draw_color_jitter(2, random).factors)
+      CHECK((factor >= 0 && factor < 3));
 }

@@ -2,9 +2,12 @@
 
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "data/loader.h"
 #include "data/transforms/image_ops.h"
+#include "io/file.h"
+#include "io/json.h"
 #include "tests/data/images.h"
 #include "tests/support/bars_dataset.h"
 #include "tests/support/files.h"
@@ -100,6 +103,51 @@ TEST_CASE("the published policy: levels are normal around 9, clipped at 10; sign
   for (const double v : values(all, Op::color)) CHECK(std::abs(std::abs(v - 1) - 0.81) < 0.27);
 }
 
+TEST_CASE("arguments of both sets at levels up to 30 are timm's") {
+  const nlohmann::json timm =
+      parse_json(read_file(std::string(SG_TEST_DATA_DIR) + "/timm/levels.json"), "levels.json",
+                 ExitCode::failure);
+  const std::map<std::string, Op> ops{
+      {"Rotate", Op::rotate},
+      {"Posterize", Op::posterize},
+      {"Solarize", Op::solarize},
+      {"SolarizeAdd", Op::solarize_add},
+      {"Color", Op::color},
+      {"Contrast", Op::contrast},
+      {"Brightness", Op::brightness},
+      {"Sharpness", Op::sharpness},
+      {"ShearX", Op::shear_x},
+      {"ShearY", Op::shear_y},
+      {"TranslateXRel", Op::translate_x},
+      {"TranslateYRel", Op::translate_y},
+      {"PosterizeIncreasing", Op::posterize},
+      {"SolarizeIncreasing", Op::solarize},
+      {"ColorIncreasing", Op::color},
+      {"ContrastIncreasing", Op::contrast},
+      {"BrightnessIncreasing", Op::brightness},
+      {"SharpnessIncreasing", Op::sharpness},
+  };
+  const auto levels = timm.at("levels").get<std::vector<double>>();
+  for (const char* set : {"plain", "increasing"})
+    for (size_t i = 0; i < levels.size(); ++i) {
+      const auto all = draws(fmt::format("rand-m{}-mmax100-p1{}", levels[i],
+                                         set == std::string("plain") ? "" : "-inc1")
+                                 .c_str(),
+                             400);
+      for (const auto& [name, signs] : timm.at(set).items()) {
+        CAPTURE(name);
+        CAPTURE(levels[i]);
+        std::set<double> expected, found;
+        for (const auto& sign : signs) {
+          const auto value = sign[i].get<double>();
+          expected.insert(ops.at(name) == Op::posterize ? std::max(value, 0.0) : value);  // black
+        }
+        for (const double v : values(all, ops.at(name))) found.insert(v);
+        CHECK(found == expected);
+      }
+    }
+}
+
 TEST_CASE("arguments at level 9, of both sets") {
   struct Expected {
     AugmentOp op;
@@ -170,6 +218,19 @@ TEST_CASE("n, p, uniform levels, higher levels and weights") {
   }
   check_share(rotated, n, 0.3);
   for (const auto& steps : draws("rand-w0-n13", 20)) CHECK(steps.size() == 13);
+
+  // timm's weights 3, .25 and .05 of 10.1; the second operation is another than the first.
+  std::map<AugmentOp, int> first;
+  for (const auto& steps : draws("rand-m9-tweights-p1", n)) {
+    ++first[steps[0].op];
+    CHECK(steps[0].op != steps[1].op);
+    for (const AugmentStep& s : steps)
+      if (s.op == Op::posterize) CHECK(s.value == 1);  // of the increasing set
+  }
+  for (const auto& [op, weight] :
+       {std::pair{Op::rotate, 3.0}, {Op::color, .25}, {Op::invert, .05}, {Op::posterize, .05}})
+    check_share(first[op], n, weight / 10.1);
+  for (const auto& steps : draws("rand-tweights-n15", 20)) CHECK(steps.size() == 15);
 }
 
 TEST_CASE("each operation is applied in place with its argument, the fill and the filter") {
@@ -239,7 +300,11 @@ TEST_CASE("policies: timm's grammar") {
                                .probability = 0.25,
                                .increasing = true});
   CHECK(parse_rand_augment("rand-inc0").increasing);  // as in timm
-  CHECK(parse_rand_augment("rand-w0").weighted);
+  CHECK(parse_rand_augment("rand-w0").weights == AugmentWeights::w0);
+  CHECK(parse_rand_augment("rand-tweights-m5") ==
+        RandAugmentConfig{.magnitude = 5, .increasing = true, .weights = AugmentWeights::tweights});
+  CHECK(parse_rand_augment("rand-mmax0").magnitude_max == 10);  // as in timm
+  CHECK(parse_rand_augment("rand-mstd100").magnitude_std == 100);
   CHECK(std::isinf(parse_rand_augment("rand-mstd101").magnitude_std));
   const auto refused = [](std::string_view policy) {
     return test::error_of(ExitCode::usage, [&] { parse_rand_augment(policy); });
@@ -248,6 +313,9 @@ TEST_CASE("policies: timm's grammar") {
     CHECK(test::contains(refused(other), "only RandAugment is built in"));
   CHECK(test::contains(refused("augmix-m5"), "as in rand-m9-mstd0.5-inc1"));
   CHECK(test::contains(refused("rand-m9-x3"), "section 'x3' is unknown"));
+  for (const char* set : {"rand-t3a", "rand-m9-t3aw", "rand-t", "rand-tweight"})
+    CHECK(test::contains(refused(set), "of timm's sets only tweights is built in"));
+  CHECK(test::contains(refused("rand-tweights-n16"), "n: expected 1 to 15, found 16"));
   CHECK(test::contains(refused("rand-w1"), "section 'w1' is unknown"));
   CHECK(test::contains(refused("rand-m"), "section 'm': expected letters and a number"));
   CHECK(test::contains(refused("rand-m9-"), "section ''"));

@@ -196,7 +196,7 @@ TEST_CASE("after crop and flip come RandAugment, or else ColorJitter; or nothing
 
     after = before;
     Random jitter(1, Purpose::color_jitter, 2, uint64_t(i));
-    color_jitter(after.span(), 0.4, jitter);
+    color_jitter(after.span(), draw_color_jitter(0.4, jitter));
     CHECK(make(jittered, i).pixels == after.pixels);
 
     const Image turned = make(upside_down, i);
@@ -205,13 +205,50 @@ TEST_CASE("after crop and flip come RandAugment, or else ColorJitter; or nothing
   }
   CHECK(augmented_images > 20);
 
-  TransformConfig no_aug = both, whole;
-  no_aug.no_aug = true, no_aug.vflip = 1;
-  whole.img_size = 32, whole.crop_pct = 1, whole.eval_filter = Filter::bilinear;
-  CHECK(make(no_aug, 0).pixels == make(whole, 0, false).pixels);
-  CHECK(make(no_aug, 1).pixels == make(whole, 0, false).pixels);
-  no_aug.interpolation = Interpolation::bicubic, whole.eval_filter = Filter::bicubic;
-  CHECK(make(no_aug, 0).pixels == make(whole, 0, false).pixels);
+  // As timm does it, whose Resize gets both sides: the whole image, whatever its shape.
+  TransformConfig no_aug = both;
+  no_aug.no_aug = true, no_aug.vflip = 1, no_aug.grayscale_prob = 1;
+  const auto squeezed = [&](Filter filter) {
+    std::vector<uint8_t> out(32 * 32 * 3);
+    Resizer()(image.view(), Resize::whole(32, 32, filter), out.data());
+    return out;
+  };
+  CHECK(make(no_aug, 0).pixels == squeezed(Filter::bilinear));
+  CHECK(make(no_aug, 1).pixels == squeezed(Filter::bilinear));
+  no_aug.interpolation = Interpolation::bicubic;
+  CHECK(make(no_aug, 0).pixels == squeezed(Filter::bicubic));
+}
+
+TEST_CASE("color jitter and grey come with their probabilities, grey after RandAugment too") {
+  const Image image = test::scene(40, 40);
+  TransformConfig plain;
+  plain.img_size = 24;
+  const auto make = [&](const TransformConfig& c, int64_t index) {
+    std::vector<uint8_t> out(24 * 24 * 3);
+    Transform(c).train(*open_pixels(image.pixels.data(), 40, 40, 3), 1, 2, index, out.data());
+    return out;
+  };
+  const auto is_grey = [](const std::vector<uint8_t>& pixels) {
+    for (size_t i = 0; i < pixels.size(); i += 3)
+      if (pixels[i] != pixels[i + 1] || pixels[i] != pixels[i + 2]) return false;
+    return true;
+  };
+  TransformConfig jitter = plain, grey = plain, augmented = plain;
+  jitter.color_jitter = 0.4, jitter.color_jitter_prob = 0.8;
+  grey.grayscale_prob = 0.2;
+  augmented.rand_augment = parse_rand_augment("rand-m9-mstd0.5-inc1"), augmented.grayscale_prob = 1;
+  const int n = 400;
+  int jittered = 0, greys = 0;
+  for (int i = 0; i < n; ++i) {
+    const auto before = make(plain, i);
+    jittered += make(jitter, i) != before;
+    greys += is_grey(make(grey, i));
+    CHECK(is_grey(make(augmented, i)));
+    CHECK(!is_grey(before));
+  }
+  // Five standard deviations of a share of 0.8, and of 0.2.
+  CHECK(std::abs(jittered - 0.8 * n) < 5 * std::sqrt(n * 0.16));
+  CHECK(std::abs(greys - 0.2 * n) < 5 * std::sqrt(n * 0.16));
 }
 
 TEST_CASE("training pixels are crop, resize, mirror of the whole decoded image") {
@@ -244,6 +281,8 @@ TEST_CASE("settings that make no sense are refused by name") {
   CHECK(test::contains(refused([](auto& c) { c.img_size = 0; }), "img-size"));
   CHECK(test::contains(refused([](auto& c) { c.vflip = 2; }), "vflip"));
   CHECK(test::contains(refused([](auto& c) { c.color_jitter = -1; }), "color-jitter"));
+  CHECK(test::contains(refused([](auto& c) { c.color_jitter_prob = 2; }), "color-jitter-prob"));
+  CHECK(test::contains(refused([](auto& c) { c.grayscale_prob = -1; }), "grayscale-prob"));
   CHECK(test::contains(refused([](auto& c) { c.rand_augment.emplace().ops = 0; }), "aa: n"));
   test::error_of(ExitCode::usage, [] { parse_interpolation("nearest"); });
   CHECK(parse_interpolation("random") == Interpolation::random);

@@ -118,6 +118,33 @@ TEST_CASE("drop-path rates rise linearly over all blocks") {
   CHECK(drop_path_rates(find_config("sgformer_b"))[1] == doctest::Approx(0.4 / 35));
 }
 
+TEST_CASE("the two branches of a block are dropped each by itself, at the rate of the block") {
+  constexpr int64_t kBatch = 4000;
+  const Config s = find_config("sgformer_s");
+  const auto rates = drop_path_rates(s);
+  const auto keep = to_vector<double>(draw_drop_paths(s, kBatch, 1, 2, 0, Dtype::f64));
+  REQUIRE(keep.size() == 2 * rates.size() * kBatch);
+  for (size_t block = 0; block < rates.size(); ++block) {
+    CAPTURE(block);
+    const double rate = rates[block];
+    double dropped[2] = {}, both = 0;
+    for (size_t i = 0; i < kBatch; ++i) {
+      bool drop[2];
+      for (size_t branch = 0; branch < 2; ++branch) {
+        const double k = keep[(2 * block + branch) * kBatch + i];
+        drop[branch] = k == 0;
+        if (!drop[branch]) CHECK(k == doctest::Approx(1 / (1 - rate)).epsilon(1e-6));
+        dropped[branch] += drop[branch];
+      }
+      both += drop[0] && drop[1];
+    }
+    // Five standard deviations of a share of kBatch.
+    const auto bound = [](double p) { return 5 * std::sqrt(p * (1 - p) / kBatch); };
+    for (const double d : dropped) CHECK(std::abs(d / kBatch - rate) <= bound(rate));
+    CHECK(std::abs(both / kBatch - rate * rate) <= bound(rate * rate));
+  }
+}
+
 TEST_CASE("what does not fit is named") {
   CHECK(message_of([](Config&) {}) == "");
   CHECK(message_of([](Config& c) { c.stages[0].dim = 65; }) ==

@@ -92,6 +92,33 @@ TEST_CASE("junk, formats and lacking classes of a data set") {
   trained("val_empty_class", "no images of 1 of 4 classes: b");
 }
 
+TEST_CASE("lists of images and labels: trained on, and judged on again from the checkpoint") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_classes(data, 12);
+  std::string train_list = "# path label\r\ngone.png 0\r\n", val_list = "a/9.png 0\nb/9.png 1\n";
+  for (int i = 0; i < 8; ++i) train_list += fmt::format("a/{0}.png 0\r\nb/{0}.png 1\r\n", i);
+  put(data / "train.txt", train_list), put(data / "val.txt", val_list);
+  const auto ran =
+      train(data, out, "--epochs 1 --train-split train.txt --val-split val.txt --no-listing-cache");
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  CHECK(contains(ran.out, "17 training and 2 validation images"));
+  CHECK(contains(ran.out + ran.err, "skipped, 1 so far: " + (data / "gone.png").string()));
+  CHECK(checkpoint_state(out / "checkpoints/last.safetensors")["classes"] ==
+        nlohmann::json{"0", "1"});
+  const auto evaluate = [&](const std::string& more) {
+    return run_program(fmt::format("sgeval --device cpu --data '{}' --checkpoint '{}' --json {}",
+                                   data.string(), out.string(), more));
+  };
+  const auto evaluated = evaluate("");
+  REQUIRE_MESSAGE(evaluated.code == 0, evaluated.err);
+  CHECK(evaluated.json()["images"] == 2);
+  put(folder / "other.txt", "a/1.png 0\nb/1.png 1\nb/2.png 2\n");
+  const auto wrong = evaluate("--val-split '" + (folder / "other.txt").string() + "'");
+  CHECK(wrong.code == 3);
+  CHECK(contains(wrong.err, "other.txt: line 3: label '2': expected one of 2 classes, 0, 1"));
+}
+
 TEST_CASE("weights alone count classes as timm does, and it is said") {
   const TemporaryFolder folder;
   const fs::path data = unpacked("numeric_names", ".tar.xz", folder.path());

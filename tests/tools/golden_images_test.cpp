@@ -41,6 +41,14 @@ TEST_CASE("golden images: every augmentation and the evaluation chain, byte for 
   CHECK(!tools::is_golden_images(root / "dense/resize/photometric.safetensors"));
 }
 
+TEST_CASE("golden images: timm's own operations at odd sizes, and torchvision's color jitter") {
+  const auto found =
+      tools::check_golden_images(std::string(SG_TEST_DATA_DIR) + "/timm/augment.safetensors");
+  CHECK(found.equal == 211);
+  CHECK(found.wrong == std::vector<std::string>{});
+  CHECK(found.not_checked == std::vector<std::string>{});
+}
+
 TEST_CASE(
     "golden images: one wrong byte is seen and named; an unknown operation is not passed over") {
   const auto path = test::shared("golden/augment/augment.safetensors");
@@ -67,6 +75,13 @@ TEST_CASE(
   CHECK(unknown.passed());
   CHECK(unknown.not_checked == std::vector<std::string>{"case.002 (Cutout)"});
   CHECK(unknown.equal == 161);
+
+  metadata["case.002"] =
+      R"({"input": 0, "op": "ColorJitter", "factors": [1, 1, 1], "order": [0, 1, 3]})";
+  write_changed(file, folder / "order.safetensors", "", metadata);
+  CHECK(contains(test::error_of(ExitCode::failure,
+                                [&] { tools::check_golden_images(folder / "order.safetensors"); }),
+                 "found 0, 1, 3"));
 
   for (const char* damaged : {R"({"input": 9, "op": "Invert"})", R"({"op": "Invert"})",
                               R"({"input": 0, "op": "Posterize"})", R"({"op": )"}) {

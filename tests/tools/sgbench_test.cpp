@@ -41,6 +41,22 @@ TEST_CASE("sgbench: augmentation, a row per operation and filter") {
   for (const auto& row : rows) CHECK_MESSAGE(row["seconds"] > 0, row["name"]);
 }
 
+TEST_CASE("sgbench: the images of a folder are listed and counted") {
+  const test::TemporaryFolder folder;
+  for (const char* name : {"train/a", "train/b"}) {
+    std::filesystem::create_directories(folder / name);
+    test::put(folder / name / "1.png", "");
+  }
+  const auto ran = test::run_program("sgbench --mode listing --no-listing-cache --json --data " +
+                                     folder.path().string());
+  REQUIRE_MESSAGE(ran.code == 0, ran.err);
+  const nlohmann::json j = ran.json();
+  CHECK(j["images"] == 2);
+  CHECK(j["classes"] == 2);
+  CHECK(j["seconds"] > 0);
+  CHECK(j["peak_rss_bytes"] > 1'000'000);
+}
+
 TEST_CASE("sgbench: wrong arguments") {
   CHECK(test::run_program("sgbench --device cpu --model sgformer_nano --batch 0").code == 2);
   CHECK(test::run_program("sgbench --mode sleep").code == 2);
@@ -48,7 +64,8 @@ TEST_CASE("sgbench: wrong arguments") {
   // Flags that a mode would pass over.
   for (const char* flags :
        {"loader --device cpu", "loader --batch-size 4", "loader --model sgformer_s",
-        "augment --data x", "augment --dtype f32", "augment --img-size 32x48", "infer --data x"}) {
+        "augment --data x", "augment --dtype f32", "augment --img-size 32x48", "infer --data x",
+        "infer --no-listing-cache", "loader --no-listing-cache", "listing --img-size 32"}) {
     const auto ran = test::run_program(std::string("sgbench --mode ") + flags);
     CHECK_MESSAGE(ran.code == 2, flags);
     CHECK_MESSAGE(ran.err.find("--mode ") != std::string::npos, ran.err);

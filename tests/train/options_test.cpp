@@ -167,6 +167,8 @@ TEST_CASE("options: augmentation") {
   CHECK(transforms({{"color_jitter", 0.4}}).color_jitter == 0.4);
   CHECK(transforms({{"vflip", 0.5}}).vflip == 0.5);
   CHECK(transforms({{"no_aug", true}}).no_aug);
+  CHECK(transforms({{"color_jitter_prob", 0.8}}).color_jitter_prob == 0.8);
+  CHECK(transforms({{"grayscale_prob", 0.2}}).grayscale_prob == 0.2);
   CHECK(contains(refused({{"aa", "augmix-m5"}}), "aa: only RandAugment is built in"));
   CHECK(train::classification(given(kNothing)).aug_repeats == 0);
   CHECK(train::classification(given({{"aug_repeats", 3}})).aug_repeats == 3);
@@ -187,6 +189,32 @@ TEST_CASE("options: augmentation") {
   CHECK(train::changes(older_nano, nano).noted == "");
 }
 
+TEST_CASE("options: images are prepared as published, for evaluation and for training") {
+  const Options s = train::default_options("sgformer_s");
+  const data::TransformConfig t = train::transforms(s);
+  // The shorter side becomes 224 / 0.9, not 256; bicubic; halves of offsets go to the even side.
+  const data::Resize wide = data::eval_resize(375, 500, t);
+  CHECK(wide.height == 248);
+  CHECK(wide.width == 330);
+  CHECK(wide.filter == data::Filter::bicubic);
+  CHECK(data::eval_resize(1000, 1006, t).window.left == 12);
+  CHECK(train::channel_stats(s).mean == std::array{0.485, 0.456, 0.406});
+  CHECK(train::channel_stats(s).std == std::array{0.229, 0.224, 0.225});
+  CHECK(t.interpolation == data::Interpolation::random);
+  // Color jitter is there for --aa none; with RandAugment nothing of it is applied.
+  CHECK(t.color_jitter == 0.4);
+  REQUIRE(t.rand_augment);
+  data::TransformConfig without = t;
+  without.color_jitter = 0;
+  const std::vector<uint8_t> pixels(64 * 64 * 3, 77);
+  for (int64_t i = 0; i < 20; ++i) {
+    std::vector<uint8_t> a(224 * 224 * 3), b(a);
+    data::Transform(t).train(*data::open_pixels(pixels.data(), 64, 64, 3), 1, 0, i, a.data());
+    data::Transform(without).train(*data::open_pixels(pixels.data(), 64, 64, 3), 1, 0, i, b.data());
+    CHECK(a == b);
+  }
+}
+
 TEST_CASE("options: defaults are the recipe's, and small for the small model") {
   const Options s = train::default_options("sgformer_s"), b = train::default_options("sgformer_b");
   CHECK(s.epochs == 300);
@@ -196,6 +224,20 @@ TEST_CASE("options: defaults are the recipe's, and small for the small model") {
   CHECK(train::warmup_epochs(s) == 20);
   CHECK(train::transforms(s).img_size == 224);
   CHECK(train::transforms(s).crop_pct == 0.9);
+  for (const char* name : {"sgformer_s", "sgformer_m", "sgformer_b"}) {
+    const Options o = train::default_options(name);
+    CHECK(o.epochs + o.cooldown_epochs == 310);
+    CHECK((o.min_lr == 1e-5 && o.warmup_lr == 1e-6 && o.weight_decay == 0.05));
+    CHECK((o.clip_grad == 0 && o.smoothing == 0.1 && o.batch_size == 128 && !o.bce_loss));
+    CHECK(train::transforms(o).rand_augment);
+    const MixEraseConfig mixing = train::mix_erase(o);
+    CHECK((mixing.mixup == 0.8 && mixing.cutmix == 1 && !mixing.cutmix_minmax));
+    CHECK((mixing.mix_probability == 1 && mixing.switch_probability == 0.5));
+    CHECK((mixing.mode == MixMode::batch && mixing.group == 128 && o.mixup_off_epoch == 0));
+    CHECK((mixing.erase_mode == EraseMode::pixel && mixing.erased_count == 1));
+    CHECK(train::channel_stats(o).mean == std::array{0.485, 0.456, 0.406});
+    CHECK(train::channel_stats(o).std == std::array{0.229, 0.224, 0.225});
+  }
   const Options nano = train::default_options("sgformer_nano");
   CHECK(nano.epochs < 30);
   CHECK(train::peak_learning_rate(nano) == 2e-3);

@@ -70,6 +70,22 @@ TEST_CASE("trainer: learns, and each epoch has the learning rate of the schedule
     CHECK(std::filesystem::exists(folder / "checkpoints" / (std::string(name) + ".safetensors")));
 }
 
+TEST_CASE("trainer: the averaged weights are evaluated, and choose the best epoch") {
+  const TemporaryFolder folder;
+  ToyRun run{.folder = folder.path()};
+  run.options.model_ema_decay = 1 - 1e-6;  // they stay at the initial values
+  CHECK(run.go() == ExitCode::ok);
+  auto epochs = report::RunLog(folder.path(), kSteps, 3, run.task.schema()).rows();
+  std::erase_if(epochs, [](const auto& row) { return !row.contains("eval_top1"); });
+  REQUIRE(epochs.size() == 3);
+  for (const auto& row : epochs) {
+    CHECK(row["eval_top1"] == epochs[0]["eval_top1"]);
+    CHECK(row["eval_model_top1"] > row["eval_top1"]);
+  }
+  CHECK(run.trainer->state().best == epochs[0]["eval_top1"]);
+  CHECK(run.trainer->state().best_epoch == 0);
+}
+
 TEST_CASE("trainer: stopped in any step and resumed is never stopped, bit for bit") {
   const TemporaryFolder folder;
   ToyRun whole{.folder = folder.path()};

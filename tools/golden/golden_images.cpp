@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 
@@ -49,7 +50,9 @@ void resize(Image& image, const data::ImageView& source, const data::Resize& to)
   image = std::move(out);
 }
 
-// By the name of the operation in a case's metadata, whose other entries are its arguments.
+// By the name of the operation in a case's metadata, whose other entries are its arguments. Names
+// are timm's; what they have at the end when they take the same argument from a level in another
+// way, as in PosterizeOriginal and ColorIncreasing, does not count here.
 using Operation = std::function<void(Image& image, const json& c)>;
 const std::map<std::string, Operation>& operations() {
   using namespace data;
@@ -64,6 +67,14 @@ const std::map<std::string, Operation>& operations() {
       {"SolarizeAdd", [=](Image& i, const json& c) { solarize_add(i.span(), whole(c, "add")); }},
       {"Color", [=](Image& i, const json& c) { adjust_saturation(i.span(), real(c, "factor")); }},
       {"Contrast", [=](Image& i, const json& c) { adjust_contrast(i.span(), real(c, "factor")); }},
+      {"Grayscale", [](Image& i, const json&) { adjust_saturation(i.span(), 0); }},
+      {"ColorJitter",
+       [](Image& i, const json& c) {
+         const auto order = c.at("order").get<std::array<int, 3>>();
+         sg::check(std::ranges::is_permutation(order, std::array{0, 1, 2}),
+                   "ColorJitter: expected an order of 0, 1, 2, found {}", fmt::join(order, ", "));
+         color_jitter(i.span(), {c.at("factors").get<std::array<double, 3>>(), order});
+       }},
       {"Brightness",
        [=](Image& i, const json& c) { adjust_brightness(i.span(), real(c, "factor")); }},
       {"Sharpness",
@@ -102,6 +113,13 @@ const std::map<std::string, Operation>& operations() {
        }},
   };
   return all;
+}
+
+const Operation* find_operation(std::string_view name) {
+  for (const std::string_view variant : {"Increasing", "Original"})
+    if (name.ends_with(variant)) name.remove_suffix(variant.size());
+  const auto found = operations().find(std::string(name));
+  return found == operations().end() ? nullptr : &found->second;
 }
 
 Image image_of(const Safetensors& file, const std::string& name) {
@@ -147,13 +165,13 @@ ImageCheck check_augment(const Safetensors& file) {
     try {
       const auto op = c.at("op").get<std::string>();
       const std::string what = fmt::format("{} ({})", name, op);
-      const auto known = operations().find(op);
-      if (known == operations().end()) {
+      const Operation* known = find_operation(op);
+      if (!known) {
         result.not_checked.push_back(what);
         continue;
       }
       Image image = image_of(file, fmt::format("input.{}", c.at("input").get<int>()));
-      known->second(image, c);
+      (*known)(image, c);
       compare(what, image, image_of(file, name), result);
     } catch (const json::exception& e) {
       fail(ExitCode::checkpoint, "{}: {}", place, e.what());

@@ -1,0 +1,14 @@
+// Lines of text files that people write.
+#pragma once
+#include <string_view>
+
+namespace sg::data {
+
+// Without white space at the ends.
+inline std::string_view trimmed(std::string_view s) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const size_t begin = s.find_first_not_of(kSpace);
+  return begin == s.npos ? "" : s.substr(begin, s.find_last_not_of(kSpace) - begin + 1);
+}
+
+}  // namespace sg::data
