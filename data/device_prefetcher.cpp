@@ -1,5 +1,7 @@
 #include "data/device_prefetcher.h"
 
+#include <algorithm>
+
 namespace sg::data {
 namespace {
 
@@ -14,6 +16,7 @@ DevicePrefetcher::DevicePrefetcher(std::shared_ptr<const data::Dataset> dataset,
                                    data::LoaderConfig config, Device device)
     : loader_(std::move(dataset), pinned(std::move(config), device)), device_(device) {
   for (Upload& u : uploads_) {
+    u.computed = backend(device.type).event(device);
     u.arrived = backend(device.type).event(device);
     u.used = backend(device.type).event(device);
   }
@@ -54,8 +57,7 @@ bool DevicePrefetcher::fetch() {
   if (u.batch.images) u.arrived->synchronize();
   ended_ = !loader_.next(u.batch);
   if (ended_) return false;
-  waited_ += u.batch.waited;
-  u.pending = true;
+  u.pending = true, u.prefetched = false;
   if (on_host()) return true;
   Backend& b = backend(device_.type);
   Stream& copies = b.stream(device_, StreamRole::copy);
@@ -68,7 +70,10 @@ bool DevicePrefetcher::fetch() {
 
 void DevicePrefetcher::prefetch() {
   // On the CPU the loader's own threads do all that can be done ahead.
-  if (!on_host()) fetch();
+  Upload& u = uploads_[next_];
+  if (on_host() || u.pending) return;
+  u.computed->record(current_stream(device_));
+  u.prefetched = fetch();
 }
 
 bool DevicePrefetcher::next() {
@@ -76,6 +81,12 @@ bool DevicePrefetcher::next() {
   taken_ = next_;
   Upload& u = uploads_[taken_];
   u.pending = false;
+  if (u.prefetched) {
+    u.computed->synchronize(), u.arrived->synchronize();
+    waited_ += std::max(u.arrived->seconds_since(*u.computed), 0.0);
+  } else {
+    waited_ += u.batch.waited;
+  }
   if (on_host()) return true;
   next_ = 1 - next_;
   Stream& stream = current_stream(device_);

@@ -22,7 +22,8 @@ class DevicePrefetcher {
   // Makes images() and labels() the next batch, in order of the device's stream; false at the end
   // of the epoch.
   bool next();
-  // Starts the copy of the next batch; waits for the loader.
+  // After the work of a step has been issued: starts the copy of the next batch, for which it waits
+  // for the loader.
   void prefetch();
 
   // u8 (B, H, W, 3) and i32 (B), on the device; and the labels on the CPU.
@@ -30,7 +31,10 @@ class DevicePrefetcher {
   const Tensor& labels() const { return on_host() ? host_labels() : labels_; }
   const Tensor& host_labels() const { return uploads_[taken_].batch.labels; }
   const std::vector<int64_t>& indices() const { return uploads_[taken_].batch.indices; }
-  double waited() const { return waited_; }  // seconds that the batch kept this thread waiting
+  // Seconds that the device had no batch to compute with, of all batches that next() gave: those
+  // between the end of its work at prefetch() and the arrival of the copy; without prefetch(), and
+  // on the CPU, those that next() waited for the loader.
+  double waited() const { return waited_; }
 
  private:
   struct Room {
@@ -40,8 +44,8 @@ class DevicePrefetcher {
   struct Upload {
     data::Batch batch;  // holds the host's memory until it has been copied
     Room room;
-    std::unique_ptr<Event> arrived, used;
-    bool pending = false;
+    std::unique_ptr<Event> computed, arrived, used;  // computed: the work at prefetch()
+    bool pending = false, prefetched = false;
   };
   bool on_host() const { return device_.type == DeviceType::cpu; }
   bool fetch();

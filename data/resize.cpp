@@ -109,17 +109,22 @@ void Resizer::operator()(const ImageView& part, const Box& where, int source_hei
   const size_t in_bytes = size_t(part.width) * 3, out_bytes = size_t(window.width) * 3;
   const size_t pitch = out_bytes + kRowSlack;
   narrow_.resize(size_t(used.height) * pitch);
+  source_rows_.resize(size_t(used.height));
+  for (int y = 0; y < used.height; ++y)
+    source_rows_[size_t(y)] = part.row(used.top - where.top + y);
   const uint8_t* end = part.row(part.height - 1) + in_bytes;
-  for (int y = 0; y < used.height; ++y) {
-    const uint8_t* row = part.row(used.top - where.top + y);
-    if (size_t(end - row) < in_bytes + kRowSlack) {
-      padded_row_.resize(in_bytes + kRowSlack);
-      std::memcpy(padded_row_.data(), row, in_bytes);
-      row = padded_row_.data();
-    }
-    resize_row(row, columns_.first.data(), columns_.count.data(), lanes_.data(), columns_.stride,
-               window.width, &narrow_[size_t(y) * pitch]);
+  const size_t padded_bytes = in_bytes + kRowSlack;
+  const auto last =
+      std::partition_point(source_rows_.begin(), source_rows_.end(),
+                           [&](const uint8_t* row) { return size_t(end - row) >= padded_bytes; });
+  padded_.resize(size_t(source_rows_.end() - last) * padded_bytes);
+  uint8_t* copy = padded_.data();
+  for (auto row = last; row != source_rows_.end(); ++row, copy += padded_bytes) {
+    std::memcpy(copy, *row, in_bytes);
+    *row = copy;
   }
+  resize_rows(source_rows_.data(), used.height, columns_.first.data(), columns_.count.data(),
+              lanes_.data(), columns_.stride, window.width, narrow_.data(), pitch);
   for (int y = 0; y < window.height; ++y) {
     const size_t i = size_t(y);
     blend_rows(&narrow_[size_t(rows_.first[i] - used.top) * pitch], pitch,

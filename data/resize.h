@@ -43,9 +43,10 @@ class Resizer {
 
  private:
   Taps columns_, rows_;
-  std::vector<int32_t> lanes_;       // column weights repeated for each channel
-  std::vector<uint8_t> narrow_;      // the rows after the horizontal pass
-  std::vector<uint8_t> padded_row_;  // a copy of a last row that may be read past its end
+  std::vector<int32_t> lanes_;   // column weights repeated for each channel
+  std::vector<uint8_t> narrow_;  // the rows after the horizontal pass
+  std::vector<const uint8_t*> source_rows_;
+  std::vector<uint8_t> padded_;  // copies of the last rows, which may be read past their ends
 };
 
 // The source pixels that the window of `resize` depends on.

@@ -19,16 +19,17 @@ constexpr int32_t kHalf = 1 << (kFractionBits - 1);
 
 uint8_t rounded(int32_t sum) { return uint8_t(std::clamp(sum >> kFractionBits, 0, 255)); }
 
-void resize_row(const uint8_t* in, const int* first, const int* count, const int32_t* lanes,
-                int stride, int width, uint8_t* out) {
-  for (int i = 0; i < width; ++i)
-    for (int c = 0; c < 3; ++c) {
-      const uint8_t* p = in + size_t(first[i]) * 3 + c;
-      const int32_t* w = lanes + size_t(i) * size_t(stride) * 4;
-      int32_t sum = kHalf;
-      for (int t = 0; t < count[i]; ++t) sum += p[t * 3] * w[t * 4];
-      out[i * 3 + c] = rounded(sum);
-    }
+void resize_rows(const uint8_t* const* in, int rows, const int* first, const int* count,
+                 const int32_t* lanes, int stride, int width, uint8_t* out, size_t pitch) {
+  for (int y = 0; y < rows; ++y, out += pitch)
+    for (int i = 0; i < width; ++i)
+      for (int c = 0; c < 3; ++c) {
+        const uint8_t* p = in[y] + size_t(first[i]) * 3 + c;
+        const int32_t* w = lanes + size_t(i) * size_t(stride) * 4;
+        int32_t sum = kHalf;
+        for (int t = 0; t < count[i]; ++t) sum += p[t * 3] * w[t * 4];
+        out[i * 3 + c] = rounded(sum);
+      }
 }
 
 void blend_rows(const uint8_t* rows, size_t row_stride, const int32_t* weights, int count,
@@ -47,7 +48,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 // At most 16 lanes: four pixels, one in each 128-bit block.
 using I32 = hn::CappedTag<int32_t, 16>;
 using U8 = hn::Rebind<uint8_t, I32>;
-using Block = hn::FixedTag<int32_t, 4>;
 constexpr int kPixels = int(hn::MaxLanes(I32())) / 4;
 
 // Loads kPixels consecutive RGB pixels as (r, g, b, ?) in int32.
@@ -67,31 +67,61 @@ HWY_INLINE hn::Vec<D> load_pixels(D d, const uint8_t* p) {
   }
 }
 
-template <class V>
-HWY_INLINE hn::Vec<Block> sum_blocks(V v) {
-  using D = hn::DFromV<V>;
-  if constexpr (hn::MaxLanes(D()) == 4) {
-    return v;
+// The sums of a pixel's blocks, as bytes; written out four bytes a pixel.
+HWY_INLINE void store_sums(hn::Vec<I32> sum, uint8_t* out) {
+  const U8 bytes;
+  const auto total = hn::Add(sum, hn::Set(I32(), kHalf));
+  hn::StoreU(hn::DemoteTo(bytes, hn::ShiftRight<kFractionBits>(total)), bytes, out);
+}
+
+// a0 + a1, b0 + b1, a2 + a3, b2 + b3
+HWY_INLINE hn::Vec<I32> add_pairs(hn::Vec<I32> a, hn::Vec<I32> b) {
+  return hn::Add(hn::OddEvenBlocks(b, a), hn::SwapAdjacentBlocks(hn::OddEvenBlocks(a, b)));
+}
+
+// A pixel of each of four rows: the blocks of a sum are added up.
+HWY_INLINE void store_four(hn::Vec<I32> a, hn::Vec<I32> b, hn::Vec<I32> c, hn::Vec<I32> d,
+                           uint8_t* out) {
+  if constexpr (kPixels == 1) {
+    store_sums(a, out), store_sums(b, out + 4), store_sums(c, out + 8), store_sums(d, out + 12);
+  } else if constexpr (kPixels == 2) {
+    store_sums(add_pairs(a, b), out), store_sums(add_pairs(c, d), out + 8);
   } else {
-    const hn::Half<D> half;
-    return sum_blocks(hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+    const auto low = add_pairs(a, b), high = add_pairs(c, d);
+    const I32 tag;
+    store_sums(hn::Add(hn::ConcatLowerLower(tag, high, low), hn::ConcatUpperUpper(tag, high, low)),
+               out);
   }
 }
 
-void resize_row(const uint8_t* in, const int* first, const int* count, const int32_t* lanes,
-                int stride, int width, uint8_t* out) {
+// Four rows at a time share the loads of the weights and the branches; where fewer are left, the
+// last one is made again. Each is written out by name, as compilers keep no array in registers.
+void resize_rows(const uint8_t* const* in, int rows, const int* first, const int* count,
+                 const int32_t* lanes, int stride, int width, uint8_t* out, size_t pitch) {
   const I32 d;
-  const Block block;
-  const hn::Rebind<uint8_t, Block> bytes;
-  for (int i = 0; i < width; ++i) {
-    const uint8_t* p = in + size_t(first[i]) * 3;
-    const int32_t* w = lanes + size_t(i) * size_t(stride) * 4;
-    auto sum = hn::Zero(d);
-    for (int t = 0; t < count[i]; t += kPixels)
-      sum = hn::Add(sum, hn::Mul(load_pixels(d, p + t * 3), hn::LoadU(d, w + t * 4)));
-    const auto total = hn::Add(sum_blocks(sum), hn::Set(block, kHalf));
-    // The fourth byte is overwritten by the next pixel.
-    hn::StoreU(hn::DemoteTo(bytes, hn::ShiftRight<kFractionBits>(total)), bytes, out + i * 3);
+  for (int y = 0; y < rows; y += 4) {
+    const int y1 = std::min(y + 1, rows - 1), y2 = std::min(y + 2, rows - 1);
+    const int y3 = std::min(y + 3, rows - 1);
+    const uint8_t *in0 = in[y], *in1 = in[y1], *in2 = in[y2], *in3 = in[y3];
+    uint8_t *out0 = out + size_t(y) * pitch, *out1 = out + size_t(y1) * pitch;
+    uint8_t *out2 = out + size_t(y2) * pitch, *out3 = out + size_t(y3) * pitch;
+    for (int i = 0; i < width; ++i) {
+      const int32_t* w = lanes + size_t(i) * size_t(stride) * 4;
+      auto sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+      const int begin = first[i] * 3, end = begin + count[i] * 3;
+      for (int at = begin; at < end; at += 3 * kPixels, w += 4 * kPixels) {
+        const auto weights = hn::LoadU(d, w);
+        sum0 = hn::Add(sum0, hn::Mul(load_pixels(d, in0 + at), weights));
+        sum1 = hn::Add(sum1, hn::Mul(load_pixels(d, in1 + at), weights));
+        sum2 = hn::Add(sum2, hn::Mul(load_pixels(d, in2 + at), weights));
+        sum3 = hn::Add(sum3, hn::Mul(load_pixels(d, in3 + at), weights));
+      }
+      uint8_t pixels[16];
+      store_four(sum0, sum1, sum2, sum3, pixels);
+      // The fourth byte is overwritten by the next pixel.
+      std::memcpy(out0 + i * 3, pixels, 4), std::memcpy(out1 + i * 3, pixels + 4, 4);
+      std::memcpy(out2 + i * 3, pixels + 8, 4), std::memcpy(out3 + i * 3, pixels + 12, 4);
+    }
   }
 }
 
@@ -137,12 +167,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sg::data {
 
-HWY_EXPORT(resize_row);
+HWY_EXPORT(resize_rows);
 HWY_EXPORT(blend_rows);
 
-void resize_row(const uint8_t* in, const int* first, const int* count, const int32_t* lanes,
-                int stride, int width, uint8_t* out) {
-  HWY_DYNAMIC_DISPATCH(resize_row)(in, first, count, lanes, stride, width, out);
+void resize_rows(const uint8_t* const* in, int rows, const int* first, const int* count,
+                 const int32_t* lanes, int stride, int width, uint8_t* out, size_t pitch) {
+  HWY_DYNAMIC_DISPATCH(resize_rows)(in, rows, first, count, lanes, stride, width, out, pitch);
 }
 
 void blend_rows(const uint8_t* rows, size_t row_stride, const int32_t* weights, int count,

@@ -10,10 +10,10 @@ constexpr int kTapBlock = 4;  // counts of column taps are rounded up to this, w
 // How far past its last pixel a source row may be read, and past its end an output row written.
 constexpr size_t kRowSlack = 32;
 
-// One row: out pixel i = sum over t of in[first[i] + t] * lanes[i * stride + t], where a weight is
-// four int32 (w, w, w, 0), one for each channel.
-void resize_row(const uint8_t* in, const int* first, const int* count, const int32_t* lanes,
-                int stride, int width, uint8_t* out);
+// Of each row: out pixel i = sum over t of in[first[i] + t] * lanes[i * stride + t], where a weight
+// is four int32 (w, w, w, 0), one for each channel. Rows of the output are `pitch` bytes apart.
+void resize_rows(const uint8_t* const* in, int rows, const int* first, const int* count,
+                 const int32_t* lanes, int stride, int width, uint8_t* out, size_t pitch);
 
 // Byte j of out = sum over t of rows[t * row_stride + j] * weights[t]; writes `bytes` exactly and
 // reads up to kRowSlack more.

@@ -110,6 +110,11 @@ std::string lines(const std::string& text) {
   return out;
 }
 
+const char* mark_of(const Gallery::Item& item) {
+  if (!item.good) return "";
+  return *item.good ? "right" : "wrong";
+}
+
 std::string gallery(const Gallery& g) {
   if (g.items.empty()) return "";
   std::string out =
@@ -118,11 +123,7 @@ std::string gallery(const Gallery& g) {
     out += fmt::format(
         "<div class=\"card sample\" title=\"{0}\"><img alt=\"{0}\" "
         "src=\"data:image/png;base64,{1}\"><p class=\"{2}\"><strong>{3}</strong> {4}</p></div>\n",
-        escaped(s.description), base64(s.png),
-        !s.good   ? ""
-        : *s.good ? "right"
-                  : "wrong",
-        escaped(s.headline), lines(s.note));
+        escaped(s.description), base64(s.png), mark_of(s), escaped(s.headline), lines(s.note));
   return out + "</div>\n";
 }
 
@@ -172,7 +173,7 @@ std::string history(const Report& r) {
   const ScoreSchema scores = columns(r.scores);
   for (const ScoreInfo& s : scores)
     out += fmt::format("<th class=\"number\">{}</th>", escaped(s.title));
-  out += "<th class=\"number\">time</th></tr>\n";
+  out += "<th class=\"number\">waited for data</th><th class=\"number\">time</th></tr>\n";
   const auto rows = epoch_rows(r);
   for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
     out += fmt::format(
@@ -181,7 +182,10 @@ std::string history(const Report& r) {
     for (const ScoreInfo& s : scores)  // the loss as that of training
       out += fmt::format("<td class=\"number\">{}</td>",
                          shown(number(**row, "eval_" + s.name), s.name == "loss" ? 4 : s.digits));
-    out += fmt::format("<td class=\"number\">{}</td></tr>\n", duration(number(**row, "seconds")));
+    const double waited = number(**row, "data_share");  // rows of an earlier version lack it
+    out += fmt::format("<td class=\"number\">{}</td><td class=\"number\">{}</td></tr>\n",
+                       std::isfinite(waited) ? fmt::format("{:.0f} %", 100 * waited) : "",
+                       duration(number(**row, "seconds")));
   }
   return out + "</table></div>\n";
 }

@@ -229,8 +229,8 @@ int main(int argc, char** argv) {
     if (shared.crop_pct) transform.crop_pct = *shared.crop_pct;
     if (app.count("--mean")) stats.mean = shared.mean;
     if (app.count("--std")) stats.std = shared.std;
-    tasks::EvaluationSettings settings{shared.batch_size, shared.workers, shared.max_broken_share,
-                                       transform, stats};
+    tasks::EvaluationSettings settings{shared.batch_size, train::loading_threads(shared),
+                                       shared.max_broken_share, transform, stats};
 
     if (is_unlabelled(shared.data)) {
       if (per_class || !confusion.empty())

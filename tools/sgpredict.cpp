@@ -147,11 +147,12 @@ int main(int argc, char** argv) {
     const sg::data::ClassTitles titles = shared.class_names.empty()
                                              ? file.class_titles
                                              : sg::data::read_class_titles(shared.class_names);
-    sg::infer::DatasetPredictor predict(*file.model, images, preprocessing,
-                                        {.batch_size = std::min(shared.batch_size, images->size()),
-                                         .workers = images->size() > 1 ? shared.workers : 0,
-                                         .significance = !significance.empty(),
-                                         .max_broken_share = 1});
+    sg::infer::DatasetPredictor predict(
+        *file.model, images, preprocessing,
+        {.batch_size = std::min(shared.batch_size, images->size()),
+         .workers = images->size() > 1 ? sg::train::loading_threads(shared) : 0,
+         .significance = !significance.empty(),
+         .max_broken_share = 1});
     // Where results appear on the terminal one after the other they are the progress themselves.
     const bool text = !json && !csv && results_file.empty();
     sg::report::Console console(text && ::isatty(STDOUT_FILENO), stderr);

@@ -279,7 +279,9 @@ void each_runtime_option(O& o, F&& f) {
   f(OptionInfo{"--threads", "threads that compute; default: the cores it may use", ignored, 1,
                4096},
     o.threads);
-  f(OptionInfo{"-j,--workers", "threads that load images; 0: between the steps", ignored, 0, 1024},
+  f(OptionInfo{"-j,--workers",
+               "threads that load images; default: the cores it may use, 2 to 8; 0: between steps",
+               ignored, 0, 1024},
     o.workers);
   f(OptionInfo{"--eager", "cuda: issue operations one by one, not as one graph a step", ignored},
     o.eager);

@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/cpu/cores.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "data/listing_cache.h"
@@ -338,6 +339,10 @@ AdamWSettings optimizer_settings(const Options& o) {
           .clip_mode = parse_clip_mode(o.clip_mode)};
 }
 
+int64_t loading_threads(const Options& o) {
+  return o.workers.value_or(std::clamp(usable_cores().usable, 2, 8));
+}
+
 sgformer::GroupSettings group_settings(const Options& o) {
   return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
 }
@@ -377,7 +382,8 @@ std::optional<BinaryCrossEntropy> bce(const Options& o) {
 }
 
 tasks::ClassificationSettings classification(const Options& o) {
-  return {{o.batch_size, o.workers, o.max_broken_share, transforms(o), channel_stats(o), o.eager},
+  return {{o.batch_size, loading_threads(o), o.max_broken_share, transforms(o), channel_stats(o),
+           o.eager},
           uint64_t(o.seed),
           o.smoothing,
           int(o.aug_repeats),

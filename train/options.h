@@ -86,8 +86,7 @@ struct Options {
 
   // Runtime
   std::string device = "auto", dtype = "auto";
-  std::optional<int64_t> threads;
-  int64_t workers = 2;
+  std::optional<int64_t> threads, workers;
   bool eager = false;
 
   // Output
@@ -138,6 +137,8 @@ double peak_learning_rate(const Options& options);
 int64_t warmup_epochs(const Options& options);
 // Those of warm-up, cosine and cooldown together.
 int64_t total_epochs(const Options& options);
+// --workers; else as many as the cores, but at least 2 and no more than timm's 8.
+int64_t loading_threads(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
 // All but the decay of the averaged weights where it is not given.
 AdamWSettings optimizer_settings(const Options& options);

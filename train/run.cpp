@@ -61,6 +61,7 @@ void resolve(Options& o, const Data& d) {
          *o.num_classes);
   o.num_classes = o.num_classes.value_or(classes);
   o.drop_path = model_config(o).drop_path;
+  o.workers = loading_threads(o);
   o.dtype = name_of(parse_compute(o.device, o.dtype).dtype);
   const data::TransformConfig t = transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;
@@ -203,7 +204,7 @@ void introduce(report::Console& console, const Options& o, const Data& d,
   console.line(fmt::format("{}; {}", describe(compute), o.dtype));
   console.line(fmt::format("{} epochs of {} steps of {} images; {} compute and {} loading threads",
                            trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
-                           o.batch_size * o.grad_accum, num_threads(), o.workers));
+                           o.batch_size * o.grad_accum, num_threads(), *o.workers));
 }
 
 // What was decided for want of a flag, where that is not the recipe.

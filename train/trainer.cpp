@@ -16,6 +16,8 @@ double since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+constexpr double kNotableWait = 0.05;  // share of a step that the terminal speaks of
+
 // The EMA's horizon fits 31 times into the published run of 387,810 steps, so it does in others.
 double default_ema_decay(int64_t total_steps) {
   return std::clamp(1 - 31 / double(std::max<int64_t>(total_steps, 1)), 0.0, 0.99992);
@@ -210,6 +212,7 @@ double Trainer::try_step() {
 bool Trainer::train_epoch(Outputs& outputs) {
   const auto reached = [&] { return options_.max_steps && state_.step >= options_.max_steps; };
   task_.start_epoch(state_.epoch, state_.epoch_steps * options_.grad_accum);
+  epoch_seconds_ = epoch_waited_ = 0;
   while (state_.epoch_steps < epoch_steps_ && !reached()) {
     if (stop_signal()) return false;
     const Step done = step();
@@ -219,6 +222,7 @@ bool Trainer::train_epoch(Outputs& outputs) {
     }
     ++state_.step, ++state_.epoch_steps;
     state_.seconds += done.seconds;
+    epoch_seconds_ += done.seconds, epoch_waited_ += done.waited;
     if (std::isfinite(done.loss)) state_.loss.add(done.loss);
     count_skip(done);
     log_step(done, outputs);
@@ -322,10 +326,11 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
   if (i % options_.log_interval != 0 && state_.epoch_steps != epoch_steps_) return;
   const double seconds = interval_seconds_ / double(interval_steps_);
   const double waited = interval_waited_ / double(interval_steps_);
-  console_.detail(
-      fmt::format("Train: {} {} Loss: {} ({}) Time: {:.3f}s, {:.0f}/s LR: {:.1e} Data: {:.3f}",
-                  state_.epoch, place_of(i, epoch_steps_), fixed(s.loss, 3),
-                  fixed(state_.loss.value(), 3), seconds, images / seconds, s.lr, waited));
+  console_.detail(fmt::format(
+      "Train: {} {} Loss: {} ({}) Time: {:.3f}s, {:.0f}/s LR: {:.1e} "
+      "Data: {:.3f} ({:.0f} %)",
+      state_.epoch, place_of(i, epoch_steps_), fixed(s.loss, 3), fixed(state_.loss.value(), 3),
+      seconds, images / seconds, s.lr, waited, 100 * waited / seconds));
   nlohmann::json row{{"epoch", state_.epoch},
                      {"step", state_.step},
                      {"loss", s.loss},
@@ -334,7 +339,8 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
                      {"lr", s.lr},
                      {"skipped", state_.skipped},
                      {"images_per_second", images / seconds},
-                     {"data_seconds", waited}};
+                     {"data_seconds", waited},
+                     {"data_share", waited / seconds}};
   for (const auto& [name, value] : loss_parts()) row["loss_" + name] = value;
   outputs.log.add(std::move(row));
   interval_seconds_ = interval_waited_ = 0, interval_steps_ = 0;
@@ -391,6 +397,8 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
                      {"train_loss", state_.loss.value()},
                      {"skipped_in_a_row", state_.skipped_in_a_row},
                      {"seconds", state_.seconds}};
+  const double data_share = epoch_seconds_ > 0 ? epoch_waited_ / epoch_seconds_ : 0;
+  row["data_share"] = data_share;
   // Outputs that are no numbers have no scores, an accuracy of 0 would be made up; and an epoch
   // whose weights are not saved has none to be compared.
   const auto add = [&](const std::string& prefix, const tasks::Scores& scores) {
@@ -403,10 +411,14 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
   find_best(outputs.log);
   const double loss = state_.loss.value();
   console_.line(fmt::format(
-      "Epoch {}/{}: train loss {}, {}{}, {}{}", state_.epoch + 1, total_epochs(),
+      "Epoch {}/{}: train loss {}, {}{}, {}{}{}", state_.epoch + 1, total_epochs(),
       std::isfinite(loss) ? fixed(loss, 3) : "none (no finite step)",
       optimizer_.ema() ? "EMA " : "", describe(schema_, *chosen), report::duration(state_.seconds),
-      state_.best_epoch == state_.epoch ? ", best so far" : ""));
+      state_.best_epoch == state_.epoch ? ", best so far" : "",
+      data_share < kNotableWait
+          ? ""
+          : fmt::format("; steps waited {:.0f} % of their time for data (--workers {})",
+                        100 * data_share, loading_threads(options_))));
   warn_of_chance();
 
   state_.evaluated = true;

@@ -135,6 +135,8 @@ class Trainer {
   // Since the last log line.
   double interval_seconds_ = 0, interval_waited_ = 0;
   int64_t interval_steps_ = 0;
+  // Of the steps that this process took in the epoch in progress.
+  double epoch_seconds_ = 0, epoch_waited_ = 0;
   double step_seconds_ = 0, eval_seconds_ = 0;  // of late, for the time left
 };
 

@@ -9,8 +9,8 @@
 namespace sg {
 
 struct BinaryCrossEntropy {
-  std::optional<double>
-      threshold;             // targets above it become 1, others 0; none: they stay as they are
+  // Targets above it become 1, others 0; none: they stay as they are.
+  std::optional<double> threshold;
   bool sum_classes = false;  // the sum over the classes, not their mean
 };
 

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "tests/support/bars_dataset.h"
 #include "tests/support/faults.h"
 #include "tests/support/skip.h"
@@ -44,6 +47,41 @@ void compare_with_cpu() {
 }
 
 }  // namespace
+
+namespace {
+
+struct SlowBars : Bars {
+  using Bars::Bars;
+  std::unique_ptr<data::Source> open(int64_t i, std::vector<uint8_t>& bytes) const override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    return Bars::open(i, bytes);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("feed: what the device waits for a slow loader counts, also where prefetch() waited") {
+  if (!have_cuda()) return;
+  for (const bool prefetched : {false, true}) {
+    CAPTURE(prefetched);
+    data::DevicePrefetcher feed(std::make_shared<SlowBars>(9), config_of(3), kCuda);
+    feed.start_epoch(0);
+    for (int batch = 0; batch < 3; ++batch) {
+      if (prefetched) feed.prefetch();  // behind no work: the device idles at once
+      const double before = feed.waited();
+      REQUIRE(feed.next());
+      if (cuda_is_emulated && !delay_cuda_work)  // the other stand-in has no clock
+        CHECK(feed.waited() - before > 0.05);    // three images of 20 ms, one worker
+    }
+  }
+  // A loader that is ahead.
+  data::DevicePrefetcher feed(std::make_shared<Bars>(3), config_of(3), kCuda);
+  feed.start_epoch(0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  feed.prefetch();
+  REQUIRE(feed.next());
+  if (!delay_cuda_work) CHECK(feed.waited() < 0.1);
+}
 
 TEST_CASE("feed: on cuda, the batches of the CPU, always in the same memory") {
   if (!have_cuda()) return;

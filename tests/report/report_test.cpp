@@ -62,6 +62,7 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
              {"lr", 1e-3},
              {"train_loss", 2.0},
              {"seconds", 61.0},
+             {"data_share", 0.23},
              {"eval_loss", 1.0},
              {"eval_top1", 75.0},
              {"eval_top5", 100.0},
@@ -85,8 +86,9 @@ TEST_CASE("report: one page, whole before and after the first epoch, nothing fro
         "<p class=\"\"><strong>0.70 cat + 0.30 dog</strong> mixup</p>",
         "data:image/png;base64,d3Jvbmc=", "<span>is &lt;cat&gt;</span><span>9 %</span></p>"})
     CHECK(contains(page, part));
-  for (const char* part : {"75.00 %", "1:01", "dog", "but it is cat", "data:image/png;base64,cG5n",
-                           "prefers-color-scheme: dark", "Learning rate", "batch-size"})
+  for (const char* part :
+       {"75.00 %", "1:01", ">23 %<", "dog", "but it is cat", "data:image/png;base64,cG5n",
+        "prefers-color-scheme: dark", "Learning rate", "batch-size"})
     CHECK(contains(page, part));
   size_t wide = 0;  // two galleries of panels, one of single images
   for (size_t at = page.find("<div class=\"samples\">"); at != page.npos;

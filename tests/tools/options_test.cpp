@@ -84,6 +84,9 @@ TEST_CASE("options: numbers are decimal; what is none is named with what is allo
   CHECK(contains(refused("sgtrain d --scale 0.1 x"), "--scale: expected a number from"));
   CHECK(contains(refused("sgtrain d --eager=8x"), "--eager: expected no value, true or false"));
   CHECK(contains(refused("sgtrain d --scale 0.5"), "--scale: expected 2 numbers"));
+  CHECK(contains(refused("sgtrain d --cutmix-minmax 0.5"), "--cutmix-minmax: expected 2 numbers"));
+  CHECK(
+      contains(refused("sgtrain d --cutmix-minmax 0.2 2"), "--cutmix-minmax: expected from 0 to"));
   CHECK(contains(refused("sgpredict a --checkpoint b --topk 0"), "--topk: expected from 1 to"));
   CHECK(contains(refused("sgbench --repeats 0x3"), "--repeats: expected a whole number from 1"));
   CHECK(contains(refused("sgbench --mode trian"), "did you mean 'train'"));

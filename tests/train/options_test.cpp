@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
+#include "core/cpu/cores.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -358,6 +361,12 @@ TEST_CASE("options: a warm-up that was not asked for fits into any run") {
   CHECK(warmup(2) == 1);
   CHECK(warmup(1) == 0);
   for (int64_t epochs = 1; epochs < 30; ++epochs) train::validate(given({{"epochs", epochs}}));
+}
+
+TEST_CASE("options: as many loading threads as cores, 2 to 8, where --workers says none") {
+  CHECK(train::loading_threads(given({{"workers", 0}})) == 0);
+  CHECK(train::loading_threads(given({{"workers", 20}})) == 20);
+  CHECK(train::loading_threads({}) == std::clamp(usable_cores().usable, 2, 8));
 }
 
 TEST_CASE("options: args.json holds what was given, and apart from it what was decided") {

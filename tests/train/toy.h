@@ -110,7 +110,7 @@ struct RunOf {
     std::string all;
     for (std::string line; std::getline(lines, line);) {
       auto row = nlohmann::json::parse(line);
-      for (const char* key : {"time", "seconds", "images_per_second", "data_seconds"})
+      for (const char* key : {"time", "seconds", "images_per_second", "data_seconds", "data_share"})
         row.erase(key);
       all += row.dump() + "\n";
     }

@@ -286,6 +286,42 @@ TEST_CASE("trainer: too few images for a step") {
                  "--grad-accum"));
 }
 
+TEST_CASE("trainer: the share of time waited for data is in log, metrics and the epoch's line") {
+  struct Slow : Toy {
+    double wait = 0;
+    tasks::Batch load_batch(const tasks::BatchPosition& position) override {
+      std::this_thread::sleep_for(std::chrono::duration<double>(wait));
+      tasks::Batch batch = Toy::load_batch(position);
+      batch.waited = wait;
+      return batch;
+    }
+  };
+  const auto run_with = [](double wait, const std::filesystem::path& folder) {
+    RunOf<Slow> run{.folder = folder};
+    run.options.workers = 3;
+    run.task.wait = wait;
+    run.console.open_log(folder / "train.log");
+    CHECK(run.go() == ExitCode::ok);
+    return read_file(folder / "train.log");
+  };
+  const TemporaryFolder slow, fast;
+  const std::string log = run_with(0.02, slow.path());
+  CHECK(contains(log, " Data: 0.020 ("));  // timm's form, and a share for its mean
+  CHECK(contains(log, "; steps waited "));
+  CHECK(contains(log, " % of their time for data (--workers 3)\n"));
+  std::istringstream lines(read_file(slow / "metrics.jsonl"));
+  int rows = 0;
+  for (std::string line; std::getline(lines, line); ++rows) {
+    const double share = nlohmann::json::parse(line)["data_share"];
+    CHECK(share > 0);
+    CHECK(share <= 1);
+  }
+  CHECK(rows == kSteps + 3);
+  const std::string quick = run_with(0, fast.path());
+  CHECK(contains(quick, " Data: 0.000 (0 %)\n"));
+  CHECK_FALSE(contains(quick, "waited"));
+}
+
 TEST_CASE("trainer: --patience-epochs ends a run that gets no better, also when it was resumed") {
   const TemporaryFolder folder;
   train::Options options = toy_options();
