@@ -35,8 +35,6 @@ constexpr TimmFlag kFlags[] = {
     {"--interpolation", value, "bicubic", "\"\"",
      "evaluation is always bicubic, as published; --train-interpolation is of training"},
     {"--train-crop-mode", value, "rrc", "null", "crops of training are RandomResizedCrop"},
-    {"--color-jitter-prob", value, kNone, "null", "--color-jitter is of all images"},
-    {"--grayscale-prob", value, kNone, "null", "not built in; --aa has changes of colour"},
     {"--gaussian-blur-prob", value, kNone, "null", "not built in; --aa has Sharpness"},
     {"--aug-splits", value, "0", "0", kNoSplits},
     {"--resplit", nothing, kAny, "false", kNoSplits},
