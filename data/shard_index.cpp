@@ -374,11 +374,4 @@ std::vector<ShardIndex> index_shards(const std::vector<fs::path>& shards, const 
   return all;
 }
 
-fs::path shard_index_cache() {
-  for (const auto& [variable, below] : {std::pair{"XDG_CACHE_HOME", ""}, {"HOME", ".cache"}})
-    if (const char* folder = std::getenv(variable); folder && *folder)
-      return fs::path(folder) / below / "sgformer";
-  return {};
-}
-
 }  // namespace sg::data

@@ -52,7 +52,4 @@ constexpr const char* kShardIndexFile = "shards.sgindex";
 std::vector<ShardIndex> index_shards(const std::vector<std::filesystem::path>& shards,
                                      const std::filesystem::path& cache);
 
-// $XDG_CACHE_HOME/sgformer or ~/.cache/sgformer; empty where neither variable is set.
-std::filesystem::path shard_index_cache();
-
 }  // namespace sg::data

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/cpu/parallel.h"
 #include "core/text.h"
@@ -55,32 +56,55 @@ void print_ops(const BenchResult& r) {
              100 * (1 - known / r.profiled_seconds));
 }
 
-// Images a second that one core decodes, crops, resizes and mirrors.
-sg::ExitCode bench_loader(const std::string& data, sg::ImageSize size, bool json) {
-  if (data.empty()) sg::fail(sg::ExitCode::usage, "--mode loader needs --data DIR");
-  sg::data::TransformConfig transform;
-  transform.img_size = size;
+// Images a second that one core makes for training, and where its time goes.
+sg::ExitCode bench_loader(const sg::train::Options& o, bool json) {
   const auto r = sg::benchmark::benchmark_loader(
-      *sg::data::open_dataset(data, sg::data::Split::train), transform);
+      *sg::data::open_dataset(o.data, sg::data::Split::train), sg::train::transforms(o));
   if (json)
     fmt::print("{}\n", nlohmann::json{{"mode", "loader"},
-                                      {"img_size", sg::str(size)},
+                                      {"img_size", sg::str(*o.img_size)},
+                                      {"aa", o.aa},
                                       {"images_per_second", r.images_per_second},
-                                      {"images_per_second_per_core", r.images_per_second},
                                       {"slowest", r.slowest},
                                       {"fastest", r.fastest},
+                                      {"images_per_second_without_aa", r.without_augmentation},
+                                      {"decode_seconds", r.decode},
+                                      {"resize_seconds", r.resize},
+                                      {"augment_seconds", r.augment},
                                       {"images", r.images},
                                       {"broken", r.broken}}
                            .dump(2));
   else
-    fmt::print("{}: {:.0f} images/s on one core ({:.0f} to {:.0f}), {} of {} broken\n",
-               sg::str(size), r.images_per_second, r.slowest, r.fastest, r.broken, r.images);
+    fmt::print(
+        "{}, --aa {}: {:.0f} images/s of one core ({:.0f} to {:.0f}), {:.0f} without --aa; {} of "
+        "{} broken\nan image, us: decode {:.0f}, resize {:.0f}, augment {:.0f}\n",
+        sg::str(*o.img_size), o.aa, r.images_per_second, r.slowest, r.fastest,
+        r.without_augmentation, r.broken, r.images + r.broken, 1e6 * r.decode, 1e6 * r.resize,
+        1e6 * r.augment);
+  return sg::ExitCode::ok;
+}
+
+// Resident memory while the loader hands out batches.
+sg::ExitCode bench_loader_memory(const sg::train::Options& o, int64_t batches, bool json) {
+  const auto samples =
+      sg::benchmark::loader_memory(sg::data::open_dataset(o.data, sg::data::Split::train),
+                                   {.batch_size = int(o.batch_size),
+                                    .workers = int(sg::train::loading_threads(o)),
+                                    .max_broken_share = 1,
+                                    .transform = sg::train::transforms(o)},
+                                   batches);
+  nlohmann::json rows;
+  for (const auto& s : samples) {
+    rows.push_back({{"batches", s.batches}, {"resident_bytes", s.resident}});
+    if (!json)
+      fmt::print("{:>9} batches: {:.1f} MiB resident\n", s.batches, double(s.resident) / (1 << 20));
+  }
+  if (json) fmt::print("{}\n", nlohmann::json{{"mode", "loader-memory"}, {"memory", rows}}.dump(2));
   return sg::ExitCode::ok;
 }
 
 // Seconds to list the images of the training set, and what the process then has had in memory.
 sg::ExitCode bench_listing(const sg::train::Options& o, bool json) {
-  if (o.data.empty()) sg::fail(sg::ExitCode::usage, "--mode listing needs --data DIR");
   const auto start = std::chrono::steady_clock::now();
   const auto dataset =
       sg::data::open_dataset(o.data, sg::data::Split::train, sg::train::dataset_request(o));
@@ -119,20 +143,28 @@ sg::ExitCode bench_augment(sg::ImageSize size, bool json) {
   return sg::ExitCode::ok;
 }
 
+bool of_model(std::string_view mode) { return mode == "train" || mode == "infer"; }
+bool needs_data(std::string_view mode) { return mode.starts_with("loader") || mode == "listing"; }
+
 // Throws ExitCode::usage where a flag was given that means nothing to the mode.
 void check_flags(const CLI::App& app, const std::string& mode) {
-  const bool of_model = mode == "train" || mode == "infer";
-  const bool of_data = mode == "loader" || mode == "listing";
+  using Flags = std::set<std::string_view>;
+  const Flags of_data{"data", "no-listing-cache", "aa", "workers", "batches"};
+  Flags used{"mode", "json"};  // where no model is measured
+  if (mode != "listing") used.insert("img-size");
+  if (needs_data(mode)) used.insert("data");
+  if (mode == "listing") used.insert("no-listing-cache");
+  if (mode.starts_with("loader")) used.insert("aa");
+  if (mode == "loader-memory") used.insert({"batch-size", "workers", "batches"});
   for (const CLI::Option* option : app.get_options()) {
-    const auto is = [&](const char* name) { return option->check_name(name); };
-    const bool used =
-        of_model ? !is("--data") && !is("--no-listing-cache")
-                 : is("--mode") || is("--json") || (is("--img-size") && mode != "listing") ||
-                       (is("--data") && of_data) || (is("--no-listing-cache") && mode == "listing");
-    if (option->count() && !used)
-      sg::fail(sg::ExitCode::usage, "{}: --mode {} does not use it; leave the flag out",
-               "--" + option->get_lnames().back(), mode);
+    if (!option->count()) continue;
+    const std::string& name = option->get_lnames().back();
+    if (of_model(mode) ? of_data.contains(name) : !used.contains(name))
+      sg::fail(sg::ExitCode::usage, "--{}: --mode {} does not use it; leave the flag out", name,
+               mode);
   }
+  if (needs_data(mode) && !app.count("--data"))
+    sg::fail(sg::ExitCode::usage, "--mode {} needs --data DIR", mode);
 }
 
 }  // namespace
@@ -144,16 +176,22 @@ int main(int argc, char** argv) {
     sg::benchmark::BenchOptions options;
     std::string mode = "infer";
     bool json = false;
+    int64_t batches = 10000;
     shared.batch_size = options.batch;
+    shared.aa = "rand-m9-mstd0.5-inc1";
     sg::tools::add_options(app, shared, {"model"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
     sg::tools::add_options(app, shared,
-                           {"img-size", "data", "no-listing-cache", "batch-size", "device", "dtype",
-                            "threads", "eager"});
+                           {"img-size", "data", "no-listing-cache", "aa", "batch-size", "device",
+                            "dtype", "threads", "workers", "eager"});
     sg::tools::add_choice(
-        app, "--mode", mode, {"train", "infer", "loader", "augment", "listing"},
-        "what is measured; loader: one core makes training images; augment: RandAugment; listing: "
-        "the images of --data are listed");
+        app, "--mode", mode, {"train", "infer", "loader", "loader-memory", "augment", "listing"},
+        "what is measured; loader: one core makes training images; loader-memory: resident memory "
+        "of the loader; augment: RandAugment; listing: the images of --data are listed");
+    sg::tools::add_option(
+        app,
+        {.flags = "--batches", .help = "that --mode loader-memory loads", .low = 1, .high = 1e9},
+        batches);
     sg::tools::add_option(app,
                           {.flags = "--warmup", .help = "untimed steps", .low = 0, .high = 1000},
                           options.warmup);
@@ -171,10 +209,13 @@ int main(int argc, char** argv) {
 
     check_flags(app, mode);
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
-    const sg::ImageSize side = shared.img_size.value_or(224);  // where no model says it
-    if (mode == "loader") return bench_loader(shared.data, side, json);
-    if (mode == "listing") return bench_listing(shared, json);
-    if (mode == "augment") return bench_augment(side, json);
+    if (!of_model(mode)) {
+      shared.img_size = shared.img_size.value_or(224);
+      if (mode == "loader") return bench_loader(shared, json);
+      if (mode == "loader-memory") return bench_loader_memory(shared, batches, json);
+      if (mode == "listing") return bench_listing(shared, json);
+      return bench_augment(*shared.img_size, json);
+    }
     const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
     sg::tools::announce(compute);
     options.batch = shared.batch_size, options.eager = shared.eager;

@@ -69,4 +69,10 @@ size_t available_memory(const fs::path& root) {
   return std::min({machine, left_by_groups(root), left_by_ulimit().value_or(SIZE_MAX)});
 }
 
+size_t resident_memory() {
+  size_t addresses = 0, resident = 0;  // in pages
+  std::ifstream("/proc/self/statm") >> addresses >> resident;
+  return resident * size_t(::sysconf(_SC_PAGESIZE));
+}
+
 }  // namespace sg

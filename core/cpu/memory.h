@@ -1,4 +1,4 @@
-// How much memory this process can still get.
+// How much memory this process has, and can still get.
 #pragma once
 #include <cstddef>
 #include <filesystem>
@@ -9,5 +9,8 @@ namespace sg {
 // control groups and of those around them leave, and what its limit on addresses (ulimit -v)
 // leaves. `root` stands before /proc and /sys/fs/cgroup, for tests.
 size_t available_memory(const std::filesystem::path& root = "/");
+
+// Bytes that this process has in RAM.
+size_t resident_memory();
 
 }  // namespace sg

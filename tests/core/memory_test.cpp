@@ -1,5 +1,7 @@
 #include "core/cpu/memory.h"
 
+#include <memory>
+
 #include "tests/core/machine.h"
 
 using namespace sg;
@@ -21,6 +23,15 @@ TEST_CASE("available memory: what the machine has left, without groups") {
   const Machine m;
   m.file("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 5000 kB\n");
   CHECK(available_memory(m.path()) == 5000 * 1024);
+}
+
+TEST_CASE("resident memory: grows by what is written, not by what is reserved") {
+  constexpr size_t kBytes = size_t{64} << 20, kOthers = size_t{16} << 20;
+  const size_t before = resident_memory();
+  const std::unique_ptr<char[]> memory(new char[kBytes]);
+  CHECK(resident_memory() < before + kOthers);
+  for (size_t i = 0; i < kBytes; i += 512) static_cast<volatile char*>(memory.get())[i] = 1;
+  CHECK(resident_memory() > before + kBytes - kOthers);
 }
 
 TEST_CASE("available memory: the least of nested groups of version 2") {

@@ -1,23 +1,15 @@
 #include "tools/bench/augment_speed.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "core/error.h"
 #include "data/transforms/rand_augment.h"
+#include "tools/bench/cpu_time.h"
 
 namespace sg::benchmark {
 namespace {
-
-// CPU time of this thread: other programs on the machine do not count.
-double cpu_seconds() {
-  timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
-}
 
 data::Image waves_and_noise(int side) {
   Random random(0, Purpose::test);
@@ -62,9 +54,9 @@ std::vector<AugmentSpeed> benchmark_augment(int side, int repeats) {
   std::vector<double> times;
   const auto seconds = [&](auto&& f) {
     std::memcpy(image.pixels.data(), original.pixels.data(), original.pixels.size());
-    const double begin = cpu_seconds();
+    const double begin = thread_cpu_seconds();
     f();
-    return cpu_seconds() - begin;
+    return thread_cpu_seconds() - begin;
   };
   std::vector<AugmentSpeed> rows;
   for (const Case& c : cases)

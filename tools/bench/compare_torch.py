@@ -7,10 +7,12 @@ noisy for all of them. Prints Markdown tables; see README.md for what each conte
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import compare_gpu
 from contestants import ROOT, Worker, machine, our_contestant, play, table
+from torch_worker import LOADER_IMAGES
 
 VARIANTS = ("eager", "eager-tuned", "compile", "compile-tuned")
 
@@ -31,12 +33,22 @@ def compare(args, mode):
     return rows
 
 
-def compare_loaders(args, data):
-    contestants = our_contestant(args.sgbench,
-                                 ["--mode", "loader", "--data", str(data), "--threads", "1"])
-    contestants.append(Worker("pillow", ["loader", "--data", str(data)], 1))
-    rows = play(contestants, args.rounds, 100, 3)
-    print(f"### loader: decode, random crop, resize to 224, flip, on one core; {data}\n")
+def compare_loaders(args, data, aa):
+    """By CPU time of one thread each, which a busy machine hardly disturbs."""
+    with tempfile.TemporaryDirectory() as folder:
+        # All JPEGs as one class, whatever the folders of `data` mean.
+        images = Path(folder) / "train" / "all"
+        images.mkdir(parents=True)
+        for i, path in enumerate(sorted(data.rglob("*"))):
+            if path.suffix.lower() in (".jpg", ".jpeg"):
+                (images / f"{i}{path.suffix}").symlink_to(path.resolve())
+        common = ["--data", folder, "--aa", aa]
+        contestants = our_contestant(args.sgbench, ["--mode", "loader", *common])
+        for library in ("pillow", "torchvision"):
+            contestants.append(Worker(library, ["loader", "--library", library, *common], 1,
+                                      clock="cpu"))
+        rows = play(contestants, args.rounds, LOADER_IMAGES, 3)
+    print(f"### loader: decode, RandomResizedCrop 224, flip, --aa {aa}, of one core; {data}\n")
     table(rows)
     return rows
 
@@ -77,7 +89,7 @@ def main():
                    help="with --device cuda: what does not fit is left out, with a note")
     p.add_argument("--mode", nargs="+", choices=("infer", "train"), default=None,
                    help="what to compare; both unless --loader or --matmul-limit is given")
-    p.add_argument("--loader", action="store_true", help="compare image loading with Pillow")
+    p.add_argument("--loader", action="store_true", help="compare image loading with Pillow and torchvision")
     p.add_argument("--matmul-limit", action="store_true",
                    help="time the matrix products of a forward pass alone, with torch.mm")
     p.add_argument("--model", default="sgformer_s")
@@ -92,8 +104,10 @@ def main():
                    help="torch.compile with mode max-autotune (many minutes more to start)")
     p.add_argument("--sgbench", type=Path, default=ROOT / "build/bin/sgbench")
     p.add_argument("--data", type=Path, nargs="+", help="folders of images for --loader",
-                   default=[ROOT.parent / "shared/data/imagenette224",
-                            ROOT.parent / "shared/golden/eval_chain"])
+                   default=[ROOT.parent / "shared/data/coco_mini",
+                            ROOT.parent / "shared/data/imagenette224"])
+    p.add_argument("--aa", nargs="+", default=["none", "rand-m9-mstd0.5-inc1"],
+                   help="the augmentations of --loader")
     p.add_argument("--json", type=Path, metavar="FILE", help="write all the numbers here")
     args = p.parse_args()
     on_gpu = args.device == "cuda"
@@ -113,7 +127,8 @@ def main():
     for mode in modes:
         result[mode] = compare(args, mode)
     if args.loader:
-        result["loader"] = {str(d): compare_loaders(args, d) for d in args.data}
+        result["loader"] = {str(d): {aa: compare_loaders(args, d, aa) for aa in args.aa}
+                            for d in args.data}
     if args.matmul_limit:
         result["matmul_limit"] = matmul_limit(args)
     if args.json:

@@ -2,7 +2,7 @@
 
     torch_worker.py throughput --mode train --variant compile      N steps a line
     torch_worker.py throughput --device cuda ...                   the same in bf16 autocast
-    torch_worker.py loader --data DIR                              N times 100 images a line
+    torch_worker.py loader --library pillow --aa none --data DIR   N times 210 images a line
     torch_worker.py matmul                                         one answer, no input
 
 Answers are lines that begin with '@', {"error": ...} where it failed; anything else on stdout is
@@ -19,6 +19,7 @@ import random
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 
@@ -171,57 +172,87 @@ def throughput(args):
         serve(step)
 
 
-# ---- loader: decode, RandomResizedCrop, resize to 224, flip; Pillow as timm uses it
+# ---- loader: decode, RandomResizedCrop to 224, flip, RandAugment
 
 
-LOADER_IMAGES = 100  # a unit of work
+LOADER_IMAGES = 210  # a unit of work
+FILL = [124, 116, 104]
 
 
-def crop_box(width, height, rng):
-    """RandomResizedCrop of the recipe: scale 0.08 to 1, ratio 3/4 to 4/3, ten attempts."""
-    for _ in range(10):
-        area = rng.uniform(0.08, 1) * width * height
-        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            x, y = rng.randint(0, width - w), rng.randint(0, height - h)
-            return x, y, x + w, y + h
-    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    x, y = (width - w) // 2, (height - h) // 2
-    return x, y, x + w, y + h
+def pillow_chain(policy):
+    """timm's own transforms; -> a function of encoded bytes."""
+    from PIL import Image
+    from timm.data import create_transform
+
+    transform = create_transform(224, is_training=True, interpolation="random", hflip=0.5,
+                                 auto_augment=policy, color_jitter=0.0, use_prefetcher=True)
+
+    def load(encoded):
+        image = Image.open(io.BytesIO(encoded)).convert("RGB")
+        while True:
+            try:
+                return transform(image)
+            except ValueError:  # one in 600 images: timm posterizes to 0 bits, Pillow 13 refuses
+                pass
+
+    return load
+
+
+def torchvision_chain(policy):
+    """The nearest that v2 has on uint8 tensors. Its RandAugment knows 31 magnitudes, of which 27 are
+    level 9 of 10, applies all that it draws and interpolates tensors bilinearly alone: so one
+    operation, drawn and applied with probability 0.5, twice."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+    from torchvision.transforms import InterpolationMode, v2
+
+    crops = [v2.RandomResizedCrop(224, interpolation=m, antialias=True)
+             for m in (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)]
+    steps = [v2.RandomChoice(crops), v2.RandomHorizontalFlip(0.5)]
+    if policy:
+        if policy != "rand-m9-mstd0.5-inc1":
+            raise SystemExit(f"torchvision has nothing near {policy}")
+        augment = v2.RandAugment(1, 27, 31, interpolation=InterpolationMode.BILINEAR, fill=FILL)
+        steps += [v2.RandomApply([augment], p=0.5)] * 2
+    transform = v2.Compose(steps)
+
+    @torch.inference_mode()
+    def load(encoded):
+        data = torch.frombuffer(encoded, dtype=torch.uint8)
+        return transform(decode_jpeg(data, mode=ImageReadMode.RGB))
+
+    return load
 
 
 def loader(args):
-    import numpy as np
     import PIL
-    from PIL import Image
+    import timm
+    import torch
+    import torchvision
+    from PIL import features
 
+    warnings.filterwarnings("ignore", message="The given buffer is not writable")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    random.seed(0)
+    policy = None if args.aa == "none" else args.aa
+    load = {"pillow": pillow_chain, "torchvision": torchvision_chain}[args.library](policy)
     paths = sorted(p for p in Path(args.data).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if not paths:
         raise SystemExit(f"{args.data}: no .jpg or .jpeg file")
-    rng = random.Random(0)
-    rng.shuffle(paths)
-    encoded = [p.read_bytes() for p in paths[:500]]  # from memory: decoding is what is measured
-    filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
-    turn = 0
+    random.shuffle(paths)
+    # From memory: decoding is what is measured.
+    encoded = itertools.cycle([bytearray(p.read_bytes()) for p in paths[:500]])
 
-    def load_one():
-        nonlocal turn
-        image = Image.open(io.BytesIO(encoded[turn % len(encoded)])).convert("RGB")
-        turn += 1
-        image = image.crop(crop_box(*image.size, rng)).resize((224, 224), rng.choice(filters))
-        if rng.random() < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return np.asarray(image)
-
-    def load():
+    def work():
         for _ in range(LOADER_IMAGES):
-            load_one()
+            load(next(encoded))
 
-    load()
-    answer(pillow=PIL.__version__, images=len(paths), imported=peak_rss(), whole=peak_rss(),
-           warmup_seconds=0)
-    serve(load)
+    work()
+    answer(pillow=PIL.__version__, libjpeg_turbo=features.version_feature("libjpeg_turbo"),
+           timm=timm.__version__, torchvision=torchvision.__version__, images=len(paths),
+           imported=peak_rss(), whole=peak_rss(), warmup_seconds=0)
+    serve(work)
 
 
 # ---- matmul: what the matrix products of a forward pass cost on their own
@@ -330,6 +361,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-autotune", action="store_true")
     parser.add_argument("--data")
+    parser.add_argument("--library", choices=("pillow", "torchvision"), default="pillow")
+    parser.add_argument("--aa", default="none")
     args = parser.parse_args()
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
