@@ -24,20 +24,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from contestants import HERE, NOTES, ROOT, Budget, machine, note, write_json
+from contestants import HERE, NOTES, ROOT, Budget, find_split, machine, note, write_json
 
 LEVEL = 0.05  # curves count as different where chance alone would part them so rarely
 CURVES = {"train_loss": "training loss", "eval_model_top1": "top-1", "eval_top1": "top-1 of the EMA"}
 
 
 def links(data, per_class, folder):
-    """-> a data set in `folder` of links to the first images of each class of DIR/train and /val."""
-    for split, others, count in (("train", ("training",), per_class[0]),
-                                 ("val", ("validation", "test"), per_class[1])):
-        source = next((d for d in (data / n for n in (split, *others)) if d.is_dir()), None)
-        if source is None:
-            raise RuntimeError(f"{data}: found no folder {split}")
-        for of_class in source.iterdir():
+    """-> a data set in `folder` of links to the first images of each class of DIR."""
+    for split, count in zip(("train", "val"), per_class):
+        for of_class in find_split(data, split).iterdir():
             to = folder / split / of_class.name
             to.mkdir(parents=True)
             for image in sorted(of_class.iterdir())[:count]:
@@ -107,9 +103,10 @@ def collect(args, budget, save):
                 except (subprocess.TimeoutExpired, RuntimeError) as e:
                     failed = isinstance(e, RuntimeError)
                     note(f"{label}: {e if failed else 'the budget ends within it'}")
-                    return {k: v[:i] for k, v in runs.items()}, failed
+                    return runs | {k: runs[k][:i] for k in ("ours", "PyTorch")}, failed
                 runs[name].append(result)
-            runs["recipe"] = json.loads((Path(folder) / "args.json").read_text())
+            recipe = json.loads((Path(folder) / "args.json").read_text())
+            runs["recipe"] = {k: v for k, v in recipe.items() if k not in ("data", "output", "seed")}
         save(runs)
     return runs, False
 

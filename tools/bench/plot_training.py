@@ -26,7 +26,7 @@ def draw(axes, sides, columns):
     """columns: {name in a row: label}"""
     for side, runs in sides.items():
         epochs = [row["epoch"] + 1 for row in runs[0]]
-        for name, label in columns.items():
+        for name, label in ((n, t) for n, t in columns.items() if n in runs[0][0]):
             by_epoch = [[run[i][name] for run in runs] for i in range(len(epochs))]
             line, = axes.plot(epochs, [sum(v) / len(v) for v in by_epoch],
                               marker="o", markersize=3, label=label or side)

@@ -23,6 +23,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torchvision.datasets import ImageFolder
 
+from contestants import find_split
 from torch_sgformer import create
 from torch_worker import param_groups
 
@@ -43,15 +44,6 @@ def read_options(path):
         if (found := options.get(name, neutral)) != neutral:
             raise SystemExit(f"{path}: {name} is {found!r}; here it can only be {neutral!r}")
     return SimpleNamespace(**options)
-
-
-def find_split(data, name):
-    """sgtrain finds these too where it is told 'val'."""
-    others = ("validation", "valid", "eval", "evaluation", "test") if name == "val" else ()
-    for folder in (Path(data) / n for n in (name, *others)):
-        if folder.is_dir():
-            return folder
-    raise SystemExit(f"{data}: found no folder {name}")
 
 
 def loaders(o):
