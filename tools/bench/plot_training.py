@@ -45,8 +45,9 @@ def main():
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 8})
     sides = read(args.file)
     if len(sides) > 1:  # a panel a curve, a line a side
-        figure, panels = plt.subplots(1, len(CURVES), figsize=(9, 2.8))
-        for axes, (name, title) in zip(panels, CURVES.items()):
+        curves = {n: t for n, t in CURVES.items() if n in sides["ours"][0][0]}
+        figure, panels = plt.subplots(1, len(curves), figsize=(9, 2.8))
+        for axes, (name, title) in zip(panels, curves.items()):
             draw(axes, sides, {name: ""})
             axes.set_title(title)
     else:  # loss, and both accuracies
