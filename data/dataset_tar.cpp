@@ -149,16 +149,13 @@ TarDataset::TarDataset(const std::vector<fs::path>& shards, const ClassNames& cl
                        ClassOrder order, const fs::path& cache)
     : shards_(index_shards(shards, cache)) {
   int64_t unlabelled = 0;
-  std::map<std::string, int64_t> left_out;
+  LeftOut left_out;
   for (const ShardIndex& s : shards_) {
     ends_.push_back((ends_.empty() ? 0 : ends_.back()) + int64_t(s.samples.size()));
     unlabelled += s.unlabelled;
     for (const auto& [extension, n] : s.left_out) left_out[extension] += n;
   }
-  std::string others;
-  for (const auto& [extension, n] : left_out)
-    others += fmt::format("{}{} {}", others.empty() ? "" : ", ", n,
-                          extension.empty() ? "without extension" : escape_name(extension));
+  const std::string others = describe(left_out);
   if (ends_.empty() || size() == 0)
     fail(ExitCode::data,
          "{}: expected images with a .cls or .json of the same name behind or before them, found "

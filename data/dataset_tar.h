@@ -27,7 +27,7 @@ class TarDataset final : public Dataset {
  public:
   explicit TarDataset(const std::vector<std::filesystem::path>& shards,
                       const ClassNames& classes = {}, ClassOrder order = ClassOrder::name,
-                      const std::filesystem::path& cache = shard_index_cache());
+                      const std::filesystem::path& cache = {});
   // Of classes.txt; empty where there is none.
   static ClassNames list_classes(const std::vector<std::filesystem::path>& shards);
 

@@ -8,12 +8,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <filesystem>
-#include <thread>
 #include <unordered_map>
 
 #include "core/error.h"
+#include "data/waiting_threads.h"
 #include "io/file.h"
 
 namespace sg::data {
@@ -22,8 +21,6 @@ namespace {
 
 constexpr std::string_view kMagic = "SGLIST 1";  // the last character is the version
 constexpr size_t kChecksumBytes = 8;
-// More than cores: listing waits for disks and servers. Measured: docs/performance.md.
-constexpr size_t kThreads = 16;
 
 class Writer {
  public:
@@ -130,26 +127,6 @@ std::string write_cache(const fs::path& file, const std::string& folder,
   return fmt::format("{}; --no-listing-cache does without", e.what());
 }
 
-// f(i) of [0, n), by several threads. The error of the lowest i is thrown.
-template <class F>
-void each_by_threads(size_t n, F&& f) {
-  std::vector<std::exception_ptr> errors(n);
-  std::atomic<size_t> next = 0;
-  {
-    std::vector<std::jthread> threads;
-    for (size_t t = 0; t < std::min(kThreads, n); ++t)
-      threads.emplace_back([&] {
-        for (size_t i = next++; i < n; i = next++) try {
-            f(i);
-          } catch (...) {
-            errors[i] = std::current_exception();
-          }
-      });
-  }
-  for (const auto& error : errors)
-    if (error) std::rethrow_exception(error);
-}
-
 }  // namespace
 
 std::string listing_cache_folder() {
@@ -172,7 +149,7 @@ ClassListings list_classes_of(const std::string& folder, const std::vector<std::
   ClassListings result;
   result.listings.resize(classes.size());
   std::atomic<bool> is_new = false;
-  each_by_threads(classes.size(), [&](size_t c) {
+  each_by_waiting_threads(classes.size(), [&](size_t c) {
     const std::string path = folder + "/" + classes[c];
     FolderListing& listing = result.listings[c];
     if (const auto found = known.find(classes[c]);

@@ -5,19 +5,16 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <mutex>
 #include <optional>
 #include <set>
-#include <thread>
 
 #include "core/error.h"
 #include "core/text.h"
-#include "data/dataset.h"
+#include "data/waiting_threads.h"
 #include "io/hash.h"
 #include "io/json.h"
 #include "io/tar.h"
@@ -27,7 +24,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kVersion = 1;
-constexpr size_t kMostReaders = 16;
 
 // "a/b" of "a/b.seg.png" and ".seg.png", as WebDataset takes names apart.
 std::pair<std::string_view, std::string_view> split_name(std::string_view name) {
@@ -308,32 +304,19 @@ class FolderIndex {
 
 // Indexes shards[i] for all i of `places`.
 void read_shards(std::vector<ShardIndex>& shards, const std::vector<size_t>& places) {
-  std::atomic<size_t> next = 0;
   std::mutex mutex;
-  std::exception_ptr error;
-  size_t error_place = 0, done = 0;
+  size_t done = 0;
   auto said = std::chrono::steady_clock::now();
-  const auto work = [&] {
-    for (size_t i; (i = next++) < places.size();) try {
-        ShardIndex& shard = shards[places[i]];
-        shard = index_shard(shard.path);
-        const std::lock_guard lock(mutex);
-        ++done;
-        const auto now = std::chrono::steady_clock::now();
-        if (now - said < std::chrono::seconds(5)) continue;
-        said = now;
-        spdlog::info("indexing shards, once: {} of {}", done, places.size());
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!error || i < error_place) error = std::current_exception(), error_place = i;
-        next = places.size();
-      }
-  };
-  std::vector<std::thread> threads;
-  for (size_t i = 1; i < std::min(places.size(), kMostReaders); ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
-  if (error) std::rethrow_exception(error);
+  each_by_waiting_threads(places.size(), [&](size_t i) {
+    ShardIndex& shard = shards[places[i]];
+    shard = index_shard(shard.path);
+    const std::lock_guard lock(mutex);
+    ++done;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - said < std::chrono::seconds(5)) return;
+    said = now;
+    spdlog::info("indexing shards, once: {} of {}", done, places.size());
+  });
 }
 
 }  // namespace

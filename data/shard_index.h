@@ -2,11 +2,11 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "data/folder_listing.h"
 #include "io/tar.h"
 
 namespace sg::data {
@@ -28,10 +28,10 @@ struct ShardIndex {
   uint64_t size = 0;     // of the file
   int64_t modified = 0;  // ns since 1970
   std::vector<ShardSample> samples;
-  std::string names;                        // of the images in the shard, one after the other
-  std::vector<std::string> labels;          // that occur, escaped as in core/text.h
-  int64_t unlabelled = 0;                   // images without a label, which are no samples
-  std::map<std::string, int64_t> left_out;  // other files, by extension
+  std::string names;                // of the images in the shard, one after the other
+  std::vector<std::string> labels;  // that occur, escaped as in core/text.h
+  int64_t unlabelled = 0;           // images without a label, which are no samples
+  LeftOut left_out;
 
   std::string_view name(size_t i) const {
     const uint64_t begin = i ? samples[i - 1].name_end : 0;

@@ -338,10 +338,10 @@ run_throughput() {
   fi
 }
 
-has_torch() { # STEP
-  attempt 120 "$python" -c 'import torch; assert torch.cuda.is_available()' \
+has_torch() { # STEP [MODULE that it needs too]
+  attempt 120 "$python" -c "import torch, ${2:-torch}; assert torch.cuda.is_available()" \
     2>"$work/steps/import_torch.log" && return
-  skip "$1" "$python has no PyTorch that sees the GPU: $(tail -1 "$work/steps/import_torch.log")"
+  skip "$1" "$python has no PyTorch that sees the GPU${2:+, or no $2}: $(tail -1 "$work/steps/import_torch.log")"
   return 1
 }
 budget_of() { # STEP: seconds for a script that ends by itself, a little before its limit
@@ -356,15 +356,16 @@ run_compare() {
     --budget "$(budget_of compare)" --sgbench "$bin/sgbench" --json "$work/steps/compare.json"
 }
 run_curves() {
-  has curves bin/sgtrain && has_torch curves || return
+  has curves bin/sgtrain && has_torch curves timm || return
   # Checkpoints of these runs are thrown away: keep them in memory where there is room for them.
   local room workers=8
   room=$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)
   [ "${room:-0}" -gt 4000000 ] && export TMPDIR=/dev/shm
   [ "${room:-0}" -gt 1000000 ] || workers=2 # PyTorch's hand over their batches there
-  step curves "$(limit_of curves)" "$python" "$bench/compare_training.py" --device cuda \
+  step curves "$(limit_of curves)" "$python" "$bench/compare_training.py" \
     --data "$shared/data/imagenette224" --budget "$(budget_of curves)" --sgtrain "$bin/sgtrain" \
-    --workers $workers --json "$work/steps/curves.json"
+    --json "$work/steps/curves.json" -- --device cuda --model sgformer_s --batch-size 64 \
+    --epochs 5 --cooldown-epochs 0 --lr 3e-4 --workers $workers
 }
 
 escaped() { printf '%s' "$1" | sed 's/[\\"]/\\&/g' | tr -d '\000-\037'; }

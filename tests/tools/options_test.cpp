@@ -1,4 +1,5 @@
 // The command lines of all programs: sizes, numbers, names that others use, and what is refused.
+#include "io/file.h"
 #include "tests/tools/runs.h"
 
 namespace sg {
@@ -160,6 +161,15 @@ TEST_CASE("options: switches of timm for what is always so are accepted and expl
   CHECK(contains(refused("sgtrain d --opt sgd"), "--opt: expected adamw, found 'sgd'"));
   CHECK(contains(refused("sgtrain d --sched step"), "--sched: expected cosine, found 'step'"));
   CHECK(contains(refused("sgtrain d --model-ema --model-ema-decay 0"), "contradict"));
+}
+
+TEST_CASE("options: the configuration of docs/results.md is one of sgtrain") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 128, 8);
+  const fs::path file = fs::path(SG_CONFIGS_DIR) / "cifar10_nano.json";
+  const nlohmann::json used = dry_run(folder / "data", "--config " + file.string());
+  const nlohmann::json configured = nlohmann::json::parse(read_file(file));
+  for (const auto& [name, value] : configured.items()) CHECK_MESSAGE(used[name] == value, name);
 }
 
 }  // namespace sg

@@ -93,9 +93,9 @@ TEST_CASE("sgbench: wrong arguments") {
   for (const char* flags :
        {"loader --device cpu", "loader --batch-size 4", "loader --model sgformer_s",
         "loader --img-size 32", "loader --data x --batches 5", "infer --aa none",
-         "train --workers 1", "augment --data x", "augment --dtype f32", "augment --img-size 32x48",
-         "infer --data x", "infer --no-listing-cache", "loader --data x --no-listing-cache",
-         "listing --data x --img-size 32", "listing"}) {
+        "train --workers 1", "augment --data x", "augment --dtype f32", "augment --img-size 32x48",
+        "infer --data x", "infer --no-listing-cache", "loader --data x --no-listing-cache",
+        "listing --data x --img-size 32", "listing"}) {
     const auto ran = test::run_program(std::string("sgbench --mode ") + flags);
     CHECK_MESSAGE(ran.code == 2, flags);
     CHECK_MESSAGE(ran.err.find("--mode ") != std::string::npos, ran.err);

@@ -1,12 +1,13 @@
-"""Do we learn as PyTorch does? Several runs of each on the same images with the same recipe, and
-whether the loss curves differ by more than runs of one side differ among themselves.
+"""Do we learn as PyTorch does? Several runs of each on the same images by the same recipe, and whether
+loss and accuracy, epoch by epoch, differ by more than runs of one side differ among themselves.
 
-Runs take turns, so that a --budget that ends early leaves as many of each. The recipe: random crops
-and flips, smoothed cross entropy, stochastic depth, AdamW with a cosine over the epochs; random
-numbers are each side's own, so single steps cannot be compared, only curves. The test is exact and
-has no tolerance: of all ways to deal the runs into two groups, the share in which the groups' means
-lie at least as far apart as ours and PyTorch's (summed over the parts of the curve, in units of the
-variance of each over all runs).
+    python compare_training.py --data DIR -- FLAGS OF sgtrain
+
+sgtrain trains by these flags, and torch_learning.py by the args.json that sgtrain then wrote. Runs take
+turns, so that a --budget that ends early leaves as many of each. Random numbers are each side's own,
+so single steps cannot be compared, only curves. The test is exact and has no tolerance: of all ways to
+deal the runs into two groups, the share in which the groups' means lie at least as far apart as ours
+and PyTorch's (summed over epochs and curves, in units of the variance of each over all runs).
 """
 
 import argparse
@@ -14,16 +15,30 @@ import itertools
 import json
 import math
 import os
+import resource
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from contestants import HERE, NOTES, ROOT, Budget, machine, note, write_json
+from contestants import HERE, NOTES, ROOT, Budget, find_split, machine, note, write_json
 
 LEVEL = 0.05  # curves count as different where chance alone would part them so rarely
+CURVES = {"train_loss": "training loss", "eval_model_top1": "top-1", "eval_top1": "top-1 of the EMA"}
+
+
+def links(data, per_class, folder):
+    """-> a data set in `folder` of links to the first images of each class of DIR."""
+    for split, count in zip(("train", "val"), per_class):
+        for of_class in find_split(data, split).iterdir():
+            to = folder / split / of_class.name
+            to.mkdir(parents=True)
+            for image in sorted(of_class.iterdir())[:count]:
+                (to / image.name).symlink_to(image.resolve())
+    return folder
 
 
 def run(command, limit):
@@ -40,57 +55,60 @@ def run(command, limit):
     return out
 
 
-def recipe(args, seed):
-    """What both sides are told in the same words."""
-    names = dict(data=args.data, model=args.model, device=args.device, dtype=args.dtype,
-                 epochs=args.epochs, lr=args.lr, seed=seed, workers=args.workers,
-                 threads=args.threads)
-    names["min-lr"] = args.lr / 100
-    return [word for name, value in names.items() for word in (f"--{name}", str(value))]
+def timed(command, limit):
+    """-> standard output, and the seconds that it took."""
+    def cpu():
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    wall, before = time.monotonic(), cpu()
+    out = run(command, limit)
+    return out, dict(seconds=time.monotonic() - wall, cpu_seconds=cpu() - before)
 
 
-def ours(args, seed, limit):
-    with tempfile.TemporaryDirectory() as folder:
-        run([str(args.sgtrain), *recipe(args, seed), "--batch-size", str(args.batch),
-             "--max-steps", str(args.steps), "--warmup-epochs", "0", "--cooldown-epochs", "0", "--aa", "none",
-             "--model-ema-decay", "0", "--log-interval", "1", "--output", folder], limit)
-        rows = [json.loads(line) for file in Path(folder).rglob("metrics.jsonl")
-                for line in file.read_text().splitlines()]
-    return [r["loss"] for r in rows if "grad_norm" in r]  # the others are evaluations
+def ours(args, seed, folder, limit):
+    _, took = timed([str(args.sgtrain), *args.flags, "--data", str(args.data), "--seed", str(seed),
+                     "--checkpoint-hist", "1", "--output", str(folder)], limit)
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return dict(seed=seed, epochs=[r for r in rows if "train_loss" in r], **took)
 
 
-def theirs(args, seed, limit):
-    out = run([sys.executable, str(HERE / "torch_learning.py"), *recipe(args, seed), "--batch",
-               str(args.batch), "--steps", str(args.steps)], limit)
+def theirs(args, seed, folder, limit):
+    out, took = timed([sys.executable, str(HERE / "torch_learning.py"), str(folder / "args.json")],
+                      limit)
     answer = next(line for line in out.splitlines() if line.startswith("@"))
-    return json.loads(answer[1:])["losses"]
+    return dict(seed=seed, **json.loads(answer[1:]), **took)
+
+
+def curve(run):
+    """-> the values of CURVES, one after the other."""
+    values = [row[name] for name in CURVES if name in run["epochs"][0] for row in run["epochs"]]
+    if not all(map(math.isfinite, values)):
+        raise RuntimeError(f"expected finite numbers, found {run['epochs']}")
+    return values
 
 
 def collect(args, budget, save):
-    """-> {"ours": [losses of a run], "PyTorch": ...}, as many runs of each, and whether one of ours
-    failed. save(runs) after each pair."""
+    """-> {"ours": [a run], "PyTorch": ...}, as many runs of each, and whether one failed that is not
+    the budget's fault. save(runs) after each pair."""
     runs = {"ours": [], "PyTorch": []}
     for i in range(args.seeds):
-        for name, train in (("ours", ours), ("PyTorch", theirs)):
-            print(f"{name}, run {i + 1} of {args.seeds}", file=sys.stderr, flush=True)
-            try:
-                losses = train(args, args.first_seed + i, budget.left())
-                if len(losses) != args.steps or not all(map(math.isfinite, losses)):
-                    raise RuntimeError(f"expected {args.steps} finite losses, found {losses}")
-            except (subprocess.TimeoutExpired, RuntimeError) as e:
-                why = e if isinstance(e, RuntimeError) else "the budget ends within it"
-                note(f"{name}, run {i + 1} of {args.seeds}: {why}")
-                failed = name == "ours" and isinstance(e, RuntimeError)
-                return {k: v[:i] for k, v in runs.items()}, failed
-            runs[name].append(losses)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, train in (("ours", ours), ("PyTorch", theirs)):
+                label = f"{name}, run {i + 1} of {args.seeds}"
+                print(label, file=sys.stderr, flush=True)
+                try:
+                    result = train(args, args.first_seed + i, Path(folder), budget.left())
+                    curve(result)
+                except (subprocess.TimeoutExpired, RuntimeError) as e:
+                    failed = isinstance(e, RuntimeError)
+                    note(f"{label}: {e if failed else 'the budget ends within it'}")
+                    return runs | {k: runs[k][:i] for k in ("ours", "PyTorch")}, failed
+                runs[name].append(result)
+            recipe = json.loads((Path(folder) / "args.json").read_text())
+            runs["recipe"] = {k: v for k, v in recipe.items() if k not in ("data", "output", "seed")}
         save(runs)
     return runs, False
-
-
-def parts_of(losses, parts):
-    """Means of consecutive parts of a curve: single steps are noisy."""
-    edges = [round(i * len(losses) / parts) for i in range(parts + 1)]
-    return [statistics.fmean(losses[a:b]) for a, b in itertools.pairwise(edges)]
 
 
 def chance(ours, theirs):
@@ -108,26 +126,29 @@ def chance(ours, theirs):
     return statistics.fmean(d >= deals[0] * (1 - 1e-9) for d in deals)  # the first deal is ours
 
 
-def judge(curves, steps):
-    """Prints the table and -> (verdict, chance); the verdict is None where runs are too few."""
+def judge(runs):
+    """Prints the tables and -> (verdict, chance); the verdict is None where runs are too few."""
     def cell(values):
-        spread = f" +- {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        return f"{statistics.fmean(values):.3f}{spread}"
+        return f"{statistics.fmean(values):.3f} ({min(values):.3f} - {max(values):.3f})"
 
-    print("| steps | ours | PyTorch | difference |\n|---|---:|---:|---:|")
-    parts = len(curves["ours"][0])
-    for k in range(parts):
-        a, b = ([c[k] for c in curves[name]] for name in ("ours", "PyTorch"))
-        print(f"| {round(k * steps / parts)} - {round((k + 1) * steps / parts) - 1} | {cell(a)} | "
-              f"{cell(b)} | {statistics.fmean(a) - statistics.fmean(b):+.3f} |")
-    n = len(curves["ours"])
+    sides = ("ours", "PyTorch")
+    for name, title in CURVES.items():
+        if name not in runs["ours"][0]["epochs"][0]:
+            continue
+        print(f"| epoch | {title}, ours | PyTorch | difference |\n|---:|---:|---:|---:|")
+        for epoch in range(len(runs["ours"][0]["epochs"])):
+            a, b = ([r["epochs"][epoch][name] for r in runs[side]] for side in sides)
+            print(f"| {epoch + 1} | {cell(a)} | {cell(b)} | "
+                  f"{statistics.fmean(a) - statistics.fmean(b):+.3f} |")
+        print()
+    n = len(runs["ours"])
     least = 2 / math.comb(2 * n, n)  # a deal and its mirror image part the runs as far
-    p = chance(curves["ours"], curves["PyTorch"])
+    p = chance(*([curve(r) for r in runs[side]] for side in sides))
     if least > LEVEL:
-        print(f"\nNo verdict: {n} runs of each cannot tell a difference from chance; 4 can.")
+        print(f"No verdict: {n} runs of each cannot tell a difference from chance; 4 can.")
         return None, p
     agree = p > LEVEL
-    print(f"\nThe curves {'agree' if agree else 'do NOT agree'} within their run-to-run spread: "
+    print(f"The curves {'agree' if agree else 'do NOT agree'} within their run-to-run spread: "
           f"chance alone parts {n} and {n} runs as far in {100 * p:.1f} % of cases "
           f"(at most {100 * LEVEL:.0f} % would count as a difference).")
     return agree, p
@@ -137,52 +158,37 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/imagenette224",
-                   help="folder with train/ and val/, a sub-folder per class")
-    p.add_argument("--model", default="sgformer_s",
-                   choices=("sgformer_s", "sgformer_m", "sgformer_b"))
-    p.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    p.add_argument("--dtype", choices=("f32", "bf16"), help="default: bf16 on cuda, f32 on cpu")
-    p.add_argument("--steps", type=int, default=150)
-    p.add_argument("--batch", type=int, default=64)
-    p.add_argument("--lr", type=float, default=3e-4, help="at the start; a hundredth at the end")
+                   help="folder with train/ and val/ (or test/), a sub-folder per class")
+    p.add_argument("--per-class", type=int, nargs=2, metavar=("TRAIN", "VAL"),
+                   help="use the first images of each class alone")
     p.add_argument("--seeds", type=int, default=4, help="runs of each side")
     p.add_argument("--first-seed", type=int, default=1)
-    p.add_argument("--parts", type=int, default=10, help="of a curve that are compared")
-    p.add_argument("--workers", type=int, default=8, help="that load images")
-    p.add_argument("--threads", type=int, default=2)
     p.add_argument("--budget", type=float, metavar="SECONDS", help="end with what there is then")
     p.add_argument("--sgtrain", type=Path, default=ROOT / "build/bin/sgtrain")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write all the losses here")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the recipe and all runs here")
+    p.add_argument("flags", nargs="+", help="of sgtrain, after --")
     args = p.parse_args()
-    args.dtype = args.dtype or ("bf16" if args.device == "cuda" else "f32")
-    args.parts = min(args.parts, args.steps)
     if not args.sgtrain.exists():
         p.error(f"{args.sgtrain} is not built")
-    train = args.data / "train"
-    images = sum(1 for f in train.glob("*/*"))
-    if images < args.batch:
-        p.error(f"{train}: expected at least a batch of {args.batch} images, found {images}")
-    args.epochs = math.ceil(args.steps / (images // args.batch))
-
     about = machine()
     if not about["torch"]:
         p.error(f"{sys.executable} has no PyTorch to compare with")
-    print(f"{about['date']}; {args.model}, {args.device}, {args.dtype}; {args.steps} steps of "
-          f"{args.batch} from {images} images, lr {args.lr:g}; PyTorch {about['torch']}, "
+    print(f"{about['date']}; {args.data}, {' '.join(args.flags)}; PyTorch {about['torch']}, "
           f"commit {about['commit']}\n")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs end with us
 
-    def save(losses, **verdict):
+    def save(runs, **verdict):
         if args.json:
-            write_json(args.json, dict(
-                machine=about, arguments={k: str(v) for k, v in vars(args).items()}, losses=losses,
-                notes=NOTES, **verdict))
+            write_json(args.json, dict(machine=about, command=sys.argv[1:], **runs, notes=NOTES,
+                                       **verdict))
 
-    runs, failed = collect(args, Budget(args.budget), save)
+    with tempfile.TemporaryDirectory() as folder:
+        if args.per_class:
+            args.data = links(args.data, args.per_class, Path(folder))
+        runs, failed = collect(args, Budget(args.budget), save)
     if not runs["PyTorch"]:
         sys.exit("compare_training: not one run of each succeeded; the note above says why")
-    curves = {name: [parts_of(r, args.parts) for r in of] for name, of in runs.items()}
-    agree, share = judge(curves, args.steps)
+    agree, share = judge(runs)
     save(runs, chance=share, agree=agree)
     return 1 if failed or agree is False else 0
 

@@ -41,6 +41,15 @@ def write_json(path, value):
     new.rename(path)
 
 
+def find_split(data, name):
+    """-> DIR/train, or for 'val' also what else sgtrain takes for it."""
+    others = ("validation", "valid", "eval", "evaluation", "test") if name == "val" else ()
+    for folder in (Path(data) / n for n in (name, *others)):
+        if folder.is_dir():
+            return folder
+    raise RuntimeError(f"{data}: found no folder {name}")
+
+
 class Budget:
     """Wall-clock seconds for everything; None: no end."""
 

@@ -1,96 +1,150 @@
-"""One training run in PyTorch, with the recipe that compare_training.py gives to both sides.
+"""The run of an args.json of sgtrain, done in PyTorch: timm's transforms, mixing, erasing, schedule
+and EMA, the model of torch_sgformer.py.
 
-Prints '@' and then {"losses": [a loss a step]}.
+    python torch_learning.py RUN/args.json
+
+Prints '@' and then {"epochs": [a row an epoch, with the names of metrics.jsonl]}.
 """
 
 import argparse
 import json
-import math
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import timm
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from timm.data import FastCollateMixup, create_transform
+from timm.data.random_erasing import RandomErasing
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torchvision.datasets import ImageFolder
 
-from torch_sgformer import DROP_PATH, create
-from torch_worker import crop_box, param_groups
+from contestants import find_split
+from torch_sgformer import create
+from torch_worker import param_groups
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Images(torch.utils.data.Dataset):
-    """DIR/train/<class>/*: crop, resize, flip -> (H, W, 3) u8 and the class."""
-
-    def __init__(self, folder, size):
-        classes = sorted(p for p in (Path(folder) / "train").iterdir() if p.is_dir())
-        self.classes, self.size = len(classes), size
-        self.samples = [(p, i) for i, c in enumerate(classes) for p in sorted(c.iterdir())]
-
-    def __len__(self):
-        return len(self.samples)
-
-    def __getitem__(self, i):
-        path, label = self.samples[i]
-        image = Image.open(path).convert("RGB")
-        how = random.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC))
-        image = image.crop(crop_box(*image.size, random)).resize((self.size, self.size), how)
-        if random.random() < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return torch.from_numpy(np.array(image)), label
+# Options that are not done here, and the value at which they do nothing.
+NOT_HERE = dict(
+    aug_repeats=0, balance_significance=False, bce_loss=False, class_map="", class_order="name",
+    class_weights="", clip_grad=0, color_jitter_prob=1, cutmix_minmax=None, freeze="", grad_accum=1,
+    grayscale_prob=0, guidance="", initial_checkpoint="", layer_decay=1, max_steps=0,
+    mixup_group=None, mixup_off_epoch=0, no_aug=False, patience_epochs=0, recount=1, regions="",
+    remode="pixel", scales="", val_share=0)
 
 
-def lr_at(epoch, args):
-    """Cosine without warm-up, constant within an epoch, as the recipe's schedule is."""
-    return args.min_lr + (args.lr - args.min_lr) * (1 + math.cos(math.pi * epoch / args.epochs)) / 2
+def read_options(path):
+    """-> the options of an args.json, with what sgtrain decided for the user."""
+    options = json.loads(Path(path).read_text())
+    options |= options.pop("resolved")
+    for name, neutral in NOT_HERE.items():
+        if (found := options.get(name, neutral)) != neutral:
+            raise SystemExit(f"{path}: {name} is {found!r}; here it can only be {neutral!r}")
+    return SimpleNamespace(**options)
 
 
-def train(args):
-    torch.manual_seed(args.seed)
-    random.seed(args.seed)  # of images loaded in this process; workers' come from torch's
-    torch.set_num_threads(args.threads)
-    bf16 = args.dtype == "bf16"
-    images = Images(args.data, 224)
-    loader = torch.utils.data.DataLoader(
-        images, args.batch, shuffle=True, drop_last=True, num_workers=args.workers,
-        persistent_workers=args.workers > 0, pin_memory=args.device == "cuda")
-    model = create(args.model, classes=images.classes, drop_path=DROP_PATH[args.model])
-    model = model.to(args.device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(param_groups(model, 0.05), lr=args.lr, fused=True)
-    mean, std = (torch.tensor(v, device=args.device) for v in (MEAN, STD))
-    losses = []
-    for epoch in range(args.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(epoch, args)
-        for images, labels in loader:
-            x = images.to(args.device, non_blocking=True) / 255
-            x = ((x - mean) / std).permute(0, 3, 1, 2)  # a channels-last view
-            with torch.autocast(args.device, torch.bfloat16, enabled=bf16):
-                loss = F.cross_entropy(model(x), labels.to(args.device), label_smoothing=0.1)
-            optimizer.zero_grad()
+def loaders(o):
+    """-> batches of (B, 3, H, W) u8 and targets: to learn from, (B, classes) where images are mixed,
+    else labels; and to evaluate on, labels."""
+    sides = [int(side) for side in str(o.img_size).split()]  # "32", or "32 24": height, width
+    shared = dict(input_size=(3, sides[0], sides[-1]), mean=o.mean, std=o.std, use_prefetcher=True)  # u8 tensors
+    train = create_transform(
+        is_training=True, scale=o.scale, ratio=o.ratio, hflip=o.hflip, vflip=o.vflip,
+        color_jitter=o.color_jitter or None, auto_augment=None if o.aa == "none" else o.aa,
+        interpolation=o.train_interpolation, **shared)
+    evaluate = create_transform(interpolation="bicubic", crop_pct=o.crop_pct, **shared)
+    mix = FastCollateMixup(
+        o.mixup, o.cutmix, prob=o.mixup_prob, switch_prob=o.mixup_switch_prob, mode=o.mixup_mode,
+        label_smoothing=o.smoothing, num_classes=o.num_classes) if o.mixup or o.cutmix else None
+
+    def load(split, transform, **more):
+        return torch.utils.data.DataLoader(
+            ImageFolder(find_split(o.data, split), transform), o.batch_size, num_workers=o.workers,
+            persistent_workers=o.workers > 0, pin_memory=o.device == "cuda", **more)
+
+    return (load(o.train_split, train, shuffle=True, drop_last=True, collate_fn=mix),
+            load(o.val_split, evaluate))
+
+
+class Learner:
+    def __init__(self, o):
+        self.o = o
+        model = create(o.model, classes=o.num_classes, drop_path=o.drop_path)
+        self.model = model.to(o.device, memory_format=torch.channels_last)
+        self.ema = ModelEmaV3(self.model, o.model_ema_decay) if o.model_ema_decay else None
+        self.optimizer = torch.optim.AdamW(
+            param_groups(self.model, o.weight_decay), lr=o.lr, fused=True)
+        self.schedule = CosineLRScheduler(
+            self.optimizer, o.epochs, o.min_lr, warmup_t=o.warmup_epochs,
+            warmup_lr_init=o.warmup_lr)
+        self.mean, self.std = (255 * torch.tensor(v, device=o.device).view(3, 1, 1)
+                               for v in (o.mean, o.std))
+        self.erase = RandomErasing(o.reprob, mode="pixel", device=o.device)
+
+    def logits(self, model, images):
+        bf16 = self.o.dtype == "bf16"
+        with torch.autocast(self.o.device, torch.bfloat16, enabled=bf16):
+            return model(images.contiguous(memory_format=torch.channels_last)).float()
+
+    def normalize(self, images):
+        return (images.to(self.o.device, non_blocking=True).float() - self.mean) / self.std
+
+    def train(self, batches):
+        """-> the mean loss of an epoch."""
+        self.model.train()
+        losses = []
+        for images, targets in batches:
+            logits = self.logits(self.model, self.erase(self.normalize(images)))
+            smoothing = 0 if targets.is_floating_point() else self.o.smoothing  # or within it
+            loss = F.cross_entropy(logits, targets.to(self.o.device), label_smoothing=smoothing)
+            self.optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
+            self.optimizer.step()
+            if self.ema:
+                self.ema.update(self.model)
             losses.append(loss.detach())
-            if len(losses) == args.steps:
-                return torch.stack(losses).tolist()
-    raise RuntimeError(f"{args.epochs} epochs end before {args.steps} steps")
+        return torch.stack(losses).mean().item()
+
+    @torch.no_grad()
+    def evaluate(self, model, batches):
+        model.eval()
+        loss = hits = count = 0
+        for images, labels in batches:
+            labels = labels.to(self.o.device)
+            logits = self.logits(model, self.normalize(images))
+            loss += F.cross_entropy(logits, labels, reduction="sum").item()
+            hits += (logits.argmax(1) == labels).sum().item()
+            count += len(labels)
+        return dict(loss=loss / count, top1=100 * hits / count)
+
+    def epochs(self):
+        train, val = loaders(self.o)
+        for epoch in range(self.o.epochs + self.o.cooldown_epochs):
+            self.schedule.step(epoch)
+            row = dict(epoch=epoch, lr=self.optimizer.param_groups[0]["lr"],
+                       train_loss=self.train(train))
+            scores = dict(eval_model_=self.evaluate(self.model, val)) if self.ema else {}
+            scores["eval_"] = self.evaluate(self.ema.module if self.ema else self.model, val)
+            yield row | {p + name: v for p, of in scores.items() for name, v in of.items()}
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--data", required=True)
-    p.add_argument("--model", required=True, choices=DROP_PATH)
-    p.add_argument("--device", required=True, choices=("cpu", "cuda"))
-    p.add_argument("--dtype", required=True, choices=("f32", "bf16"))
-    for name in ("steps", "epochs", "batch", "seed", "workers", "threads"):
-        p.add_argument(f"--{name}", type=int, required=True)
-    for name in ("lr", "min-lr"):
-        p.add_argument(f"--{name}", type=float, required=True)
-    args = p.parse_args()
-    print("@" + json.dumps(dict(losses=train(args), torch=torch.__version__)))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("args_json", type=Path)
+    o = read_options(parser.parse_args().args_json)
+    random.seed(o.seed)  # of images loaded in this process; workers' come from torch's
+    np.random.seed(o.seed)
+    torch.manual_seed(o.seed)
+    torch.set_num_threads(o.threads)
+    rows = []
+    for row in Learner(o).epochs():
+        print(row, file=sys.stderr, flush=True)
+        rows.append(row)
+    print("@" + json.dumps(dict(epochs=rows, torch=torch.__version__, timm=timm.__version__)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

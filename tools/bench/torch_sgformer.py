@@ -6,7 +6,8 @@ scaled_dot_product_attention wherever the attention map itself is not wanted, on
 
     python torch_sgformer.py --check ../../../shared/golden    # float64, values and gradients
 
-Image sides must be multiples of 224, as in the published model.
+Any image size works, by the rules of the product: maps are padded where a window or a merge does
+not divide them, and the ranking is led by virtual tokens of zeros.
 """
 
 import argparse
@@ -31,8 +32,12 @@ CONFIGS = {
     "sgformer_s": dict(dims=(64, 128, 256, 512), heads=(2, 4, 8, 16), depths=(2, 4, 16, 1)),
     "sgformer_m": dict(dims=(64, 128, 256, 512), heads=(2, 4, 8, 16), depths=(2, 6, 28, 2)),
     "sgformer_b": dict(dims=(96, 192, 384, 768), heads=(4, 6, 12, 24), depths=(4, 6, 24, 2)),
+    "sgformer_nano": dict(
+        dims=(24, 48, 96, 192), heads=(2, 2, 4, 8), depths=(2, 2, 2, 1), sr_ratios=(4, 2, 2, 1),
+        stem_strides=(2, 1, 1), table_side=14,
+        regions={4: ((1 / 4, 7), (1 / 2, 2), (1 / 4, 1)), 2: REGIONS[2]}),
 }
-DROP_PATH = {"sgformer_s": 0.1, "sgformer_m": 0.2, "sgformer_b": 0.4}
+DROP_PATH = {"sgformer_s": 0.1, "sgformer_m": 0.2, "sgformer_b": 0.4, "sgformer_nano": 0.0}
 
 
 def to_map(x, hw):
@@ -43,6 +48,15 @@ def to_map(x, hw):
 def to_tokens(x):
     """(B, C, H, W) -> (B, N, C), a view if x is channels-last."""
     return x.flatten(2).transpose(1, 2)
+
+
+def pad_map(x, hw, unit):
+    """(B, N, C) -> the map with zeros to the right and below up to multiples of unit; its sides."""
+    sides = tuple(-(-s // unit) * unit for s in hw)
+    if sides == tuple(hw):
+        return x, sides
+    x = F.pad(x.unflatten(1, hw), (0, 0, 0, sides[1] - hw[1], 0, sides[0] - hw[0]))
+    return x.flatten(1, 2), sides
 
 
 def split_heads(x, heads):
@@ -99,13 +113,13 @@ class ConvNorm(nn.Module):
 
 
 class Stem(nn.Module):
-    """(B, 3, H, W) -> (B, H/4 * W/4, C)."""
+    """(B, 3, H, W) -> (B, H/4 * W/4, C), or what the strides make of it."""
 
-    def __init__(self, dim):
+    def __init__(self, dim, strides=(2, 1, 2)):
         super().__init__()
         self.conv = nn.Sequential(
-            ConvNorm(3, dim, 3, 2), nn.GELU(), ConvNorm(dim, dim, 3), nn.GELU(),
-            ConvNorm(dim, dim, 3, 2))
+            ConvNorm(3, dim, 3, strides[0]), nn.GELU(), ConvNorm(dim, dim, 3, strides[1]),
+            nn.GELU(), ConvNorm(dim, dim, 3, strides[2]))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x):
@@ -193,32 +207,54 @@ class HybridAttention(Attention):
         self.kv2 = nn.Linear(dim, dim)
         self.add_tail(dim)
 
-    def attend(self, q, kv):
-        """-> outputs (B, N, C/2) and the attention each key receives (B, keys), detached."""
+    def attend(self, q, kv, real=None):
+        """-> outputs (B, N, C/2) and the attention each key receives (B, keys), detached.
+        real: (B, N), False where a token is padding; None: nowhere."""
         q, (k, v) = split_heads(q, self.heads // 2), split_kv(kv, self.heads // 2)
-        attn = ((q * self.scale) @ k.transpose(-2, -1)).softmax(-1)
-        return merge_heads(attn @ v), attn.detach().mean((1, 2))
+        scores = (q * self.scale) @ k.transpose(-2, -1)
+        if real is not None:
+            scores = scores.masked_fill(~real[:, None, None], -math.inf)
+        attn = scores.softmax(-1)
+        given = attn.detach()
+        if real is not None:
+            given = given * real[:, None, :, None]
+        return merge_heads(attn @ v), given.mean((1, 2))
+
+    def attend_globally(self, x, hw):
+        """-> outputs (B, N, C/2) and the significance (B, H, W)."""
+        padded, (h, w) = pad_map(x, hw, self.stride)
+        merged = self.sr(to_map(padded, (h, w)))
+        merged = F.gelu(self.norm(to_tokens(merged)))
+        out, sig = self.attend(self.q1(x), self.kv1(merged))
+        s = self.stride
+        sig = sig.reshape(-1, h // s, 1, w // s, 1).expand(-1, -1, s, -1, s).reshape(-1, h, w)
+        return out, sig[:, :hw[0], :hw[1]]
+
+    def attend_locally(self, x, hw):
+        """-> outputs (B, N, C/2) and the significance (B, H, W)."""
+        (q, sides), (kv, _) = (pad_map(f(x), hw, WINDOW) for f in (self.q2, self.kv2))
+        real = None
+        if sides != tuple(hw):
+            real = pad_map(torch.ones_like(x[..., :1]), hw, WINDOW)[0]
+            real = to_windows(real, sides)[..., 0] > 0
+        out, sig = self.attend(to_windows(q, sides), to_windows(kv, sides), real)
+        out, sig = (from_windows(t, sides).unflatten(1, sides)[:, :hw[0], :hw[1]]
+                    for t in (out, sig[..., None]))
+        return out.flatten(1, 2), sig[..., 0]
 
     def forward(self, x, hw, significance=None):
-        h, w = hw
-        merged = self.sr(to_map(x, hw))
-        merged = F.gelu(self.norm(to_tokens(merged)))
-        far, far_sig = self.attend(self.q1(x), self.kv1(merged))
-        near, near_sig = self.attend(to_windows(self.q2(x), hw), to_windows(self.kv2(x), hw))
-        near = from_windows(near, hw)
-
-        s = self.stride
-        far_sig = far_sig.reshape(-1, h // s, 1, w // s, 1).expand(-1, -1, s, -1, s)
-        significance = far_sig.reshape(-1, h * w) + from_windows(near_sig[..., None], hw)[..., 0]
+        far, far_sig = self.attend_globally(x, hw)
+        near, near_sig = self.attend_locally(x, hw)
+        significance = (far_sig + near_sig).flatten(1)
         return self.finish(x, torch.cat((far, near), -1), hw), significance
 
 
 class SelfGuidedAttention(Attention):
     """Keys and values are tokens merged along the significance ranking."""
 
-    def __init__(self, dim, heads, stride):
+    def __init__(self, dim, heads, regions):
         super().__init__(dim, heads)
-        self.regions = REGIONS[stride]
+        self.regions = regions
         self.q = nn.Linear(dim, dim)
         self.kv1 = nn.Linear(dim, dim)
         self.kv2 = nn.Linear(dim, dim)
@@ -227,13 +263,17 @@ class SelfGuidedAttention(Attention):
         self.add_tail(dim)
 
     def aggregate(self, x, significance):
-        """(B, N, C) -> (B, T, C)."""
+        """(B, N, C) -> (B, T, C), without those made of virtual tokens alone."""
         rank = significance.argsort(dim=1, stable=True)
         x = x.gather(1, rank[..., None].expand_as(x))
+        virtual = -x.shape[1] % math.lcm(*(round(r / share) for share, r in self.regions))
+        if virtual:
+            x = F.pad(x, (0, 0, virtual, 0))
         n, out, begin = x.shape[1], [], 0
         for i, (share, r) in enumerate(self.regions):
             f, end = getattr(self, f"f{i + 1}"), begin + int(share * n)
-            out.append((f.weight @ x[:, begin:end].unflatten(1, (-1, r))).squeeze(2) + f.bias)
+            tokens = (f.weight @ x[:, begin:end].unflatten(1, (-1, r))).squeeze(2) + f.bias
+            out.append(tokens[:, max(min(virtual, end) - begin, 0) // r:])
             begin = end
         return torch.cat(out, 1)
 
@@ -261,26 +301,37 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x), hw)), significance
 
 
-def make_attention(dim, heads, stride, block):
+def make_attention(dim, heads, stride, block, regions=REGIONS):
     if stride == 1:
         return FullAttention(dim, heads)
-    return (SelfGuidedAttention if block % 2 else HybridAttention)(dim, heads, stride)
+    if block % 2:
+        return SelfGuidedAttention(dim, heads, regions[stride])
+    return HybridAttention(dim, heads, stride)
 
 
 class SGFormer(nn.Module):
-    def __init__(self, dims, heads, depths, sr_ratios=(8, 4, 2, 1), classes=1000, drop_path=0.0):
+    def __init__(self, dims, heads, depths, sr_ratios=(8, 4, 2, 1), classes=1000, drop_path=0.0,
+                 stem_strides=(2, 1, 2), table_side=56, regions=REGIONS):
         super().__init__()
         rates = iter(drop_path * j / max(sum(depths) - 1, 1) for j in range(sum(depths)))
-        self.pos_embed = nn.Parameter(sincos_table(dims[0], 56))
+        self.table_side = table_side
+        self.pos_embed = nn.Parameter(sincos_table(dims[0], table_side))
         for i, dim in enumerate(dims):
-            embed = Stem(dim) if i == 0 else PatchMerging(dims[i - 1], dim)
-            blocks = [Block(dim, make_attention(dim, heads[i], sr_ratios[i], j), next(rates))
-                      for j in range(depths[i])]
+            embed = Stem(dim, stem_strides) if i == 0 else PatchMerging(dims[i - 1], dim)
+            blocks = [Block(dim, make_attention(dim, heads[i], sr_ratios[i], j, regions),
+                            next(rates)) for j in range(depths[i])]
             self.add_module(f"patch_embed{i + 1}", embed)
             self.add_module(f"block{i + 1}", nn.ModuleList(blocks))
             self.add_module(f"norm{i + 1}", nn.LayerNorm(dim, eps=1e-6))
         self.head = nn.Linear(dims[-1], classes)
         self.apply(init_weights)
+
+    def position(self, hw):
+        """The table (1, N, C) of a map of these sides."""
+        table = (self.table_side, self.table_side)
+        if tuple(hw) == table:
+            return self.pos_embed
+        return to_tokens(F.interpolate(to_map(self.pos_embed, table), tuple(hw), mode="bicubic"))
 
     def features(self, x):
         """-> the normed tokens of each stage and the significance maps by (stage, block)."""
@@ -288,7 +339,7 @@ class SGFormer(nn.Module):
         for i in range(4):
             x, hw = getattr(self, f"patch_embed{i + 1}")(x)
             if i == 0:
-                x = x + self.pos_embed
+                x = x + self.position(hw)
             significance = None
             for j, block in enumerate(getattr(self, f"block{i + 1}")):
                 x, significance = block(x, hw, significance)
