@@ -99,13 +99,12 @@ std::vector<fs::path> find_shards(const std::string& place) {
   std::vector<fs::path> shards;
   std::error_code error;
   if (fs::is_directory(place, error)) {
-    for (const auto& item : fs::directory_iterator(place, error)) {
-      const std::string name = item.path().filename().string();
-      if (name.starts_with('.')) continue;
-      if (item.is_directory(error)) return {};  // classes
-      if (name.ends_with(".tar")) shards.push_back(item.path());
-    }
-    if (error) fail(ExitCode::data, "{}: cannot be listed: {}", place, error.message());
+    bool has_folders = false;  // of classes
+    list_folder(place, [&](const std::string& name, bool is_folder) {
+      has_folders |= is_folder;
+      if (name.ends_with(".tar")) shards.push_back(fs::path(place) / name);
+    });
+    if (has_folders) return {};
     std::ranges::sort(shards);
     return shards;
   }
@@ -225,10 +224,7 @@ void TarDataset::resolve_labels(const ClassNames& of_file, const ClassNames& cla
   ClassNames empty;
   for (size_t c = 0; c < seen.size(); ++c)
     if (!seen[c]) empty.push_back(class_names_[c]);
-  if (!empty.empty())
-    remarks_.push_back(fmt::format("{}: no images of {} of {} classes: {}; goes on without them",
-                                   shards_[0].path.string(), empty.size(), class_names_.size(),
-                                   some_of(empty)));
+  remark_empty_classes(shards_[0].path.string(), empty);
 }
 
 TarDataset::Place TarDataset::place_of(int64_t i) const {
