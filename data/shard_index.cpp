@@ -2,7 +2,6 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,7 +13,8 @@
 
 #include "core/error.h"
 #include "core/text.h"
-#include "data/waiting_threads.h"
+#include "data/lines.h"
+#include "data/threads.h"
 #include "io/hash.h"
 #include "io/json.h"
 #include "io/tar.h"
@@ -32,15 +32,8 @@ std::pair<std::string_view, std::string_view> split_name(std::string_view name) 
   return {name.substr(0, dot), name.substr(dot)};
 }
 
-std::string trimmed(std::string_view text) {
-  constexpr std::string_view kSpace{" \t\r\n\0", 5};
-  const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == text.npos) return "";
-  return std::string(text.substr(begin, text.find_last_not_of(kSpace) - begin + 1));
-}
-
 // 7 and 007 are one label.
-std::string label_of(const std::string& text) {
+std::string label_of(std::string_view text) {
   const auto number = parse_integer(text);
   return number ? std::to_string(*number) : escape_name(text);
 }
@@ -250,8 +243,7 @@ class FolderIndex {
   FolderIndex(const fs::path& folder, const fs::path& cache) : beside_(folder / kShardIndexFile) {
     if (!cache.empty()) {
       const std::string name = fs::absolute(folder).lexically_normal().string();
-      in_cache_ =
-          cache / fmt::format("shards-{:016x}.sgindex", XXH3_64bits(name.data(), name.size()));
+      in_cache_ = cache / fmt::format("shards-{}.sgindex", hex(hash_of(name)));
     }
     for (const fs::path& path : {beside_, in_cache_}) {
       std::error_code absent;
@@ -307,7 +299,7 @@ void read_shards(std::vector<ShardIndex>& shards, const std::vector<size_t>& pla
   std::mutex mutex;
   size_t done = 0;
   auto said = std::chrono::steady_clock::now();
-  each_by_waiting_threads(places.size(), [&](size_t i) {
+  each_by_threads(kWaitingThreads, places.size(), [&](size_t i) {
     ShardIndex& shard = shards[places[i]];
     shard = index_shard(shard.path);
     const std::lock_guard lock(mutex);
