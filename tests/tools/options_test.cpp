@@ -4,6 +4,7 @@
 #include <set>
 
 #include "io/file.h"
+#include "io/yaml.h"
 #include "tests/tools/runs.h"
 #include "train/option_table.h"
 
@@ -171,9 +172,9 @@ TEST_CASE("options: switches of timm for what is always so are accepted and expl
 TEST_CASE("options: the configuration of docs/results.md is one of sgtrain") {
   const TemporaryFolder folder;
   write_idx(folder / "data", 128, 8);
-  const fs::path file = fs::path(SG_SOURCE_DIR) / "configs/cifar10_nano.json";
+  const fs::path file = fs::path(SG_SOURCE_DIR) / "configs/cifar10_nano.yaml";
   const nlohmann::json used = dry_run(folder / "data", "--config " + file.string());
-  const nlohmann::json configured = nlohmann::json::parse(read_file(file));
+  const nlohmann::json configured = parse_yaml(read_file(file), file.string(), ExitCode::usage);
   for (const auto& [name, value] : configured.items()) CHECK_MESSAGE(used[name] == value, name);
 }
 
