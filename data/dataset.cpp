@@ -36,6 +36,7 @@ class Subset final : public Dataset {
   int label(int64_t i) const override { return all_->label(indices_[size_t(i)]); }
   std::string name(int64_t i) const override { return all_->name(indices_[size_t(i)]); }
   std::string key(int64_t i) const override { return all_->key(indices_[size_t(i)]); }
+  std::string file(int64_t i) const override { return all_->file(indices_[size_t(i)]); }
   std::vector<int64_t> shard_ends() const override {
     std::vector<int64_t> ends = all_->shard_ends();
     for (int64_t& end : ends) end = std::ranges::lower_bound(indices_, end) - indices_.begin();
@@ -176,6 +177,11 @@ std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& lay
                                        const DatasetRequest& r) {
   if (const auto [images, labels] = layout.idx(Split::train); !images.empty())
     return std::make_unique<IdxDataset>(images, labels, r.classes);
+  if (layout.train.empty() && r.val_share == 0 && is_shard_pattern(dir))
+    fail(ExitCode::data,
+         "{}: shards alone; to train on them --val-split 'val-*.tar' names those of the validation "
+         "set, or --val-share 0.1 holds out a tenth",
+         dir);
   if (layout.train.empty() && (r.val_share == 0 || !layout.val.empty()))
     fail(ExitCode::data,
          "{}: expected a folder '{}' with a sub-folder per class, shards like '{}-000000.tar', a "

@@ -8,7 +8,8 @@
 namespace sg::data {
 
 // Whether these words stand for shards: a name that ends in ".tar", with ranges {000..099}, choices
-// {a,b} and the wildcards * and ? in it.
+// {a,b} and the wildcards * and ? in it. Throws ExitCode::data where it ends as compressed archives
+// do, which is so for all functions here.
 bool is_shard_pattern(const std::string& text);
 
 // The shards that a pattern stands for, or those in a folder that holds some and no folders, by
@@ -35,6 +36,7 @@ class TarDataset final : public Dataset {
   int label(int64_t i) const override;
   std::string name(int64_t i) const override;
   std::string key(int64_t i) const override;
+  std::string file(int64_t i) const override { return place_of(i).shard.path.string(); }
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override;
   std::vector<int64_t> shard_ends() const override { return ends_; }
   void prefetch(int64_t i) const override;

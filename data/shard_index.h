@@ -42,6 +42,9 @@ struct ShardIndex {
 // Reads a shard. Throws ExitCode::data naming it and the byte or file, where it is damaged, cut off
 // or holds what is no sample of this form.
 ShardIndex index_shard(const std::filesystem::path& path);
+// Whether size and time of the file are still those of the index. Throws ExitCode::data where it
+// is gone.
+bool is_unchanged(const ShardIndex& shard);
 
 // The indices of shards, in their order, from the files kShardIndexFile beside them or in `cache`.
 // Shards that these do not know, or whose size or time has changed since, are read, by several

@@ -134,7 +134,7 @@ TarReader::Header TarReader::header(std::string_view block) const {
   if (!checksum_fits(block))
     broken(at_,
            "expected the header of a file, found other bytes (its checksum is wrong): no tar "
-           "archive, or a damaged one; copy or make it again");
+           "archive, a compressed or a damaged one; unpack, copy or make it again");
   Header h{text_of(part(block, kName)), 0, block[kType.at]};
   // GNU has other things in place of the prefix.
   if (part(block, kMagic).starts_with(std::string_view("ustar\0", 6)))

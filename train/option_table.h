@@ -69,16 +69,20 @@ template <class O, class F>
 void each_data_option(O& o, F&& f) {
   using enum OnResume;
   f(OptionInfo{"data,--data-dir,--data-path,--data",
-               "folder with train/ and val/, a sub-folder per class, or IDX files", ignored},
-    o.data);
-  f(OptionInfo{"--train-split",
-               "folder in --data to learn from, 'train' also finds training/; or a file of 'path "
-               "label' lines",
+               "folder with train/ and val/, a sub-folder per class; with tar shards, or IDX files",
                ignored},
-    o.train_split);
+    o.data);
+  f(
+      OptionInfo{
+          "--train-split",
+          "folder in --data to learn from, or shards of this name, 'train' also finds training/; "
+          "or a pattern of shards, 'train-{000..099}.tar'; or a file of 'path label' lines",
+          ignored},
+      o.train_split);
   f(OptionInfo{"--val-split",
-               "folder in --data to evaluate on, 'val' also finds validation/, valid/, eval/, "
-               "evaluation/, test/; or a file of 'path label' lines"},
+               "folder in --data to evaluate on, or shards of this name, 'val' also finds "
+               "validation/, valid/, eval/, evaluation/, test/; or a pattern of shards, "
+               "'val-*.tar'; or a file of 'path label' lines"},
     o.val_split);
   f(OptionInfo{"--val-share",
                "share of each class held out where there is no validation set, chosen by --seed",

@@ -157,6 +157,18 @@ TEST_CASE("sgpack: changed input, other settings and files of others are refused
   const Ran changed = folder.pack("out");
   CHECK(changed.code == 3);
   CHECK(contains(changed.err, "have changed"));
+  // Of shards too, though the names of their images stay.
+  const auto pack_shards = [&] {
+    return run_program(
+        fmt::format("sgpack {} {}", (folder / "out").string(), (folder / "again").string()));
+  };
+  REQUIRE(pack_shards().code == 0);
+  CHECK(pack_shards().code == 0);
+  const auto time = fs::last_write_time(folder / "out/train-000000.tar");
+  fs::last_write_time(folder / "out/train-000000.tar", time + std::chrono::seconds(1));
+  const Ran repacked = pack_shards();
+  CHECK(repacked.code == 3);
+  CHECK(contains(repacked.err, "have changed"));
   fs::create_directories(folder / "taken");
   put(folder / "taken/train-000000.tar", "mine");
   const Ran taken = folder.pack("taken");

@@ -30,13 +30,13 @@ constexpr int64_t kAhead = 16;  // images of a worker that are made at a time
 // Checksums as text.
 std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
-// Changes with every name, label, size and time of the images.
+// Changes with every name and label of the images, and with size and time of their files.
 std::string fingerprint(const data::Dataset& dataset) {
   Hash hash;
   for (int64_t i = 0; i < dataset.size(); ++i) {
     const std::string key = dataset.key(i);
     struct stat info {};
-    const bool is_file = ::stat(dataset.name(i).c_str(), &info) == 0;
+    const bool is_file = ::stat(dataset.file(i).c_str(), &info) == 0;
     const int64_t row[]{int64_t(key.size()), dataset.label(i), is_file ? info.st_size : 0,
                         is_file ? info.st_mtim.tv_sec : 0, is_file ? info.st_mtim.tv_nsec : 0};
     hash.add(row, sizeof row), hash.add(key.data(), key.size());
