@@ -60,7 +60,8 @@ int main(int argc, char** argv) {
     settings.shard_bytes = megabytes * 1'000'000;
     settings.sampling =
         subsampling == "444" ? data::ChromaSampling::full : data::ChromaSampling::quarter;
-    settings.seed = uint64_t(o.seed), settings.workers = std::max<int64_t>(o.workers, 1);
+    settings.seed = uint64_t(o.seed);
+    settings.workers = std::max<int64_t>(sg::train::loading_threads(o), 1);
     settings.max_broken_share = o.max_broken_share;
 
     data::DatasetRequest request = sg::train::dataset_request(o);

@@ -50,7 +50,8 @@ def loaders(o):
     """-> batches of (B, 3, H, W) u8 and targets: to learn from, (B, classes) where images are mixed,
     else labels; and to evaluate on, labels."""
     sides = [int(side) for side in str(o.img_size).split()]  # "32", or "32 24": height, width
-    shared = dict(input_size=(3, sides[0], sides[-1]), mean=o.mean, std=o.std, use_prefetcher=True)  # u8 tensors
+    shared = dict(input_size=(3, sides[0], sides[-1]), mean=o.mean, std=o.std,
+                  use_prefetcher=True)  # u8 tensors
     train = create_transform(
         is_training=True, scale=o.scale, ratio=o.ratio, hflip=o.hflip, vflip=o.vflip,
         color_jitter=o.color_jitter or None, auto_augment=None if o.aa == "none" else o.aa,
