@@ -32,9 +32,17 @@ ClassNames classes_of(const std::string& list, const std::vector<Label>& labels,
            label.line, names.back());
     most = std::max(most, label.number.value_or(-1));
   }
-  if (!std::ranges::all_of(labels, [](const Label& l) { return l.number.has_value(); })) {
+  const auto is_name = [](const Label& l) { return !l.number.has_value(); };
+  if (std::ranges::all_of(labels, is_name)) {
     sort_classes(names, order);
     return names;
+  }
+  if (const auto name = std::ranges::find_if(labels, is_name); name != labels.end()) {
+    const auto number = std::ranges::find_if_not(labels, is_name);
+    fail(ExitCode::data,
+         "{}: line {}: label '{}': expected an index, as '{}' in line {} is one; remove the line "
+         "where it is a header; where classes have names of both kinds --class-map FILE says them",
+         list, name->line, escape_name(name->text), number->text, number->line);
   }
   std::vector<bool> occurs(size_t(most) + 1);
   for (const Label& label : labels) occurs[size_t(*label.number)] = true;

@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kVersion = 1;
+constexpr std::string_view kClasses = "classes.txt";
 constexpr int64_t kAhead = 16;  // images of a worker that are made at a time
 
 // Checksums as text.
@@ -255,7 +256,9 @@ class Packer {
     for (const auto& item : fs::directory_iterator(out_)) {
       const std::string name = item.path().filename().string();
       const std::string_view file = AtomicFile::unfinished_of(name);
-      if (file.starts_with(split_ + "-") && file.ends_with(".tar")) fs::remove(item.path());
+      if ((file.starts_with(split_ + "-") && file.ends_with(".tar")) ||
+          file == state_path_.filename() || file == kClasses)
+        fs::remove(item.path());
     }
   }
 
@@ -358,7 +361,7 @@ void pack(const data::Dataset& dataset, const std::string& split, const fs::path
 }
 
 void write_classes(const data::ClassNames& names, const fs::path& out) {
-  const fs::path path = out / "classes.txt";
+  const fs::path path = out / kClasses;
   if (fs::exists(fs::symlink_status(path))) {
     if (data::read_class_map(path.string()) != names)
       fail(ExitCode::usage, "{}: is there already, with other classes; choose another folder",
