@@ -32,7 +32,9 @@ std::pair<std::string_view, std::string_view> split_name(std::string_view name) 
   return {name.substr(0, dot), name.substr(dot)};
 }
 
+// Without white space around, and the mark of UTF-8 that some editors begin a file with.
 std::string trimmed(std::string_view text) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   constexpr std::string_view kSpace{" \t\r\n\0", 5};
   const size_t begin = text.find_first_not_of(kSpace);
   if (begin == text.npos) return "";
@@ -127,6 +129,9 @@ class Indexer {
       images_alone_.insert(base_);
       return;
     }
+    if (label.find('\n') != label.npos)
+      fail(ExitCode::data, "{}: expected a label of one line, found '{}'",
+           where(cls_ ? *cls_ : *json_), label.substr(0, 80));
     index_.names += image_->name;
     const auto [place, is_new] = places_.try_emplace(label, uint32_t(index_.labels.size()));
     if (is_new) index_.labels.push_back(label);
@@ -213,6 +218,7 @@ void check_own(const fs::path& path) {
   constexpr std::string_view kBegin = "{\"sgindex\":";
   std::string begin(sizeof(uint64_t) + kBegin.size(), '\0');
   const InputFile file(path, ExitCode::data);
+  if (file.size() == 0) return;  // as a loss of power may leave ours
   if (file.size() >= begin.size()) file.read(0, begin.data(), begin.size());
   if (!begin.ends_with(kBegin))
     fail(ExitCode::data, "{}: exists, and is no index of shards", path.string());
