@@ -32,17 +32,17 @@ ClassNames classes_of(const std::string& list, const std::vector<Label>& labels,
            label.line, names.back());
     most = std::max(most, label.number.value_or(-1));
   }
-  const auto is_name = [](const Label& l) { return !l.number.has_value(); };
-  if (std::ranges::all_of(labels, is_name)) {
+  const auto names_from = [&](auto begin) {
+    return std::find_if(begin, labels.end(), [](const Label& l) { return !l.number; });
+  };
+  if (const auto name = names_from(labels.begin()); name != labels.end()) {
+    if (name == labels.begin() && labels.size() > 1 && names_from(name + 1) == labels.end())
+      fail(ExitCode::data,
+           "{}: line {}: label '{}', and all others are numbers; remove the line where it is a "
+           "header; where it is a class --class-map FILE says what the classes are",
+           list, name->line, names[0]);
     sort_classes(names, order);
     return names;
-  }
-  if (const auto name = std::ranges::find_if(labels, is_name); name != labels.end()) {
-    const auto number = std::ranges::find_if_not(labels, is_name);
-    fail(ExitCode::data,
-         "{}: line {}: label '{}': expected an index, as '{}' in line {} is one; remove the line "
-         "where it is a header; where classes have names of both kinds --class-map FILE says them",
-         list, name->line, escape_name(name->text), number->text, number->line);
   }
   std::vector<bool> occurs(size_t(most) + 1);
   for (const Label& label : labels) occurs[size_t(*label.number)] = true;
