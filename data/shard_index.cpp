@@ -23,7 +23,7 @@ namespace sg::data {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 // "a/b" of "a/b.seg.png" and ".seg.png", as WebDataset takes names apart.
 std::pair<std::string_view, std::string_view> split_name(std::string_view name) {
