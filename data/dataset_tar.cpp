@@ -121,7 +121,9 @@ std::vector<fs::path> find_shards(const std::string& place) {
       else
         others.push_back(item.path());
     }
-    if (shards.empty())
+    if (shards.empty() && std::ranges::none_of(others, [](const fs::path& path) {
+          return is_image_extension(extension_of(path.string()));
+        }))
       for (const fs::path& other : others) refuse_compressed(other.string());
     if (error) fail(ExitCode::data, "{}: cannot be listed: {}", place, error.message());
     std::ranges::sort(shards);
@@ -155,12 +157,14 @@ std::string pattern_of_split(const fs::path& folder, const std::string& name) {
   for (const char* form : {"{}-*.tar", "{}_*.tar", "{}[0-9]*.tar", "{}.tar", "*-{}-*.tar"}) {
     const std::string pattern = fmt::format(fmt::runtime(form), name);
     if (!glob_of(folder, pattern).empty()) return (folder / pattern).string();
-    for (const char* compressed : {".tar.*", ".tgz"})
-      for (const fs::path& path :
-           glob_of(folder, pattern.substr(0, pattern.size() - 4) + compressed))
-        refuse_compressed(path.string());
   }
   return "";
+}
+
+void refuse_compressed_split(const fs::path& folder, const std::string& name) {
+  for (const char* form : {"{}*.tar.*", "{}*.tgz", "*-{}-*.tar.*"})
+    for (const fs::path& path : glob_of(folder, fmt::format(fmt::runtime(form), name)))
+      refuse_compressed(path.string());
 }
 
 ClassNames TarDataset::list_classes(const std::vector<fs::path>& shards) {

@@ -154,6 +154,11 @@ TEST_CASE("shards: compressed ones are refused by name, wherever they are found"
   fs::create_directories(dir / "in/train");
   put(dir / "in/train/0.tgz", "");
   refused((dir / "in").string(), {.val_share = 0.5});
+  // Beside what is read they may lie.
+  put_numbered(dir / "train-0.tar", 0, 6);
+  put(dir / "test.tar.gz", "");
+  fs::remove(dir / "val-0.tar");
+  CHECK(open_dataset(dir.path().string(), Split::train, {.val_share = 0.5})->size() == 3);
 }
 
 TEST_CASE("shards: where .cls has the label .json may be anything, whichever comes first") {
@@ -452,5 +457,18 @@ TEST_CASE("training on shards: each sample once, the same for any workers, resum
     const auto part = run(2, 2, k);
     CHECK(std::equal(part.images.begin(), part.images.end(), all.images.begin() + k));
     CHECK(part.images.size() == size_t(11 - k));
+  }
+  // Of 45; two ranks have 23 each, of which whole batches are used.
+  config.batch_size = 5;
+  for (const auto& [ranks, used] : {std::pair{1, 45u}, {2, 40u}, {3, 45u}}) {
+    std::vector<int64_t> of_all;
+    config.ranks = ranks;
+    for (config.rank = 0; config.rank < ranks; ++config.rank) {
+      const auto samples = run(config.rank, 1).samples;
+      of_all.insert(of_all.end(), samples.begin(), samples.end());
+    }
+    CHECK(of_all.size() == used);
+    std::ranges::sort(of_all);
+    CHECK(std::ranges::adjacent_find(of_all) == of_all.end());
   }
 }
