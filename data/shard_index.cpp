@@ -136,7 +136,7 @@ class Indexer {
     const auto [place, is_new] = places_.try_emplace(label, uint32_t(index_.labels.size()));
     if (is_new) index_.labels.push_back(label);
     index_.samples.push_back({uint32_t(image_->offset / kTarBlock), uint32_t(image_->size),
-                              place->second, uint32_t(index_.names.size())});
+                              place->second, uint32_t(index_.names.size()), image_->header});
   }
 
   // "" where it has none.
@@ -363,11 +363,6 @@ void read_shards(std::vector<ShardIndex>& shards, const std::vector<size_t>& pla
 }
 
 }  // namespace
-
-bool is_unchanged(const ShardIndex& shard) {
-  const ShardIndex now = stat_of(shard.path);
-  return now.size == shard.size && now.modified == shard.modified;
-}
 
 ShardIndex index_shard(const fs::path& path) {
   ShardIndex index = stat_of(path);

@@ -19,6 +19,7 @@ struct ShardSample {   // small, as there are millions
   uint32_t bytes = 0;
   uint32_t label = 0;     // an index of ShardIndex::labels
   uint32_t name_end = 0;  // in ShardIndex::names
+  uint32_t header = 0;    // tar_header_hash() of its header, which tells whether it is still there
 
   uint64_t offset() const { return uint64_t{block} * kTarBlock; }
 };
@@ -42,9 +43,6 @@ struct ShardIndex {
 // Reads a shard. Throws ExitCode::data naming it and the byte or file, where it is damaged, cut off
 // or holds what is no sample of this form.
 ShardIndex index_shard(const std::filesystem::path& path);
-// Whether size and time of the file are still those of the index. Throws ExitCode::data where it
-// is gone.
-bool is_unchanged(const ShardIndex& shard);
 
 // The indices of shards, in their order, from the files kShardIndexFile beside them or in `cache`.
 // Shards that these do not know, or whose size or time has changed since, are read, by several

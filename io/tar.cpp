@@ -1,5 +1,7 @@
 #include "io/tar.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -211,7 +213,7 @@ std::optional<TarFile> TarReader::next() {
                                 "are refused",
                                 escape_name(h.name)));
       at_ = data + padded(h.size);
-      return TarFile{std::move(h.name), data, h.size};
+      return TarFile{std::move(h.name), data, h.size, tar_header_hash(block)};
     }
     at_ = data + padded(h.size);
   }
@@ -230,8 +232,8 @@ void TarReader::check_end() {
   }
 }
 
-bool is_tar_header(std::string_view block) {
-  return block.size() == kTarBlock && checksum_fits(block) && is_regular(block[kType.at]);
+uint32_t tar_header_hash(std::string_view block) {
+  return uint32_t(XXH3_64bits(block.data(), block.size()));
 }
 
 namespace {

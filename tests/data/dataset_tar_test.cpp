@@ -329,11 +329,14 @@ TEST_CASE("a shard that changes during a run is a broken sample, not another ima
   std::string bytes = read_file(dir / "0.tar");
   put(dir / "0.tar", bytes.substr(512) + bytes.substr(0, 512));
   CHECK(contains(data_error([&] { d.open(1, buffer); }), "000001.png: the shard has changed"));
-  // Packed again: as long, and headers lie where they lay.
-  put(dir / "0.tar", bytes);
-  const auto time = fs::last_write_time(dir / "0.tar");
-  fs::last_write_time(dir / "0.tar", time + std::chrono::seconds(1));
+  // Packed again in another order: as long, and headers lie where they lay.
+  std::string other = bytes;
+  other.replace(bytes.find("000001.png"), kTarBlock, tar_header("000009.png", png(1).size()));
+  put(dir / "0.tar", other);
   CHECK(contains(data_error([&] { d.open(1, buffer); }), "has changed"));
+  // Copied again.
+  put(dir / "0.tar", bytes);
+  CHECK(d.open(1, buffer));
   put(dir / "0.tar", bytes + "x");
   CHECK(contains(data_error([&] { d.open(1, buffer); }), "has changed"));
   fs::remove(dir / "0.tar");
