@@ -130,8 +130,8 @@ class Indexer {
       return;
     }
     if (label.find('\n') != label.npos)
-      fail(ExitCode::data, "{}: expected a label of one line, found '{}'",
-           where(cls_ ? *cls_ : *json_), label.substr(0, 80));
+      fail(ExitCode::data, "{}: expected a label of one line, found several",
+           where(cls_ ? *cls_ : *json_));
     index_.names += image_->name;
     const auto [place, is_new] = places_.try_emplace(label, uint32_t(index_.labels.size()));
     if (is_new) index_.labels.push_back(label);
