@@ -36,6 +36,7 @@ class Subset final : public Dataset {
   int label(int64_t i) const override { return all_->label(indices_[size_t(i)]); }
   std::string name(int64_t i) const override { return all_->name(indices_[size_t(i)]); }
   std::string key(int64_t i) const override { return all_->key(indices_[size_t(i)]); }
+  std::string file(int64_t i) const override { return all_->file(indices_[size_t(i)]); }
   std::vector<int64_t> shard_ends() const override {
     std::vector<int64_t> ends = all_->shard_ends();
     for (int64_t& end : ends) end = std::ranges::lower_bound(indices_, end) - indices_.begin();
@@ -176,12 +177,19 @@ std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& lay
                                        const DatasetRequest& r) {
   if (const auto [images, labels] = layout.idx(Split::train); !images.empty())
     return std::make_unique<IdxDataset>(images, labels, r.classes);
-  if (layout.train.empty() && (r.val_share == 0 || !layout.val.empty()))
+  if (layout.train.empty() && r.val_share == 0 && is_shard_pattern(dir))
+    fail(ExitCode::data,
+         "{}: shards alone; to train on them --val-split 'val-*.tar' names those of the validation "
+         "set, or --val-share 0.1 holds out a tenth",
+         dir);
+  if (layout.train.empty() && (r.val_share == 0 || !layout.val.empty())) {
+    refuse_compressed_split(dir, r.train_split);
     fail(ExitCode::data,
          "{}: expected a folder '{}' with a sub-folder per class, shards like '{}-000000.tar', a "
          "file of this name of 'path label' lines, or train-images-idx3-ubyte.gz; of a folder of "
          "the classes themselves --val-share 0.1 holds out a tenth for validation",
          dir, r.train_split, r.train_split);
+  }
   return open_place(dir, layout.train.empty() ? dir : layout.train, r);
 }
 
@@ -207,7 +215,8 @@ std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
   if (!val_idx.images.empty())
     return std::make_unique<IdxDataset>(val_idx.images, val_idx.labels, r.classes);
   const bool flat = layout.train.empty() && layout.val.empty() && r.val_split == kValNames[0];
-  if (layout.val.empty() && !flat)
+  if (layout.val.empty() && !flat) {
+    refuse_compressed_split(dir, r.val_split);
     fail(ExitCode::data,
          "{}: expected a folder {} beside '{}'; --val-split names another or a list, --val-share "
          "0.1 holds out a tenth of the training set",
@@ -216,6 +225,7 @@ std::unique_ptr<Dataset> open_dataset(const std::string& dir, Split split,
              ? "'val', 'validation', 'valid', 'eval', 'evaluation' or 'test'"
              : "'" + r.val_split + "'",
          r.train_split);
+  }
   return open_place(dir, flat ? dir : layout.val, r);
 }
 

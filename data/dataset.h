@@ -21,6 +21,8 @@ class Dataset {
   virtual std::string name(int64_t i) const = 0;  // for messages
   // Tells sample i from the others of its class, wherever the data set lies.
   virtual std::string key(int64_t i) const { return name(i); }
+  // The file that holds sample i.
+  virtual std::string file(int64_t i) const { return name(i); }
   // Sample i; its encoded bytes, if any, are in `buffer`, which must outlive the result.
   virtual std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const = 0;
 
@@ -80,6 +82,7 @@ class IdxDataset final : public Dataset {
   int label(int64_t i) const override { return labels_[size_t(i)]; }
   std::string name(int64_t i) const override;
   std::string key(int64_t i) const override { return std::to_string(i); }
+  std::string file(int64_t) const override { return path_; }
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override;
 
  private:

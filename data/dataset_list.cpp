@@ -32,7 +32,15 @@ ClassNames classes_of(const std::string& list, const std::vector<Label>& labels,
            label.line, names.back());
     most = std::max(most, label.number.value_or(-1));
   }
-  if (!std::ranges::all_of(labels, [](const Label& l) { return l.number.has_value(); })) {
+  const auto names_from = [&](auto begin) {
+    return std::find_if(begin, labels.end(), [](const Label& l) { return !l.number; });
+  };
+  if (const auto name = names_from(labels.begin()); name != labels.end()) {
+    if (name == labels.begin() && labels.size() > 1 && names_from(name + 1) == labels.end())
+      fail(ExitCode::data,
+           "{}: line {}: label '{}', and all others are numbers; remove the line where it is a "
+           "header; where it is a class --class-map FILE says what the classes are",
+           list, name->line, names[0]);
     sort_classes(names, order);
     return names;
   }

@@ -47,6 +47,8 @@ std::vector<std::string> expand_braces(const std::string& pattern) {
     if (open < pattern.size()) {
       const size_t close = pattern.find('}', open);
       if (close == pattern.npos) fail(ExitCode::usage, "{}: a '{{' without its '}}'", pattern);
+      if (pattern.find('{', open + 1) < close)
+        fail(ExitCode::usage, "{}: a '{{' within another; expected choices like {{a,b}}", pattern);
       choices = choices_of(pattern.substr(open + 1, close - open - 1), pattern);
       next = close + 1;
     }
@@ -78,6 +80,16 @@ std::vector<fs::path> glob_of(const fs::path& folder, const std::string& pattern
   return {found.gl_pathv, found.gl_pathv + found.gl_pathc};
 }
 
+// Images are read one by one, which a compressed archive does not allow.
+void refuse_compressed(const std::string& path) {
+  for (const char* end : {".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4"})
+    if (path.ends_with(end))
+      fail(ExitCode::data,
+           "{}: expected shards that are not compressed; unpack it to .tar (gunzip, zstd -d, ...): "
+           "images are compressed already",
+           path);
+}
+
 // The names in classes.txt beside the shards or above; empty where there is none.
 ClassNames read_classes(const fs::path& shard) {
   const fs::path folder = shard.has_parent_path() ? shard.parent_path() : fs::path(".");
@@ -92,19 +104,24 @@ ClassNames read_classes(const fs::path& shard) {
 
 bool is_shard_pattern(const std::string& text) {
   std::error_code absent;
+  if (!fs::is_directory(text, absent)) refuse_compressed(text);
   return text.ends_with(".tar") && !fs::is_directory(text, absent);
 }
 
 std::vector<fs::path> find_shards(const std::string& place) {
-  std::vector<fs::path> shards;
+  std::vector<fs::path> shards, others;
   std::error_code error;
   if (fs::is_directory(place, error)) {
     bool has_folders = false;  // of classes
     list_folder(place, [&](const std::string& name, bool is_folder) {
       has_folders |= is_folder;
-      if (name.ends_with(".tar")) shards.push_back(fs::path(place) / name);
+      (name.ends_with(".tar") ? shards : others).push_back(fs::path(place) / name);
     });
     if (has_folders) return {};
+    if (shards.empty() && std::ranges::none_of(others, [](const fs::path& path) {
+          return is_image_extension(extension_of(path.string()));
+        }))
+      for (const fs::path& other : others) refuse_compressed(other.string());
     std::ranges::sort(shards);
     return shards;
   }
@@ -138,6 +155,12 @@ std::string pattern_of_split(const fs::path& folder, const std::string& name) {
     if (!glob_of(folder, pattern).empty()) return (folder / pattern).string();
   }
   return "";
+}
+
+void refuse_compressed_split(const fs::path& folder, const std::string& name) {
+  for (const char* form : {"{}*.tar.*", "{}*.tgz", "*-{}-*.tar.*"})
+    for (const fs::path& path : glob_of(folder, fmt::format(fmt::runtime(form), name)))
+      refuse_compressed(path.string());
 }
 
 ClassNames TarDataset::list_classes(const std::vector<fs::path>& shards) {
@@ -253,7 +276,7 @@ std::unique_ptr<Source> TarDataset::open(int64_t i, std::vector<uint8_t>& buffer
   const InputFile file(shard.path, ExitCode::data);
   char header[kTarBlock] = {};
   if (file.size() == shard.size) file.read(sample.offset() - kTarBlock, header, kTarBlock);
-  if (!is_tar_header({header, kTarBlock}))
+  if (tar_header_hash({header, kTarBlock}) != sample.header)
     fail(ExitCode::data, "{}: the shard has changed since it was indexed; start again", name(i));
   buffer.resize(sample.bytes);
   file.read(sample.offset(), buffer.data(), buffer.size());

@@ -101,6 +101,8 @@ bool is_image_extension(const std::string& extension) {
   return is_one_of(kExtensions, extension.c_str());
 }
 
+bool is_visible_name(const char* name) { return name[0] != '.' && !is_one_of(kJunk, name); }
+
 FolderState list_folder(const std::string& folder,
                         const std::function<void(const std::string&, bool)>& f) {
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(folder.c_str()), ::closedir);
@@ -109,7 +111,7 @@ FolderState list_folder(const std::string& folder,
     fail(ExitCode::data, "{}: cannot be listed: {}", folder, std::strerror(errno));
   errno = 0;
   while (const dirent* entry = ::readdir(dir.get())) {
-    if (entry->d_name[0] != '.' && !is_one_of(kJunk, entry->d_name)) {
+    if (is_visible_name(entry->d_name)) {
       // The kind comes with the name where the file system tells it: a call of stat a file would
       // take minutes for a million of them.
       bool is_folder = entry->d_type == DT_DIR;

@@ -53,6 +53,8 @@ std::string image_extensions();  // for messages
 // ".jpg", in small letters; "" where there is none.
 std::string extension_of(const std::string& name);
 bool is_image_extension(const std::string& extension);
+// Not hidden, and not what systems leave.
+bool is_visible_name(const char* name);
 
 // The visible names of a folder, not those that systems leave: f(name, is_folder). Throws
 // ExitCode::data. Returns the state before the names were read.

@@ -158,8 +158,10 @@ void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
     Random random(config_.seed, Purpose::replacement, uint64_t(epoch_), uint64_t(sample));
     for (int tries = 0; tries < kReplacements; ++tries)
       if (try_sample(slot, item, {random.integer(0, dataset_->size() - 1), copy}, scratch)) return;
-    fail(ExitCode::data, "{}: cannot be read, nor can {} others chosen in its place",
-         dataset_->name(sample), kReplacements);
+    const std::lock_guard lock(mutex_);
+    const auto why = std::ranges::find(slot.broken, item, &Broken::item);
+    fail(ExitCode::data, "{}; nor can {} others be read that were chosen in its place",
+         why->message, kReplacements);
   } catch (...) {
     const std::lock_guard lock(mutex_);
     if (slot.error && slot.error_item < item) return;

@@ -23,7 +23,7 @@ namespace sg::data {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 // "a/b" of "a/b.seg.png" and ".seg.png", as WebDataset takes names apart.
 std::pair<std::string_view, std::string_view> split_name(std::string_view name) {
@@ -53,16 +53,23 @@ std::string label_of_json(const std::string& text, const std::string& name) {
   return "";
 }
 
+// Hidden, or a system's own, as macOS puts "._a.jpg" before each a.jpg.
+bool is_passed_over(const std::string& name) {
+  const fs::path path(name);
+  return std::any_of(path.begin(), path.end(),
+                     [](const fs::path& p) { return p != "." && !is_visible_name(p.c_str()); });
+}
+
 // Gathers the files of one sample after the other.
 class Indexer {
  public:
-  explicit Indexer(ShardIndex& index) : index_(index) {}
+  Indexer(ShardIndex& index, TarReader& tar) : index_(index), tar_(tar) {}
 
-  void add(TarReader& tar, const TarFile& file) {
+  void add(const TarFile& file) {
+    if (is_passed_over(file.name)) return;
     const auto [base, end] = split_name(file.name);
     if (base != base_) finish(), base_ = base;
     const std::string extension = extension_of(std::string(end));
-    const std::string where = index_.path.string() + ": " + escape_name(file.name);
     if (extension.size() != end.size()) {  // a.seg.png is no image of a
       ++index_.left_out[extension];
     } else if (is_image_extension(extension)) {
@@ -70,42 +77,74 @@ class Indexer {
         fail(ExitCode::data,
              "{}: a second image of one sample, after {}; give them names of "
              "their own",
-             where, escape_name(image_->name));
+             where(file), escape_name(image_->name));
       if (file.size > UINT32_MAX)
-        fail(ExitCode::data, "{}: {} bytes; an image may have at most {}", where, file.size,
+        fail(ExitCode::data, "{}: {} bytes; an image may have at most {}", where(file), file.size,
              UINT32_MAX);
       image_ = file;
     } else if (extension == ".cls") {
-      label_ = label_of(trimmed(tar.read(file)));
-      if (label_.empty())
-        fail(ExitCode::data, "{}: expected a whole number or the name of a class, found nothing",
-             where);
-      from_cls_ = true;
+      cls_ = file;
     } else if (extension == ".json") {
-      if (!from_cls_) label_ = label_of_json(tar.read(file), where);
+      json_ = file;
     } else {
       ++index_.left_out[extension];
     }
   }
 
   void finish() {
-    if (image_ && label_.empty()) {
-      ++index_.unlabelled;
-    } else if (image_) {
-      index_.names += image_->name;
-      const auto [place, is_new] = places_.try_emplace(label_, uint32_t(index_.labels.size()));
-      if (is_new) index_.labels.push_back(label_);
-      index_.samples.push_back({uint32_t(image_->offset / kTarBlock), uint32_t(image_->size),
-                                place->second, uint32_t(index_.names.size())});
+    if (image_) {
+      add_sample();
+    } else if (cls_ || json_) {  // labels of no image
+      if (cls_) ++index_.left_out[".cls"];
+      if (json_) ++index_.left_out[".json"];
+      labels_alone_.insert(base_);
     }
-    image_.reset(), label_.clear(), from_cls_ = false;
+    // tar takes files in the order of the folder's table, which is none.
+    if (images_alone_.contains(base_) && labels_alone_.contains(base_))
+      fail(ExitCode::data,
+           "{}: '{}': image and label do not follow each other; pack again with tar --sort=name, "
+           "or files in the order of their names",
+           index_.path.string(), escape_name(base_));
+    image_.reset(), cls_.reset(), json_.reset();
   }
 
  private:
+  std::string where(const TarFile& file) const {
+    return index_.path.string() + ": " + escape_name(file.name);
+  }
+
+  void add_sample() {
+    const std::string label = label_of_sample();
+    if (label.empty()) {
+      ++index_.unlabelled;
+      images_alone_.insert(base_);
+      return;
+    }
+    if (label.find('\n') != label.npos)
+      fail(ExitCode::data, "{}: expected a label of one line, found several",
+           where(cls_ ? *cls_ : *json_));
+    index_.names += image_->name;
+    const auto [place, is_new] = places_.try_emplace(label, uint32_t(index_.labels.size()));
+    if (is_new) index_.labels.push_back(label);
+    index_.samples.push_back({uint32_t(image_->offset / kTarBlock), uint32_t(image_->size),
+                              place->second, uint32_t(index_.names.size()), image_->header});
+  }
+
+  // "" where it has none.
+  std::string label_of_sample() {
+    if (!cls_) return json_ ? label_of_json(tar_.read(*json_), where(*json_)) : "";
+    const std::string label = label_of(trimmed(tar_.read(*cls_)));
+    if (label.empty())
+      fail(ExitCode::data, "{}: expected a whole number or the name of a class, found nothing",
+           where(*cls_));
+    return label;
+  }
+
   ShardIndex& index_;
-  std::string base_, label_;
-  std::optional<TarFile> image_;
-  bool from_cls_ = false;
+  TarReader& tar_;
+  std::string base_;
+  std::optional<TarFile> image_, cls_, json_;
+  std::set<std::string> images_alone_, labels_alone_;  // names of samples
   std::map<std::string, uint32_t> places_;
 };
 
@@ -170,6 +209,7 @@ void check_own(const fs::path& path) {
   constexpr std::string_view kBegin = "{\"sgindex\":";
   std::string begin(sizeof(uint64_t) + kBegin.size(), '\0');
   const InputFile file(path, ExitCode::data);
+  if (file.size() == 0) return;  // as a loss of power may leave ours
   if (file.size() >= begin.size()) file.read(0, begin.data(), begin.size());
   if (!begin.ends_with(kBegin))
     fail(ExitCode::data, "{}: exists, and is no index of shards", path.string());
@@ -242,7 +282,8 @@ class FolderIndex {
  public:
   FolderIndex(const fs::path& folder, const fs::path& cache) : beside_(folder / kShardIndexFile) {
     if (!cache.empty()) {
-      const std::string name = fs::absolute(folder).lexically_normal().string();
+      // Not absolute(), which refuses "".
+      const std::string name = (fs::current_path() / folder).lexically_normal().string();
       in_cache_ = cache / fmt::format("shards-{}.sgindex", hex(hash_of(name)));
     }
     for (const fs::path& path : {beside_, in_cache_}) {
@@ -320,8 +361,8 @@ ShardIndex index_shard(const fs::path& path) {
     fail(ExitCode::data, "{}: {} bytes; a shard may have at most 2 TB; make smaller ones",
          path.string(), index.size);
   TarReader tar(file);
-  Indexer indexer(index);
-  while (const auto entry = tar.next()) indexer.add(tar, *entry);
+  Indexer indexer(index, tar);
+  while (const auto entry = tar.next()) indexer.add(*entry);
   indexer.finish();
   index.samples.shrink_to_fit(), index.names.shrink_to_fit();
   return index;

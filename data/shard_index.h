@@ -19,6 +19,7 @@ struct ShardSample {   // small, as there are millions
   uint32_t bytes = 0;
   uint32_t label = 0;     // an index of ShardIndex::labels
   uint32_t name_end = 0;  // in ShardIndex::names
+  uint32_t header = 0;    // tar_header_hash() of its header, which tells whether it is still there
 
   uint64_t offset() const { return uint64_t{block} * kTarBlock; }
 };

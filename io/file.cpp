@@ -178,17 +178,17 @@ FolderLock::FolderLock(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error)
-    fail(ExitCode::usage, "{}: the folder cannot be created: {}; choose another --output",
+    fail(ExitCode::usage, "{}: the folder cannot be created: {}; choose another folder",
          folder.string(), error.message());
   const std::filesystem::path path = folder / ".lock";
   fd_ = FileDescriptor(
       retry([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); }));
   if (fd_.get() < 0)
-    fail(ExitCode::usage, "{}: the folder cannot be written: {}; choose another --output",
+    fail(ExitCode::usage, "{}: the folder cannot be written: {}; choose another folder",
          folder.string(), reason(errno));
   if (retry([&] { return ::flock(fd_.get(), LOCK_EX | LOCK_NB); }) == 0) return;
   if (errno == EWOULDBLOCK)
-    fail(ExitCode::usage, "{}: another run is writing here; stop it or choose another --output",
+    fail(ExitCode::usage, "{}: another run is writing here; stop it or choose another folder",
          folder.string());
   spdlog::warn("{}: this file system cannot lock ({}); make sure that no second run writes here",
                folder.string(), reason(errno));

@@ -1,5 +1,7 @@
 #include "io/tar.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -134,7 +136,7 @@ TarReader::Header TarReader::header(std::string_view block) const {
   if (!checksum_fits(block))
     broken(at_,
            "expected the header of a file, found other bytes (its checksum is wrong): no tar "
-           "archive, or a damaged one; copy or make it again");
+           "archive, a compressed or a damaged one; unpack, copy or make it again");
   Header h{text_of(part(block, kName)), 0, block[kType.at]};
   // GNU has other things in place of the prefix.
   if (part(block, kMagic).starts_with(std::string_view("ustar\0", 6)))
@@ -211,7 +213,7 @@ std::optional<TarFile> TarReader::next() {
                                 "are refused",
                                 escape_name(h.name)));
       at_ = data + padded(h.size);
-      return TarFile{std::move(h.name), data, h.size};
+      return TarFile{std::move(h.name), data, h.size, tar_header_hash(block)};
     }
     at_ = data + padded(h.size);
   }
@@ -230,8 +232,8 @@ void TarReader::check_end() {
   }
 }
 
-bool is_tar_header(std::string_view block) {
-  return block.size() == kTarBlock && checksum_fits(block) && is_regular(block[kType.at]);
+uint32_t tar_header_hash(std::string_view block) {
+  return uint32_t(XXH3_64bits(block.data(), block.size()));
 }
 
 namespace {

@@ -14,6 +14,7 @@ struct TarFile {
   std::string name;     // without "./" in front
   uint64_t offset = 0;  // of its bytes in the archive; its header lies right before
   uint64_t size = 0;
+  uint32_t header = 0;  // tar_header_hash() of its header
 };
 
 // Goes through the regular files of an archive; folders are passed over. Throws the archive's error
@@ -49,8 +50,8 @@ class TarReader {
   uint64_t window_at_ = 0;
 };
 
-// Whether these are kTarBlock bytes of a regular file's header, by its checksum.
-bool is_tar_header(std::string_view block);
+// Changes with name, size, time and all else in the header of a file.
+uint32_t tar_header_hash(std::string_view block);
 
 // The header of a file, for TarReader and every other program: ustar, after a pax record where the
 // name needs one. What follows are the bytes, zeros up to a multiple of kTarBlock, and after the

@@ -56,10 +56,17 @@ void print_ops(const BenchResult& r) {
              100 * (1 - known / r.profiled_seconds));
 }
 
+// The training set, or of shards alone and of a folder of classes all images.
+std::unique_ptr<sg::data::Dataset> open_images(const sg::train::Options& o) {
+  const auto request = sg::train::dataset_request(o);
+  const bool has_train = sg::data::has_training_set(o.data, request);
+  return sg::data::open_dataset(o.data, has_train ? sg::data::Split::train : sg::data::Split::val,
+                                request);
+}
+
 // Images a second that one core makes for training, and where its time goes.
 sg::ExitCode bench_loader(const sg::train::Options& o, bool json) {
-  const auto r = sg::benchmark::benchmark_loader(
-      *sg::data::open_dataset(o.data, sg::data::Split::train), sg::train::transforms(o));
+  const auto r = sg::benchmark::benchmark_loader(*open_images(o), sg::train::transforms(o));
   if (json)
     fmt::print("{}\n", nlohmann::json{{"mode", "loader"},
                                       {"img_size", sg::str(*o.img_size)},
@@ -86,13 +93,12 @@ sg::ExitCode bench_loader(const sg::train::Options& o, bool json) {
 
 // Resident memory while the loader hands out batches.
 sg::ExitCode bench_loader_memory(const sg::train::Options& o, int64_t batches, bool json) {
-  const auto samples =
-      sg::benchmark::loader_memory(sg::data::open_dataset(o.data, sg::data::Split::train),
-                                   {.batch_size = int(o.batch_size),
-                                    .workers = int(sg::train::loading_threads(o)),
-                                    .max_broken_share = 1,
-                                    .transform = sg::train::transforms(o)},
-                                   batches);
+  const auto samples = sg::benchmark::loader_memory(open_images(o),
+                                                    {.batch_size = int(o.batch_size),
+                                                     .workers = int(sg::train::loading_threads(o)),
+                                                     .max_broken_share = 1,
+                                                     .transform = sg::train::transforms(o)},
+                                                    batches);
   nlohmann::json rows;
   for (const auto& s : samples) {
     rows.push_back({{"batches", s.batches}, {"resident_bytes", s.resident}});
@@ -106,8 +112,7 @@ sg::ExitCode bench_loader_memory(const sg::train::Options& o, int64_t batches, b
 // Seconds to list the images of the training set, and what the process then has had in memory.
 sg::ExitCode bench_listing(const sg::train::Options& o, bool json) {
   const auto start = std::chrono::steady_clock::now();
-  const auto dataset =
-      sg::data::open_dataset(o.data, sg::data::Split::train, sg::train::dataset_request(o));
+  const auto dataset = open_images(o);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   rusage usage{};

@@ -18,6 +18,13 @@ std::unique_ptr<data::Dataset> open(const std::string& dir, const std::string& s
                             request);
 }
 
+bool is_within(const std::string& path, const std::string& folder) {
+  namespace fs = std::filesystem;
+  const fs::path way = fs::weakly_canonical(fs::current_path() / path)
+                           .lexically_relative(fs::weakly_canonical(fs::current_path() / folder));
+  return !way.empty() && *way.begin() != "..";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -70,6 +77,11 @@ int main(int argc, char** argv) {
       request.classes = data::read_class_map(known.string());
     const bool has_train = data::has_training_set(dir, request),
                has_val = data::has_validation_set(dir, request), flat = !has_train && !has_val;
+    if (flat && is_within(out, dir))
+      sg::fail(sg::ExitCode::usage,
+               "{}: in {}, whose folders are the classes: shards there would be one; choose a "
+               "folder outside",
+               out, dir);
     std::vector<std::string> splits;
     if (split != "all") splits = {split};
     if (split == "all" && (has_train || flat)) splits.push_back("train");

@@ -82,6 +82,8 @@ TEST_CASE("a list that is none is refused with its line") {
   CHECK(contains(gap, "all of 0 to 3, 2 do not occur: 1, 2"));
   CHECK(contains(gap, "--class-map"));
   CHECK(contains(refused("a 1\nb 2\n"), "1 do not occur: 0"));
+  CHECK(contains(refused("path label\na 0\nb 1\n"),
+                 "line 1: label 'label', and all others are numbers"));
   const std::string unknown = refused("a cat\nb owl\nc owl\n", {"cat", "dog"});
   CHECK(
       contains(unknown, "line 2: label 'owl': expected one of 2 classes, cat, dog, or an index "));

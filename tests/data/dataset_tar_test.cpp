@@ -84,7 +84,8 @@ TEST_CASE("shards: images, labels of every kind, names, and what is left out") {
                             {"x/3.seg.png", png(4)},
                             {"x/3.json", "{\"cls\": \"007\"}"},
                             {"x/4.png", png(4)},
-                            {"y/4.cls", "1"}});
+                            {"y/4.cls", "1"},
+                            {"y/5.json", "[1]"}});
   put_shard(dir / "b.tar", {{"5.json", "{\"label\": 0}"}, {"5.png", png(5)}});
   const TarDataset d = open_shards(dir.path());
   REQUIRE(d.size() == 4);
@@ -107,8 +108,73 @@ TEST_CASE("shards: images, labels of every kind, names, and what is left out") {
   std::string remarks;
   for (const std::string& remark : d.remarks()) remarks += remark + "\n";
   CHECK(contains(remarks, "left out: 1 images without a .cls"));
-  CHECK(contains(remarks, "left out: 1 .png, 1 .txt"));
+  CHECK(contains(remarks, "left out: 1 .cls, 1 .json, 1 .png, 1 .txt"));
   CHECK(contains(remarks, "no images of 4 of 8 classes: 3, 4, 5, 6"));
+}
+
+TEST_CASE("shards: what systems leave between the files of a sample is passed over") {
+  const test::TemporaryFolder dir;
+  put_shard(dir / "a.tar", {{"x/._1.png", "resource fork"},
+                            {"x/1.png", png(1)},
+                            {"x/._1.cls", "resource fork"},
+                            {"__MACOSX/x/1.png", "resource fork"},
+                            {"x/1.cls", "1"},
+                            {".hidden/2.png", png(2)},
+                            {".hidden/2.cls", "0"},
+                            {"x/./3.png", png(3)},
+                            {"x/./3.cls", "0"}});
+  const TarDataset d = open_shards(dir.path());
+  REQUIRE(d.size() == 2);
+  CHECK(d.label(0) == 1);
+  CHECK(d.key(1) == "x/./3.png");
+  CHECK(d.remarks().empty());
+}
+
+TEST_CASE("shards: image and label that do not follow each other are an error, not left out") {
+  const test::TemporaryFolder dir;
+  put_shard(dir / "a.tar", {{"1.png", png(1)}, {"2.png", png(2)}, {"2.cls", "0"}, {"1.cls", "1"}});
+  CHECK(
+      contains(data_error([&] { open_shards(dir.path()); }), "a.tar: '1': image and label do not"));
+  put_shard(dir / "a.tar",
+            {{"1.json", "{}"}, {"2.png", png(2)}, {"2.cls", "0"}, {"1.png", png(1)}});
+  CHECK(contains(data_error([&] { open_shards(dir.path()); }), "--sort=name"));
+}
+
+TEST_CASE("shards: compressed ones are refused by name, wherever they are found") {
+  const test::TemporaryFolder dir;
+  const auto refused = [&](const std::string& data, const DatasetRequest& request) {
+    CHECK(
+        contains(data_error([&] { open_dataset(data, Split::train, request); }), "not compressed"));
+  };
+  put(dir / "train-0.tar.gz", "");
+  put_numbered(dir / "val-0.tar", 0, 3);
+  refused(dir.path().string(), {});
+  refused(dir.path().string(), {.train_split = "train-{0..0}.tar.gz"});
+  refused((dir / "train-{0..0}.tgz").string(), {.val_split = "val-0.tar"});
+  fs::create_directories(dir / "in/train");
+  put(dir / "in/train/0.tgz", "");
+  refused((dir / "in").string(), {.val_share = 0.5});
+  // Beside what is read they may lie.
+  put_numbered(dir / "train-0.tar", 0, 6);
+  put(dir / "test.tar.gz", "");
+  fs::remove(dir / "val-0.tar");
+  CHECK(open_dataset(dir.path().string(), Split::train, {.val_share = 0.5})->size() == 3);
+}
+
+TEST_CASE("shards: where .cls has the label .json may be anything, whichever comes first") {
+  const test::TemporaryFolder dir;
+  put_shard(dir / "a.tar", {{"1.json", "[{\"bbox\": 1}]"},
+                            {"1.png", png(1)},
+                            {"1.cls",
+                             "\xEF\xBB\xBF"
+                             "1"},
+                            {"2.cls", "0"},
+                            {"2.json", "{\"label\": [1, 2]}"},
+                            {"2.png", png(2)}});
+  const TarDataset d = open_shards(dir.path());
+  REQUIRE(d.size() == 2);
+  CHECK(d.label(0) == 1);
+  CHECK(d.label(1) == 0);
 }
 
 TEST_CASE("shards: names of classes, in classes.txt, in the labels, or asked for") {
@@ -159,6 +225,8 @@ TEST_CASE("shards that hold no samples, or two images for one, are errors that n
   CHECK(contains(error({{"a.png", png(0)}, {"a.jpg", png(0)}, {"a.cls", "1"}}), "second image"));
   CHECK(contains(error({{"a.png", png(0)}, {"a.cls", " "}}), "a.cls: expected a whole number"));
   CHECK(contains(error({{"a.png", png(0)}, {"a.json", "{"}}), "a.json"));
+  CHECK(contains(error({{"a.png", png(0)}, {"a.cls", "0\n1"}}), "a.cls: expected a label of one"));
+  CHECK(contains(error({{"a.png", png(0)}, {"a.json", "{\"cls\": \"a\\nb\"}"}}), "one line"));
   CHECK(contains(error({{"a.png", png(0)}, {"a.json", "{\"label\": 1.5}"}}), "found 1.5"));
   CHECK(contains(error({{"a.png", png(0)}, {"a.cls", "-1"}}), "label -1"));
   CHECK(contains(error({{"a.png", png(0)}, {"a.cls", "99999999999"}}), "label 99999999999"));
@@ -222,6 +290,9 @@ TEST_CASE("an index that is damaged is made again, one that is not ours is left 
     CHECK(read_file(index) == whole);
   }
   const Log log;
+  put(index, "");  // as a loss of power may leave it
+  CHECK(open_shards(dir.path()).size() == 4);
+  CHECK(read_file(index) == whole);
   put(index, "my notes");
   CHECK(open_shards(dir.path()).size() == 4);
   CHECK(read_file(index) == "my notes");
@@ -258,6 +329,14 @@ TEST_CASE("a shard that changes during a run is a broken sample, not another ima
   std::string bytes = read_file(dir / "0.tar");
   put(dir / "0.tar", bytes.substr(512) + bytes.substr(0, 512));
   CHECK(contains(data_error([&] { d.open(1, buffer); }), "000001.png: the shard has changed"));
+  // Packed again in another order: as long, and headers lie where they lay.
+  std::string other = bytes;
+  other.replace(bytes.find("000001.png"), kTarBlock, tar_header("000009.png", png(1).size()));
+  put(dir / "0.tar", other);
+  CHECK(contains(data_error([&] { d.open(1, buffer); }), "has changed"));
+  // Copied again.
+  put(dir / "0.tar", bytes);
+  CHECK(d.open(1, buffer));
   put(dir / "0.tar", bytes + "x");
   CHECK(contains(data_error([&] { d.open(1, buffer); }), "has changed"));
   fs::remove(dir / "0.tar");
@@ -291,6 +370,13 @@ TEST_CASE("patterns of shards: ranges, choices and wildcards") {
   CHECK(contains(usage("{0..9999}{0..9999}.tar"), "more than"));
   CHECK(contains(usage("{0..9.tar"), "without its"));
   CHECK(contains(usage("{b,b}.tar"), "twice"));
+  CHECK(contains(usage("{a-{008,009},b}.tar"), "within another"));
+  // Where the program was started.
+  CHECK(test::wait_for(test::start_child([&] {
+          fs::current_path(dir.path());
+          return int(
+              TarDataset(find_shards("a-*.tar"), {}, ClassOrder::name, dir / "cache").size());
+        })) == 4);
 }
 
 TEST_CASE("splits of shards: in DIR by name, in folders, by patterns, alone, or a share held out") {
@@ -376,5 +462,18 @@ TEST_CASE("training on shards: each sample once, the same for any workers, resum
     const auto part = run(2, 2, k);
     CHECK(std::equal(part.images.begin(), part.images.end(), all.images.begin() + k));
     CHECK(part.images.size() == size_t(11 - k));
+  }
+  // Of 45; two ranks have 23 each, of which whole batches are used.
+  config.batch_size = 5;
+  for (const auto& [ranks, used] : {std::pair{1, 45u}, {2, 40u}, {3, 45u}}) {
+    std::vector<int64_t> of_all;
+    config.ranks = ranks;
+    for (config.rank = 0; config.rank < ranks; ++config.rank) {
+      const auto samples = run(config.rank, 1).samples;
+      of_all.insert(of_all.end(), samples.begin(), samples.end());
+    }
+    CHECK(of_all.size() == used);
+    std::ranges::sort(of_all);
+    CHECK(std::ranges::adjacent_find(of_all) == of_all.end());
   }
 }

@@ -323,6 +323,16 @@ TEST_CASE("too many broken images end the run and are named, wherever the worker
   CHECK(run(d, patient, 0).samples().size() == 270);
 }
 
+TEST_CASE("where no image can be read the error tells why") {
+  Loader loader(std::make_shared<DrawnImages>(6, std::set<int64_t>{0, 1, 2, 3, 4, 5}),
+                config_of(3, 1));
+  loader.start_epoch(0);
+  Batch batch;
+  const std::string error = test::error_of(ExitCode::data, [&] { loader.next(batch); });
+  CHECK(test::contains(error, "truncated"));
+  CHECK(test::contains(error, "nor can 100 others"));
+}
+
 TEST_CASE("a file deleted during the run is one more broken image") {
   const Log log;
   const test::TemporaryFolder dir;

@@ -139,6 +139,7 @@ TEST_CASE("options: names of timm and torchrun, and nearest names") {
   CHECK(!contains(hint("--zz rand"), "did you mean"));
   CHECK(contains(refused("sgeval --chekpoint f"), "did you mean '--checkpoint'"));
   CHECK(contains(refused("sgtrain a b"), "'b' is one argument too many"));
+  CHECK(contains(refused("sgtrain a --train-split 0.tar 1.tar"), "a pattern of shards stands in"));
 }
 
 TEST_CASE("options: base learning rates of others are --lr-base, which scales as theirs") {

@@ -1,3 +1,4 @@
+#include "io/tar.h"
 #include "tests/tools/programs.h"
 
 namespace sg {
@@ -55,6 +56,20 @@ TEST_CASE("sgbench: the images of a folder are listed and counted") {
   CHECK(j["classes"] == 2);
   CHECK(j["seconds"] > 0);
   CHECK(j["peak_rss_bytes"] > 1'000'000);
+}
+
+TEST_CASE("sgbench: shards alone, by their pattern, and a folder of classes") {
+  const test::TemporaryFolder data;
+  write_file(data / "a.tar", tar_header("1.png", 3) + "png" + tar_padding(3) +
+                                 tar_header("1.cls", 1) + "0" + tar_padding(1) + tar_end());
+  std::filesystem::create_directories(data / "in/cat");
+  write_file(data / "in/cat/1.png", "");
+  for (const char* place : {"*.tar", "in"}) {
+    const auto ran = test::run_program("sgbench --mode listing --json --no-listing-cache --data '" +
+                                       (data / place).string() + "'");
+    REQUIRE_MESSAGE(ran.code == 0, ran.err);
+    CHECK(ran.json()["images"] == 1);
+  }
 }
 
 TEST_CASE("sgbench: the loader, by its parts; and its memory, which stays flat") {

@@ -121,7 +121,9 @@ TEST_CASE("sgpack: started again it keeps whole shards and makes the others agai
   damaged[1000] ^= 1;
   put(folder / "out/train-000002.tar", damaged);
   fs::remove(folder / "out/train-000004.tar");
-  put(folder / "out/train-000004.tar.unfinished.12.0", "of a run that was killed");
+  const auto of_killed = {"train-000004.tar.unfinished.12.0", "train.sgpack.json.unfinished.12.1",
+                          "classes.txt.unfinished.12.0"};
+  for (const char* name : of_killed) put(folder / "out" / name, "of a run that was killed");
   put(folder / "out/notes.tar.unfinished.12.0", "of someone else");
   const Ran again = folder.pack("out", "--shard-images 9");
   REQUIRE_MESSAGE(again.code == 0, again.err);
@@ -130,7 +132,7 @@ TEST_CASE("sgpack: started again it keeps whole shards and makes the others agai
   CHECK_FALSE(contains(again.out, "train-000001.tar: is not"));
   same();
   CHECK(fs::last_write_time(folder / "out/train-000000.tar") == time);
-  CHECK_FALSE(fs::exists(folder / "out/train-000004.tar.unfinished.12.0"));
+  for (const char* name : of_killed) CHECK_FALSE(fs::exists(folder / "out" / name));
   CHECK(fs::exists(folder / "out/notes.tar.unfinished.12.0"));
 
   // Ended at any moment.
@@ -157,6 +159,18 @@ TEST_CASE("sgpack: changed input, other settings and files of others are refused
   const Ran changed = folder.pack("out");
   CHECK(changed.code == 3);
   CHECK(contains(changed.err, "have changed"));
+  // Of shards too, though the names of their images stay.
+  const auto pack_shards = [&] {
+    return run_program(
+        fmt::format("sgpack {} {}", (folder / "out").string(), (folder / "again").string()));
+  };
+  REQUIRE(pack_shards().code == 0);
+  CHECK(pack_shards().code == 0);
+  const auto time = fs::last_write_time(folder / "out/train-000000.tar");
+  fs::last_write_time(folder / "out/train-000000.tar", time + std::chrono::seconds(1));
+  const Ran repacked = pack_shards();
+  CHECK(repacked.code == 3);
+  CHECK(contains(repacked.err, "have changed"));
   fs::create_directories(folder / "taken");
   put(folder / "taken/train-000000.tar", "mine");
   const Ran taken = folder.pack("taken");
@@ -221,6 +235,13 @@ TEST_CASE("sgpack: broken images are named, counted and left out; one split; a f
   CHECK(contains(flat.out, "train: 40 images"));
   CHECK(run_program("sgpack").code == 2);
   CHECK(run_program("sgpack a b --shard-sise 3").code == 2);
+  // A folder of classes would be another when it is packed again.
+  for (const char* inside : {"in/train", "in/train/shards", "in/../in/train/1/shards"}) {
+    const Ran refused = run_program(fmt::format("sgpack {} {}", (folder / "in/train").string(),
+                                                (folder.path() / inside).string()));
+    CHECK(refused.code == 2);
+    CHECK(contains(refused.err, "choose a folder outside"));
+  }
 }
 
 }  // namespace sg

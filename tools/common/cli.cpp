@@ -26,7 +26,10 @@ struct Finished {
 // What the first argument that nothing took may have meant.
 std::string not_understood(const CLI::App& app, const std::string& argument) {
   if (!argument.starts_with('-'))
-    return fmt::format("'{}' is one argument too many for {}", argument, app.get_name());
+    return fmt::format("'{}' is one argument too many for {}{}", argument, app.get_name(),
+                       argument.ends_with(".tar")
+                           ? "; a pattern of shards stands in '...', or the shell takes it apart"
+                           : "");
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options())
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);

@@ -22,15 +22,16 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kVersion = 1;
+constexpr std::string_view kClasses = "classes.txt";
 constexpr int64_t kAhead = 16;  // images of a worker that are made at a time
 
-// Changes with every name, label, size and time of the images.
+// Changes with every name and label of the images, and with size and time of their files.
 std::string fingerprint(const data::Dataset& dataset) {
   Hash hash;
   for (int64_t i = 0; i < dataset.size(); ++i) {
     const std::string key = dataset.key(i);
     struct stat info {};
-    const bool is_file = ::stat(dataset.name(i).c_str(), &info) == 0;
+    const bool is_file = ::stat(dataset.file(i).c_str(), &info) == 0;
     const int64_t row[]{int64_t(key.size()), dataset.label(i), is_file ? info.st_size : 0,
                         is_file ? info.st_mtim.tv_sec : 0, is_file ? info.st_mtim.tv_nsec : 0};
     hash.add(row, sizeof row), hash.add(key.data(), key.size());
@@ -236,7 +237,9 @@ class Packer {
     for (const auto& item : fs::directory_iterator(out_)) {
       const std::string name = item.path().filename().string();
       const std::string_view file = AtomicFile::unfinished_of(name);
-      if (file.starts_with(split_ + "-") && file.ends_with(".tar")) fs::remove(item.path());
+      if ((file.starts_with(split_ + "-") && file.ends_with(".tar")) ||
+          file == state_path_.filename() || file == kClasses)
+        fs::remove(item.path());
     }
   }
 
@@ -339,7 +342,7 @@ void pack(const data::Dataset& dataset, const std::string& split, const fs::path
 }
 
 void write_classes(const data::ClassNames& names, const fs::path& out) {
-  const fs::path path = out / "classes.txt";
+  const fs::path path = out / kClasses;
   if (fs::exists(fs::symlink_status(path))) {
     if (data::read_class_map(path.string()) != names)
       fail(ExitCode::usage, "{}: is there already, with other classes; choose another folder",
