@@ -178,8 +178,11 @@ train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
   nlohmann::json file = nlohmann::json::object();
   if (!config.empty()) {
     file = parse_config(read_file(config, ExitCode::usage), config, ExitCode::usage);
-    if (model.empty() && file.is_object() && file.contains("model") && file["model"].is_string())
-      model = file["model"].get<std::string>();
+    if (file.is_object() && file.contains("model") && file["model"].is_string()) {
+      const std::string of_file = lower_case(file["model"].get<std::string>());
+      file["model"] = of_file;
+      if (model.empty()) model = of_file;
+    }
   }
   const std::vector<GivenTimmFlag> of_timm = take_timm_keys(file, config);
   train::Options options = train::default_options(model.empty() ? train::Options().model : model);
