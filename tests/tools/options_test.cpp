@@ -141,6 +141,14 @@ TEST_CASE("options: names of timm and torchrun, and nearest names") {
   CHECK(contains(refused("sgtrain a b"), "'b' is one argument too many"));
 }
 
+TEST_CASE("options: --help leaves out the flags of timm that are none of ours") {
+  const Ran ran = run_program("sgtrain --help");
+  CHECK(ran.code == 0);
+  CHECK(contains(ran.out, "--mixup-mode"));
+  for (const char* hidden : {"--worker-seeding", "--dist-bn", "\ntimm"})
+    CHECK(!contains(ran.out, hidden));
+}
+
 TEST_CASE("options: base learning rates of others are --lr-base, which scales as theirs") {
   for (const char* name : {"--base-lr", "--blr"})
     CHECK(contains(refused(fmt::format("sgtrain --data d {} 1e-3", name)), "'--lr-base'"));

@@ -334,6 +334,7 @@ TEST_CASE("timm: what is not here is refused with what to use") {
   CHECK(contains(refused({"d", "--eval_checkpoint", "f"}), "sgeval"));
   CHECK(
       contains(refused({"d", "--clip-grad", "1", "--clip-mode", "agc"}), "--clip-mode: expected"));
+  CHECK(contains(refused({"d", "--worker-seeding"}), "--worker-seeding: 1 required VALUE missing"));
   CHECK(contains(refused({"d", "--model-ema=false"}), "--model-ema: expected no value, found 'fa"));
   CHECK(contains(refused({"d", "--input-size", "224", "-b", "4"}),
                  "HEIGHT WIDTH (3: red, green, "
@@ -408,6 +409,7 @@ TEST_CASE("timm: the args.yaml that train.py writes") {
   }
   put(path, "model_ema: false\n");
   CHECK(parsed({"-c", path}).model_ema_decay == 0.0);
+  CHECK(!parsed({"-c", path, "--model-ema"}).model_ema_decay);  // flags win
   put(path, "batch-size: 4\nbatch_size: 6\n");
   CHECK(contains(refused({"-c", path}), "args.yaml: batch_size occurs twice"));
   auto flags_win = with("opt: adamw", "opt: sgd");

@@ -81,7 +81,7 @@ TEST_CASE("options: a file's unknown names and wrong types are named") {
   CHECK(contains(refused({{"batch_size", 1.5}}), "expected a whole number"));
   CHECK(contains(refused({{"scale", {1}}}), "2 numbers"));
   CHECK(contains(refused({{"grad_checkpointing", 1}}), "true or false"));
-  CHECK(contains(refused(nlohmann::json::array()), "an object"));
+  CHECK(contains(refused(nlohmann::json::array()), "expected options"));
 }
 
 TEST_CASE("options: out of range names the flag, the range and what was found") {

@@ -93,6 +93,16 @@ std::string key_of(const TimmFlag& f) {
   return key;
 }
 
+// Hides the flags from --help. CLI11's own way, a group without a name, leaves their names out of
+// its errors too.
+constexpr const char* kHidden = "timm";
+struct WithoutHidden : CLI::Formatter {
+  std::string make_group(std::string group, bool positional,
+                         std::vector<const CLI::Option*> options) const override {
+    return group == kHidden ? "" : CLI::Formatter::make_group(group, positional, options);
+  }
+};
+
 // A value as it would be typed.
 std::string typed(const nlohmann::json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -189,10 +199,12 @@ std::string our_name(const CLI::App& app, std::string_view flag) {
 
 void add_timm_flags(CLI::App& app, const std::vector<std::string_view>& only) {
   using enum TimmFlag::Takes;
+  app.formatter(std::make_shared<WithoutHidden>());
   for (const TimmFlag& f : timm_flags()) {
     if (!only.empty() && std::ranges::find(only, first_name(f)) == only.end()) continue;
     const auto keep = [](const CLI::results_t&) { return true; };  // explain_timm_flags() reads it
-    CLI::Option* option = app.add_option(f.flags, keep, f.meaning)->group("");
+    CLI::Option* option = app.add_option(f.flags, keep, f.meaning)->group(kHidden);
+    option->type_name("VALUE");
     if (f.takes == nothing) option->expected(0);
     if (f.takes == value_or_nothing) option->expected(0, 1);
     if (f.takes == values) option->expected(1, 1 << 20);
