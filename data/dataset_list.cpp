@@ -97,7 +97,6 @@ ListDataset::ListDataset(const std::string& list, const std::string& root,
   if (file.find('\0') != file.npos)
     fail(ExitCode::data, "{}: expected lines of 'path label', found a file that is no text", list);
   std::string_view text = file;
-  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // Windows marks UTF-8 so
 
   std::vector<Label> labels;
   std::unordered_map<std::string_view, int> place;  // in `labels`

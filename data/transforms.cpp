@@ -32,13 +32,13 @@ std::string_view name_of(Interpolation i) {
 Interpolation parse_interpolation(std::string_view name) {
   for (auto i : {Interpolation::bilinear, Interpolation::bicubic, Interpolation::random})
     if (name == name_of(i)) return i;
-  fail(ExitCode::usage, "interpolation: expected bilinear, bicubic or random, found {}{}", name,
-       did_you_mean(name, {"bilinear", "bicubic", "random"}));
+  fail(ExitCode::usage, "--train-interpolation: expected bilinear, bicubic or random, found '{}'{}",
+       name, did_you_mean(name, {"bilinear", "bicubic", "random"}));
 }
 
 void TransformConfig::check() const {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
-    if (!ok) fail(ExitCode::usage, "{}: expected {}, found {}", name, expected, found);
+    if (!ok) fail(ExitCode::usage, "--{}: expected {}, found {}", name, expected, found);
   };
   for (const int side : {img_size.height, img_size.width})
     require(side >= 1 && side <= 8192, "img-size", "1 to 8192", side);

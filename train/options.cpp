@@ -1,6 +1,7 @@
 #include "train/options.h"
 
 #include <algorithm>
+#include <map>
 #include <type_traits>
 #include <vector>
 
@@ -203,12 +204,15 @@ std::vector<report::Setting> settings(const Options& used, const Options& given)
 }
 
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file) {
-  if (!json.is_object()) fail(ExitCode::usage, "{}: expected an object of options", file);
+  if (!json.is_object())
+    fail(ExitCode::usage, "{}: expected options, such as 'lr: 1e-3' a line, found {}", file,
+         json.is_null() ? "nothing" : json.type_name());
   // Keys that args.json has besides: the version of the program, and what is for people.
   std::vector<std::string> known{"version", "resolved"};
   each_option(options, [&](const OptionInfo& info, auto&) {
     std::ranges::copy(keys_of(info), std::back_inserter(known));
   });
+  std::map<std::string_view, std::string> names;  // by which an option was given
   for (const auto& item : json.items()) {
     const std::string &name = item.key(), key = key_of(name);
     const nlohmann::json& given = item.value();
@@ -217,6 +221,9 @@ void apply_json(Options& options, const nlohmann::json& json, std::string_view f
     each_option(options, [&](const OptionInfo& info, auto& value) {
       const std::vector<std::string> keys = keys_of(info);
       if (given.is_null() || std::ranges::find(keys, key) == keys.end()) return;
+      if (const auto [other, first] = names.emplace(info.name(), name); !first)
+        fail(ExitCode::usage, "{}: '{}' and '{}' are the same option; give one", file,
+             other->second, name);
       try {
         from_json(given, value);
       } catch (const std::invalid_argument& e) {
@@ -366,6 +373,10 @@ MixEraseConfig mix_erase(const Options& o) {
          o.mixup_group ? fmt::format(" that divides the batch of {}", o.batch_size) : "", c.group);
   c.check();
   return c;
+}
+
+int64_t batch_multiple(const Options& o) {
+  return mix_erase(o).mixes() ? o.mixup_group.value_or(2) : 1;
 }
 
 std::optional<BinaryCrossEntropy> bce(const Options& o) {

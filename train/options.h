@@ -144,6 +144,8 @@ sgformer::GroupSettings group_settings(const Options& options);
 AdamWSettings optimizer_settings(const Options& options);
 // Throws ExitCode::usage where images are mixed and some would have no partner.
 MixEraseConfig mix_erase(const Options& options);
+// Where images are mixed, --mixup-group or else 2, since each needs a partner; else 1.
+int64_t batch_multiple(const Options& options);
 // --bce-loss. Throws ExitCode::usage where a flag does not go with it.
 std::optional<BinaryCrossEntropy> bce(const Options& options);
 tasks::ClassificationSettings classification(const Options& options);

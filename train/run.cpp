@@ -226,7 +226,8 @@ void introduce_rates(report::Console& console, const Options& given, const Optio
 // Before the first step: whether it can be taken, and whether it will take unusually long.
 StepCost check_cost(report::Console& console, const Options& o, sgformer::Classifier& model,
                     size_t available) {
-  const StepCost cost = measure_step_cost(model, *o.img_size);
+  StepCost cost = measure_step_cost(model, *o.img_size);
+  cost.multiple = batch_multiple(o);
   check_memory(cost, o.batch_size, *o.img_size, double(available));
   const std::string note = note_of_cost(cost, *o.img_size, model.config().image);
   if (!note.empty()) console.warning(note);

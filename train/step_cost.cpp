@@ -57,7 +57,7 @@ double at(double pixels, const std::array<Trial, 3>& trials, double Trial::*valu
 }  // namespace
 
 int64_t StepCost::batch_that_fits(double available) const {
-  return std::max<int64_t>(0, int64_t((available - fixed_bytes) / bytes));
+  return std::max<int64_t>(0, int64_t((available - fixed_bytes) / bytes) / multiple * multiple);
 }
 
 StepCost measure_step_cost(sgformer::Classifier& model, ImageSize size) {
@@ -100,8 +100,10 @@ void check_memory(const StepCost& c, int64_t batch, ImageSize size, double avail
        "a training step of {} images of {} x {} takes about {:.0f} bytes of memory, {:.0f} are "
        "available; {}",
        batch, size.height, size.width, c.of_batch(batch), available,
-       fits > 0 ? fmt::format("--batch-size {} fits, and --grad-accum makes up for it", fits)
-                : "not even one image fits: use a smaller --img-size or model");
+       fits > 0
+           ? fmt::format("--batch-size {} fits, and --grad-accum makes up for it", fits)
+           : fmt::format("not even {} fits: use a smaller --img-size or model",
+                         c.multiple == 1 ? "one image" : fmt::format("a batch of {}", c.multiple)));
 }
 
 std::string smaller_batch(const std::optional<StepCost>& c, int64_t batch, double available) {

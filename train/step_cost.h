@@ -12,9 +12,10 @@ struct StepCost {
   double macs = 0, usual_macs = 0;  // forward, an image: of this size, and of the model's own
   double bytes = 0;                 // an image of a batch, with a margin
   double fixed_bytes = 0;           // besides, whatever the batch
+  int64_t multiple = 1;             // batches are multiples of it: mixing takes whole groups
 
   double of_batch(int64_t batch) const { return fixed_bytes + double(batch) * bytes; }
-  int64_t batch_that_fits(double available) const;  // 0: not even one image
+  int64_t batch_that_fits(double available) const;  // 0: not even `multiple` images
 };
 
 // Measured by forward and backward of one image of this size. For images larger than the model's

@@ -63,7 +63,7 @@ bool geometric(AugmentOp op) { return op == AugmentOp::rotate || op >= AugmentOp
 
 [[noreturn]] void refuse(std::string_view policy, const std::string& why) {
   fail(ExitCode::usage,
-       "aa: {}, found '{}'; a policy is 'rand' and sections of m (level), n (operations), mstd, "
+       "--aa: {}, found '{}'; a policy is 'rand' and sections of m (level), n (operations), mstd, "
        "mmax, p, inc1, tweights, w0, as in rand-m9-mstd0.5-inc1",
        why, policy);
 }
@@ -72,7 +72,7 @@ bool geometric(AugmentOp op) { return op == AugmentOp::rotate || op >= AugmentOp
 
 void RandAugmentConfig::check() const {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
-    if (!ok) fail(ExitCode::usage, "aa: {}: expected {}, found {}", name, expected, found);
+    if (!ok) fail(ExitCode::usage, "--aa: {}: expected {}, found {}", name, expected, found);
   };
   // Weighted, none is drawn twice, and two of the 15 operations have weight 0 in w0.
   const int most = weights == AugmentWeights::even ? 100

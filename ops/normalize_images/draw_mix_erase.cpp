@@ -95,14 +95,14 @@ MixMode parse_mix_mode(std::string_view name) {
   if (name == "batch") return MixMode::batch;
   if (name == "pair") return MixMode::pair;
   if (name == "elem") return MixMode::elem;
-  fail(ExitCode::usage, "mixup-mode: expected batch, pair or elem, found {}", name);
+  fail(ExitCode::usage, "--mixup-mode: expected batch, pair or elem, found '{}'", name);
 }
 
 EraseMode parse_erase_mode(std::string_view name) {
   if (name == "const") return EraseMode::constant;
   if (name == "rand") return EraseMode::colour;
   if (name == "pixel") return EraseMode::pixel;
-  fail(ExitCode::usage, "remode: expected const, rand or pixel, found {}", name);
+  fail(ExitCode::usage, "--remode: expected const, rand or pixel, found '{}'", name);
 }
 
 void MixEraseConfig::check() const {
@@ -112,18 +112,18 @@ void MixEraseConfig::check() const {
   const auto probability = [&](std::string_view name, double p) {
     require(p >= 0 && p <= 1, name, "a probability", p);
   };
-  require(mixup >= 0 && std::isfinite(mixup), "mixup", "at least 0", mixup);
-  require(cutmix >= 0 && std::isfinite(cutmix), "cutmix", "at least 0", cutmix);
+  require(mixup >= 0 && std::isfinite(mixup), "--mixup", "at least 0", mixup);
+  require(cutmix >= 0 && std::isfinite(cutmix), "--cutmix", "at least 0", cutmix);
   if (cutmix_minmax) {
     const auto [low, high] = *cutmix_minmax;
-    require(low >= 0 && low <= high && high <= 1, "cutmix-minmax", "0 <= low <= high <= 1",
+    require(low >= 0 && low <= high && high <= 1, "--cutmix-minmax", "0 <= low <= high <= 1",
             fmt::format("{} {}", low, high));
   }
-  require(erased_count >= 1 && erased_count <= kMaxErased, "recount",
+  require(erased_count >= 1 && erased_count <= kMaxErased, "--recount",
           fmt::format("1 to {}", kMaxErased), erased_count);
-  probability("mixup-prob", mix_probability);
-  probability("mixup-switch-prob", switch_probability);
-  probability("reprob", erase_probability);
+  probability("--mixup-prob", mix_probability);
+  probability("--mixup-switch-prob", switch_probability);
+  probability("--reprob", erase_probability);
   require(!mixes() || (group >= 2 && group % 2 == 0), "mixup group",
           "an even number of images, so that each has a partner", group);
   require(erased_area[0] > 0 && erased_area[0] <= erased_area[1] && erased_area[1] <= 1,

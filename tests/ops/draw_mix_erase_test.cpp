@@ -237,13 +237,13 @@ TEST_CASE("mixing: what makes no sense is refused by name") {
   CHECK(test::contains(refused({.erase_probability = NAN}), "reprob"));
   CHECK(test::contains(refused({.erased_area = {0.5, 0.1}}), "erased area"));
   CHECK(test::contains(test::error_of(ExitCode::usage, [] { parse_mix_mode("half"); }),
-                       "expected batch, pair or elem, found half"));
+                       "expected batch, pair or elem, found 'half'"));
   CHECK(parse_mix_mode("elem") == MixMode::elem);
   CHECK(test::contains(refused({.cutmix_minmax = {{0.5, 0.2}}}),
                        "cutmix-minmax: expected 0 <= low <= high <= 1, found 0.5 0.2"));
   CHECK(test::contains(refused({.erased_count = 9}), "recount: expected 1 to 8, found 9"));
   CHECK(test::contains(test::error_of(ExitCode::usage, [] { parse_erase_mode("noise"); }),
-                       "remode: expected const, rand or pixel, found noise"));
+                       "--remode: expected const, rand or pixel, found 'noise'"));
   CHECK_THROWS_WITH_AS(draw_mix_erase({}, 1, 0, 64, 128, 8, 8),
                        "mixing: 128 images from position 64 are not whole groups of 128", Error);
 }

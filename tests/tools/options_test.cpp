@@ -133,6 +133,12 @@ TEST_CASE("options: names of timm and torchrun, and nearest names") {
   const auto hint = [](const std::string& flags) { return refused("sgtrain d " + flags); };
   CHECK(contains(hint("--wd 0.1"), "here it is '--weight-decay'"));
   CHECK(contains(hint("--num-workers 3"), "here it is '--workers'"));
+  CHECK(contains(hint("--num_workers 3"), "here it is '--workers'"));  // as DeiT has it
+  CHECK(contains(hint("--output_dir=r"), "here it is '--output'"));
+  CHECK(contains(hint("--no-model-ema"), "here it is '--model-ema-decay 0'"));
+  CHECK(contains(hint("--repeated-aug"), "here it is '--aug-repeats 3'"));
+  CHECK(contains(hint("--no-pin-mem"), "leave '--pin-mem' out"));
+  CHECK(contains(hint("--no-bce-loss"), "leave '--bce-loss' out"));
   CHECK(contains(hint("--bach-size=3"), "did you mean '--batch-size'"));
   CHECK(contains(hint("--model sgformer_t"), "did you mean 'sgformer_s'"));
   CHECK(contains(hint("--guidance globl"), "did you mean 'global'"));
@@ -140,6 +146,14 @@ TEST_CASE("options: names of timm and torchrun, and nearest names") {
   CHECK(contains(refused("sgeval --chekpoint f"), "did you mean '--checkpoint'"));
   CHECK(contains(refused("sgtrain a b"), "'b' is one argument too many"));
   CHECK(contains(refused("sgtrain a --train-split 0.tar 1.tar"), "a pattern of shards stands in"));
+}
+
+TEST_CASE("options: --help leaves out the flags of timm that are none of ours") {
+  const Ran ran = run_program("sgtrain --help");
+  CHECK(ran.code == 0);
+  CHECK(contains(ran.out, "--mixup-mode"));
+  for (const char* hidden : {"--worker-seeding", "--dist-bn", "\ntimm"})
+    CHECK(!contains(ran.out, hidden));
 }
 
 TEST_CASE("options: base learning rates of others are --lr-base, which scales as theirs") {

@@ -185,10 +185,11 @@ constexpr const char* kTimmFlags[] = {
     "--distill-loss-weight",
     "--task-loss-weight",
 };
-// Those of timm 0.3 that the official main.py has besides.
+// Those of timm 0.3 that the official main.py has besides, and one of timm 0.6.
 constexpr const char* kOlderFlags[] = {
-    "--native-amp", "--apex-amp", "--num-gpu",         "--bn-tf",
-    "--jsd",        "--use-chk",  "--eval_checkpoint", "--validation-batch-size-multiplier",
+    "--native-amp",   "--apex-amp", "--num-gpu",         "--bn-tf",
+    "--jsd",          "--use-chk",  "--eval_checkpoint", "--validation-batch-size-multiplier",
+    "--aot-autograd",
 };
 
 // What sgtrain makes of a command line.
@@ -310,6 +311,7 @@ TEST_CASE("timm: flags that change nothing are accepted, in all their forms") {
            {"--local-rank=0"},
            {"--worker-seeding", "part"},
            {"--opt", "adamw", "--sched", "cosine", "--amp-impl", "native"},
+           {"--opt", "AdamW", "--aot-autograd"},
            {"--pin-mem", "--channels-last", "--sync-bn", "--no-prefetcher", "--model-ema"},
            {"--amp", "--amp-dtype", "bfloat16"},
            {"--interpolation", "bicubic", "--gp", "avg", "--in-chans", "3"}}) {
@@ -332,6 +334,12 @@ TEST_CASE("timm: what is not here is refused with what to use") {
   CHECK(contains(refused({"d", "--eval_checkpoint", "f"}), "sgeval"));
   CHECK(
       contains(refused({"d", "--clip-grad", "1", "--clip-mode", "agc"}), "--clip-mode: expected"));
+  CHECK(contains(refused({"d", "--worker-seeding"}), "--worker-seeding: 1 required VALUE missing"));
+  CHECK(contains(refused({"d", "--model-ema=false"}), "--model-ema: expected no value, found 'fa"));
+  CHECK(contains(refused({"d", "--input-size", "224", "-b", "4"}),
+                 "HEIGHT WIDTH (3: red, green, "
+                 "blue), found '224'; --img-size"));
+  CHECK(contains(refused({"d", "--input-size=3", "64", "64"}), "found '=3 64 64'"));
 }
 
 TEST_CASE("timm: -vb, and other forms of flags of ours") {
@@ -395,6 +403,15 @@ TEST_CASE("timm: the args.yaml that train.py writes") {
   CHECK(contains(refused(with("pin_mem: true", "pin_mem: 3")), "pin_mem: expected true or false"));
   CHECK(contains(refused(with("tta: 0", "tta: [")), "args.yaml: line "));
   CHECK(contains(refused(with("tta: 0", "ttta: 0")), "args.yaml: 'ttta' is not an option"));
+  for (const char* more : {"aot_autograd: false", "opt: AdamW", "local-rank: 0", "pin-mem: true"}) {
+    put(path, "model: SGFormer_B\n" + std::string(more) + "\n");  // not a whole file
+    CHECK_MESSAGE(parsed({"-c", path}).model == "sgformer_b", more);
+  }
+  put(path, "model_ema: false\n");
+  CHECK(parsed({"-c", path}).model_ema_decay == 0.0);
+  CHECK(!parsed({"-c", path, "--model-ema"}).model_ema_decay);  // flags win
+  put(path, "batch-size: 4\nbatch_size: 6\n");
+  CHECK(contains(refused({"-c", path}), "args.yaml: batch_size occurs twice"));
   auto flags_win = with("opt: adamw", "opt: sgd");
   CHECK(contains(refused(flags_win), "--opt: expected adamw, found 'sgd'"));
   flags_win.insert(flags_win.end(), {"--opt", "adamw", "--epochs", "7"});

@@ -81,7 +81,7 @@ TEST_CASE("options: a file's unknown names and wrong types are named") {
   CHECK(contains(refused({{"batch_size", 1.5}}), "expected a whole number"));
   CHECK(contains(refused({{"scale", {1}}}), "2 numbers"));
   CHECK(contains(refused({{"grad_checkpointing", 1}}), "true or false"));
-  CHECK(contains(refused(nlohmann::json::array()), "an object"));
+  CHECK(contains(refused(nlohmann::json::array()), "expected options"));
 }
 
 TEST_CASE("options: out of range names the flag, the range and what was found") {
@@ -282,10 +282,35 @@ TEST_CASE("options: --cutmix-minmax, --remode and --recount, as timm's") {
   REQUIRE(minmax.cutmix_minmax);
   CHECK(*minmax.cutmix_minmax == train::Pair{0.2, 0.8});
   CHECK(minmax.mixes());  // it turns CutMix on
-  CHECK(contains(refused({{"remode", "noise"}}), "remode: expected const, rand or pixel"));
+  CHECK(contains(refused({{"remode", "noise"}}), "--remode: expected const, rand or pixel"));
   CHECK(contains(refused({{"recount", 0}}), "--recount: expected from 1 to 8, found 0"));
   CHECK(contains(refused({{"cutmix_minmax", {0.8, 0.2}}}), "cutmix-minmax: expected 0 <= low"));
   CHECK(contains(refused({{"cutmix_minmax", {0.1, 1.2}}}), "--cutmix-minmax: expected from 0 to"));
+}
+
+TEST_CASE("options: batches of mixed images are multiples of 2, or of --mixup-group") {
+  CHECK(train::batch_multiple(given(kNothing)) == 2);
+  CHECK(train::batch_multiple(given({{"mixup_group", 8}})) == 8);
+  CHECK(train::batch_multiple(given({{"mixup", 0}, {"cutmix", 0}})) == 1);
+}
+
+TEST_CASE("options: a file that gives an option twice, or none, is refused with what it has") {
+  CHECK(contains(refused({{"data", "a"}, {"data_dir", "b"}}),
+                 "args.json: 'data' and 'data_dir' are the same option; give one"));
+  CHECK(contains(refused({{"batch_size", 4}, {"batch-size", 6}}), "are the same option"));
+  CHECK(given({{"data", nullptr}, {"data_dir", "b"}}).data == "b");
+  CHECK(contains(refused(nullptr), "expected options, such as 'lr: 1e-3' a line, found nothing"));
+  CHECK(contains(refused(nlohmann::json::array()), "found array"));
+}
+
+TEST_CASE("options: a wrong word or range is told with its flag") {
+  CHECK(contains(refused({{"mixup_mode", "half"}}), "--mixup-mode: expected batch, pair or elem"));
+  CHECK(contains(refused({{"train_interpolation", "lanczos"}}),
+                 "--train-interpolation: expected bilinear, bicubic or random, found 'lanczos'"));
+  CHECK(contains(refused({{"scale", {0.5, 0.1}}}), "--scale: expected 0 < low <= high <= 1"));
+  CHECK(contains(refused({{"ratio", {2, 1}}}), "--ratio: expected 0 < low <= high"));
+  CHECK(contains(refused({{"cutmix_minmax", {0.8, 0.2}}}), "--cutmix-minmax: expected 0 <= low"));
+  CHECK(contains(refused({{"aa", "v0"}}), "--aa: only RandAugment is built in"));
 }
 
 TEST_CASE("options: --bce-loss, and what goes with it alone") {

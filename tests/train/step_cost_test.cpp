@@ -83,6 +83,16 @@ TEST_CASE("step cost: a step that memory cannot hold is refused, with a batch th
                  "not even one image fits"));
 }
 
+TEST_CASE(
+    "step cost: where images are mixed in groups, the batch that fits is a multiple of them") {
+  const StepCost cost{.macs = 1, .usual_macs = 1, .bytes = 1000, .fixed_bytes = 500, .multiple = 2};
+  CHECK(contains(error_of(ExitCode::failure, [&] { check_memory(cost, 4, 28, 4499); }),
+                 "--batch-size 2 fits"));
+  CHECK(contains(smaller_batch(cost, 4, 3500), "--batch-size 2 fits"));
+  CHECK(contains(error_of(ExitCode::failure, [&] { check_memory(cost, 4, 28, 2499); }),
+                 "not even a batch of 2 fits"));
+}
+
 TEST_CASE("step cost: after memory ran out, a batch is named where one is known to fit") {
   const StepCost cost{.macs = 1, .usual_macs = 1, .bytes = 1000, .fixed_bytes = 500};
   CHECK(contains(smaller_batch(cost, 4, 3500), "--batch-size 3 fits"));

@@ -35,6 +35,12 @@ std::string not_understood(const CLI::App& app, const std::string& argument) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
   const std::string flag = argument.substr(0, argument.find('='));
   const std::string ours = our_name(app, flag);
+  if (ours.empty() && flag.starts_with("--no-")) {
+    const std::string without = "--" + flag.substr(5);
+    const CLI::Option* option = app.get_option_no_throw(without);
+    if (option && option->get_expected_max() == 0)
+      return fmt::format("'{}' is not a flag of {}; leave '{}' out", flag, app.get_name(), without);
+  }
   return fmt::format(
       "'{}' is not a flag of {}{}", argument, app.get_name(),
       ours.empty() ? did_you_mean(flag, known) : fmt::format("; here it is '{}'", ours));
@@ -132,12 +138,16 @@ std::vector<std::string> arguments(int argc, char** argv) {
       const auto first = typed.begin() + int64_t(i) + 1;
       result.push_back(fmt::format("{}", fmt::join(first, first + int64_t(numbers), ",")));
       i += numbers;
-    } else if (arg == "--input-size") {
-      if (numbers < 3 || typed[i + 1] != "3")
+    } else if (arg == "--input-size" || arg.starts_with("--input-size=")) {
+      if (arg != "--input-size" || numbers < 3 || typed[i + 1] != "3") {
+        std::string found = arg.substr(std::strlen("--input-size"));
+        for (size_t k = i + 1; k < typed.size() && !typed[k].starts_with('-'); ++k)
+          found += (found.empty() ? "" : " ") + typed[k];
         fail(ExitCode::usage,
-             "--input-size: expected 3 HEIGHT WIDTH (3: red, green, blue), found '{}'",
-             fmt::join(typed.begin() + int64_t(i) + 1,
-                       typed.begin() + int64_t(std::min(i + 4, typed.size())), " "));
+             "--input-size: expected 3 HEIGHT WIDTH (3: red, green, blue), found '{}'; --img-size "
+             "takes N, or HEIGHT WIDTH",
+             found);
+      }
       result.insert(result.end(), {"--img-size", typed[i + 2] + "x" + typed[i + 3]});
       i += 3;
     } else {

@@ -15,6 +15,7 @@ namespace {
 // What decides the defaults of all others: read ahead, by the parser that reads all.
 struct Defaults {
   std::string config, model;
+  bool model_ema = false;
 };
 
 Defaults read_ahead(const std::vector<std::string>& args) {
@@ -25,6 +26,7 @@ Defaults read_ahead(const std::vector<std::string>& args) {
   for (CLI::Option* option :
        {app.add_option("-c,--config", d.config), app.add_option("--model", d.model)})
     option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.add_flag("--model-ema", d.model_ema);
   try {
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::ParseError&) {
@@ -173,14 +175,19 @@ CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, std::strin
 }
 
 train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
-  auto [config, model] = read_ahead(arguments(argc, argv));
+  auto [config, model, model_ema] = read_ahead(arguments(argc, argv));
   model = lower_case(model);
   nlohmann::json file = nlohmann::json::object();
   if (!config.empty()) {
     file = parse_config(read_file(config, ExitCode::usage), config, ExitCode::usage);
-    if (model.empty() && file.is_object() && file.contains("model") && file["model"].is_string())
-      model = file["model"].get<std::string>();
+    if (file.is_object() && file.contains("model") && file["model"].is_string()) {
+      const std::string of_file = lower_case(file["model"].get<std::string>());
+      file["model"] = of_file;
+      if (model.empty()) model = of_file;
+    }
   }
+  if (model_ema && file.is_object())  // it wins over a false, which says --model-ema-decay 0
+    file.erase("model_ema"), file.erase("model-ema");
   const std::vector<GivenTimmFlag> of_timm = take_timm_keys(file, config);
   train::Options options = train::default_options(model.empty() ? train::Options().model : model);
   train::apply_json(options, file, config);

@@ -1,6 +1,7 @@
 #include "tools/common/timm.h"
 
 #include <algorithm>
+#include <cctype>
 
 #include "core/text.h"
 
@@ -47,6 +48,14 @@ constexpr OtherName kOtherNames[] = {
     {"--model-path", "--checkpoint"},
     {"--ckpt", "--checkpoint"},
     {"--use-ema", "--ema"},
+    {"--no-model-ema", "--model-ema-decay 0"},
+    {"--no-amp", "--dtype f32"},
+    {"--disable-amp", "--dtype f32"},
+    {"--no-aa", "--aa none"},
+    {"--no-mixup", "--mixup 0"},
+    {"--no-cutmix", "--cutmix 0"},
+    {"--repeated-aug", "--aug-repeats 3"},
+    {"--no-repeated-aug", "--aug-repeats 0"},
     {"--root", "--data"},
     {"--dataset", "--data"},
     {"--data-root", "--data"},
@@ -84,6 +93,16 @@ std::string key_of(const TimmFlag& f) {
   return key;
 }
 
+// Hides the flags from --help. CLI11's own way, a group without a name, leaves their names out of
+// its errors too.
+constexpr const char* kHidden = "timm";
+struct WithoutHidden : CLI::Formatter {
+  std::string make_group(std::string group, bool positional,
+                         std::vector<const CLI::Option*> options) const override {
+    return group == kHidden ? "" : CLI::Formatter::make_group(group, positional, options);
+  }
+};
+
 // A value as it would be typed.
 std::string typed(const nlohmann::json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -95,7 +114,10 @@ std::string typed(const nlohmann::json& value) {
 
 bool equal(std::string_view a, std::string_view b) {
   const auto x = parse_number(a), y = parse_number(b);  // 0.0 is 0
-  return a == b || (x && y && *x == *y);
+  const auto same_letter = [](unsigned char c, unsigned char d) {
+    return std::tolower(c) == std::tolower(d);  // AdamW is adamw
+  };
+  return std::ranges::equal(a, b, same_letter) || (x && y && *x == *y);
 }
 
 bool accepts(const TimmFlag& f, std::string_view value) {
@@ -137,6 +159,18 @@ void explain(const GivenTimmFlag& given, const std::string& device, const std::s
                   amp ? meaning_of_amp(name, device, dtype) : f.meaning));
 }
 
+// The keys of a file may have '-' or '_'.
+nlohmann::json with_underscores(const nlohmann::json& config, std::string_view file) {
+  nlohmann::json result = nlohmann::json::object();
+  for (const auto& item : config.items()) {
+    std::string key = item.key();
+    std::ranges::replace(key, '-', '_');
+    if (!result.emplace(key, item.value()).second)
+      fail(ExitCode::usage, "{}: {} occurs twice, with '-' and with '_'; give it once", file, key);
+  }
+  return result;
+}
+
 // What train.py writes holds all of its arguments.
 bool is_whole_args(const nlohmann::json& config) {
   return std::ranges::all_of(std::vector{"opt", "sched", "dist_bn", "model_ema"},
@@ -148,7 +182,6 @@ bool is_whole_args(const nlohmann::json& config) {
 void translate_whole_args(nlohmann::json& config) {
   config.erase("patience_epochs");  // of its plateau schedule
   if (config.value("aa", nlohmann::json()).is_null()) config["aa"] = "none";
-  if (config["model_ema"] == false) config["model_ema_decay"] = 0.0;
   for (const auto& [key, usual] : {std::pair{"device", "cuda"}, {"lr_base_scale", ""}})
     if (config.contains(key) && config[key] == usual) config.erase(key);
 }
@@ -156,17 +189,22 @@ void translate_whole_args(nlohmann::json& config) {
 }  // namespace
 
 std::string our_name(const CLI::App& app, std::string_view flag) {
+  std::string dashed(flag);  // DeiT has --num_workers
+  std::ranges::replace(dashed, '_', '-');
   for (const auto& [theirs, ours] : kOtherNames)
-    if (theirs == flag && app.get_option_no_throw(std::string(ours))) return std::string(ours);
+    if (theirs == dashed && app.get_option_no_throw(std::string(ours.substr(0, ours.find(' ')))))
+      return std::string(ours);
   return "";
 }
 
 void add_timm_flags(CLI::App& app, const std::vector<std::string_view>& only) {
   using enum TimmFlag::Takes;
+  app.formatter(std::make_shared<WithoutHidden>());
   for (const TimmFlag& f : timm_flags()) {
     if (!only.empty() && std::ranges::find(only, first_name(f)) == only.end()) continue;
     const auto keep = [](const CLI::results_t&) { return true; };  // explain_timm_flags() reads it
-    CLI::Option* option = app.add_option(f.flags, keep, f.meaning)->group("");
+    CLI::Option* option = app.add_option(f.flags, keep, f.meaning)->group(kHidden);
+    option->type_name("VALUE");
     if (f.takes == nothing) option->expected(0);
     if (f.takes == value_or_nothing) option->expected(0, 1);
     if (f.takes == values) option->expected(1, 1 << 20);
@@ -177,7 +215,9 @@ void add_timm_flags(CLI::App& app, const std::vector<std::string_view>& only) {
 
 std::vector<GivenTimmFlag> take_timm_keys(nlohmann::json& config, std::string_view file) {
   if (!config.is_object()) return {};
+  config = with_underscores(config, file);
   if (is_whole_args(config)) translate_whole_args(config);
+  if (config.contains("model_ema") && config["model_ema"] == false) config["model_ema_decay"] = 0.0;
   if (const auto size = config.find("input_size"); size != config.end()) {
     const nlohmann::json found = *size;
     config.erase(size);
@@ -209,6 +249,10 @@ void explain_timm_flags(const CLI::App& app, const std::vector<GivenTimmFlag>& o
     const CLI::Option* option = app.get_option_no_throw(first_name(f));
     if (option && option->count() > 0) {
       const auto words = option->reduced_results();
+      if (f.takes == TimmFlag::Takes::nothing && words != std::vector<std::string>{"true"})
+        fail(ExitCode::usage,
+             "{}: expected no value, found '{}'; leave the flag out to not have it", first_name(f),
+             fmt::join(words, " "));
       explain({&f, fmt::format("{}", fmt::join(words, " "))}, device, dtype);
     } else if (const auto found = std::ranges::find(of_file, &f, &GivenTimmFlag::flag);
                found != of_file.end()) {

@@ -61,6 +61,7 @@ constexpr TimmFlag kFlags[] = {
     {"--head-init-bias", value, kNone, "null", "weights begin as published"},
     {"--fuser", value, kAny, "\"\"", kNoCompiler},
     {"--torchscript", nothing, kAny, "false", kNoCompiler},
+    {"--aot-autograd", nothing, kAny, "false", kNoCompiler},
     {"--torchcompile", value_or_nothing, kAny, "null", kNoCompiler},
     {"--torchcompile-mode", value, kAny, "null", kNoCompiler},
     {"--drop", value, "0", "0", "the model has no dropout; --drop-path is its stochastic depth"},
