@@ -186,9 +186,8 @@ std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& lay
     refuse_compressed_split(dir, r.train_split);
     fail(ExitCode::data,
          "{}: expected a folder '{}' with a sub-folder per class, shards like '{}-000000.tar', a "
-         "file "
-         "of this name of 'path label' lines, or train-images-idx3-ubyte.gz; of a folder of the "
-         "classes themselves --val-share 0.1 holds out a tenth for validation",
+         "file of this name of 'path label' lines, or train-images-idx3-ubyte.gz; of a folder of "
+         "the classes themselves --val-share 0.1 holds out a tenth for validation",
          dir, r.train_split, r.train_split);
   }
   return open_place(dir, layout.train.empty() ? dir : layout.train, r);

@@ -105,7 +105,7 @@ struct DatasetRequest {
   // for about one per class and image that does.
   double val_share = 0;
   uint64_t seed = 42;
-  std::string cache;  // of listings, see list_classes_of(); "": none
+  std::string cache;  // folder for listings and indices of shards; "": none
 };
 
 // DIR/train and DIR/val with class folders or shards, shards in DIR, list files, or the files of an

@@ -14,8 +14,8 @@ namespace sg::data {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr size_t kMostShards = 1'000'000;
-constexpr int64_t kMostClasses = 1 << 20;  // of labels that are numbers
+constexpr size_t kMaxShards = 1'000'000;
+constexpr int64_t kMaxClasses = 1 << 20;  // of labels that are numbers
 
 // What {...} stands for: "000..099" or "a,b,c".
 std::vector<std::string> choices_of(const std::string& inside, const std::string& pattern) {
@@ -23,7 +23,7 @@ std::vector<std::string> choices_of(const std::string& inside, const std::string
   if (const size_t dots = inside.find(".."); dots != inside.npos) {
     const std::string first = inside.substr(0, dots), last = inside.substr(dots + 2);
     const auto begin = parse_integer(first), end = parse_integer(last);
-    if (!begin || !end || *begin < 0 || *end < *begin || *end - *begin >= int64_t(kMostShards))
+    if (!begin || !end || *begin < 0 || *end < *begin || *end - *begin >= int64_t(kMaxShards))
       fail(ExitCode::usage, "{}: expected a range like {{000..099}}, found {{{}}}", pattern,
            inside);
     for (int64_t n = *begin; n <= *end; ++n)
@@ -52,8 +52,8 @@ std::vector<std::string> expand_braces(const std::string& pattern) {
       choices = choices_of(pattern.substr(open + 1, close - open - 1), pattern);
       next = close + 1;
     }
-    if (all.size() * choices.size() > kMostShards)
-      fail(ExitCode::usage, "{}: stands for more than {} shards", pattern, kMostShards);
+    if (all.size() * choices.size() > kMaxShards)
+      fail(ExitCode::usage, "{}: stands for more than {} shards", pattern, kMaxShards);
     std::vector<std::string> longer;
     for (const std::string& begin : all)
       for (const std::string& choice : choices)
@@ -112,20 +112,16 @@ std::vector<fs::path> find_shards(const std::string& place) {
   std::vector<fs::path> shards, others;
   std::error_code error;
   if (fs::is_directory(place, error)) {
-    for (const auto& item : fs::directory_iterator(place, error)) {
-      const std::string name = item.path().filename().string();
-      if (name.starts_with('.')) continue;
-      if (item.is_directory(error)) return {};  // classes
-      if (name.ends_with(".tar"))
-        shards.push_back(item.path());
-      else
-        others.push_back(item.path());
-    }
+    bool has_folders = false;  // of classes
+    list_folder(place, [&](const std::string& name, bool is_folder) {
+      has_folders |= is_folder;
+      (name.ends_with(".tar") ? shards : others).push_back(fs::path(place) / name);
+    });
+    if (has_folders) return {};
     if (shards.empty() && std::ranges::none_of(others, [](const fs::path& path) {
           return is_image_extension(extension_of(path.string()));
         }))
       for (const fs::path& other : others) refuse_compressed(other.string());
-    if (error) fail(ExitCode::data, "{}: cannot be listed: {}", place, error.message());
     std::ranges::sort(shards);
     return shards;
   }
@@ -214,7 +210,7 @@ void TarDataset::resolve_labels(const ClassNames& of_file, const ClassNames& cla
   } else if (names.empty()) {
     int64_t most = 0;
     for (const std::string& label : labels) most = std::max(most, *parse_integer(label));
-    for (int64_t c = 0; c <= std::min(most, kMostClasses); ++c) names.push_back(std::to_string(c));
+    for (int64_t c = 0; c <= std::min(most, kMaxClasses); ++c) names.push_back(std::to_string(c));
   }
   class_names_ = classes.empty() ? names : classes;
   std::map<std::string, int> places;
@@ -228,7 +224,7 @@ void TarDataset::resolve_labels(const ClassNames& of_file, const ClassNames& cla
       const std::string* name = &label;
       if (numbers) {
         const int64_t index = *parse_integer(label);
-        if (index < 0 || index >= int64_t(names.size()) || index >= kMostClasses)
+        if (index < 0 || index >= int64_t(names.size()) || index >= kMaxClasses)
           fail(ExitCode::data, "{}: label {}: expected 0 to {}, an index of the {} classes{}",
                s.path.string(), label, names.size() - 1, names.size(),
                of_file.empty() ? "" : " in classes.txt");
@@ -251,10 +247,7 @@ void TarDataset::resolve_labels(const ClassNames& of_file, const ClassNames& cla
   ClassNames empty;
   for (size_t c = 0; c < seen.size(); ++c)
     if (!seen[c]) empty.push_back(class_names_[c]);
-  if (!empty.empty())
-    remarks_.push_back(fmt::format("{}: no images of {} of {} classes: {}; goes on without them",
-                                   shards_[0].path.string(), empty.size(), class_names_.size(),
-                                   some_of(empty)));
+  remark_empty_classes(shards_[0].path.string(), empty);
 }
 
 TarDataset::Place TarDataset::place_of(int64_t i) const {

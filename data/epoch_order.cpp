@@ -6,6 +6,16 @@
 #include "core/error.h"
 
 namespace sg::data {
+namespace {
+
+// A random permutation of [0, order.size()).
+void shuffle(std::vector<uint32_t>& order, Random& random) {
+  std::iota(order.begin(), order.end(), 0);
+  for (size_t i = order.size(); i-- > 1;)
+    std::swap(order[i], order[size_t(random.integer(0, int64_t(i)))]);
+}
+
+}  // namespace
 
 EpochOrder::EpochOrder(const Dataset& dataset, const EpochOrderConfig& config)
     : config_(config), size_(dataset.size()), shard_ends_(dataset.shard_ends()) {
@@ -25,17 +35,15 @@ void EpochOrder::start(int64_t epoch) {
   if (!config_.shuffled) return;
   order_.resize(size_t(size_));
   Random random(config_.seed, Purpose::order, uint64_t(epoch));
-  if (!shard_ends_.empty()) return shuffle_shards(random);
-  std::iota(order_.begin(), order_.end(), 0);
-  for (size_t i = order_.size(); i-- > 1;)
-    std::swap(order_[i], order_[size_t(random.integer(0, int64_t(i)))]);
+  if (shard_ends_.empty())
+    shuffle(order_, random);
+  else
+    shuffle_shards(random);
 }
 
 void EpochOrder::shuffle_shards(Random& random) {
   shards_.resize(shard_ends_.size());
-  std::iota(shards_.begin(), shards_.end(), 0);
-  for (size_t i = shards_.size(); i-- > 1;)
-    std::swap(shards_[i], shards_[size_t(random.integer(0, int64_t(i)))]);
+  shuffle(shards_, random);
   read_ends_.clear();
   auto to = order_.begin();
   for (const uint32_t shard : shards_) {

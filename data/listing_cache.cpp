@@ -2,7 +2,6 @@
 
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,8 +11,9 @@
 #include <unordered_map>
 
 #include "core/error.h"
-#include "data/waiting_threads.h"
+#include "data/threads.h"
 #include "io/file.h"
+#include "io/hash.h"
 
 namespace sg::data {
 namespace fs = std::filesystem;
@@ -91,8 +91,7 @@ Known read_cache(const fs::path& file, const std::string& folder) try {
   const std::string bytes = read_file(file, ExitCode::data);
   if (bytes.size() < kChecksumBytes) return {};
   const std::string_view body = std::string_view(bytes).substr(0, bytes.size() - kChecksumBytes);
-  if (Reader(std::string_view(bytes).substr(body.size())).number() !=
-          XXH3_64bits(body.data(), body.size()) ||
+  if (Reader(std::string_view(bytes).substr(body.size())).number() != hash_of(body) ||
       !body.starts_with(kMagic))
     return {};
   Reader reader(body.substr(kMagic.size()));
@@ -117,7 +116,7 @@ std::string write_cache(const fs::path& file, const std::string& folder,
   writer.number(uint64_t(std::ranges::count_if(listings, &FolderListing::settled)));
   for (size_t c = 0; c < classes.size(); ++c)
     if (listings[c].settled) writer.text(classes[c]), writer.listing(listings[c]);
-  writer.number(XXH3_64bits(writer.bytes().data(), writer.bytes().size()));
+  writer.number(hash_of(writer.bytes()));
   fs::create_directories(file.parent_path());
   AtomicFile out(file);
   out.write(writer.bytes());
@@ -141,15 +140,13 @@ ClassListings list_classes_of(const std::string& folder, const std::vector<std::
   std::error_code error;
   const std::string place = fs::canonical(folder, error).string();
   fs::path file;
-  if (!cache.empty() && !error)
-    file =
-        fs::path(cache) / fmt::format("listing-{:016x}", XXH3_64bits(place.data(), place.size()));
+  if (!cache.empty() && !error) file = fs::path(cache) / ("listing-" + hex(hash_of(place)));
   Known known = file.empty() ? Known() : read_cache(file, place);
 
   ClassListings result;
   result.listings.resize(classes.size());
   std::atomic<bool> is_new = false;
-  each_by_waiting_threads(classes.size(), [&](size_t c) {
+  each_by_threads(kWaitingThreads, classes.size(), [&](size_t c) {
     const std::string path = folder + "/" + classes[c];
     FolderListing& listing = result.listings[c];
     if (const auto found = known.find(classes[c]);

@@ -2,7 +2,6 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,7 +13,8 @@
 
 #include "core/error.h"
 #include "core/text.h"
-#include "data/waiting_threads.h"
+#include "data/lines.h"
+#include "data/threads.h"
 #include "io/hash.h"
 #include "io/json.h"
 #include "io/tar.h"
@@ -32,17 +32,8 @@ std::pair<std::string_view, std::string_view> split_name(std::string_view name) 
   return {name.substr(0, dot), name.substr(dot)};
 }
 
-// Without white space around, and the mark of UTF-8 that some editors begin a file with.
-std::string trimmed(std::string_view text) {
-  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
-  constexpr std::string_view kSpace{" \t\r\n\0", 5};
-  const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == text.npos) return "";
-  return std::string(text.substr(begin, text.find_last_not_of(kSpace) - begin + 1));
-}
-
 // 7 and 007 are one label.
-std::string label_of(const std::string& text) {
+std::string label_of(std::string_view text) {
   const auto number = parse_integer(text);
   return number ? std::to_string(*number) : escape_name(text);
 }
@@ -142,7 +133,7 @@ class Indexer {
   // "" where it has none.
   std::string label_of_sample() {
     if (!cls_) return json_ ? label_of_json(tar_.read(*json_), where(*json_)) : "";
-    const std::string label = label_of(trimmed(tar_.read(*cls_)));
+    const std::string label = label_of(trimmed(without_mark(tar_.read(*cls_))));
     if (label.empty())
       fail(ExitCode::data, "{}: expected a whole number or the name of a class, found nothing",
            where(*cls_));
@@ -293,8 +284,7 @@ class FolderIndex {
     if (!cache.empty()) {
       // Not absolute(), which refuses "".
       const std::string name = (fs::current_path() / folder).lexically_normal().string();
-      in_cache_ =
-          cache / fmt::format("shards-{:016x}.sgindex", XXH3_64bits(name.data(), name.size()));
+      in_cache_ = cache / fmt::format("shards-{}.sgindex", hex(hash_of(name)));
     }
     for (const fs::path& path : {beside_, in_cache_}) {
       std::error_code absent;
@@ -350,7 +340,7 @@ void read_shards(std::vector<ShardIndex>& shards, const std::vector<size_t>& pla
   std::mutex mutex;
   size_t done = 0;
   auto said = std::chrono::steady_clock::now();
-  each_by_waiting_threads(places.size(), [&](size_t i) {
+  each_by_threads(kWaitingThreads, places.size(), [&](size_t i) {
     ShardIndex& shard = shards[places[i]];
     shard = index_shard(shard.path);
     const std::lock_guard lock(mutex);

@@ -1,12 +1,10 @@
 #include "io/checkpoint.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "io/file_kind.h"
+#include "io/hash.h"
 #include "io/json.h"
 
 namespace sg {
@@ -22,18 +20,15 @@ std::string checksum_key(const std::string& tensor) { return "xxh3." + tensor; }
 std::string checksum(const std::string& name, const Tensor& tensor) {
   const std::string meaning =
       fmt::format("{}\n{}\n{}\n", name, name_of(tensor.dtype()), tensor.shape().str());
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(),
-                                                                      XXH3_freeState);
-  XXH3_64bits_reset(hash.get());
-  XXH3_64bits_update(hash.get(), meaning.data(), meaning.size());
-  XXH3_64bits_update(hash.get(), tensor.raw(), tensor.bytes());
-  return fmt::format("{:016x}", XXH3_64bits_digest(hash.get()));
+  Hash hash;
+  hash.add(meaning.data(), meaning.size());
+  hash.add(tensor.raw(), tensor.bytes());
+  return hex(hash.digest());
 }
 
 std::string checksum(Metadata metadata) {
   metadata.erase(kChecksumKey);
-  const std::string text = nlohmann::json(metadata).dump();
-  return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+  return hex(hash_of(nlohmann::json(metadata).dump()));
 }
 
 [[noreturn]] void damaged(const Safetensors& file, const std::string& what) {

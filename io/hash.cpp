@@ -1,9 +1,13 @@
 #include "io/hash.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <vector>
 
 namespace sg {
+
+uint64_t hash_of(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
 uint64_t hash_of(const InputFile& file, uint64_t bytes) {
   Hash hash;
@@ -15,5 +19,7 @@ uint64_t hash_of(const InputFile& file, uint64_t bytes) {
   }
   return hash.digest();
 }
+
+std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
 }  // namespace sg

@@ -1,9 +1,11 @@
-// XXH3 of many parts: tells damage, no attack.
+// XXH3 (64 bits): tells damage, no attack.
 #pragma once
 #include <xxhash.h>
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "io/file.h"
 
@@ -19,7 +21,11 @@ class Hash {
   std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_;
 };
 
+uint64_t hash_of(std::string_view bytes);
 // Of the first `bytes` bytes of a file.
 uint64_t hash_of(const InputFile& file, uint64_t bytes);
+
+// As 16 hexadecimal digits.
+std::string hex(uint64_t hash);
 
 }  // namespace sg

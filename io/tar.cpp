@@ -11,7 +11,7 @@ namespace sg {
 namespace {
 
 constexpr size_t kWindow = 4096;
-constexpr uint64_t kMostText = 1 << 20;  // bytes of a long name or of pax records
+constexpr uint64_t kMaxText = 1 << 20;  // bytes of a long name or of pax records
 
 // Fields of a header: where they begin, and their bytes.
 struct Field {
@@ -126,9 +126,9 @@ std::string_view TarReader::view(uint64_t offset, size_t bytes) {
 }
 
 std::string TarReader::read(const TarFile& file) {
-  if (file.size > kMostText)
+  if (file.size > kMaxText)
     broken(file.offset, fmt::format("'{}': {} bytes; expected at most {}", escape_name(file.name),
-                                    file.size, kMostText));
+                                    file.size, kMaxText));
   return std::string(view(file.offset, file.size));
 }
 
@@ -194,9 +194,9 @@ std::optional<TarFile> TarReader::next() {
                               "copy or make it again",
                               escape_name(h.name), h.size, archive_.size() - data));
     if (text) {
-      if (h.size > kMostText)
+      if (h.size > kMaxText)
         broken(at_, fmt::format("a name or pax records of {} bytes; expected at most {}", h.size,
-                                kMostText));
+                                kMaxText));
       const std::string_view bytes = view(data, h.size);
       if (h.type == 'x') read_pax(bytes, overrides);
       if (h.type == 'L') overrides.name = text_of(bytes);

@@ -6,11 +6,12 @@
 #include <numbers>
 
 #include "data/resize.h"
+#include "data/side_by_side.h"
 
 namespace sg::report {
 namespace {
 
-constexpr int kMinSide = 224, kGap = 6;
+constexpr int kMinSide = 224;
 constexpr float kOpacity = 0.6f;
 
 // A map of one image, its values from 0 to 1.
@@ -60,11 +61,6 @@ data::Image enlarged(const data::Image& image) {
   return out;
 }
 
-void copy_to(data::Image& panel, int left, const data::Image& image) {
-  for (int y = 0; y < image.height; ++y)
-    std::memcpy(panel.row(y) + left * 3, image.row(y), size_t(image.width) * 3);
-}
-
 std::array<std::array<uint8_t, 3>, 256> color_table() {
   std::array<std::array<uint8_t, 3>, 256> table;
   for (size_t i = 0; i < table.size(); ++i) table[i] = significance_color(double(i) / 255);
@@ -112,17 +108,9 @@ std::array<uint8_t, 3> significance_color(double t) {
 
 data::Image significance_panel(const data::Image& image, const std::vector<Tensor>& maps) {
   check(image.height > 0 && image.width > 0, "significance_panel: the image is empty");
-  const data::Image large = enlarged(image);
-  data::Image panel;
-  panel.reset(large.height, large.width + int(maps.size()) * (large.width + kGap));
-  std::ranges::fill(panel.pixels, uint8_t{255});
-  copy_to(panel, 0, large);
-  int left = large.width + kGap;
-  for (const Tensor& map : maps) {
-    copy_to(panel, left, overlay(large, field_of(map)));
-    left += large.width + kGap;
-  }
-  return panel;
+  std::vector<data::Image> images{enlarged(image)};
+  for (const Tensor& map : maps) images.push_back(overlay(images[0], field_of(map)));
+  return data::side_by_side(images);
 }
 
 }  // namespace sg::report

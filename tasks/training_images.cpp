@@ -7,11 +7,10 @@
 #include <cstring>
 
 #include "data/png_write.h"
+#include "data/side_by_side.h"
 
 namespace sg::tasks {
 namespace {
-
-constexpr int kGap = 4;  // white columns between the two images of a panel
 
 const MixErase& change_of(const Tensor& changes, int64_t i) {
   return static_cast<const MixErase*>(changes.raw())[i];
@@ -43,17 +42,6 @@ data::Image changed_image(const AugmentedBatch& batch, int64_t i, const ChannelS
     image.pixels[k] = uint8_t(std::lround(255 * std::clamp(v, 0.0, 1.0)));
   }
   return image;
-}
-
-data::Image side_by_side(const data::Image& left, const data::Image& right) {
-  data::Image panel;
-  panel.reset(left.height, left.width + kGap + right.width);
-  std::ranges::fill(panel.pixels, uint8_t{255});
-  for (int y = 0; y < left.height; ++y) {
-    std::memcpy(panel.row(y), left.row(y), size_t(left.width) * 3);
-    std::memcpy(panel.row(y) + (left.width + kGap) * 3, right.row(y), size_t(right.width) * 3);
-  }
-  return panel;
 }
 
 std::string target_in_words(const std::string& own, const std::string& partner, double lambda) {
@@ -93,7 +81,7 @@ Gallery training_images(const AugmentedBatch& batch, const ChannelStats& stats,
     std::string target = class_of(i), how;
     if (changed) {
       const MixErase& c = change_of(batch.changes, i);
-      image = side_by_side(image, changed_image(batch, i, stats));
+      image = data::side_by_side({image, changed_image(batch, i, stats)});
       target = target_in_words(target, class_of(c.partner), double(c.label_lambda));
       how = changes_in_words(c);
     }

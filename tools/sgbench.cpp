@@ -176,7 +176,9 @@ void check_flags(const CLI::App& app, const std::string& mode) {
 
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
-    CLI::App app("Measures training or inference of a model on random images.");
+    CLI::App app(
+        "Measures training or inference of a model on random images, or how images of --data are "
+        "listed, loaded and augmented.");
     sg::train::Options shared;
     sg::benchmark::BenchOptions options;
     std::string mode = "infer";

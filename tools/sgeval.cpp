@@ -41,17 +41,15 @@ std::vector<int64_t> parse_topk(const std::string& text) {
 
 // A folder that holds images alone: there is nothing to compare predictions with.
 bool is_unlabelled(const std::string& folder) {
-  std::error_code error;
-  bool images = false;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with('.')) continue;
-    if (entry.is_directory() || name.ends_with("-ubyte") || name.ends_with("-ubyte.gz") ||
-        name.ends_with(".tar"))
-      return false;
+  std::error_code absent;
+  if (!fs::is_directory(folder, absent)) return false;
+  bool images = false, others = false;
+  data::list_folder(folder, [&](const std::string& name, bool is_folder) {
+    others |= is_folder || name.ends_with("-ubyte") || name.ends_with("-ubyte.gz") ||
+              name.ends_with(".tar");
     images = true;
-  }
-  return images;
+  });
+  return images && !others;
 }
 
 void print(const Table& table) {
@@ -233,7 +231,8 @@ int main(int argc, char** argv) {
     tasks::EvaluationSettings settings{shared.batch_size, train::loading_threads(shared),
                                        shared.max_broken_share, transform, stats};
 
-    if (is_unlabelled(shared.data)) {
+    if (is_unlabelled(shared.data) &&
+        !data::has_validation_set(shared.data, train::dataset_request(shared))) {
       if (per_class || !confusion.empty())
         fail(ExitCode::usage,
              "{}: has no sub-folders of classes, so there is nothing to evaluate; leave out "

@@ -68,22 +68,24 @@ void each_model_option(O& o, F&& f) {
 template <class O, class F>
 void each_data_option(O& o, F&& f) {
   using enum OnResume;
-  f(OptionInfo{"data,--data-dir,--data-path,--data",
-               "folder with train/ and val/, a sub-folder per class; with tar shards, or IDX files",
-               ignored},
-    o.data);
   f(
       OptionInfo{
-          "--train-split",
-          "folder in --data to learn from, or shards of this name, 'train' also finds training/; "
-          "or a pattern of shards, 'train-{000..099}.tar'; or a file of 'path label' lines",
+          "data,--data-dir,--data-path,--data",
+          "folder with train/ and val/, a sub-folder per class; or of tar shards, lists or IDX "
+          "files (docs/data.md)",
           ignored},
-      o.train_split);
-  f(OptionInfo{"--val-split",
-               "folder in --data to evaluate on, or shards of this name, 'val' also finds "
-               "validation/, valid/, eval/, evaluation/, test/; or a pattern of shards, "
-               "'val-*.tar'; or a file of 'path label' lines"},
-    o.val_split);
+      o.data);
+  f(OptionInfo{"--train-split",
+               "folder or shards in --data to learn from, 'train' also finds training/; or a "
+               "pattern of shards, or a file of 'path label' lines",
+               ignored},
+    o.train_split);
+  f(
+      OptionInfo{
+          "--val-split",
+          "folder or shards in --data to evaluate on, 'val' also finds validation/, valid/, "
+          "eval/, evaluation/, test/; or a pattern of shards, or a file of 'path label' lines"},
+      o.val_split);
   f(OptionInfo{"--val-share",
                "share of each class held out where there is no validation set, chosen by --seed",
                fixed, 0, std::nextafter(1, 0)},

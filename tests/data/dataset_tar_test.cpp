@@ -422,6 +422,8 @@ TEST_CASE("splits of shards: in DIR by name, in folders, by patterns, alone, or 
   put_numbered(dir / "odd [1] {0..9}*/val-0.tar", 4, 3);
   CHECK(size("odd [1] {0..9}*", Split::val) == 3);
   CHECK(size("odd [1] {0..9}*/{train,val}-?.tar", Split::val) == 7);
+  fs::create_directories(dir / "folders/train/@eaDir");  // a system's own, no class
+  CHECK(size("folders", Split::train) == 6);
   // Classes and shards side by side: these are classes, as before.
   fs::create_directories(dir / "mixed/train/cat");
   put(dir / "mixed/train/cat/1.png", png(1));

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "data/decode.h"
+#include "data/side_by_side.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -49,8 +50,8 @@ TEST_CASE("training images: before and after, with their targets in words") {
 
   const data::Image mixed = decoded(g.items[0].png), cut = decoded(g.items[2].png);
   REQUIRE(mixed.height == kSide);
-  REQUIRE(mixed.width == 2 * kSide + 4);
-  const int after = kSide + 4;
+  REQUIRE(mixed.width == 2 * kSide + data::kSideBySideGap);
+  const int after = kSide + data::kSideBySideGap;
   CHECK(mixed.row(1)[0] == 30);
   CHECK(mixed.row(1)[3 * after] == 48);  // 0.7 * 30 + 0.3 * 90
   // Zeros are the mean colour: 255 (0.485, 0.456, 0.406).

@@ -1,6 +1,12 @@
 // The command lines of all programs: sizes, numbers, names that others use, and what is refused.
+#include <algorithm>
+#include <regex>
+#include <set>
+
 #include "io/file.h"
+#include "io/yaml.h"
 #include "tests/tools/runs.h"
+#include "train/option_table.h"
 
 namespace sg {
 
@@ -167,10 +173,29 @@ TEST_CASE("options: switches of timm for what is always so are accepted and expl
 TEST_CASE("options: the configuration of docs/results.md is one of sgtrain") {
   const TemporaryFolder folder;
   write_idx(folder / "data", 128, 8);
-  const fs::path file = fs::path(SG_CONFIGS_DIR) / "cifar10_nano.json";
+  const fs::path file = fs::path(SG_SOURCE_DIR) / "configs/cifar10_nano.yaml";
   const nlohmann::json used = dry_run(folder / "data", "--config " + file.string());
-  const nlohmann::json configured = nlohmann::json::parse(read_file(file));
+  const nlohmann::json configured = parse_yaml(read_file(file), file.string(), ExitCode::usage);
   for (const auto& [name, value] : configured.items()) CHECK_MESSAGE(used[name] == value, name);
+}
+
+TEST_CASE("options: tools/bench/torch_learning.py does or refuses all that change a run") {
+  const std::string script = read_file(fs::path(SG_SOURCE_DIR) / "tools/bench/torch_learning.py");
+  // They are part of the resolved learning rate, mean nothing without others that are refused, or
+  // choose a checkpoint.
+  const std::set<std::string> without_effect{"lr_base",    "lr_base_size", "lr_base_scale",
+                                             "clip_mode",  "bce_sum",      "bce_target_thresh",
+                                             "eval_metric"};
+  train::Options o;
+  train::each_option(o, [&](const train::OptionInfo& info, auto&) {
+    std::string key(info.name());
+    std::ranges::replace(key, '-', '_');
+    const bool changes =
+        info.on_resume == train::OnResume::fixed || info.on_resume == train::OnResume::noted;
+    if (changes && !without_effect.contains(key))
+      CHECK_MESSAGE(std::regex_search(script, std::regex("\\bo\\." + key + "\\b|\\b" + key + "=")),
+                    key);
+  });
 }
 
 }  // namespace sg

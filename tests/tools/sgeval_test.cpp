@@ -113,6 +113,13 @@ TEST_CASE("sgeval: images without classes are predicted alone, into a file") {
   CHECK(contains(ran.out, "nothing to evaluate, predictions alone"));
   CHECK(std::ranges::count(read_file(folder / "r.csv"), '\n') == 1 + 3 * 3);
   CHECK(folder.evaluate("flat", "--json --per-class").code == 2);
+  std::filesystem::create_directories(folder / "flat/@eaDir");  // a system's own
+  CHECK(folder.evaluate("flat", "--results-file " + folder("r.csv")).code == 0);
+
+  put(folder / "flat/val.txt", "0.png cat\n1.png dog\n2.png owl\n");
+  const Ran listed = folder.evaluate("flat", "--val-split val.txt");
+  REQUIRE_MESSAGE(listed.code == 0, listed.err);
+  CHECK(contains(listed.out, "Acc@1"));
   CHECK(folder.evaluate("flat", "--json --confusion " + folder("c.png")).code == 2);
 
   // What cannot be read ends it as it ends sgpredict, and stands in its place.

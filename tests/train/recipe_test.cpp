@@ -1,6 +1,7 @@
 // The published recipe as the trainer runs it, and what timm's flags change of it.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <utility>
@@ -110,9 +111,11 @@ TEST_CASE("recipe: the EMA's warm-up begins with the weights of the first step")
   const Checkpoint c = load_checkpoint(last_checkpoint(folder));
   const auto weights = part(c.tensors, ""), averaged = part(c.tensors, kEma);
   REQUIRE(averaged.size() == 2);
-  for (const auto& [name, tensor] : averaged)
-    for (const auto& [other, weight] : weights)
-      if (name == other) CHECK(to_vector<float>(tensor) == to_vector<float>(weight));
+  for (const auto& [name, tensor] : averaged) {
+    const auto weight = std::ranges::find(weights, name, &NamedTensor::first);
+    REQUIRE(weight != weights.end());
+    CHECK(to_vector<float>(tensor) == to_vector<float>(weight->second));
+  }
 }
 
 TEST_CASE("recipe: --start-epoch counts from there, --no-resume-opt begins the moments anew") {

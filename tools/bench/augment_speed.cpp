@@ -1,12 +1,12 @@
 #include "tools/bench/augment_speed.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "core/error.h"
 #include "data/transforms/rand_augment.h"
 #include "tools/bench/cpu_time.h"
+#include "tools/bench/median.h"
 
 namespace sg::benchmark {
 namespace {
@@ -67,11 +67,10 @@ std::vector<AugmentSpeed> benchmark_augment(int side, int repeats) {
         times.push_back(seconds([&] {
           augment.apply({c.op, true, c.value, filter}, image.span());
         }));
-      std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
       const char* suffix = !c.geometric                       ? ""
                            : filter == data::Filter::bilinear ? " bilinear"
                                                               : " bicubic";
-      rows.push_back({std::string(c.name) + suffix, times[size_t(repeats / 2)]});
+      rows.push_back({std::string(c.name) + suffix, median(times)});
     }
   double sum = 0;
   const int images = 20 * repeats;

@@ -13,6 +13,7 @@
 #include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/linear/linear.h"
+#include "tools/bench/median.h"
 
 namespace sg::benchmark {
 namespace {
@@ -150,10 +151,10 @@ BenchResult bench(sgformer::Classifier& model, const BenchOptions& options) {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     r.peak_rss_bytes = size_t(usage.ru_maxrss) * 1024;
-    std::sort(times.begin(), times.end());
-    r.step_seconds = times[times.size() / 2];
+    r.step_seconds = median(times);
     r.images_per_second = double(options.batch) / r.step_seconds;
-    r.spread = (times.back() - times.front()) / r.step_seconds;
+    const auto [fastest, slowest] = std::ranges::minmax(times);
+    r.spread = (slowest - fastest) / r.step_seconds;
 
     if (!options.ops && !options.roofline) return r;
     b.unroll();

@@ -5,17 +5,12 @@
 #include "core/cpu/memory.h"
 #include "core/error.h"
 #include "tools/bench/cpu_time.h"
+#include "tools/bench/median.h"
 
 namespace sg::benchmark {
 namespace {
 
 constexpr int64_t kImages = 250;  // a pass
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + int64_t(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 }  // namespace
 

@@ -32,8 +32,9 @@ NOT_HERE = dict(
     aug_repeats=0, balance_significance=False, bce_loss=False, class_map="", class_order="name",
     class_weights="", clip_grad=0, color_jitter_prob=1, cutmix_minmax=None, freeze="", grad_accum=1,
     grayscale_prob=0, guidance="", initial_checkpoint="", layer_decay=1, max_steps=0,
-    mixup_group=None, mixup_off_epoch=0, no_aug=False, patience_epochs=0, recount=1, regions="",
-    remode="pixel", scales="", val_share=0)
+    mixup_group=None, mixup_off_epoch=0, model_ema_warmup=False, no_aug=False, patience_epochs=0,
+    recount=1, regions="", remode="pixel", scales="", sched_on_updates=False, val_share=0,
+    warmup_prefix=False)
 
 
 def read_options(path):
@@ -77,7 +78,8 @@ class Learner:
         self.model = model.to(o.device, memory_format=torch.channels_last)
         self.ema = ModelEmaV3(self.model, o.model_ema_decay) if o.model_ema_decay else None
         self.optimizer = torch.optim.AdamW(
-            param_groups(self.model, o.weight_decay), lr=o.lr, fused=True)
+            param_groups(self.model, o.weight_decay), lr=o.lr, betas=o.opt_betas, eps=o.opt_eps,
+            fused=True)
         self.schedule = CosineLRScheduler(
             self.optimizer, o.epochs, o.min_lr, warmup_t=o.warmup_epochs,
             warmup_lr_init=o.warmup_lr)

@@ -3,19 +3,16 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <deque>
-#include <exception>
 #include <map>
-#include <mutex>
-#include <thread>
 
 #include "core/text.h"
 #include "data/epoch_order.h"
 #include "data/loader.h"
 #include "data/png_write.h"
 #include "data/resize.h"
+#include "data/threads.h"
 #include "io/hash.h"
 #include "io/json.h"
 #include "io/tar.h"
@@ -27,9 +24,6 @@ namespace {
 constexpr int kVersion = 1;
 constexpr std::string_view kClasses = "classes.txt";
 constexpr int64_t kAhead = 16;  // images of a worker that are made at a time
-
-// Checksums as text.
-std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
 // Changes with every name and label of the images, and with size and time of their files.
 std::string fingerprint(const data::Dataset& dataset) {
@@ -122,22 +116,9 @@ class Producer {
   void make_more() {
     const auto n = size_t(std::min(kAhead * settings_.workers, dataset_.size() - next_));
     made_.resize(n);
-    std::atomic<size_t> taken = 0;
-    std::mutex mutex;
-    std::exception_ptr error;
-    const auto work = [&] {
-      for (size_t i; (i = taken++) < n;) try {
-          made_[i] = make(dataset_, order_.at(next_ + int64_t(i)).sample, settings_);
-        } catch (...) {
-          const std::lock_guard lock(mutex);
-          error = std::current_exception();
-        }
-    };
-    std::vector<std::thread> threads;
-    for (int64_t i = 1; i < settings_.workers; ++i) threads.emplace_back(work);
-    work();
-    for (std::thread& thread : threads) thread.join();
-    if (error) std::rethrow_exception(error);
+    data::each_by_threads(size_t(settings_.workers), n, [&](size_t i) {
+      made_[i] = make(dataset_, order_.at(next_ + int64_t(i)).sample, settings_);
+    });
     next_ += int64_t(n);
   }
 

@@ -50,9 +50,7 @@ void resize(Image& image, const data::ImageView& source, const data::Resize& to)
   image = std::move(out);
 }
 
-// By the name of the operation in a case's metadata, whose other entries are its arguments. Names
-// are timm's; what they have at the end when they take the same argument from a level in another
-// way, as in PosterizeOriginal and ColorIncreasing, does not count here.
+// By timm's name of the operation in a case's metadata, whose other entries are its arguments.
 using Operation = std::function<void(Image& image, const json& c)>;
 const std::map<std::string, Operation>& operations() {
   using namespace data;
@@ -115,6 +113,8 @@ const std::map<std::string, Operation>& operations() {
   return all;
 }
 
+// Null where it is unknown. PosterizeOriginal and ColorIncreasing are Posterize and Color: how an
+// argument follows from a level is not checked here.
 const Operation* find_operation(std::string_view name) {
   for (const std::string_view variant : {"Increasing", "Original"})
     if (name.ends_with(variant)) name.remove_suffix(variant.size());
