@@ -107,7 +107,7 @@ bool look_alike(const Shape& a, const Shape& b) {
 
 // Not empty, but for those at the end.
 std::vector<std::string> lines_of(const std::string& file) {
-  std::istringstream text(file);
+  std::istringstream text{std::string(without_mark(file))};
   std::vector<std::string> lines;
   for (std::string line; std::getline(text, line);) lines.emplace_back(trimmed(line));
   while (!lines.empty() && lines.back().empty()) lines.pop_back();

@@ -96,7 +96,7 @@ ListDataset::ListDataset(const std::string& list, const std::string& root,
   const std::string file = read_file(list, ExitCode::data);
   if (file.find('\0') != file.npos)
     fail(ExitCode::data, "{}: expected lines of 'path label', found a file that is no text", list);
-  std::string_view text = file;
+  std::string_view text = without_mark(file);
 
   std::vector<Label> labels;
   std::unordered_map<std::string_view, int> place;  // in `labels`

@@ -133,7 +133,7 @@ class Indexer {
   // "" where it has none.
   std::string label_of_sample() {
     if (!cls_) return json_ ? label_of_json(tar_.read(*json_), where(*json_)) : "";
-    const std::string label = label_of(trimmed(tar_.read(*cls_)));
+    const std::string label = label_of(trimmed(without_mark(tar_.read(*cls_))));
     if (label.empty())
       fail(ExitCode::data, "{}: expected a whole number or the name of a class, found nothing",
            where(*cls_));
