@@ -5,10 +5,10 @@
 # nothing has changed.
 #   scripts/gpu_pack.sh
 # Variables: TRAIN_IMAGES and VAL_IMAGES of each class are taken along (default 80 and 10), and LIMIT is
-# the most bytes that may travel (58,000,000). Exit codes: 0 done, 1 failed or too large.
+# the most bytes that may travel (62,000,000). Exit codes: 0 done, 1 failed or too large.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-train=${TRAIN_IMAGES:-80} val=${VAL_IMAGES:-10} limit=${LIMIT:-58000000}
+train=${TRAIN_IMAGES:-80} val=${VAL_IMAGES:-10} limit=${LIMIT:-62000000}
 shared=${SG_SHARED_DIR:-../shared}
 out=gpu_pack
 archive=$out/sgformer-gpu.tar.xz

@@ -29,6 +29,8 @@ TEST_CASE("class maps: a name per line, or names with indices") {
     return read_class_map((folder / "map.txt").string());
   };
   CHECK(read("dog\ncat\r\n\n") == ClassNames{"dog", "cat"});
+  CHECK(read("\xEF\xBB\xBF"
+             "dog\ncat\n") == ClassNames{"dog", "cat"});
   CHECK(read("great white shark\ncaf\xe9") == ClassNames{"great white shark", "caf\\xe9"});
   CHECK(read("cat 1\ndog\t0\nowl barn 2\n") == ClassNames{"dog", "cat", "owl barn"});
   CHECK(read("10\n2\n") == ClassNames{"10", "2"});
