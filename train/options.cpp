@@ -332,9 +332,18 @@ int64_t warmup_epochs(const Options& o) {
   return std::min(o.epochs - 1, std::max<int64_t>(1, (o.epochs * usual + of / 2) / of));
 }
 
-int64_t total_epochs(const Options& o) {
-  return o.epochs + o.cooldown_epochs + (o.warmup_prefix ? warmup_epochs(o) : 0);
+CosineSchedule cosine_schedule(const Options& o, int64_t epoch_steps) {
+  return {.epochs = int(o.epochs),
+          .warmup_epochs = int(warmup_epochs(o)),
+          .cooldown_epochs = int(o.cooldown_epochs),
+          .lr = peak_learning_rate(o),
+          .min_lr = o.min_lr,
+          .warmup_lr = o.warmup_lr,
+          .epoch_steps = o.sched_on_updates ? epoch_steps : 0,
+          .warmup_prefix = o.warmup_prefix};
 }
+
+int64_t total_epochs(const Options& o) { return cosine_schedule(o, 0).total_epochs(); }
 
 AdamWSettings optimizer_settings(const Options& o) {
   return {.beta1 = o.opt_betas[0],

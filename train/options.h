@@ -11,6 +11,7 @@
 
 #include "core/compute.h"
 #include "data/transforms.h"
+#include "nn/optim/schedule.h"
 #include "ops/adamw/adamw.h"
 #include "ops/normalize_images/normalize_images.h"
 #include "report/report.h"
@@ -135,6 +136,9 @@ ChannelStats channel_stats(const Options& options);
 double peak_learning_rate(const Options& options);
 // --warmup-epochs; else the recipe's, shortened where the run is no longer than that.
 int64_t warmup_epochs(const Options& options);
+// The published one, with what the options change of it. `epoch_steps`: steps of an epoch, which
+// count with --sched-on-updates.
+CosineSchedule cosine_schedule(const Options& options, int64_t epoch_steps);
 // Those of warm-up, cosine and cooldown together.
 int64_t total_epochs(const Options& options);
 // --workers; else as many as the cores, but at least 2 and no more than timm's 8.

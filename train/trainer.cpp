@@ -28,17 +28,6 @@ Options with_rates(Options o) {
   return o;
 }
 
-Schedule published_schedule(const Options& o, int64_t epoch_steps) {
-  return CosineSchedule{.epochs = int(o.epochs),
-                        .warmup_epochs = int(*o.warmup_epochs),
-                        .cooldown_epochs = int(o.cooldown_epochs),
-                        .lr = *o.lr,
-                        .min_lr = o.min_lr,
-                        .warmup_lr = o.warmup_lr,
-                        .epoch_steps = o.sched_on_updates ? epoch_steps : 0,
-                        .warmup_prefix = o.warmup_prefix};
-}
-
 AdamWSettings optimizer_settings_of(const Options& o, int64_t total_steps) {
   AdamWSettings s = optimizer_settings(o);
   if (!o.model_ema_decay) s.ema_decay = default_ema_decay(total_steps);
@@ -90,7 +79,7 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
       console_(console),
       epoch_steps_(task.batches() / options.grad_accum),
       schema_(chosen_by(task.schema(), options.eval_metric)),
-      schedule_(task.schedule(total_steps()).value_or(published_schedule(options_, epoch_steps_))),
+      schedule_(task.schedule(total_steps()).value_or(cosine_schedule(options_, epoch_steps_))),
       optimizer_(task.parameters(), optimizer_settings_of(options_, total_steps())),
       graph_(task.parameters().device(), !options.eager),
       loss_(zeros({1}, acc_dtype(task.parameters().dtype()), task.parameters().device())),

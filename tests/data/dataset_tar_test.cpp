@@ -1,16 +1,14 @@
 #include "data/dataset_tar.h"
 
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <sstream>
 
 #include "data/loader.h"
 #include "io/tar.h"
 #include "tests/data/images.h"
 #include "tests/support/files.h"
+#include "tests/support/log.h"
 #include "tests/support/process.h"
 
 using namespace sg;
@@ -53,21 +51,6 @@ struct Seen {
   std::vector<std::vector<uint8_t>> images;
   std::vector<int64_t> samples;
   bool operator==(const Seen&) const = default;
-};
-
-// What is logged while it lives.
-class Log {
- public:
-  Log() {
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
-        "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)));
-  }
-  ~Log() { spdlog::set_default_logger(before_); }
-  std::string text() const { return text_.str(); }
-
- private:
-  std::ostringstream text_;
-  std::shared_ptr<spdlog::logger> before_ = spdlog::default_logger();
 };
 
 }  // namespace
@@ -235,7 +218,7 @@ TEST_CASE("shards that hold no samples, or two images for one, are errors that n
 }
 
 TEST_CASE("the index of shards is kept, and made again for those that changed") {
-  const Log log;
+  const test::Log log;
   const test::TemporaryFolder dir;
   put_numbered(dir / "0.tar", 0, 4), put_numbered(dir / "1.tar", 4, 5);
   CHECK(open_shards(dir.path()).size() == 9);
@@ -275,7 +258,7 @@ TEST_CASE("an index that is damaged is made again, one that is not ours is left 
   const fs::path index = dir / kShardIndexFile;
   const std::string whole = read_file(index);
   for (size_t i = 0; i < whole.size(); i += 7) {
-    const Log log;
+    const test::Log log;
     std::string damaged = whole;
     damaged[i] ^= 1;
     put(index, damaged);
@@ -284,12 +267,12 @@ TEST_CASE("an index that is damaged is made again, one that is not ours is left 
     if (i < 8 || i > 20) CHECK(read_file(index) == whole);
   }
   for (size_t n = 21; n < whole.size(); n += 5) {
-    const Log log;
+    const test::Log log;
     put(index, whole.substr(0, n));
     CHECK(open_shards(dir.path()).size() == 4);
     CHECK(read_file(index) == whole);
   }
-  const Log log;
+  const test::Log log;
   put(index, "");  // as a loss of power may leave it
   CHECK(open_shards(dir.path()).size() == 4);
   CHECK(read_file(index) == whole);
@@ -303,7 +286,7 @@ TEST_CASE("where shards are read-only their index lies in the cache") {
   const test::TemporaryFolder dir;
   put_numbered(dir / "data/0.tar", 0, 4);
   const int code = test::wait_for(test::start_child([&] {
-    const Log log;
+    const test::Log log;
     if (!test::mount_disk(dir / "data", 1 << 20)) return test::kNoMount;
     put_numbered(dir / "data/0.tar", 0, 4);
     if (!test::make_read_only(dir / "data")) return test::kNoMount;

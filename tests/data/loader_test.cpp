@@ -1,8 +1,5 @@
 #include "data/loader.h"
 
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -10,10 +7,10 @@
 #include <filesystem>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "tests/data/images.h"
 #include "tests/support/files.h"
+#include "tests/support/log.h"
 #include "tools/bench/loader_speed.h"
 
 using namespace sg;
@@ -58,25 +55,6 @@ LoaderConfig config_of(int batch, int workers, bool training = true) {
   c.transform.img_size = 16;
   return c;
 }
-
-// What is logged while it lives.
-class Log {
- public:
-  Log() {
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
-        "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)));
-  }
-  ~Log() { spdlog::set_default_logger(before_); }
-  std::string text() const { return text_.str(); }
-  int64_t lines() const {
-    const std::string s = text();
-    return std::count(s.begin(), s.end(), '\n');
-  }
-
- private:
-  std::ostringstream text_;
-  std::shared_ptr<spdlog::logger> before_ = spdlog::default_logger();
-};
 
 struct Seen {
   std::vector<std::vector<uint8_t>> images;
@@ -126,7 +104,7 @@ std::vector<int64_t> numbers_to(int64_t n) {
 }  // namespace
 
 TEST_CASE("the same bits for any number of workers, and other orders in other epochs") {
-  const Log log;
+  const test::Log log;
   const auto d = std::make_shared<DrawnImages>(50, std::set<int64_t>{7, 31});
   for (const bool training : {true, false}) {
     const Seen one = run(d, config_of(8, 0, training), 3);
@@ -142,7 +120,7 @@ TEST_CASE("the same bits for any number of workers, and other orders in other ep
 }
 
 TEST_CASE("an image that takes more memory than there is is skipped and counted by its name") {
-  const Log log;
+  const test::Log log;
   const auto d = std::make_shared<DrawnImages>(10);
   d->too_large = 4;
   for (int workers : {0, 2}) {
@@ -167,7 +145,7 @@ TEST_CASE("training takes each sample once and drops the last partial batch") {
 }
 
 TEST_CASE("a run resumed at batch k sees the same batches") {
-  const Log log;
+  const test::Log log;
   const auto d = std::make_shared<DrawnImages>(40, std::set<int64_t>{5});
   const Seen all = run(d, config_of(6, 2), 1);
   REQUIRE(all.images.size() == 6);
@@ -280,7 +258,7 @@ TEST_CASE("evaluation counts each sample once on any number of ranks, in order")
 }
 
 TEST_CASE("broken images: replaced in training, left out in evaluation, counted once") {
-  const Log log;
+  const test::Log log;
   const auto d = std::make_shared<DrawnImages>(30, std::set<int64_t>{0, 1, 2, 17});
   Loader train(d, config_of(10, 2));
   for (int epoch = 0; epoch < 3; ++epoch) {
@@ -299,7 +277,7 @@ TEST_CASE("broken images: replaced in training, left out in evaluation, counted 
 }
 
 TEST_CASE("too many broken images end the run and are named, wherever the workers are") {
-  const Log log;
+  const test::Log log;
   std::set<int64_t> broken;
   for (int64_t i = 0; i < 300; i += 10) broken.insert(i);
   const auto d = std::make_shared<DrawnImages>(300, broken);
@@ -334,7 +312,7 @@ TEST_CASE("where no image can be read the error tells why") {
 }
 
 TEST_CASE("a file deleted during the run is one more broken image") {
-  const Log log;
+  const test::Log log;
   const test::TemporaryFolder dir;
   std::filesystem::create_directories(dir / "train/a");
   for (int i = 0; i < 12; ++i)

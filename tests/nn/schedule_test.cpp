@@ -6,22 +6,14 @@
 #include <utility>
 
 #include "core/error.h"
+#include "tests/support/published_rates.h"
 
 using namespace sg;
 
 TEST_CASE("schedule: the recipe's learning rates") {
   const CosineSchedule s;
   s.validate();
-  for (const auto& [epoch, lr] : {std::pair{0, 1e-6},
-                                  {1, 5.095e-5},
-                                  {10, 5.005e-4},
-                                  {19, 9.5005e-4},
-                                  {20, 9.8918306e-4},
-                                  {21, 9.880788e-4},
-                                  {100, 7.525e-4},
-                                  {150, 5.05e-4},
-                                  {250, 7.63174e-5},
-                                  {299, 1.00271e-5}}) {
+  for (const auto& [epoch, lr] : test::kPublishedRates) {
     CAPTURE(epoch);
     CHECK(std::abs(s.at(epoch) - lr) < 1e-9);
   }

@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
-#include <utility>
 
+#include "tests/support/published_rates.h"
 #include "tests/train/toy.h"
 
 using namespace sg;
@@ -40,16 +39,7 @@ TEST_CASE("recipe: 310 epochs, each at the published learning rate") {
     CHECK(run.trainer->total_epochs() == 310);
     return rows(folder.path(), false);
   };
-  for (const auto& [epoch, lr] :
-       std::initializer_list<std::pair<int64_t, double>>{{0, 1e-6},
-                                                         {1, 5.095e-5},
-                                                         {10, 5.005e-4},
-                                                         {19, 9.5005e-4},
-                                                         {20, 9.8918306e-4},
-                                                         {21, 9.880788e-4},
-                                                         {100, 7.525e-4},
-                                                         {150, 5.05e-4},
-                                                         {250, 7.63174e-5}}) {
+  for (const auto& [epoch, lr] : kPublishedRates) {
     CAPTURE(epoch);
     const auto steps = steps_from(epoch, 1);
     REQUIRE(steps.size() == 2);
