@@ -198,13 +198,14 @@ void each_optimization_option(O& o, F&& f) {
                "end the run after so many epochs in a row without a better score; 0: never", noted,
                0, 1e6},
     o.patience_epochs);
-  f(OptionInfo{"-b,--batch,--batch-size", "images a forward pass", fixed, 1, 1 << 20},
+  f(OptionInfo{"-b,--batch,--batch-size", "images a forward pass of one process", noted, 1,
+               1 << 20},
     o.batch_size);
   f(OptionInfo{"--validation-batch-size",
                "images of a batch of the evaluation (-vb); default: --batch-size", ignored, 1,
                1 << 20},
     o.validation_batch_size);
-  f(OptionInfo{"--grad-accum-steps,--grad-accum", "forward passes a step", fixed, 1, 1 << 16},
+  f(OptionInfo{"--grad-accum-steps,--grad-accum", "forward passes a step", noted, 1, 1 << 16},
     o.grad_accum);
   f(OptionInfo{"--lr",
                "highest learning rate, not scaled by the batch; default: 1e-3, sgformer_nano 2e-3",
@@ -294,6 +295,38 @@ void each_runtime_option(O& o, F&& f) {
 }
 
 template <class O, class F>
+void each_process_option(O& o, F&& f) {
+  using enum OnResume;
+  f(OptionInfo{"--nproc_per_node,--nproc-per-node",
+               "processes to start on this host, each with a GPU of its own, or a share of the "
+               "cores: N, or 'gpu' for as many as there are; default: this one alone",
+               ignored},
+    o.nproc_per_node);
+  f(OptionInfo{"--max_restarts,--max-restarts",
+               "with --nproc-per-node: how often all processes start again from the last "
+               "checkpoint after one was lost",
+               ignored, 0, 1e6},
+    o.max_restarts);
+  f(OptionInfo{"--dist-timeout",
+               "seconds that processes wait for one that does not come, or does not go on, before "
+               "they end with exit code 5",
+               ignored, 1, 1e6},
+    o.dist_timeout);
+  f(OptionInfo{"--reduce-order",
+               "of the sum of gradients over processes: ring (fast), or fixed, the same bits for "
+               "any number of processes that take the same forward passes"},
+    o.reduce_order);
+  f(OptionInfo{"--reduce-dtype", "what gradients are sent as: f32, or bf16 in half the bytes"},
+    o.reduce_dtype);
+  f(OptionInfo{"--bucket-cap-mb",
+               "gradients that are sent at a time, in 10^6 bytes of f32; their sums depend on it "
+               "in the last "
+               "bits",
+               noted, 0.001, 1e6},
+    o.bucket_cap_mb);
+}
+
+template <class O, class F>
 void each_output_option(O& o, F&& f) {
   using enum OnResume;
   f(OptionInfo{"--output", "folder of the run; default: output/train/<date>-<model>-<size>",
@@ -355,6 +388,7 @@ void each_option(O& o, F&& f) {
   each_data_option(o, in("Data and augmentation"));
   each_optimization_option(o, in("Optimization"));
   each_runtime_option(o, in("Runtime"));
+  each_process_option(o, in("Several processes"));
   each_output_option(o, in("Output"));
 }
 

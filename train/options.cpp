@@ -316,12 +316,14 @@ data::TransformConfig transforms(const Options& o) {
 
 ChannelStats channel_stats(const Options& o) { return {o.mean, o.std}; }
 
+int64_t images_a_step(const Options& o) { return o.batch_size * o.grad_accum * o.ranks; }
+
 double peak_learning_rate(const Options& o) {
   if (o.lr_base_scale != "sqrt" && o.lr_base_scale != "linear")
     fail(ExitCode::usage, "--lr-base-scale: expected sqrt or linear, found '{}'", o.lr_base_scale);
   if (o.lr) return *o.lr;
   if (!o.lr_base) return o.model == kNano ? 2e-3 : 1e-3;
-  const double ratio = double(o.batch_size * o.grad_accum) / double(o.lr_base_size);
+  const double ratio = double(images_a_step(o)) / double(o.lr_base_size);
   return *o.lr_base * (o.lr_base_scale == "sqrt" ? std::sqrt(ratio) : ratio);
 }
 

@@ -90,6 +90,14 @@ struct Options {
   std::optional<int64_t> threads, workers;
   bool eager = false;
 
+  // Several processes
+  int64_t ranks = 1;  // processes of the run: no flag, but what started them says it
+  std::string nproc_per_node;
+  int64_t max_restarts = 0;
+  double dist_timeout = 300;
+  std::string reduce_order = "ring", reduce_dtype = "f32";
+  std::optional<double> bucket_cap_mb;
+
   // Output
   std::string output, experiment, resume, initial_checkpoint;
   bool accept_data_change = false, no_resume_opt = false;
@@ -131,6 +139,8 @@ sgformer::Config apply(const Options& options, sgformer::Config config);
 sgformer::Config model_config(const Options& options);
 data::TransformConfig transforms(const Options& options);
 ChannelStats channel_stats(const Options& options);
+// Of all ranks and forward passes.
+int64_t images_a_step(const Options& options);
 // --lr; else --lr-base (images a step / --lr-base-size), or the root of that, as timm 1; else the
 // recipe's.
 double peak_learning_rate(const Options& options);
