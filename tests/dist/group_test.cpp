@@ -8,19 +8,6 @@ using namespace sg;
 using test::Outcome;
 using test::Ranks;
 
-namespace {
-
-constexpr double kTimeout = 20;  // where nothing is to fail
-
-void check_all_well(const std::vector<Outcome>& outcomes) {
-  for (const Outcome& o : outcomes) {
-    CHECK(o.code == 0);
-    CHECK(o.text == "");
-  }
-}
-
-}  // namespace
-
 TEST_CASE("one process alone is a group") {
   const auto group = dist::join({});
   CHECK(group->alone());
@@ -30,7 +17,7 @@ TEST_CASE("one process alone is a group") {
 
 TEST_CASE("ranks exchange texts of any bytes") {
   for (const int ranks : {2, 4}) {
-    Ranks run(ranks, kTimeout, [ranks](dist::Group& group) {
+    Ranks run(ranks, test::kPatient, [ranks](dist::Group& group) {
       check(group.ranks() == ranks && group.leads() == (group.rank() == 0), "who is who");
       const std::string mine(size_t(group.rank()) * 100000, char(group.rank()));
       for (int i = 0; i < 3; ++i) {
@@ -44,12 +31,12 @@ TEST_CASE("ranks exchange texts of any bytes") {
         group.barrier("all there");
       }
     });
-    check_all_well(run.wait());
+    test::check_all_well(run.wait());
   }
 }
 
 TEST_CASE("ranks that do not make the same calls are told so") {
-  Ranks run(2, kTimeout, [](dist::Group& group) {
+  Ranks run(2, test::kPatient, [](dist::Group& group) {
     group.leads() ? group.barrier("the first call") : group.barrier("the second call");
   });
   for (const Outcome& o : run.wait()) {
