@@ -55,7 +55,7 @@ inline void check_lost(const Outcome& o, double seconds, const std::vector<std::
 class Ranks {
  public:
   using Program = std::function<void(dist::Group&)>;
-  using Told = std::function<void(dist::Launch&)>;  // changes what a rank is told by its launcher
+  using Told = std::function<void(dist::Launch&)>;  // of a rank: changes what its launcher says
 
   Ranks(int ranks, const dist::GroupSettings& settings, const Program& program,
         const Told& told = {})
@@ -66,9 +66,9 @@ class Ranks {
       dist::Launch launch{rank, ranks, rank, ranks, "sgtrain", "test", "127.0.0.1"};
       launch.port = dist::port_of(listener.get());
       if (rank == 0) launch.listener = ::dup(listener.get());
-      if (told) told(launch);
       pids_.push_back(start_child([&] {
         listener = FileDescriptor();
+        if (told) told(launch);
         return run(rank, launch, program);
       }));
       if (launch.listener >= 0) ::close(launch.listener);
