@@ -1,6 +1,5 @@
 #include "dist/gloo_communicator.h"
 
-#include <gloo/broadcast.h>
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/store.h>
 #include <gloo/transport/tcp/device.h>
@@ -64,6 +63,24 @@ struct Header {
   }
 };
 static_assert(sizeof(Wire) == 4 && sizeof(Header) == 64);
+
+// Bytes [begin, begin + size).
+struct Range {
+  size_t begin = 0, size = 0;
+};
+Range range(int index, size_t size) { return {size_t(index) * size, size}; }
+
+// Cuts n elements of `size` bytes into a part for each rank, of whole cache lines.
+struct Parts {
+  int64_t n, each;
+  size_t size;
+  Parts(int64_t n, size_t size, int ranks)
+      : n(n), each(((n + ranks - 1) / ranks + 15) / 16 * 16), size(size) {}
+  Range operator()(int rank) const {
+    const int64_t begin = std::min(n, rank * each), end = std::min(n, begin + each);
+    return {size_t(begin) * size, size_t(end - begin) * size};
+  }
+};
 
 struct Job {
   Kind kind{};
@@ -160,9 +177,13 @@ class GlooCommunicator final : public Communicator {
     }
   }
 
-  // Ends all that is under way, here and, as connections close, on other ranks: waiting in vain is
-  // how Gloo is told to.
+  // Ends what is under way here, and what is to come: waiting in vain is how Gloo is told to close
+  // connections. It wakes nobody whose message has come in part, so our own buffers are told too.
   void abort() {
+    const std::lock_guard lock(buffers_mutex_);
+    aborted_ = true;
+    if (in_) in_->abortWaitRecv();
+    if (out_) out_->abortWaitSend();
     char byte = 0;
     try {
       context_->createUnboundBuffer(&byte, 1)->waitRecv(milliseconds(1));
@@ -233,11 +254,14 @@ class GlooCommunicator final : public Communicator {
         return;
       }
       case Kind::broadcast: {
-        gloo::BroadcastOptions options(context_);
-        options.setOutput(data, bytes);
-        options.setRoot(0);
-        options.setTimeout(kForever);
-        gloo::broadcast(options);
+        // Rank 0 sends a part to each, and all exchange their parts: it sends all of it but twice,
+        // to any number of ranks.
+        const Parts part_of(job.tensor.numel(), size_of(job.tensor.dtype()), ranks_);
+        exchange(
+            data, data, [&](int to) { return rank_ == 0 ? part_of(to) : Range{}; },
+            [&](int from) { return from == 0 ? part_of(rank_) : Range{}; });
+        exchange(
+            data, data, [&](int) { return part_of(rank_); }, part_of);
         return;
       }
     }
@@ -258,12 +282,6 @@ class GlooCommunicator final : public Communicator {
             control_.name_of(r), all[size_t(r)].str());
   }
 
-  // Bytes [begin, begin + size).
-  struct Range {
-    size_t begin = 0, size = 0;
-  };
-  static Range range(int index, size_t size) { return {size_t(index) * size, size}; }
-
   // Sends sent(r) of `from` to each other rank r, and puts what comes from it in received(r) of
   // `to`. The ranges that are sent are not received into.
   template <class Sent, class Received>
@@ -273,31 +291,32 @@ class GlooCommunicator final : public Communicator {
       for (int r = 0; r < ranks_; ++r) end = std::max(end, range_of(r).begin + range_of(r).size);
       return end;
     };
-    const auto out = context_->createUnboundBuffer(from, whole(sent));
-    const auto in = context_->createUnboundBuffer(to, whole(received));
+    {
+      const std::lock_guard lock(buffers_mutex_);
+      if (aborted_) throw std::runtime_error("the connections are closed");
+      out_ = context_->createUnboundBuffer(from, whole(sent));
+      in_ = context_->createUnboundBuffer(to, whole(received));
+    }
     const uint64_t slot = slot_++;
     int sends = 0, receives = 0;
     // Each begins with another rank, so that not all send to the same.
     for (int i = 1; i < ranks_; ++i) {
       const int r = (rank_ + ranks_ - i) % ranks_;
-      if (const Range p = received(r); p.size && ++receives) in->recv(r, slot, p.begin, p.size);
+      if (const Range p = received(r); p.size && ++receives) in_->recv(r, slot, p.begin, p.size);
     }
     for (int i = 1; i < ranks_; ++i) {
       const int r = (rank_ + i) % ranks_;
-      if (const Range p = sent(r); p.size && ++sends) out->send(r, slot, p.begin, p.size);
+      if (const Range p = sent(r); p.size && ++sends) out_->send(r, slot, p.begin, p.size);
     }
-    while (receives--) in->waitRecv(nullptr, kForever);
-    while (sends--) out->waitSend(nullptr, kForever);
+    bool whole_came = true;
+    while (whole_came && receives--) whole_came = in_->waitRecv(nullptr, kForever);
+    while (whole_came && sends--) whole_came = out_->waitSend(nullptr, kForever);
+    if (!whole_came) throw std::runtime_error("the connections were closed");
   }
 
   void all_reduce(std::byte* data, Dtype dtype, int64_t n) {
-    // Rank r sums the r-th part. Whole cache lines, so that two ranks' sums round no vector apart.
-    const int64_t each = (n + ranks_ - 1) / ranks_, part = (each + 15) / 16 * 16;
     const size_t size = size_of(dtype);
-    const auto part_of = [&](int r) {
-      const int64_t begin = std::min(n, r * part), end = std::min(n, begin + part);
-      return Range{size_t(begin) * size, size_t(end - begin) * size};
-    };
+    const Parts part_of(n, size, ranks_);  // each rank sums one
     const Range mine = part_of(rank_);
     rows_.resize(std::max(rows_.size(), mine.size * size_t(ranks_)));
     exchange(data, rows_.data(), part_of, [&](int from) { return range(from, mine.size); });
@@ -322,6 +341,10 @@ class GlooCommunicator final : public Communicator {
   std::exception_ptr error_;
   CommunicationTimes times_;
   bool stop_ = false;
+
+  std::mutex buffers_mutex_;
+  bool aborted_ = false;
+  std::unique_ptr<gloo::transport::UnboundBuffer> in_, out_;  // of the exchange under way
 
   // Of the worker alone.
   int64_t sequence_ = 0;

@@ -124,6 +124,7 @@ Connection find_rank_0(const Launch& launch, const ControlSettings& settings,
       launch.address.empty() ? file_of(launch, folder) : std::filesystem::path();
   const auto begin = Clock::now();
   bool warned = false;
+  std::map<int, std::string> answers;  // by port: the last one of something else
   for (;;) {
     std::vector<Place> places;
     if (!file.empty())
@@ -141,6 +142,9 @@ Connection find_rank_0(const Launch& launch, const ControlSettings& settings,
           connection.set_max_bytes(Connection::kMaxBytes);
           return connection;
         }
+        answers[place.port] = c.problem;
+      } else if (answers.contains(place.port)) {
+        c.problem = fmt::format("{}, after {}", c.problem, answers[place.port]);
       }
       problems[fmt::format("{}: {}", place.host, c.problem)].push_back(place.port);
       if (Clock::now() - begin > settings.timeout) break;
