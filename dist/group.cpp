@@ -1,7 +1,6 @@
 #include "dist/group.h"
 
 #include "core/error.h"
-#include "dist/alone.h"
 
 namespace sg::dist {
 
@@ -12,8 +11,7 @@ Wire parse_wire(std::string_view name) {
 }
 
 std::unique_ptr<Group> join(const Launch& launch, const GroupSettings&) {
-  check(launch.ranks == 1, "dist: only one process is supported, found {}", launch.ranks);
-  return alone();
+  fail(ExitCode::failure, "dist: {} processes are not supported yet", launch.ranks);
 }
 
 }  // namespace sg::dist

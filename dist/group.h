@@ -55,7 +55,7 @@ class Group {
   virtual void leave(std::string_view reason) = 0;
 };
 
-// Returns when all ranks have come. A process alone opens nothing and waits for nobody.
+// Of several processes: returns when all ranks have come.
 std::unique_ptr<Group> join(const Launch& launch, const GroupSettings& settings = {});
 
 }  // namespace sg::dist
