@@ -24,6 +24,8 @@ namespace sg::dist {
 struct GroupSettings {
   std::chrono::duration<double> timeout{300};  // for a rank to come, and to go on
   std::filesystem::path folder;                // of the file by which rank 0 is found, if need be
+  // For a process that cannot throw, after it has heard that a rank is lost: then it ends.
+  std::chrono::duration<double> exit_after{10};
 };
 
 class Group {
