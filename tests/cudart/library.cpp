@@ -275,6 +275,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   stream->finish();
   return cudaSuccess;
 }
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  ENTER("cudaStreamQuery");
+  NOT_WHILE_RECORDING();
+  if (cudart().stuck && !stream->waiting.empty()) return cudaErrorNotReady;
+  stream->finish();
+  return cudaSuccess;
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   ENTER("cudaStreamWaitEvent");
   if (event->graph) {  // of a recording: only what is in it may wait

@@ -37,6 +37,7 @@ struct Cudart {
   std::map<std::string, cudaError_t> failing;  // what the next call of a function ends with
   // By what streams are for, in order of StreamRole; see above. In a record, too.
   bool computing_waits = false, copying_waits = false, communicating_waits = false;
+  bool stuck = false;  // work that waits is never done, as far as queries know
 
   std::vector<std::string> calls;  // of functions, in order
   std::vector<KernelStart> starts;
