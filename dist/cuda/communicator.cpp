@@ -10,7 +10,6 @@
 #include <atomic>
 #include <map>
 #include <mutex>
-#include <thread>
 
 #include "core/allocator.h"
 #include "core/backend.h"
@@ -25,7 +24,6 @@ namespace sg::dist {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using namespace std::chrono_literals;
 
 // "GPU-7d6c3c5e-...", as nvidia-smi has it.
 std::string uuid_of(Device device) {
@@ -268,23 +266,15 @@ class NcclCommunicator final : public Communicator {
 
   // Waits for both streams, as long as no rank is lost.
   void synchronize(const char* what) {
-    const auto begin = Clock::now();
     for (const Stream* s : {&stream_, &compute_})
-      while (true) {
+      connection_->wait(what, [&] {
         const cudaError_t status = cudaStreamQuery(static_cast<cudaStream_t>(s->handle));
-        if (status != cudaErrorNotReady) {
+        if (status == cudaErrorNotReady)
+          connection_->check_errors(), cudaGetLastError();
+        else
           cuda::check_call(status, "cudaStreamQuery");
-          break;
-        }
-        cudaGetLastError();
-        connection_->check_errors();
-        if (Clock::now() - begin > group_.timeout())
-          fail(ExitCode::failure,
-               "NCCL: {} has not ended after {:.0f} s, and no rank is lost: GPUs do not reach "
-               "each other; run again with NCCL_DEBUG=INFO to see which",
-               what, group_.timeout().count());
-        std::this_thread::sleep_for(100us);
-      }
+        return status == cudaSuccess;
+      });
   }
 
   Group& group_;

@@ -47,19 +47,26 @@ ncclResult_t Connection::enter(const Call& f) {
   return f(communicator_);
 }
 
-void Connection::finish(const char* name, ncclResult_t result) {
+void Connection::wait(const char* what, const std::function<bool()>& done) const {
   const auto begin = Clock::now();
-  for (auto pause = 10us; result == ncclInProgress; pause = std::min(2 * pause, 1000us)) {
+  for (auto pause = 10us; !done(); pause = std::min(2 * pause, 1000us)) {
     if (Clock::now() - begin > timeout_)
       fail(ExitCode::failure,
            "NCCL: {} has not ended after {:.0f} s, and no rank is lost: GPUs do not reach each "
            "other; run again with NCCL_DEBUG=INFO to see which, NCCL_SOCKET_IFNAME names the "
            "network",
-           name, timeout_.count());
+           what, timeout_.count());
     std::this_thread::sleep_for(pause);
+  }
+}
+
+void Connection::finish(const char* name, ncclResult_t result) {
+  wait(name, [&] {
+    if (result != ncclInProgress) return true;
     const ncclResult_t status = enter([&](ncclComm_t c) { return nccl_.async_error(c, &result); });
     if (status != ncclSuccess) result = status;
-  }
+    return result != ncclInProgress;
+  });
   if (result != ncclSuccess) throw_failure(name, result);
 }
 

@@ -30,6 +30,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void call(const char* name, const Call& f);
   // Of work that was started before.
   void check_errors();
+  // Returns when `done` says so; `what` names it in the message if that takes too long.
+  void wait(const char* what, const std::function<bool()>& done) const;
   void close();
 
   // From any thread; returns at once. Kernels that wait for other ranks end.
