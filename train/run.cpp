@@ -1,9 +1,6 @@
 #include "train/run.h"
 
-#include <fmt/chrono.h>
-
 #include <algorithm>
-#include <ctime>
 
 #include "core/allocator.h"
 #include "core/cpu/memory.h"
@@ -38,19 +35,6 @@ Data open_data(const Options& o) {
   for (const std::string& name : request.classes)
     if (const auto found = all.find(name); found != all.end()) d.titles.insert(*found);
   return d;
-}
-
-bool names_folder(const Options& o) { return !o.output.empty() || !o.experiment.empty(); }
-
-fs::path run_folder(const Options& o) {
-  const fs::path output = o.output.empty() ? "output/train" : o.output;
-  return o.experiment.empty() ? output : output / o.experiment;
-}
-
-fs::path new_folder(const Options& o) {
-  return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
-                                                fmt::localtime(std::time(nullptr)), o.model,
-                                                str(*o.img_size));
 }
 
 // Fills in what depends on the data.
