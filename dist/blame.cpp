@@ -7,6 +7,8 @@
 #include <array>
 #include <cstring>
 
+#include "dist/launcher.h"
+
 namespace sg::dist {
 namespace {
 

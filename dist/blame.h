@@ -1,6 +1,5 @@
 // Which rank is to blame when a run of several processes ends.
 #pragma once
-#include <csignal>
 #include <span>
 #include <string>
 #include <vector>
@@ -8,9 +7,6 @@
 #include "core/error.h"
 
 namespace sg::dist {
-
-// By which a run is asked to save and end; the launcher passes them on to the ranks.
-inline constexpr int kStopSignals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
 
 // How one rank ended.
 struct RankEnd {

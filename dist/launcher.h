@@ -7,6 +7,7 @@
 // of the cores, and none outlives the launcher, not even where that is killed.
 #pragma once
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -16,6 +17,9 @@
 #include "core/error.h"
 
 namespace sg::dist {
+
+// By which a run is asked to save and end; the launcher passes them on to the ranks.
+inline constexpr int kStopSignals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
 
 // What a start of all ranks runs.
 struct LauncherStart {

@@ -1,6 +1,7 @@
 #include "nn/gradient_slices.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sg::nn {
 
@@ -13,8 +14,44 @@ GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer, int
     if (table_.empty() || table_.back().end - table_.back().begin >= elements)
       table_.push_back({in_order_[i]->offset, end});
     table_.back().end = end;
-    slice_of_.push_back(table_.size() - 1);
   }
+  assign_parameters();
+}
+
+GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer,
+                               const std::vector<int64_t>& ends)
+    : parameters_(parameters), reducer_(reducer), in_order_(parameters.in_order()) {
+  int64_t begin = 0;
+  for (const int64_t end : ends) {
+    const auto is_end = [&](const Parameter* p) { return p->offset == end; };
+    if (end <= begin ||
+        (end != parameters.grads().numel() && std::ranges::none_of(in_order_, is_end)))
+      fail(ExitCode::checkpoint, "gradient slices: no parameter of the model ends at element {}",
+           end);
+    table_.push_back({std::exchange(begin, end), end});
+  }
+  if (begin != parameters.grads().numel())
+    fail(ExitCode::checkpoint, "gradient slices: expected {} elements, found {}",
+         parameters.grads().numel(), begin);
+  assign_parameters();
+}
+
+void GradientSlices::assign_parameters() {
+  for (const Parameter* p : in_order_)
+    slice_of_.push_back(
+        size_t(std::ranges::upper_bound(table_, p->offset, {}, &Range::end) - table_.begin()));
+}
+
+Tensor GradientSlices::slice(size_t index) const {
+  return parameters_.grads().slice(table_[index].begin, table_[index].end);
+}
+
+void GradientSlices::send() {
+  for (size_t i = 0; i < table_.size(); ++i) {
+    Tensor whole = slice(i);
+    reducer_.reduce(i, whole);
+  }
+  reducer_.join();
 }
 
 void GradientSlices::backward(const std::vector<uint64_t>& key, const Tensor& loss) {
@@ -31,8 +68,8 @@ void GradientSlices::backward(const std::vector<uint64_t>& key, const Tensor& lo
       for (size_t i = 0; i < n; ++i)
         if (slice_of_[i] == next && !autograd::grad_of(in_order_[i]->value))
           autograd::zero_grad(in_order_[i]->value);
-      Tensor slice = parameters_.grads().slice(table_[next].begin, table_[next].end);
-      reducer_.reduce(next, slice);
+      Tensor complete = slice(next);
+      reducer_.reduce(next, complete);
     }
   };
   {

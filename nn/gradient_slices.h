@@ -33,6 +33,8 @@ class GradientSlices {
   };
   // Whole parameters, `elements` or a little more a slice. The parameters must be allocated.
   GradientSlices(ParameterStore& parameters, Reducer& reducer, int64_t elements = kSliceElements);
+  // Slices that end so. Throws ExitCode::checkpoint where an end is not that of a parameter.
+  GradientSlices(ParameterStore& parameters, Reducer& reducer, const std::vector<int64_t>& ends);
 
   const std::vector<Range>& table() const { return table_; }
 
@@ -40,8 +42,13 @@ class GradientSlices {
   // decides which operations run. Throws ExitCode::failure, naming the parameter, where a gradient
   // is written more or less often than before.
   void backward(const std::vector<uint64_t>& key, const Tensor& loss);
+  // Hands over the slices as they are.
+  void send();
 
  private:
+  Tensor slice(size_t index) const;
+  void assign_parameters();
+
   ParameterStore& parameters_;
   Reducer& reducer_;
   std::vector<const Parameter*> in_order_;  // of the flat buffer

@@ -113,17 +113,4 @@ dist::LauncherSettings launcher_settings(Options o, std::vector<std::string> com
           .timeout = dist::LauncherSettings::Seconds(o.dist_timeout)};
 }
 
-std::string device_of_rank(const std::string& device, const dist::Launch& launch) {
-  if (launch.local_ranks == 1 || !asks_for_gpus(device)) return device;
-  const std::vector<int> gpus = usable_gpus();
-  if (gpus.empty()) return device;
-  // One, where the launcher shows each process its own (Slurm's --gpus-per-task).
-  if (gpus.size() == 1) return str(Device{DeviceType::cuda, gpus[0]});
-  if (size_t(launch.local_rank) >= gpus.size())
-    fail(ExitCode::usage,
-         "--device {}: {} has started {} processes on this host, which has {} GPUs", device,
-         launch.launcher, launch.local_ranks, gpus.size());
-  return str(Device{DeviceType::cuda, gpus[size_t(launch.local_rank)]});
-}
-
 }  // namespace sg::train

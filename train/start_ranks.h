@@ -19,8 +19,4 @@ bool starts_ranks(const Options& options, const dist::Launch& launch);
 // GPUs than ranks.
 dist::LauncherSettings launcher_settings(Options options, std::vector<std::string> command);
 
-// --device as a rank takes it: "auto" and "cuda" are the GPU of its number on its host, where there
-// are several. Throws ExitCode::usage where there are too few.
-std::string device_of_rank(const std::string& device, const dist::Launch& launch);
-
 }  // namespace sg::train

@@ -117,13 +117,3 @@ TEST_CASE("ranks: they go on from what they have saved") {
   fs::remove(last);
   CHECK(automatic.start(1).checkpoint.empty());
 }
-
-TEST_CASE("ranks: each has its own GPU") {
-  const dist::Launch second{.rank = 1, .ranks = 2, .local_rank = 1, .local_ranks = 2};
-  CHECK(device_of_rank("cpu", second) == "cpu");
-  CHECK(device_of_rank("cuda:0", second) == "cuda:0");
-  CHECK(device_of_rank("auto", {}) == "auto");
-  if (!cuda_is_emulated || cuda_required()) return;
-  CHECK(device_of_rank("auto", second) == "cuda:0");  // the one that it is shown
-  CHECK(device_of_rank("cuda", second) == "cuda:0");
-}
