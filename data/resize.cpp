@@ -70,6 +70,11 @@ void make_taps(const Axis& axis, Filter filter, int64_t from, int n, bool revers
   }
 }
 
+// Scratch memory: made larger where needed and never smaller, as growing again would clear it.
+void grow(std::vector<uint8_t>& memory, size_t bytes) {
+  if (memory.size() < bytes) memory.resize(bytes);
+}
+
 void check_resize(int height, int width, const Resize& r) {
   const Box& w = r.window;
   check(height > 0 && width > 0 && w.width > 0 && w.height > 0 && w.left >= 0 && w.top >= 0 &&
@@ -108,7 +113,7 @@ void Resizer::operator()(const ImageView& part, const Box& where, int source_hei
 
   const size_t in_bytes = size_t(part.width) * 3, out_bytes = size_t(window.width) * 3;
   const size_t pitch = out_bytes + kRowSlack;
-  narrow_.resize(size_t(used.height) * pitch);
+  grow(narrow_, size_t(used.height) * pitch);
   source_rows_.resize(size_t(used.height));
   for (int y = 0; y < used.height; ++y)
     source_rows_[size_t(y)] = part.row(used.top - where.top + y);
@@ -117,7 +122,7 @@ void Resizer::operator()(const ImageView& part, const Box& where, int source_hei
   const auto last =
       std::partition_point(source_rows_.begin(), source_rows_.end(),
                            [&](const uint8_t* row) { return size_t(end - row) >= padded_bytes; });
-  padded_.resize(size_t(source_rows_.end() - last) * padded_bytes);
+  grow(padded_, size_t(source_rows_.end() - last) * padded_bytes);
   uint8_t* copy = padded_.data();
   for (auto row = last; row != source_rows_.end(); ++row, copy += padded_bytes) {
     std::memcpy(copy, *row, in_bytes);
