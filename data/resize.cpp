@@ -36,11 +36,10 @@ struct Axis {
   int64_t end(int64_t i) const { return std::min(int64_t(center(i) + support + 0.5), in); }
 };
 
-int in_blocks(int n) { return (n + kTapBlock - 1) / kTapBlock * kTapBlock; }
-
-// Taps of the output positions [from, from + n), and up to a multiple of kTapBlock without weight.
+// Taps of the output positions [from, from + n), and up to a multiple of kPixelBlock without
+// weight.
 void make_taps(const Axis& axis, Filter filter, int64_t from, int n, bool reverse, Taps& taps) {
-  const size_t padded = size_t(in_blocks(n));
+  const size_t padded = size_t((n + kPixelBlock - 1) / kPixelBlock * kPixelBlock);
   taps.first.resize(padded), taps.count.resize(padded);
   for (int k = 0; k < n; ++k) {
     const size_t at = size_t(reverse ? n - 1 - k : k);
@@ -49,10 +48,9 @@ void make_taps(const Axis& axis, Filter filter, int64_t from, int n, bool revers
   }
   std::fill(taps.first.begin() + n, taps.first.end(), taps.first[0]);
   std::fill(taps.count.begin() + n, taps.count.end(), 0);
-  const int most = *std::ranges::max_element(taps.count);
-  taps.stride = in_blocks(most);
+  taps.stride = *std::ranges::max_element(taps.count);
   taps.weights.assign(padded * size_t(taps.stride), 0);
-  std::vector<double> w(static_cast<size_t>(most));
+  std::vector<double> w(static_cast<size_t>(taps.stride));
   const double step = 1.0 / axis.stretch;
   for (int k = 0; k < n; ++k) {
     const size_t at = size_t(reverse ? n - 1 - k : k), count = size_t(taps.count[at]);

@@ -75,10 +75,18 @@ HWY_INLINE void store_blocks(hn::Vec<D> v, D d, uint8_t* const* rows, size_t at)
   }
 }
 
+// Sums of two pixels as bytes, each in 16 bits.
+HWY_INLINE hn::Vec<hn::Repartition<int16_t, I32> > to_bytes(hn::Vec<I32> a, hn::Vec<I32> b) {
+  const hn::Repartition<int16_t, I32> d;
+  const auto both =
+      hn::ReorderDemote2To(d, hn::ShiftRight<kFractionBits>(a), hn::ShiftRight<kFractionBits>(b));
+  return hn::Min(hn::Max(both, hn::Zero(d)), hn::Set(d, 255));
+}
+
 // kBlocks rows at a time, four pixels of each: a vector is a pixel of every row as (r, g, b, 0).
 void resize_rows(const uint8_t* const* in, int rows, const Taps& taps, int width, uint8_t* out,
                  size_t pitch) {
-  static_assert(kTapBlock == 4);
+  static_assert(kPixelBlock == 4);
   constexpr uint8_t o = 0x80;  // gives 0
   alignas(16) static constexpr uint8_t kPixel[4][16] = {
       {0, o, o, o, 1, o, o, o, 2, o, o, o, o, o, o, o},
@@ -89,13 +97,11 @@ void resize_rows(const uint8_t* const* in, int rows, const Taps& taps, int width
   alignas(16) static constexpr uint8_t kDense[16] = {0, 2, 4,  8,  10, 12, 1, 3,
                                                      5, 9, 11, 13, o,  o,  o, o};
   const I32 d;
-  const hn::Repartition<int16_t, I32> d16;
   const AllBytes bytes;
   const auto pixel0 = hn::LoadDup128(bytes, kPixel[0]), pixel1 = hn::LoadDup128(bytes, kPixel[1]);
   const auto pixel2 = hn::LoadDup128(bytes, kPixel[2]), pixel3 = hn::LoadDup128(bytes, kPixel[3]);
   const auto dense = hn::LoadDup128(bytes, kDense);
-  const auto zero = hn::Zero(d16), most = hn::Set(d16, 255);
-
+  const int stride = taps.stride;
   for (int y = 0; y < rows; y += kBlocks) {
     const uint8_t* from[kBlocks];
     uint8_t* to[kBlocks];
@@ -103,62 +109,75 @@ void resize_rows(const uint8_t* const* in, int rows, const Taps& taps, int width
       const int row = std::min(y + k, rows - 1);
       from[k] = in[row], to[k] = out + size_t(row) * pitch;
     }
-    const auto resized = [&](int i) HWY_ATTR {
+    const int* first = taps.first.data();
+    for (int i = 0; i < width; i += 4, first += 4) {
       const int32_t* w = taps.weights_of(i);
-      size_t at = size_t(taps.first[size_t(i)]) * 3;
-      auto sum = hn::Set(d, kHalf);
-      const auto add = [&](hn::Vec<AllBytes> pixels, hn::Vec<AllBytes> pixel, int t) HWY_ATTR {
-        const auto values = hn::BitCast(d, hn::TableLookupBytesOr0(pixels, pixel));
-        sum = hn::Add(sum, hn::Mul(values, hn::Set(d, w[t])));
+      auto sum0 = hn::Set(d, kHalf), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+      const auto add = [&](hn::Vec<I32> sum, int i, int t) HWY_ATTR {
+        const auto pixels = load_blocks(bytes, from, size_t(first[i] + t) * 3);
+        const int32_t* weights = w + i * stride + t;
+        const auto term = [&](auto which, int k) HWY_ATTR {
+          const auto values = hn::BitCast(d, hn::TableLookupBytesOr0(pixels, which));
+          return hn::Mul(values, hn::Set(d, weights[k]));
+        };
+        sum = hn::Add(sum, term(pixel0, 0));
+        if (t + 1 < stride) sum = hn::Add(sum, term(pixel1, 1));
+        if (t + 2 < stride) sum = hn::Add(sum, term(pixel2, 2));
+        if (t + 3 < stride) sum = hn::Add(sum, term(pixel3, 3));
+        return sum;
       };
-      for (int t = 0; t < taps.stride; t += 4, at += 12) {
-        const auto pixels = load_blocks(bytes, from, at);
-        add(pixels, pixel0, t), add(pixels, pixel1, t + 1);
-        add(pixels, pixel2, t + 2), add(pixels, pixel3, t + 3);
+      for (int t = 0; t < stride; t += 4) {
+        sum0 = add(sum0, 0, t), sum1 = add(sum1, 1, t);
+        sum2 = add(sum2, 2, t), sum3 = add(sum3, 3, t);
       }
-      return hn::ShiftRight<kFractionBits>(sum);
-    };
-    for (int i = 0; i < width; i += 4) {
-      const auto two = [&](int k) HWY_ATTR {
-        const auto pair = hn::ReorderDemote2To(d16, resized(i + k), resized(i + k + 1));
-        return hn::Min(hn::Max(pair, zero), most);
-      };
-      const auto low = two(0), high = two(2);
+      const auto low = to_bytes(sum0, sum1), high = to_bytes(sum2, sum3);
       const auto mixed = hn::BitCast(bytes, hn::Or(low, hn::ShiftLeft<8>(high)));
       store_blocks(hn::TableLookupBytesOr0(mixed, dense), bytes, to, size_t(i) * 3);
     }
   }
 }
 
-// Bytes [0, kVectors * lanes) of the sum; several vectors at a time hide the multiplier's latency.
-template <int kVectors>
-HWY_INLINE void blend_columns(const uint8_t* rows, size_t row_stride, const int32_t* weights,
-                              int count, uint8_t* out) {
+// The next lanes of the sum.
+HWY_INLINE void blend_vector(const uint8_t* rows, size_t row_stride, const int32_t* weights,
+                             int count, uint8_t* out) {
+  const I32 d;
+  auto sum = hn::Set(d, kHalf);
+  for (int t = 0; t < count; ++t, rows += row_stride)
+    sum = hn::Add(sum, hn::Mul(hn::PromoteTo(d, hn::LoadU(U8(), rows)), hn::Set(d, weights[t])));
+  hn::StoreU(hn::DemoteTo(U8(), hn::ShiftRight<kFractionBits>(sum)), U8(), out);
+}
+
+// Four vectors at a time hide the multiplier's latency. Each is written out by name, as compilers
+// keep no array in registers.
+HWY_INLINE void blend_four(const uint8_t* rows, size_t row_stride, const int32_t* weights,
+                           int count, uint8_t* out) {
   const I32 d;
   const U8 bytes;
   const size_t n = hn::Lanes(d);
-  hn::Vec<I32> sum[kVectors];
-  for (auto& s : sum) s = hn::Set(d, kHalf);
+  auto sum0 = hn::Set(d, kHalf), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   for (int t = 0; t < count; ++t, rows += row_stride) {
     const auto w = hn::Set(d, weights[t]);
-    for (size_t v = 0; v < kVectors; ++v)
-      sum[v] = hn::Add(sum[v], hn::Mul(hn::PromoteTo(d, hn::LoadU(bytes, rows + v * n)), w));
+    const auto term = [&](size_t v) HWY_ATTR {
+      return hn::Mul(hn::PromoteTo(d, hn::LoadU(bytes, rows + v * n)), w);
+    };
+    sum0 = hn::Add(sum0, term(0)), sum1 = hn::Add(sum1, term(1));
+    sum2 = hn::Add(sum2, term(2)), sum3 = hn::Add(sum3, term(3));
   }
-  for (size_t v = 0; v < kVectors; ++v)
-    hn::StoreU(hn::DemoteTo(bytes, hn::ShiftRight<kFractionBits>(sum[v])), bytes, out + v * n);
+  const auto store = [&](size_t v, hn::Vec<I32> sum) HWY_ATTR {
+    hn::StoreU(hn::DemoteTo(bytes, hn::ShiftRight<kFractionBits>(sum)), bytes, out + v * n);
+  };
+  store(0, sum0), store(1, sum1), store(2, sum2), store(3, sum3);
 }
 
 void blend_rows(const uint8_t* rows, size_t row_stride, const int32_t* weights, int count,
                 size_t bytes, uint8_t* out) {
-  constexpr int kVectors = 4;
-  const size_t n = hn::Lanes(I32()), wide = n * kVectors;
+  const size_t n = hn::Lanes(I32());
   size_t j = 0;
-  for (; j + wide <= bytes; j += wide)
-    blend_columns<kVectors>(rows + j, row_stride, weights, count, out + j);
-  for (; j + n <= bytes; j += n) blend_columns<1>(rows + j, row_stride, weights, count, out + j);
+  for (; j + 4 * n <= bytes; j += 4 * n) blend_four(rows + j, row_stride, weights, count, out + j);
+  for (; j + n <= bytes; j += n) blend_vector(rows + j, row_stride, weights, count, out + j);
   if (j < bytes) {  // nothing may be written past the end: the next bytes are another thread's
     uint8_t tail[hn::MaxLanes(I32())];
-    blend_columns<1>(rows + j, row_stride, weights, count, tail);
+    blend_vector(rows + j, row_stride, weights, count, tail);
     std::memcpy(out + j, tail, bytes - j);
   }
 }

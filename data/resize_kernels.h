@@ -5,13 +5,12 @@
 namespace sg::data {
 
 constexpr int kFractionBits = 22;  // of a weight
-// The stride of weights and the number of output positions that have them are multiples of this.
-constexpr int kTapBlock = 4;
+constexpr int kPixelBlock = 4;     // so many output pixels are made at once
 // How far past its end an output row may be written, and past its last tap an input row read.
 constexpr size_t kRowSlack = 32;
 
-// Of each row: out pixel i = sum over t of in[first[i] + t] * weights_of(i)[t]. Reads `stride`
-// taps, zeros too. Rows of the output are `pitch` bytes apart.
+// Of each row: out pixel i = sum over t of in[first[i] + t] * weights_of(i)[t], all `stride` of
+// them. `taps` reach to a multiple of kPixelBlock. Rows of the output are `pitch` bytes apart.
 void resize_rows(const uint8_t* const* in, int rows, const Taps& taps, int width, uint8_t* out,
                  size_t pitch);
 
