@@ -7,7 +7,6 @@
 #include <exception>
 
 #include "core/error.h"
-#include "dist/alone.h"
 #include "dist/control.h"
 #include "dist/gloo_communicator.h"
 #include "dist/rendezvous.h"
@@ -99,7 +98,7 @@ Wire parse_wire(std::string_view name) {
 }
 
 std::unique_ptr<Group> join(const Launch& launch, const GroupSettings& settings) {
-  if (launch.ranks == 1) return alone();
+  check(launch.ranks > 1, "dist: expected several processes, found {}", launch.ranks);
   return std::make_unique<ProcessGroup>(launch, settings);
 }
 
