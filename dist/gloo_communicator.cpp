@@ -14,6 +14,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "core/error.h"
@@ -113,7 +114,6 @@ class GlooCommunicator final : public Communicator {
       : control_(control), rank_(control.rank()), ranks_(control.ranks()) {
     const BlockSignals block;
     connect();
-    lost_call_ = control_.on_lost([this] { abort(); });
     worker_ = std::thread([this] { work(); });
   }
 
@@ -121,11 +121,10 @@ class GlooCommunicator final : public Communicator {
     {
       const std::lock_guard lock(mutex_);
       stop_ = true;
-      if (!jobs_.empty()) abort();
+      if (!jobs_.empty()) abort("");
     }
     changed_.notify_all();
     worker_.join();
-    control_.forget(lost_call_);
   }
 
   int rank() const override { return rank_; }
@@ -162,6 +161,31 @@ class GlooCommunicator final : public Communicator {
     return std::exchange(times_, {});
   }
 
+  std::optional<Underway> underway() override {
+    const std::lock_guard lock(mutex_);
+    if (!begin_) return {};
+    return Underway{jobs_.front().what, Seconds(Clock::now() - *begin_).count()};
+  }
+
+  int64_t begun() const override {
+    const std::lock_guard lock(mutex_);
+    return begun_;
+  }
+
+  // Ends what is under way here, and what is to come: waiting in vain is how Gloo is told to close
+  // connections. It wakes nobody whose message has come in part, so our own buffers are told too.
+  void abort(std::string_view) override {
+    const std::lock_guard lock(buffers_mutex_);
+    aborted_ = true;
+    if (in_) in_->abortWaitRecv();
+    if (out_) out_->abortWaitSend();
+    char byte = 0;
+    try {
+      context_->createUnboundBuffer(&byte, 1)->waitRecv(milliseconds(1));
+    } catch (const std::exception&) {
+    }
+  }
+
  private:
   void connect() {
     gloo::transport::tcp::attr attr;
@@ -173,7 +197,6 @@ class GlooCommunicator final : public Communicator {
     // Gloo waits five times as long for a connection.
     context->setTimeout(
         milliseconds(std::max<int64_t>(1, int64_t(control_.timeout().count() * 200))));
-    control_.enter("the connections of Gloo");
     guarded("connections", [&] {
       auto device = [&] {
         const PatientThreads gloo;
@@ -182,7 +205,6 @@ class GlooCommunicator final : public Communicator {
       Store store(control_);
       context->connectFullMesh(store, device);
     });
-    control_.done();
     context_ = context;
   }
 
@@ -195,20 +217,6 @@ class GlooCommunicator final : public Communicator {
       throw;
     } catch (const std::exception& e) {
       control_.broken(fmt::format("{}: {}", what, e.what()));
-    }
-  }
-
-  // Ends what is under way here, and what is to come: waiting in vain is how Gloo is told to close
-  // connections. It wakes nobody whose message has come in part, so our own buffers are told too.
-  void abort() {
-    const std::lock_guard lock(buffers_mutex_);
-    aborted_ = true;
-    if (in_) in_->abortWaitRecv();
-    if (out_) out_->abortWaitSend();
-    char byte = 0;
-    try {
-      context_->createUnboundBuffer(&byte, 1)->waitRecv(milliseconds(1));
-    } catch (const std::exception&) {
     }
   }
 
@@ -227,17 +235,18 @@ class GlooCommunicator final : public Communicator {
       changed_.wait(lock, [&] { return stop_ || !jobs_.empty(); });
       if (stop_) return;
       Job& job = jobs_.front();  // the queue's end grows, its front stays
-      lock.unlock();
+      ++begun_;
       const auto begin = Clock::now();
+      begin_ = begin;
+      lock.unlock();
       std::exception_ptr error;
-      control_.enter(job.what);
       try {
         guarded(job.what, [&] { run(job); });
-        control_.done();
       } catch (...) {
         error = std::current_exception();
       }
       lock.lock();
+      begin_.reset();
       times_.busy += Seconds(Clock::now() - begin).count();
       if (error) {
         error_ = error;
@@ -292,7 +301,7 @@ class GlooCommunicator final : public Communicator {
     std::vector<Header>& all = headers_;
     all.assign(size_t(ranks_), {});
     Header& mine = all[size_t(rank_)];
-    mine = {++sequence_, job.tensor.numel(), job.kind, job.tensor.dtype(), job.wire};
+    mine = {sequence_++, job.tensor.numel(), job.kind, job.tensor.dtype(), job.wire};
     job.what.copy(mine.what, sizeof(mine.what) - 1);
     exchange(
         all.data(), all.data(), [&](int) { return range(rank_, sizeof(Header)); },
@@ -354,12 +363,13 @@ class GlooCommunicator final : public Communicator {
   Control& control_;
   const int rank_, ranks_;
   std::shared_ptr<gloo::Context> context_;
-  int lost_call_ = 0;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Job> jobs_;  // the first one is under way
   std::exception_ptr error_;
+  int64_t begun_ = 0;                       // of all jobs
+  std::optional<Clock::time_point> begin_;  // of the one under way
   CommunicationTimes times_;
   bool stop_ = false;
 
