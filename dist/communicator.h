@@ -74,8 +74,6 @@ class Communicator {
   // From any thread, at any time: where the device is. On a GPU the host learns nothing else of a
   // reduction that hangs.
   virtual std::optional<Underway> underway() { return {}; }
-  // Operations that have begun so far, from any thread: who is behind the others is waited for.
-  virtual int64_t begun() const { return 0; }
   // Gives up, as a rank is lost or this one leaves: what is under way ends soon with any result,
   // and this and later calls throw ExitCode::peer with the reason. Returns at once.
   virtual void abort(std::string_view reason) { (void)reason; }

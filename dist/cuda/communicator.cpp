@@ -207,8 +207,6 @@ class NcclCommunicator final : public Communicator {
     return Underway{names_.at(begun & 0xffff), since.count()};
   }
 
-  int64_t begun() const override { return int64_t(load(resources_->progress->begun) >> 16); }
-
   void abort(std::string_view reason) override { connection_->abort(reason); }
 
  private:
