@@ -122,6 +122,11 @@ void Control::broken(const std::string& problem) {
   fail(ExitCode::peer, "{}", problem);
 }
 
+void Control::watch_device(std::function<std::optional<Reached>()> f) {
+  const std::lock_guard calls(calls_mutex_);
+  reached_ = std::move(f);
+}
+
 int Control::on_lost(std::function<void()> f) {
   const std::lock_guard calls(calls_mutex_);
   {
@@ -229,8 +234,17 @@ void Control::run() {
     if (!in.empty() || now - last > settings_.silence() / 2) heard_ = now;
     last = now;
     for (Message& m : in) handle(m);
+    std::optional<Reached> reached;
+    {
+      const std::lock_guard calls(calls_mutex_);
+      if (reached_ && now >= next_beat) reached = reached_();
+    }
     {
       const Lock lock(mutex_);
+      if (reached)
+        mine_.tensors = {
+            reached->operations, reached->inside, reached->what,
+            now - std::chrono::duration_cast<Clock::duration>(Seconds(reached->seconds))};
       std::swap(out, outbox_);
       if (now >= next_beat) {
         out.push_back(beat_of(mine_));

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "dist/communicator.h"
 #include "dist/control_server.h"
 #include "dist/message.h"
 #include "dist/standing.h"
@@ -52,6 +53,9 @@ class Control {
   // Around a collective of tensors: from enter() to done() this rank waits in it. Any thread.
   void enter(std::string_view what);
   void done();
+  // Where collectives run on a device, `f` says before each sign of life how far it is; none ends
+  // that.
+  void watch_device(std::function<std::optional<Reached>()> f);
   // Throws ExitCode::peer where a rank is lost.
   void check_all_there();
   // Data from another rank did not come, for `problem`: throws the verdict that follows, or where
@@ -99,6 +103,7 @@ class Control {
 
   std::mutex calls_mutex_;
   std::map<int, std::function<void()>> calls_;
+  std::function<std::optional<Reached>()> reached_;
   int last_call_ = 0;
 
   // Of the thread alone.

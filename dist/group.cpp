@@ -10,6 +10,7 @@
 #include "dist/control.h"
 #include "dist/gloo_communicator.h"
 #include "dist/rendezvous.h"
+#include "dist/say.h"
 
 namespace sg::dist {
 namespace {
@@ -38,12 +39,20 @@ class ProcessGroup final : public Group {
   }
 
   ~ProcessGroup() override {
-    if (std::uncaught_exceptions() > exceptions_) control_->leave("an error");
+    if (std::uncaught_exceptions() > exceptions_)
+      control_->leave("an error");
+    else
+      close_communicator();
     control_->goodbye();
+    if (communicator_) {
+      control_->watch_device({});
+      control_->forget(lost_call_);
+    }
   }
 
   int rank() const override { return control_->rank(); }
   int ranks() const override { return control_->ranks(); }
+  std::chrono::duration<double> timeout() const override { return control_->timeout(); }
   std::string name_of(int rank) const override { return control_->name_of(rank); }
 
   std::vector<std::string> all_gather(std::string_view what, const std::string& text) override {
@@ -72,21 +81,38 @@ class ProcessGroup final : public Group {
             str(device));
       return *communicator_;
     }
-    check(device.type == DeviceType::cpu, "several processes: only on the CPU so far, found {}",
-          str(device));
-    communicator_ = gloo_communicator(*control_);
+    communicator_ = device.type == DeviceType::cpu ? gloo_communicator(*control_)
+                                                   : make_communicator(*this, device);
     device_ = device;
+    control_->watch_device([this] { return communicator_->reached(); });
+    lost_call_ = control_->on_lost([this] {
+      try {
+        control_->check_all_there();
+      } catch (const Error& e) {
+        communicator_->abort(e.what());
+      }
+    });
     return *communicator_;
   }
 
   void leave(std::string_view reason) override { control_->leave(reason); }
 
  private:
+  // After all that used it.
+  void close_communicator() {
+    try {
+      if (communicator_) communicator_->close();
+    } catch (const Error& e) {
+      say("warning", e.what());
+    }
+  }
+
   const int exceptions_ = std::uncaught_exceptions();
   std::unique_ptr<ControlServer> server_;  // of rank 0; ends last
   std::unique_ptr<Control> control_;
   std::unique_ptr<Communicator> communicator_;
   Device device_;
+  int lost_call_ = 0;
 };
 
 }  // namespace

@@ -16,11 +16,12 @@
 
 namespace sg::dist {
 
-class Connection : public std::enable_shared_from_this<Connection> {
+class NcclConnection : public std::enable_shared_from_this<NcclConnection> {
  public:
   using Call = std::function<ncclResult_t(ncclComm_t)>;
   // Begins to connect the ranks, from the current device. `timeout` is for each call to end.
-  Connection(const ncclUniqueId& id, int rank, int ranks, std::chrono::duration<double> timeout);
+  NcclConnection(const ncclUniqueId& id, int rank, int ranks,
+                 std::chrono::duration<double> timeout);
 
   // Returns when what the constructor began has ended; the calls below come after it. All throw
   // ExitCode::peer once abort() has been called, and ExitCode::failure where NCCL fails or takes
