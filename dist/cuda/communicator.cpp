@@ -120,8 +120,10 @@ class NcclCommunicator final : public Communicator {
         std::make_shared<NcclConnection>(share_id(group), rank(), ranks(), group.timeout());
   }
   ~NcclCommunicator() override {
+    if (closed_) return;
+    connection_->wait_for_abort();
     static auto& left = *new std::vector<std::unique_ptr<Resources>>;
-    if (!closed_) left.push_back(std::move(resources_));
+    left.push_back(std::move(resources_));
   }
 
   int rank() const override { return group_.rank(); }

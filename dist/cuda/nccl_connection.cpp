@@ -105,12 +105,19 @@ void NcclConnection::abort(std::string_view reason) {
     const std::lock_guard lock(reason_mutex_);
     if (!reason_.empty()) return;
     reason_ = reason;
+    aborting_ = true;
   }
   // On a thread of its own: NCCL tells the kernels at once, and then waits for what may never come.
   std::thread([self = shared_from_this()] {
     const std::unique_lock lock(self->mutex_, kAbortWithin);
     if (lock.owns_lock() && self->communicator_) self->nccl_.abort(self->communicator_);
+    self->aborting_ = false;
   }).detach();
+}
+
+void NcclConnection::wait_for_abort() const {
+  for (const auto begin = Clock::now(); aborting_ && Clock::now() - begin < kAbortWithin;)
+    std::this_thread::sleep_for(1ms);
 }
 
 }  // namespace sg::dist

@@ -37,6 +37,9 @@ class NcclConnection : public std::enable_shared_from_this<NcclConnection> {
 
   // From any thread; returns at once. Kernels that wait for other ranks end.
   void abort(std::string_view reason);
+  // When captured work is gone: returns when an abort, if there was one, has ended or takes too
+  // long, so that the process does not end in the middle of it.
+  void wait_for_abort() const;
 
  private:
   void check_peers() const;
@@ -48,6 +51,7 @@ class NcclConnection : public std::enable_shared_from_this<NcclConnection> {
   const std::chrono::duration<double> timeout_;
   std::timed_mutex mutex_;  // of calls to NCCL
   ncclComm_t communicator_ = nullptr;
+  std::atomic<bool> aborting_ = false;
   mutable std::mutex reason_mutex_;
   std::string reason_;  // for which it was aborted
 };

@@ -272,7 +272,7 @@ TEST_CASE("NCCL: a rank that is lost ends the wait for it, with the group's reas
 TEST_CASE("NCCL: a captured reduction that hangs is named, and ended by the group") {
   const Fresh fresh;
   ToldGroup group;
-  const auto communicator = make(group);
+  auto communicator = make(group);
   Tensor a = thirds(5), b = thirds(9);
   Graph step(kCuda);
   const auto run = [&] {
@@ -310,4 +310,7 @@ TEST_CASE("NCCL: a captured reduction that hangs is named, and ended by the grou
     CHECK(e.code() == ExitCode::peer);
     CHECK(contains(e, "rank 1 is lost"));
   }
+  step.forget();
+  communicator.reset();
+  CHECK(fake_nccl().aborts == 1);
 }

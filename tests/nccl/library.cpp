@@ -276,10 +276,12 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   --fake_nccl().communicators;
   return ncclSuccess;
 }
-// As NCCL: kernels are told at once; the rest takes until graphs are gone, or for ever.
+// As NCCL: kernels are told at once; the rest waits until graphs are gone.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   comm->aborted = true;
   ENTER("ncclCommAbort");
+  while (fake_nccl().graphs_exist()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ++fake_nccl().aborts;
   return ncclSuccess;
 }
 
