@@ -12,6 +12,7 @@
 #include "dist/group.h"
 #include "tests/cudart/library.h"
 #include "tests/nccl/library.h"
+#include "tests/support/bars_dataset.h"
 #include "tests/support/op_case.h"
 #include "tests/support/process.h"
 #include "tests/train/cuda_toy.h"
@@ -90,6 +91,28 @@ std::vector<float> trained(train::Options o, dist::Group& group) {
                              .identity = nlohmann::json::object()};
   REQUIRE(trainer.run(outputs ? &*outputs : nullptr) == ExitCode::ok);
   return to_vector<float>(task.store.values());
+}
+
+// Weights of the real model after three steps: issued, captured, replayed. Several slices leave
+// while backward runs.
+std::vector<float> nano(bool eager, dist::Group& group) {
+  train::Options o = train::default_options("sgformer_nano");
+  o.data = "bars", o.num_classes = 4, o.img_size = 28, o.eager = eager;
+  o.batch_size = 2, o.workers = 0, o.drop_path = 0.3, o.ranks = group.ranks();
+  o.bucket_cap_mb = 0.2, o.reduce_dtype = "bf16";
+  sgformer::Classifier model(train::model_config(o));
+  model.parameters().allocate(Dtype::bf16, kCuda);
+  model.parameters().initialize(1);
+  const auto bars = std::make_shared<Bars>(16);
+  tasks::ClassificationSettings settings = train::classification(o);
+  settings.group = &group;
+  tasks::Classification task(model, bars, bars, settings);
+  report::Console console(true);
+  train::Trainer trainer(o, task, console, group);
+  trainer.share();
+  CHECK(trainer.slice_ends().size() > 3);
+  for (int i = 0; i < 3; ++i) trainer.try_step();
+  return to_vector<float>(model.parameters().values());
 }
 
 // A step of two slices that is captured.
@@ -195,6 +218,28 @@ TEST_CASE("ranks: two processes train as one with the same global batch") {
     // Eighteen steps; a sum over the batch is made of two halves.
     CHECK(relative_error(from_vector(two, {n}), from_vector(one, {n})) < 18 * 8 * 0x1p-24);
   }
+}
+
+TEST_CASE("rank: training the real model" * doctest::skip()) {
+  Rank me;
+  auto& c = cudart();
+  const std::vector<float> expected = nano(true, *me.group);
+  const std::string mine(reinterpret_cast<const char*>(expected.data()),
+                         expected.size() * sizeof(float));
+  const std::vector<std::string> all =
+      me.group->all_gather("weights", std::to_string(std::hash<std::string>()(mine)));
+  CHECK(all[0] == all[1]);
+  for (const bool communicating : {false, true}) {
+    c.computing_waits = !communicating, c.communicating_waits = communicating;
+    CHECK(nano(false, *me.group) == expected);
+  }
+  c.computing_waits = c.communicating_waits = false;
+  me.end();
+}
+
+TEST_CASE("ranks: slices that leave during the backward of the real model are complete") {
+  const TemporaryFolder folder;
+  CHECK(run_ranks(2, "rank: training the real model", folder) == std::vector<int>{0, 0});
 }
 
 TEST_CASE("rank: the other is killed" * doctest::skip()) {
