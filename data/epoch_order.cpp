@@ -25,10 +25,9 @@ EpochOrder::EpochOrder(const Dataset& dataset, const EpochOrderConfig& config)
         shard_ends_.empty() ? 0 : shard_ends_.back());
 }
 
-int64_t EpochOrder::positions(int rank, int ranks) const {
-  if (!config_.shuffled) return (size_ - rank + ranks - 1) / ranks;
-  return config_.aug_repeats > 0 ? size_ / kSelectedRound * kSelectedRound / ranks
-                                 : (size_ + ranks - 1) / ranks;
+int64_t EpochOrder::positions() const {
+  const bool rounded = config_.shuffled && config_.aug_repeats > 0;
+  return rounded ? size_ / kSelectedRound * kSelectedRound : size_;
 }
 
 void EpochOrder::start(int64_t epoch) {
@@ -62,7 +61,7 @@ void EpochOrder::shuffle_shards(Random& random) {
 EpochOrder::Item EpochOrder::at(int64_t i) const {
   if (!config_.shuffled) return {i, 0};
   const int64_t repeats = std::max(config_.aug_repeats, 1);
-  return {order_[size_t(i / repeats % size_)], i % repeats};
+  return {order_[size_t(i / repeats)], i % repeats};
 }
 
 int64_t EpochOrder::entering(int64_t i) const {

@@ -1,4 +1,4 @@
-// The order of samples in an epoch. Ranks share it: rank r of R takes the positions r, r + R, ...
+// The order of samples in an epoch, which all ranks share (data/loader.h).
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -29,9 +29,8 @@ class EpochOrder {
  public:
   EpochOrder(const Dataset& dataset, const EpochOrderConfig& config);
 
-  // Positions of rank `rank` in an epoch. Shuffled, those of all ranks are equal: the first few
-  // samples come again at the end, or with repeats the last few positions are left out.
-  int64_t positions(int rank, int ranks) const;
+  // Of an epoch, for all ranks together.
+  int64_t positions() const;
 
   void start(int64_t epoch);
 
@@ -39,7 +38,7 @@ class EpochOrder {
     int64_t sample = 0;
     int64_t copy = 0;  // which of the repeats of its sample; 0 where there are none
   };
-  // Position i of all ranks together; after start().
+  // What is at position i; after start().
   Item at(int64_t i) const;
   // The sample that enters the shuffle buffer at position i; -1 where none does. Samples enter in
   // the order in which they lie in the shards.

@@ -15,6 +15,11 @@ namespace {
 
 constexpr int kReplacements = 100;  // broken samples in a row before giving up
 
+// Images of a step, over all ranks.
+int64_t step_images(const LoaderConfig& c) {
+  return int64_t{c.batch_size} * c.step_batches * c.ranks;
+}
+
 void check_config(const Dataset& dataset, const LoaderConfig& c, const EpochOrder& order) {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
     if (!ok) fail(ExitCode::usage, "{}: expected {}, found {}", name, expected, found);
@@ -23,6 +28,7 @@ void check_config(const Dataset& dataset, const LoaderConfig& c, const EpochOrde
   require(c.workers >= 0 && c.workers <= 1024, "workers", "0 to 1024", c.workers);
   require(c.prefetch >= 1, "prefetch", "at least 1", c.prefetch);
   require(c.ranks >= 1 && c.rank >= 0 && c.rank < c.ranks, "rank", "less than the ranks", c.rank);
+  require(c.step_batches >= 1, "step-batches", "at least 1", c.step_batches);
   require(c.aug_repeats >= 0, "aug-repeats", "at least 0", c.aug_repeats);
   require(c.max_broken_share >= 0 && c.max_broken_share <= 1, "max-broken-share", "0 to 1",
           c.max_broken_share);
@@ -32,11 +38,12 @@ void check_config(const Dataset& dataset, const LoaderConfig& c, const EpochOrde
          "--batch-size: {}{} needs {} images a step, the training set has {}; use a smaller batch",
          c.batch_size, c.ranks > 1 ? fmt::format(" on each of {} ranks", c.ranks) : "",
          int64_t{c.batch_size} * c.ranks, dataset.size());
-  if (const int64_t share = order.positions(c.rank, c.ranks); c.training && share < c.batch_size)
-    fail(ExitCode::usage,
-         "--aug-repeats: an epoch is a multiple of {} images, of {} it has {} a rank, less than a "
-         "batch of {}; use a smaller batch, or --aug-repeats 0",
-         kSelectedRound, dataset.size(), share, c.batch_size);
+  if (const int64_t all = order.positions(); c.training && all < int64_t{c.batch_size} * c.ranks)
+    fail(
+        ExitCode::usage,
+        "--aug-repeats: an epoch is a multiple of {} images, of {} it has {}, less than a batch of "
+        "{}; use a smaller batch, or --aug-repeats 0",
+        kSelectedRound, dataset.size(), all, int64_t{c.batch_size} * c.ranks);
 }
 
 }  // namespace
@@ -54,9 +61,11 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderConfig config)
           {.shuffled = config_.training, .seed = config_.seed, .aug_repeats = config_.aug_repeats}),
       own_{Transform(config_.transform), {}} {
   check_config(*dataset_, config_, order_);
-  const int64_t b = config_.batch_size;
-  samples_ = order_.positions(config_.rank, config_.ranks);
-  if (config_.training) samples_ = samples_ / b * b;
+  const int64_t b = config_.batch_size, all = order_.positions();
+  if (config_.training)
+    samples_ = all / step_images(config_) * config_.step_batches * b;
+  else
+    samples_ = all * (config_.rank + 1) / config_.ranks - all * config_.rank / config_.ranks;
   batches_ = (samples_ + b - 1) / b;
   // One more than is made ahead: the batch that the caller holds.
   slots_.resize(size_t(config_.prefetch) + 1);
@@ -94,6 +103,12 @@ void Loader::allocate(Slot& slot) const {
 
 int64_t Loader::items_of(int64_t batch) const {
   return std::min<int64_t>(config_.batch_size, samples_ - batch * config_.batch_size);
+}
+
+int64_t Loader::order_of(int64_t position) const {
+  if (!config_.training) return order_.positions() * config_.rank / config_.ranks + position;
+  const int64_t own = int64_t{config_.batch_size} * config_.step_batches;  // of a step
+  return position / own * step_images(config_) + config_.rank * own + position % own;
 }
 
 void Loader::start_epoch(int64_t epoch, int64_t first_batch) {
@@ -151,7 +166,7 @@ Loader::Slot& Loader::claim(int64_t position) {
 void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
   const int64_t item = position % config_.batch_size;
   try {
-    const int64_t i = position * config_.ranks + config_.rank;
+    const int64_t i = order_of(position);
     if (const int64_t next = order_.entering(i); next >= 0) dataset_->prefetch(next);
     const auto [sample, copy] = order_.at(i);
     if (try_sample(slot, item, {sample, copy}, scratch) || !config_.training) return;

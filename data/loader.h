@@ -2,10 +2,12 @@
 // (seed, epoch): the same bits for any number of workers, and for any number of ranks the same
 // samples in each global batch.
 //
-// Training: the order of an epoch is shuffled (data/epoch_order.h) and shared by all ranks; the
-// last partial batch is dropped. Repeated copies of a sample are each augmented by other draws.
-// Evaluation: the order of the dataset, each sample once, shares may differ by one, the last batch
-// may be smaller.
+// Training: the order of an epoch is shuffled (data/epoch_order.h). A step takes the next
+// `step_batches` batches of every rank from it, a part of the order for rank 0, the next for rank
+// 1; so what a step sees depends on its images alone, not on how many ranks share them. The last
+// partial step is dropped. Repeated copies of a sample are each augmented by other draws.
+// Evaluation: the order of the dataset, each sample once. A rank has one part of it, as long as the
+// others' or one longer; the last batch may be smaller.
 //
 // A sample that cannot be read is logged once and counted. Training replaces it by another, chosen
 // from the seed; evaluation leaves it out. More than a stated share of them ends the run.
@@ -35,9 +37,10 @@ struct LoaderConfig {
   // Training: copies of each sample in a row (EpochOrderConfig).
   int aug_repeats = 0;
   int rank = 0, ranks = 1;
-  int workers = 4;   // threads; 0: images are made in the caller's thread, inside next()
-  int prefetch = 2;  // batches made ahead
-  Device device;     // that batches are copied to: they lie in host memory pinned for it
+  int step_batches = 1;  // training: of this rank in a step
+  int workers = 4;       // threads; 0: images are made in the caller's thread, inside next()
+  int prefetch = 2;      // batches made ahead
+  Device device;         // that batches are copied to: they lie in host memory pinned for it
   // Largest fraction of the samples that may be broken; above 0, a few (kFewBroken) always may.
   double max_broken_share = 0.01;
   TransformConfig transform;
@@ -101,6 +104,7 @@ class Loader {
   void work();
   void allocate(Slot& slot) const;
   int64_t items_of(int64_t batch) const;
+  int64_t order_of(int64_t position) const;  // where in the epoch's order
   Slot& slot_of(int64_t batch) { return slots_[size_t(batch) % slots_.size()]; }
   Slot& claim(int64_t position);
   void make(Slot& slot, int64_t position, Scratch& scratch);

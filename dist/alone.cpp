@@ -38,6 +38,9 @@ class LoneGroup final : public Group {
 
 }  // namespace
 
-std::unique_ptr<Group> alone() { return std::make_unique<LoneGroup>(); }
+Group& alone() {
+  static LoneGroup group;
+  return group;
+}
 
 }  // namespace sg::dist

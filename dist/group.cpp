@@ -1,9 +1,95 @@
 #include "dist/group.h"
 
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <exception>
+
 #include "core/error.h"
-#include "dist/alone.h"
+#include "dist/control.h"
+#include "dist/gloo_communicator.h"
+#include "dist/rendezvous.h"
 
 namespace sg::dist {
+namespace {
+
+class ProcessGroup final : public Group {
+ public:
+  ProcessGroup(const Launch& launch, const GroupSettings& settings) {
+    const ControlSettings control{launch.ranks, launch.job, settings.timeout};
+    std::unique_ptr<Rendezvous> rendezvous;
+    Connection connection;
+    if (launch.rank == 0) {
+      rendezvous = std::make_unique<Rendezvous>(launch, settings.folder);
+      int ends[2];
+      check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "socketpair: {}",
+            std::strerror(errno));
+      connection = Connection(FileDescriptor(ends[0]));
+      server_ = std::make_unique<ControlServer>(std::move(rendezvous->listener),
+                                                FileDescriptor(ends[1]), control);
+      say_hello(connection, launch);
+    } else {
+      connection = find_rank_0(launch, control, settings.folder);
+    }
+    control_ =
+        std::make_unique<Control>(std::move(connection), launch.rank, control, settings.exit_after);
+    control_->wait_for_all();
+  }
+
+  ~ProcessGroup() override {
+    if (std::uncaught_exceptions() > exceptions_) control_->leave("an error");
+    control_->goodbye();
+  }
+
+  int rank() const override { return control_->rank(); }
+  int ranks() const override { return control_->ranks(); }
+  std::string name_of(int rank) const override { return control_->name_of(rank); }
+
+  std::vector<std::string> all_gather(std::string_view what, const std::string& text) override {
+    return control_->meet(MeetingKind::gather, what, text);
+  }
+  std::string broadcast(std::string_view what, const std::string& text) override {
+    return std::move(
+        control_->meet(MeetingKind::broadcast, what, leads() ? text : std::string()).at(0));
+  }
+  void barrier(std::string_view what) override { control_->meet(MeetingKind::barrier, what, ""); }
+
+  void progress(std::string_view where) override { control_->progress(where); }
+  void busy(std::string_view what, const std::function<void()>& f) override {
+    struct Busy {
+      Control& control;
+      ~Busy() { control.set_busy(""); }
+    };
+    control_->set_busy(what);
+    const Busy until_the_end{*control_};
+    f();
+  }
+
+  Communicator& communicator(Device device) override {
+    if (communicator_) {
+      check(device == device_, "the communicator is on {}, and {} was asked for", str(device_),
+            str(device));
+      return *communicator_;
+    }
+    check(device.type == DeviceType::cpu, "several processes: only on the CPU so far, found {}",
+          str(device));
+    communicator_ = gloo_communicator(*control_);
+    device_ = device;
+    return *communicator_;
+  }
+
+  void leave(std::string_view reason) override { control_->leave(reason); }
+
+ private:
+  const int exceptions_ = std::uncaught_exceptions();
+  std::unique_ptr<ControlServer> server_;  // of rank 0; ends last
+  std::unique_ptr<Control> control_;
+  std::unique_ptr<Communicator> communicator_;
+  Device device_;
+};
+
+}  // namespace
 
 Wire parse_wire(std::string_view name) {
   if (name == "f32") return Wire::f32;
@@ -11,9 +97,9 @@ Wire parse_wire(std::string_view name) {
   fail(ExitCode::usage, "--reduce-dtype: expected f32 or bf16, found '{}'", name);
 }
 
-std::unique_ptr<Group> join(const Launch& launch, const GroupSettings&) {
-  check(launch.ranks == 1, "dist: only one process is supported, found {}", launch.ranks);
-  return alone();
+std::unique_ptr<Group> join(const Launch& launch, const GroupSettings& settings) {
+  check(launch.ranks > 1, "dist: expected several processes, found {}", launch.ranks);
+  return std::make_unique<ProcessGroup>(launch, settings);
 }
 
 }  // namespace sg::dist

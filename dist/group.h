@@ -24,6 +24,8 @@ namespace sg::dist {
 struct GroupSettings {
   std::chrono::duration<double> timeout{300};  // for a rank to come, and to go on
   std::filesystem::path folder;                // of the file by which rank 0 is found, if need be
+  // For a process that cannot throw, after it has heard that a rank is lost: then it ends.
+  std::chrono::duration<double> exit_after{10};
 };
 
 class Group {
@@ -55,7 +57,7 @@ class Group {
   virtual void leave(std::string_view reason) = 0;
 };
 
-// Returns when all ranks have come. A process alone opens nothing and waits for nobody.
+// Of several processes: returns when all ranks have come.
 std::unique_ptr<Group> join(const Launch& launch, const GroupSettings& settings = {});
 
 }  // namespace sg::dist

@@ -10,6 +10,7 @@ data::LoaderConfig loader_config(const Preprocessing& p, const DatasetPredictorS
   c.training = false;
   c.batch_size = int(s.batch_size), c.workers = int(s.workers);
   c.max_broken_share = s.max_broken_share;
+  c.rank = s.rank, c.ranks = s.ranks;
   c.transform = p.transform;
   return c;
 }

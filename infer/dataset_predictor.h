@@ -14,6 +14,7 @@ struct DatasetPredictorSettings {
   int64_t workers = 2;  // threads that load images
   bool significance = false;
   double max_broken_share = 0.01;  // of the images (data/loader.h); more end it
+  int rank = 0, ranks = 1;         // processes that share the images
   bool eager = false;              // operations are issued one by one, not as one graph a batch
 };
 

@@ -1,10 +1,12 @@
 #include "nn/gradient_slices.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sg::nn {
 
-std::vector<GradientRange> slice_table(const ParameterStore& parameters, int64_t elements) {
+auto GradientSlices::make_table(const ParameterStore& parameters, int64_t elements)
+    -> std::vector<Range> {
   check(elements >= 1, "gradient slices: elements: expected at least 1, found {}", elements);
   const std::vector<const Parameter*> in_order = parameters.in_order();
   const int64_t end = parameters.grads().numel();
@@ -12,7 +14,7 @@ std::vector<GradientRange> slice_table(const ParameterStore& parameters, int64_t
   while (last > 0 && (last == in_order.size() ||
                       end - in_order[last - 1]->offset <= elements / kLastSliceShare))
     --last;
-  std::vector<GradientRange> table;
+  std::vector<Range> table;
   for (size_t i = 0; i < in_order.size(); ++i) {
     const int64_t offset = in_order[i]->offset;
     if (i == 0 || i == last || offset - table.back().begin >= elements) {
@@ -27,12 +29,44 @@ GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer, int
     : parameters_(parameters),
       reducer_(reducer),
       in_order_(parameters.in_order()),
-      table_(slice_table(parameters, elements)) {
-  size_t slice = 0;
-  for (const Parameter* p : in_order_) {
-    slice += p->offset >= table_[slice].end;
-    slice_of_.push_back(slice);
+      table_(make_table(parameters, elements)) {
+  assign_parameters();
+}
+
+GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer,
+                               const std::vector<int64_t>& ends)
+    : parameters_(parameters), reducer_(reducer), in_order_(parameters.in_order()) {
+  int64_t begin = 0;
+  for (const int64_t end : ends) {
+    const auto is_end = [&](const Parameter* p) { return p->offset == end; };
+    if (end <= begin ||
+        (end != parameters.grads().numel() && std::ranges::none_of(in_order_, is_end)))
+      fail(ExitCode::checkpoint, "gradient slices: no parameter of the model ends at element {}",
+           end);
+    table_.push_back({std::exchange(begin, end), end});
   }
+  if (begin != parameters.grads().numel())
+    fail(ExitCode::checkpoint, "gradient slices: expected {} elements, found {}",
+         parameters.grads().numel(), begin);
+  assign_parameters();
+}
+
+void GradientSlices::assign_parameters() {
+  for (const Parameter* p : in_order_)
+    slice_of_.push_back(
+        size_t(std::ranges::upper_bound(table_, p->offset, {}, &Range::end) - table_.begin()));
+}
+
+Tensor GradientSlices::slice(size_t index) const {
+  return parameters_.grads().slice(table_[index].begin, table_[index].end);
+}
+
+void GradientSlices::send() {
+  for (size_t i = 0; i < table_.size(); ++i) {
+    Tensor whole = slice(i);
+    reducer_.reduce(i, whole);
+  }
+  reducer_.join();
 }
 
 void GradientSlices::backward(const std::vector<uint64_t>& key, const Tensor& loss) {
@@ -49,8 +83,8 @@ void GradientSlices::backward(const std::vector<uint64_t>& key, const Tensor& lo
       for (size_t i = 0; i < n; ++i)
         if (slice_of_[i] == next && !autograd::grad_of(in_order_[i]->value))
           autograd::zero_grad(in_order_[i]->value);
-      Tensor slice = parameters_.grads().slice(table_[next].begin, table_[next].end);
-      reducer_.reduce(next, slice);
+      Tensor complete = slice(next);
+      reducer_.reduce(next, complete);
     }
   };
   {

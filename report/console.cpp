@@ -41,7 +41,7 @@ class ToConsole : public spdlog::sinks::base_sink<std::mutex> {
  private:
   void sink_it_(const spdlog::details::log_msg& m) override {
     const std::string_view text(m.payload.data(), m.payload.size());
-    m.level >= spdlog::level::warn ? console_.warning(text) : console_.line(text);
+    m.level >= spdlog::level::warn ? console_.notice(text) : console_.line(text);
   }
   void flush_() override {}
 
@@ -74,18 +74,24 @@ std::string Console::log_problem() {
 }
 
 void Console::line(std::string_view text) {
+  if (muted_) return;
   const std::lock_guard lock(mutex_);
   log(text);
   if (!quiet_) show(screen_, text);
 }
 
 void Console::warning(std::string_view text) {
+  if (!muted_) notice(text);
+}
+
+void Console::notice(std::string_view text) {
   const std::lock_guard lock(mutex_);
   const std::string marked = fmt::format("warning: {}", text);
   log(marked), show(stderr, marked);
 }
 
 void Console::detail(std::string_view text) {
+  if (muted_) return;
   const std::lock_guard lock(mutex_);
   log(text);
   if (!quiet_ && !terminal_) show(screen_, text);
@@ -93,7 +99,7 @@ void Console::detail(std::string_view text) {
 
 void Console::bar(std::string_view text) {
   const auto now = std::chrono::steady_clock::now();
-  if (!terminal_ || now - drawn_ < std::chrono::milliseconds(80)) return;
+  if (muted_ || !terminal_ || now - drawn_ < std::chrono::milliseconds(80)) return;
   const std::lock_guard lock(mutex_);
   drawn_ = now, bar_ = true;
   // The cursor waits at the beginning. A terminal that is made narrower wraps what stands there and
@@ -115,6 +121,7 @@ void Console::show(std::FILE* to, std::string_view message) {
 void Console::log(std::string_view text) {
   const std::string stamped = fmt::format(
       "{:%Y-%m-%d %H:%M:%S} {}\n", fmt::localtime(std::time(nullptr)), escape_odd_bytes(text));
+  if (muted_) return;
   log_.is_open() ? append_to_log(stamped) : void(before_log_ += stamped);
 }
 

@@ -33,7 +33,12 @@ class Console {
   // the program: a run is worth more than they are, and the log has them.
   void forgive_screen() { forgives_ = true; }
 
+  // From now on it shows and logs notices alone: another process of the run says the rest.
+  void mute() { muted_ = true; }
+
   void line(std::string_view text);
+  // A warning of what no other process of the run may have seen; spdlog's are such.
+  void notice(std::string_view text);
   void warning(std::string_view text);
   // A line of which there are many: on a terminal the bar takes its place.
   void detail(std::string_view text);
@@ -47,7 +52,7 @@ class Console {
 
   std::mutex mutex_;
   std::FILE* screen_;
-  bool quiet_, terminal_, bar_ = false, forgives_ = false;
+  bool quiet_, terminal_, bar_ = false, forgives_ = false, muted_ = false;
   std::chrono::steady_clock::time_point drawn_{};
   LogFile log_;
   std::string before_log_;

@@ -1,6 +1,8 @@
 #include "tasks/classification.h"
 
 #include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "autograd/tape.h"
@@ -18,6 +20,7 @@ data::LoaderConfig loader_config(const ClassificationSettings& s) {
   c.transform = s.transform;
   c.seed = s.seed;
   c.aug_repeats = s.aug_repeats;
+  c.rank = s.group->rank(), c.ranks = s.group->ranks(), c.step_batches = int(s.step_batches);
   return c;
 }
 
@@ -42,6 +45,21 @@ std::optional<double> loss_of_chance(const data::Dataset& training, int64_t clas
   return each * (1 - smoothing + smoothing * of_classes.value() / of_labels.value());
 }
 
+// Scores in the making, by the images' order: they do not depend on how images are shared.
+struct Tally {
+  Mean loss, top1, top5;
+  void add(const std::vector<Outcome>& outcomes) {
+    for (const Outcome& o : outcomes) {
+      loss.add(o.loss);
+      for (auto [mean, k] : {std::pair(&top1, 1), std::pair(&top5, 5)})
+        mean->add(o.rank >= 0 && o.rank < k ? 100 : 0);
+    }
+  }
+  Scores scores() const {
+    return {{{"loss", loss.value()}, {"top1", top1.value()}, {"top5", top5.value()}}};
+  }
+};
+
 }  // namespace
 
 Evaluator::Evaluator(const sgformer::Classifier& model,
@@ -50,31 +68,57 @@ Evaluator::Evaluator(const sgformer::Classifier& model,
     : classes_(model.config().classes),
       dataset_(dataset),
       transform_(settings.transform),
+      group_(*settings.group),
       predict_(model, std::move(dataset), {settings.transform, settings.stats},
                {.batch_size = settings.batch_size,
                 .workers = settings.workers,
                 .max_broken_share = settings.max_broken_share,
+                .rank = group_.rank(),
+                .ranks = group_.ranks(),
                 .eager = settings.eager}) {}
 
 std::optional<Scores> Evaluator::operator()(const Task::Progress& progress) {
+  if (!gather(evaluate_part(progress))) return {};
+  Tally all;
+  all.add(outcomes_);
+  return all.scores();
+}
+
+bool Evaluator::evaluate_part(const Task::Progress& progress) {
   const autograd::NoGrad no_grad;
-  Mean loss, top1, top5;
-  const auto scores = [&] {
-    return Scores{{{"loss", loss.value()}, {"top1", top1.value()}, {"top5", top5.value()}}};
-  };
+  Tally so_far;
   outcomes_.clear();
   predict_.start();
   for (int64_t done = 0; predict_.next();) {
-    const Tensor &logits = predict_.logits(), &labels = predict_.labels();
-    const auto outcomes = outcomes_of(predict_.indices(), logits, labels);
-    const auto n = double(outcomes.size());
-    loss.add(soft_cross_entropy(logits, smooth_one_hot(labels, classes_, 0)).loss.item(), n);
-    for (auto [mean, k] : {std::pair(&top1, 1), std::pair(&top5, 5)})
-      mean->sum += 100 * double(top_k_hits(outcomes, k)), mean->weight += n;
+    const auto outcomes = outcomes_of(predict_.indices(), predict_.logits(), predict_.labels());
+    so_far.add(outcomes);
     outcomes_.insert(outcomes_.end(), outcomes.begin(), outcomes.end());
-    if (!progress(++done, predict_.batches(), scores())) return {};
+    if (!progress(++done, predict_.batches(), so_far.scores())) return false;
   }
-  return scores();
+  return true;
+}
+
+bool Evaluator::gather(bool complete) {
+  broken_ = predict_.broken();
+  if (group_.alone()) return complete;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(outcomes_.data());
+  const nlohmann::json mine{
+      {"complete", complete},
+      {"broken", broken_},
+      {"outcomes", nlohmann::json::binary({bytes, bytes + outcomes_.size() * sizeof(Outcome)})}};
+  std::string text;
+  nlohmann::json::to_cbor(mine, text);
+  outcomes_.clear();
+  for (const std::string& of_rank : group_.all_gather("evaluation", text)) {
+    const nlohmann::json theirs = nlohmann::json::from_cbor(of_rank);
+    complete &= theirs.at("complete").get<bool>();
+    broken_.merge(theirs.at("broken").get<std::map<int64_t, std::string>>());
+    const auto& outcomes = theirs.at("outcomes").get_binary();
+    const size_t before = outcomes_.size();
+    outcomes_.resize(before + outcomes.size() / sizeof(Outcome));
+    std::memcpy(outcomes_.data() + before, outcomes.data(), outcomes.size());
+  }
+  return complete;
 }
 
 Findings Evaluator::findings() const {

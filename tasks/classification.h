@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "data/device_prefetcher.h"
+#include "dist/alone.h"
 #include "infer/dataset_predictor.h"
 #include "ops/binary_cross_entropy/binary_cross_entropy.h"
 #include "ops/normalize_images/draw_mix_erase.h"
@@ -20,10 +21,12 @@ struct EvaluationSettings {
   double max_broken_share = 0.01;  // of the images; more of them end the run
   data::TransformConfig transform;
   ChannelStats stats;
-  bool eager = false;  // cuda: operations one by one, not as one graph a batch
+  bool eager = false;                   // cuda: operations one by one, not as one graph a batch
+  dist::Group* group = &dist::alone();  // the ranks that share the images
 };
 
 struct ClassificationSettings : EvaluationSettings {
+  int64_t step_batches = 1;  // of a rank (data/loader.h)
   uint64_t seed = 42;
   double smoothing = 0.1;  // of the labels
   int aug_repeats = 0;     // copies of each training image in an epoch (data/loader.h)
@@ -38,7 +41,8 @@ struct ClassificationSettings : EvaluationSettings {
   data::ClassTitles class_titles{};                // for findings()
 };
 
-// Each image of a dataset once, on the model's device.
+// Each image of a dataset once, on the model's device. Of several ranks each takes a part, and all
+// have the scores of all images; a rank that gives up makes all do.
 class Evaluator {
  public:
   Evaluator(const sgformer::Classifier& model, std::shared_ptr<const data::Dataset> dataset,
@@ -51,15 +55,21 @@ class Evaluator {
   // What the last evaluation predicted for each image that could be read; those that could
   // not, with the reason; and both as a confusion matrix, accuracy by class and the worst mistakes.
   const std::vector<Outcome>& outcomes() const { return outcomes_; }
-  const std::map<int64_t, std::string>& broken() const { return predict_.broken(); }
+  const std::map<int64_t, std::string>& broken() const { return broken_; }
   Findings findings() const;
 
  private:
   int64_t classes_;
   std::shared_ptr<const data::Dataset> dataset_;
   data::TransformConfig transform_;
+  bool evaluate_part(const Task::Progress& progress);  // false where given up
+  // The outcomes of all ranks in order of the images; false where one has given up.
+  bool gather(bool complete);
+
+  dist::Group& group_;
   infer::DatasetPredictor predict_;
   std::vector<Outcome> outcomes_;
+  std::map<int64_t, std::string> broken_;
 };
 
 // top1 and top5 in percent, and loss, the plain cross entropy.

@@ -181,10 +181,9 @@ sg::ExitCode simulate_ranks(const Simulation& simulation, const sg::train::Optio
   options.mode = bench::BenchMode::train;
   model.parameters().allocate();
   model.parameters().initialize(0);
-  const auto sent = bench::sent_slices(
-      model.parameters(), bench::gradient_moments(model, options),
-      o.bucket_cap_mb ? int64_t(*o.bucket_cap_mb * 1e6 / 4) : sg::nn::kSliceElements,
-      sg::dist::parse_wire(o.reduce_dtype));
+  const auto sent =
+      bench::sent_slices(model.parameters(), bench::gradient_moments(model, options),
+                         sg::train::slice_elements(o), sg::dist::parse_wire(o.reduce_dtype));
 
   nlohmann::json j{{"machine", machine.name}, {"model", model.config().name}};
   for (const bench::Sent& s : sent) j["sent"].push_back({{"bytes", s.bytes}, {"moment", s.moment}});

@@ -1,6 +1,7 @@
 #include "train/options.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <type_traits>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "core/text.h"
 #include "data/listing_cache.h"
 #include "io/json.h"
+#include "nn/gradient_slices.h"
+#include "train/gradient_reducer.h"
 #include "train/option_table.h"
 
 namespace sg::train {
@@ -271,6 +274,14 @@ void validate(const Options& o) {
     fail(ExitCode::usage, "--{}: chooses weights of --initial-checkpoint, which is missing",
          o.ema ? "ema" : "no-ema");
   parse_compute(o.device, o.dtype);
+  const bool fixed = parse_reduce_order(o.reduce_order) == ReduceOrder::fixed;
+  if (dist::parse_wire(o.reduce_dtype) == dist::Wire::bf16 && fixed)
+    fail(ExitCode::usage, "--reduce-order fixed sends f32; leave out --reduce-dtype bf16");
+  if (fixed && o.ranks > 1 && !std::has_single_bit(uint64_t(o.grad_accum)))
+    fail(ExitCode::usage,
+         "--reduce-order fixed: of several processes, --grad-accum is to be a power of two, found "
+         "{}",
+         o.grad_accum);
   mix_erase(o);
   bce(o);
   group_settings(o);
@@ -317,6 +328,11 @@ data::TransformConfig transforms(const Options& o) {
 ChannelStats channel_stats(const Options& o) { return {o.mean, o.std}; }
 
 int64_t images_a_step(const Options& o) { return o.batch_size * o.grad_accum * o.ranks; }
+
+int64_t slice_elements(const Options& o) {
+  if (!o.bucket_cap_mb) return nn::kSliceElements;
+  return std::max<int64_t>(1, int64_t(*o.bucket_cap_mb * 1e6 / sizeof(float)));
+}
 
 double peak_learning_rate(const Options& o) {
   if (o.lr_base_scale != "sqrt" && o.lr_base_scale != "linear")
@@ -406,6 +422,7 @@ std::optional<BinaryCrossEntropy> bce(const Options& o) {
 tasks::ClassificationSettings classification(const Options& o) {
   return {{o.batch_size, loading_threads(o), o.max_broken_share, transforms(o), channel_stats(o),
            o.eager},
+          o.grad_accum,
           uint64_t(o.seed),
           o.smoothing,
           int(o.aug_repeats),

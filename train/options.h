@@ -141,6 +141,8 @@ data::TransformConfig transforms(const Options& options);
 ChannelStats channel_stats(const Options& options);
 // Of all ranks and forward passes.
 int64_t images_a_step(const Options& options);
+// Of a slice of the gradient (nn/gradient_slices.h): --bucket-cap-mb.
+int64_t slice_elements(const Options& options);
 // --lr; else --lr-base (images a step / --lr-base-size), or the root of that, as timm 1; else the
 // recipe's.
 double peak_learning_rate(const Options& options);

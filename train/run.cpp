@@ -6,14 +6,17 @@
 #include <ctime>
 
 #include "core/allocator.h"
+#include "core/backend.h"
 #include "core/cpu/memory.h"
 #include "core/cpu/parallel.h"
 #include "core/text.h"
+#include "dist/group.h"
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
 #include "tasks/class_weights.h"
 #include "tasks/classification.h"
+#include "train/agreement.h"
 #include "train/report_samples.h"
 #include "train/run_folder.h"
 #include "train/step_cost.h"
@@ -53,6 +56,20 @@ fs::path new_folder(const Options& o) {
                                                 str(*o.img_size));
 }
 
+// "auto" and "cuda" are a GPU of its own for each rank of a host; a single one is what the launcher
+// let the rank see.
+std::string device_of_rank(const std::string& device, const dist::Launch& launch) {
+  if (launch.local_ranks == 1 || (device != "auto" && device != "cuda")) return device;
+  const int gpus = has_backend(DeviceType::cuda) ? backend(DeviceType::cuda).device_count() : 0;
+  if (gpus == 0) return device;
+  if (gpus > 1 && gpus < launch.local_ranks)
+    fail(ExitCode::usage,
+         "--device {}: {} processes on this host need as many GPUs, found {}; start fewer, or give "
+         "--device cpu",
+         device, launch.local_ranks, gpus);
+  return str(Device{DeviceType::cuda, gpus == 1 ? 0 : launch.local_rank});
+}
+
 // Fills in what depends on the data.
 void resolve(Options& o, const Data& d) {
   const int64_t classes = d.training->num_classes();
@@ -65,7 +82,19 @@ void resolve(Options& o, const Data& d) {
   o.dtype = name_of(parse_compute(o.device, o.dtype).dtype);
   const data::TransformConfig t = transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;
-  if (!names_folder(o)) o.output = new_folder(o).string();
+  if (const MixEraseConfig mix = mix_erase(o); mix.mixes()) o.mixup_group = mix.group;
+}
+
+// Of a run that goes on, what must not follow a batch size that is another now: the images that are
+// mixed among themselves. A checkpoint of before it was written has the batch as the group.
+void adopt(Options& o, const std::optional<Resumable>& from, dist::Group& group) {
+  nlohmann::json adopted;
+  if (from && !o.mixup_group)
+    if (const auto& args = from->checkpoint.state.value("args", nlohmann::json::object());
+        mix_erase(o).mixes())
+      adopted = args.value("mixup_group", args.value("batch_size", nlohmann::json()));
+  adopted = nlohmann::json::parse(group.broadcast("images mixed together", adopted.dump()));
+  if (!adopted.is_null()) o.mixup_group = adopted.get<int64_t>();
 }
 
 // The command line by which a run goes on in its folder.
@@ -137,7 +166,7 @@ void adapt_to_data(Checkpoint& checkpoint, const Options& options, int64_t image
   nlohmann::json& state = checkpoint.state;
   const auto before = state.value("train_images", images);
   if (before == images) return;
-  const int64_t steps_before = before / options.batch_size / options.grad_accum;
+  const int64_t steps_before = before / images_a_step(options);
   const bool at_end = state.value("epoch_steps", int64_t{0}) == steps_before;
   const std::string change =
       fmt::format("the training set had {} images and has {} now", before, images);
@@ -158,10 +187,24 @@ void adapt_to_data(Checkpoint& checkpoint, const Options& options, int64_t image
   console.warning(fmt::format("{}; epoch {} begins again with the weights so far", change, epoch));
 }
 
-void check_same_run(const Resumable& from, const nlohmann::json& identity,
+// As it was before; a run that names none is of an older version, of one process.
+int64_t images_a_step_before(const nlohmann::json& state) {
+  const auto args = state.value("args", nlohmann::json::object());
+  const Options usual;
+  return state.value("images_a_step", args.value("batch_size", usual.batch_size) *
+                                          args.value("grad_accum", usual.grad_accum));
+}
+
+void check_same_run(const Resumable& from, const nlohmann::json& identity, const Options& options,
                     report::Console& console) {
   const nlohmann::json &before = from.checkpoint.state, none = nlohmann::json::object();
   OptionChanges c = changes(before.value("args", none), identity["args"]);
+  if (const int64_t was = images_a_step_before(before); was != images_a_step(options))
+    c.refused += fmt::format("  {:<22} {} -> {}{}\n", "images a step", was, images_a_step(options),
+                             was % (options.grad_accum * options.ranks)
+                                 ? ""
+                                 : fmt::format(" (--batch-size {} makes them the same)",
+                                               was / options.grad_accum / options.ranks));
   if (const auto a = before.value("classes", nlohmann::json()); a != identity["classes"])
     c.refused += fmt::format("  {:<22} {}\n", "classes", changed_classes(a, identity["classes"]));
   if (!c.refused.empty())
@@ -191,7 +234,8 @@ std::string describe(const nn::GroupSize& size, double weight_decay) {
 }
 
 void introduce(report::Console& console, const Options& o, const Data& d,
-               const sgformer::Classifier& model, const Compute& compute, const Trainer& trainer) {
+               const sgformer::Classifier& model, const Compute& compute, const Trainer& trainer,
+               const dist::Launch& launch) {
   console.line(fmt::format("sgtrain {}: {}, {:.2f} million parameters, {} classes", SG_VERSION,
                            o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
   for (const nn::GroupSize& group : model.parameters().groups())
@@ -204,7 +248,14 @@ void introduce(report::Console& console, const Options& o, const Data& d,
   console.line(fmt::format("{}; {}", describe(compute), o.dtype));
   console.line(fmt::format("{} epochs of {} steps of {} images; {} compute and {} loading threads",
                            trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
-                           o.batch_size * o.grad_accum, num_threads(), *o.workers));
+                           images_a_step(o), num_threads(), *o.workers));
+  if (o.ranks > 1)
+    console.line(fmt::format(
+        "{} processes, started by {}, each with {} images of a step{}; gradients are summed by {} "
+        "in {} slices",
+        o.ranks, launch.launcher, o.batch_size * o.grad_accum,
+        o.grad_accum > 1 ? fmt::format(" in {} passes", o.grad_accum) : "",
+        compute.device.type == DeviceType::cpu ? "Gloo" : "NCCL", trainer.slice_ends().size()));
 }
 
 // What was decided for want of a flag, where that is not the recipe.
@@ -214,7 +265,7 @@ void introduce_rates(report::Console& console, const Options& given, const Optio
   else if (given.lr_base)
     console.line(fmt::format(
         "learning rate {:.4g}: --lr-base {} for steps of {} images, here {} ({})", *used.lr,
-        *given.lr_base, used.lr_base_size, used.batch_size * used.grad_accum, used.lr_base_scale));
+        *given.lr_base, used.lr_base_size, images_a_step(used), used.lr_base_scale));
   if (Options usual = used; !given.warmup_epochs) {
     usual.warmup_epochs.reset(), usual.epochs = Options().epochs;
     if (warmup_epochs(usual) != *used.warmup_epochs)
@@ -234,16 +285,38 @@ StepCost check_cost(report::Console& console, const Options& o, sgformer::Classi
   return cost;
 }
 
-}  // namespace
-
-ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command) {
-  validate(options);
+ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::string>& command,
+                  const dist::Launch& launch, dist::Group& group) {
   const Options given = options;
   if (options.threads) set_num_threads(int(*options.threads));
   report::Console console;
   console.forgive_screen();
+  if (!group.leads()) console.mute();
+  check_agreement(group, "options", options_to_agree_on(options));
+  if (!names_folder(options))
+    options.output = group.broadcast("folder of the run", new_folder(options).string());
 
-  const Data data = open_data(options);
+  Data data;
+  group.busy("listing the images", [&] { data = open_data(options); });
+  if (!group.alone())
+    check_agreement(group, "data",
+                    {{"training", listing_to_agree_on(*data.training)},
+                     {"validation", listing_to_agree_on(*data.validation)},
+                     {"classes", data.training->class_names()}});
+
+  const fs::path folder = run_folder(options);
+  const std::string go_on = go_on_command(command, given, folder);
+  std::optional<FolderLock> lock;
+  std::optional<Resumable> from;
+  // Before the checkpoint is read: the cost of a step counts its tensors already.
+  const size_t available = available_memory() / size_t(launch.local_ranks);
+  if (group.leads() && !options.dry_run)
+    group.busy("reading the checkpoint", [&] {
+      check_files_in_the_way(folder);
+      lock.emplace(folder);
+      from = find_checkpoint(options, folder, go_on);
+    });
+  adopt(options, from, group);
   resolve(options, data);
   sgformer::Classifier model(model_config(options));
   model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
@@ -251,18 +324,8 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
 
-  const fs::path folder = run_folder(options);
-  const std::string go_on = go_on_command(command, given, folder);
-  std::optional<FolderLock> lock;
-  std::optional<Resumable> from;
-  // Before the checkpoint is read: the cost of a step counts its tensors already.
-  const size_t available = available_memory();
-  if (!options.dry_run) {
-    check_files_in_the_way(folder);
-    lock.emplace(folder);
-    from = find_checkpoint(options, folder, go_on);
-  }
-  if (const std::string& weights = options.initial_checkpoint; !weights.empty() && !from)
+  if (const std::string& weights = options.initial_checkpoint;
+      group.leads() && !weights.empty() && !from)
     console.line(infer::load_initial_weights(model, infer::find_weights(weights),
                                              initial_ema(options), options.reset_head));
   std::optional<StepCost> cost;
@@ -271,10 +334,11 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   const std::vector<double> weights = settings_of_task.class_weights =
       tasks::class_weights(options.class_weights, *data.training, *options.num_classes);
   settings_of_task.class_titles = data.titles;
+  settings_of_task.group = &group;
   tasks::Classification task(model, data.training, data.validation, settings_of_task);
-  Trainer trainer(options, task, console);
+  Trainer trainer(options, task, console, group);
   options = trainer.options();
-  introduce(console, options, data, model, compute, trainer);
+  introduce(console, options, data, model, compute, trainer, launch);
   introduce_rates(console, given, options);
   nlohmann::json identity = identity_of(options, data, model);
   if (!weights.empty()) identity["class_weights"] = weights;
@@ -289,7 +353,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   }
 
   if (from) {
-    check_same_run(*from, identity, console);
+    check_same_run(*from, identity, options, console);
     adapt_to_data(from->checkpoint, options, data.training->size(), trainer.epoch_steps(), console);
     try {
       trainer.restore(from->checkpoint, !options.no_resume_opt);
@@ -305,6 +369,18 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
     console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
   }
   if (options.start_epoch) trainer.start_at(*options.start_epoch);
+  trainer.share();
+  check_agreement(group, "step",
+                  {{"version", SG_VERSION},
+                   {"parameters", model.parameters().count()},
+                   {"dtype", name_of(compute.dtype)},
+                   {"device", name_of(compute.device.type)},
+                   {"steps of an epoch", trainer.epoch_steps()},
+                   {"gradient slices", trainer.slice_ends()}});
+  if (!group.leads()) {
+    signals.save_first();
+    return trainer.run(nullptr);
+  }
   remove_unfinished(folder);
   write_file(folder / "args.json", args.dump(2) + "\n");  // first: it says whose folder this is
   console.open_log(folder / "train.log");
@@ -364,7 +440,7 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   };
   ExitCode code{};
   try {
-    code = trainer.run(outputs);
+    code = trainer.run(&outputs);
   } catch (const OutOfMemory& e) {
     list_incomplete();
     const size_t left = available_memory() + Allocator::of({}).stats().reserved;
@@ -387,6 +463,25 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   if (code == ExitCode::ok)
     console.line(fmt::format("done: {}, {}", best, (folder / "report.html").string()));
   return code;
+}
+
+}  // namespace
+
+ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command) {
+  const dist::Launch launch = dist::launch_of_environment();
+  options.ranks = launch.ranks;
+  options.device = device_of_rank(options.device, launch);
+  validate(options);
+  if (launch.ranks == 1) return run_rank(options, signals, command, launch, dist::alone());
+  const auto group =
+      dist::join(launch, {.timeout = std::chrono::duration<double>(options.dist_timeout),
+                          .folder = names_folder(options) ? run_folder(options) : fs::path()});
+  try {
+    return run_rank(options, signals, command, launch, *group);
+  } catch (const std::exception& e) {
+    group->leave(e.what());
+    throw;
+  }
 }
 
 }  // namespace sg::train

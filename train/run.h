@@ -8,8 +8,9 @@
 
 namespace sg::train {
 
-// ExitCode::ok, or ExitCode::interrupted after a signal; other ends are Errors. `command` is the
-// command line, for messages that say how to go on. From the first step on, signals save first.
+// As one of the ranks that the environment tells of (dist/launch.h), or alone. ExitCode::ok, or
+// ExitCode::interrupted after a signal; other ends are Errors. `command` is the command line, for
+// messages that say how to go on. From the first step on, signals save first.
 ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command);
 
 }  // namespace sg::train

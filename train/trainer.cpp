@@ -70,27 +70,48 @@ void set_or_add(bool set, const Tensor& from, Out to) {
 
 struct Trainer::Step {
   double loss = 0, grad_norm = 0, lr = 0, seconds = 0, waited = 0;
+  dist::CommunicationTimes communication;
   bool applied = true;
 };
 
-Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& console)
+void Trainer::StepSeconds::add(const Step& s) {
+  all += s.seconds, waited += s.waited, ++steps;
+  communication.busy += s.communication.busy, communication.exposed += s.communication.exposed;
+}
+
+Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& console,
+                 dist::Group& group)
     : options_(with_rates(options)),
       task_(task),
       console_(console),
+      group_(group),
       epoch_steps_(task.batches() / options.grad_accum),
       schema_(chosen_by(task.schema(), options.eval_metric)),
       schedule_(task.schedule(total_steps()).value_or(cosine_schedule(options_, epoch_steps_))),
       optimizer_(task.parameters(), optimizer_settings_of(options_, total_steps())),
       graph_(task.parameters().device(), !options.eager),
-      loss_(zeros({1}, acc_dtype(task.parameters().dtype()), task.parameters().device())),
       part_names_(task.loss_parts()),
+      message_(zeros({2 + int64_t(part_names_.size())}, acc_dtype(task.parameters().dtype()),
+                     task.parameters().device())),
+      loss_(message_.slice(0, 1)),
+      parts_(message_.slice(1, message_.numel() - 1)),
+      stop_(message_.slice(message_.numel() - 1, message_.numel())),
+      communicator_(group.alone() ? nullptr : &group.communicator(task.parameters().device())),
       chance_loss_(task.chance_loss()) {
   options_.model_ema_decay = optimizer_.settings().ema_decay;
   if (!std::holds_alternative<CosineSchedule>(schedule_))  // that of the options is checked there
     std::visit([](const auto& s) { s.validate(); }, schedule_);
   check(!schema_.empty(), "trainer: the task has no scores, of which the first chooses the best");
-  if (!part_names_.empty())
-    parts_ = zeros({int64_t(part_names_.size())}, loss_.dtype(), loss_.device());
+  const ReduceOrder order = parse_reduce_order(options.reduce_order);
+  if (communicator_) {
+    reducer_.emplace(*communicator_, order, dist::parse_wire(options.reduce_dtype), message_);
+    slices_.emplace(task.parameters(), *reducer_, slice_elements(options));
+    reducer_->set_table(slices_->table(), task.parameters().grads());
+  }
+  if (order == ReduceOrder::fixed && options.grad_accum > 1) {
+    grads_sum_.emplace(task.parameters().grads(), options.grad_accum);
+    message_sum_.emplace(message_, options.grad_accum);
+  }
   if (epoch_steps_ < 1)
     fail(ExitCode::usage,
          "--grad-accum: a step of {} batches of {} needs more images than the training set has; "
@@ -114,14 +135,19 @@ bool Trainer::out_of_patience() const {
          state_.epoch - begin >= options_.patience_epochs;
 }
 
-ExitCode Trainer::run(Outputs& outputs) {
-  find_best(outputs.log);
+bool Trainer::asked_to_stop() const { return communicator_ ? stopping_ : stop_signal() != 0; }
+
+ExitCode Trainer::run(Outputs* outputs) {
+  find_best(outputs);
   while (!finished()) {
     if (std::exchange(state_.evaluated, false) && state_.epoch_steps == epoch_steps_)
       ++state_.epoch, state_.epoch_steps = 0, state_.loss = {};
     if (!train_epoch(outputs) || !evaluate_epoch(outputs)) {
       if (saved_step_ != state_.step) save_recovery(outputs);
-      console_.line(fmt::format("signal {}: saved at step {}", stop_signal(), state_.step));
+      console_.line(fmt::format("{}: saved at step {}",
+                                stop_signal() ? fmt::format("signal {}", stop_signal())
+                                              : "another process was asked to stop",
+                                state_.step));
       if (state_.skipped_in_a_row)
         console_.warning(
             fmt::format("the last {} steps had no finite numbers", state_.skipped_in_a_row));
@@ -143,8 +169,10 @@ bool Trainer::plausible(double loss) const {
   return std::isfinite(loss) && (!chance_loss_ || loss <= kExploded * *chance_loss_);
 }
 
-void Trainer::save_recovery(Outputs& outputs) {
-  outputs.checkpoints.save_recovery(checkpoint(outputs.identity));
+void Trainer::save_recovery(Outputs* outputs) {
+  if (outputs)
+    group_.busy("saving a checkpoint",
+                [&] { outputs->checkpoints.save_recovery(checkpoint(outputs->identity)); });
   saved_step_ = unproven_step_ = state_.step;
 }
 
@@ -159,14 +187,22 @@ bool Trainer::gives_finite_losses(const Checkpoint& checkpoint) {
   return plausible(to_vector<double>(loss.to(Device{}).to(Dtype::f64))[0]);
 }
 
-void Trainer::fail_nonfinite(const std::string& reason, Outputs& outputs) {
+void Trainer::fail_nonfinite(const std::string& reason, Outputs* outputs) {
+  std::string message = "what rank 0 says of numbers that are not finite ends this one too";
+  if (outputs)
+    group_.busy("looking for weights that give finite losses",
+                [&] { message = after_nonfinite(reason, *outputs); });
+  group_.barrier("the end of a run without finite numbers");
+  fail(ExitCode::nonfinite, "{}", message);
+}
+
+std::string Trainer::after_nonfinite(const std::string& reason, Outputs& outputs) {
   const auto good = outputs.checkpoints.fall_back(
       [&](const Checkpoint& checkpoint) { return gives_finite_losses(checkpoint); });
   if (!optimizer_.updates)
-    fail(ExitCode::nonfinite,
-         "{}; no step of this run had any, so the learning rate is not to blame: look at the "
-         "images, --mean, --std and --initial-checkpoint",
-         reason);
+    return reason +
+           "; no step of this run had any, so the learning rate is not to blame: look at the "
+           "images, --mean, --std and --initial-checkpoint";
   const int64_t step = good ? good->checkpoint.state["step"].get<int64_t>() : -1;
   std::string message = reason;
   if (restored_step_ >= 0 && restored_step_ != step && !any_sound_)
@@ -182,7 +218,7 @@ void Trainer::fail_nonfinite(const std::string& reason, Outputs& outputs) {
         "; no checkpoint of this run is known to be good: begin again with a smaller learning "
         "rate, {}",
         smaller_rate(options_, images_a_step()));
-  fail(ExitCode::nonfinite, "{}", message);
+  return message;
 }
 
 void Trainer::attach(nn::Reducer& reducer, int64_t slice_elements) {
@@ -198,20 +234,32 @@ double Trainer::try_step() {
   return step().seconds;
 }
 
-bool Trainer::train_epoch(Outputs& outputs) {
+std::vector<int64_t> Trainer::slice_ends() const {
+  std::vector<int64_t> ends;
+  if (slices_)
+    for (const auto& range : slices_->table()) ends.push_back(range.end);
+  return ends;
+}
+
+void Trainer::set_slices(const std::vector<int64_t>& ends) {
+  slices_.emplace(task_.parameters(), *reducer_, ends);
+  reducer_->set_table(slices_->table(), task_.parameters().grads());
+}
+
+bool Trainer::train_epoch(Outputs* outputs) {
   const auto reached = [&] { return options_.max_steps && state_.step >= options_.max_steps; };
   task_.start_epoch(state_.epoch, state_.epoch_steps * options_.grad_accum);
-  epoch_seconds_ = epoch_waited_ = 0;
+  epoch_ = {};
   while (state_.epoch_steps < epoch_steps_ && !reached()) {
-    if (stop_signal()) return false;
+    if (asked_to_stop()) return false;
     const Step done = step();
     if (done.applied && plausible(done.loss)) {
       any_sound_ = true;
-      if (unproven_step_ == state_.step) outputs.checkpoints.prove(state_.step);
+      if (outputs && unproven_step_ == state_.step) outputs->checkpoints.prove(state_.step);
     }
     ++state_.step, ++state_.epoch_steps;
     state_.seconds += done.seconds;
-    epoch_seconds_ += done.seconds, epoch_waited_ += done.waited;
+    epoch_.add(done);
     if (std::isfinite(done.loss)) state_.loss.add(done.loss);
     count_skip(done);
     log_step(done, outputs);
@@ -224,34 +272,46 @@ bool Trainer::train_epoch(Outputs& outputs) {
     const int64_t interval = options_.recovery_interval;
     if (done.applied && interval && state_.step % interval == 0) save_recovery(outputs);
   }
-  return !stop_signal();
+  return !asked_to_stop();
 }
 
 Trainer::Step Trainer::step() {
   const auto begin = Clock::now();
   Step s{.lr = learning_rate(state_.step)};
-  const int64_t passes = options_.grad_accum;
+  const int64_t passes = options_.grad_accum, all_passes = passes * group_.ranks();
   const double ema_decay = *options_.model_ema_decay;
   optimizer_.prepare(
-      s.lr, passes,
+      s.lr, all_passes,
       options_.model_ema_warmup ? nn::warm_ema_decay(ema_decay, state_.step) : ema_decay);
+  if (communicator_) {
+    group_.progress(fmt::format("step {}", state_.step));
+    stop_.fill_(stop_signal() ? 1 : 0);
+  }
   for (int64_t i = 0; i < passes; ++i) {
-    const tasks::Batch batch = task_.load_batch({state_.step, i * task_.batch_size()});
+    const int64_t place = group_.rank() * passes + i;  // among the batches of all ranks
+    const tasks::Batch batch = task_.load_batch({state_.step, place * task_.batch_size()});
     s.waited += batch.waited;
-    const bool first = i == 0, last = i + 1 == passes;
     std::vector<uint64_t> key = batch.key();
-    key.insert(key.end(), {first, last});
-    graph_.run(key, [&] { micro_step(batch, first, last); });
+    if (grads_sum_)
+      key.push_back(uint64_t(i));
+    else
+      key.insert(key.end(), {i == 0, i + 1 == passes});
+    graph_.run(key, [&] { micro_step(batch, i); });
   }
   task_.prefetch();
   const auto outcome = optimizer_.finish();
-  s.loss = outcome.loss / double(passes);
+  if (communicator_) {
+    stopping_ = stop_.item() > 0;
+    s.communication = communicator_->times();
+  }
+  s.loss = outcome.loss / double(all_passes);
   s.grad_norm = outcome.grad_norm, s.applied = outcome.applied;
   s.seconds = since(begin);
   return s;
 }
 
-void Trainer::micro_step(const tasks::Batch& batch, bool first, bool last) {
+void Trainer::micro_step(const tasks::Batch& batch, int64_t i) {
+  const bool first = i == 0 || grads_sum_, last = i + 1 == options_.grad_accum;
   // Whether the leaves hold gradients of an earlier micro-step is set here: that one may have been
   // a graph replay, in which no gradient rule ran on the host.
   if (first)
@@ -261,26 +321,31 @@ void Trainer::micro_step(const tasks::Batch& batch, bool first, bool last) {
   const tasks::Losses losses = task_.losses(batch);
   check(losses.parts.size() == part_names_.size(), "task: {} names of parts of the loss, {} parts",
         part_names_.size(), losses.parts.size());
-  if (last && slices_)
+  set_or_add(first, losses.total.detach(), loss_);
+  for (int64_t k = 0; k < parts_.numel(); ++k) {
+    Tensor part = parts_.slice(k, k + 1);
+    set_or_add(first, losses.parts[size_t(k)].detach(), part);
+  }
+  if (last && slices_ && !grads_sum_)
     slices_->backward(batch.shapes(), losses.total);
   else
     autograd::backward(losses.total);
   // Zeroed now, so that the next micro-step can add to every gradient.
   task_.parameters().zero_unreached_grads();
-  set_or_add(first, losses.total.detach(), loss_);
-  for (size_t i = 0; i < losses.parts.size(); ++i) {
-    Tensor part = parts_.slice(int64_t(i), int64_t(i) + 1);
-    set_or_add(first, losses.parts[i].detach(), part);
+  if (grads_sum_) {
+    grads_sum_->add(i, task_.parameters().grads());
+    message_sum_->add(i, message_);
+    if (last && slices_) slices_->send();
   }
   if (last) optimizer_.update(loss_);
 }
 
 std::vector<std::pair<std::string, double>> Trainer::loss_parts() const {
   std::vector<std::pair<std::string, double>> result;
-  if (!parts_) return result;
+  if (part_names_.empty()) return result;
   const std::vector<double> sums = to_vector<double>(parts_.to(Device{}).to(Dtype::f64));
   for (size_t i = 0; i < sums.size(); ++i)
-    result.emplace_back(part_names_[i], sums[i] / double(options_.grad_accum));
+    result.emplace_back(part_names_[i], sums[i] / double(options_.grad_accum * group_.ranks()));
   return result;
 }
 
@@ -300,10 +365,20 @@ void Trainer::count_skip(const Step& s) {
                   state_.skipped_in_a_row, state_.skipped));
 }
 
-void Trainer::log_step(const Step& s, Outputs& outputs) {
+void Trainer::StepSeconds::write(nlohmann::json& row, bool alone) const {
+  if (!steps) return;
+  const auto n = double(steps);
+  row["data_seconds"] = waited / n, row["data_share"] = waited / all;
+  if (alone) return;
+  row["step_seconds"] = all / n;
+  row["comm_seconds"] = communication.busy / n;
+  row["comm_exposed_seconds"] = communication.exposed / n;
+}
+
+void Trainer::log_step(const Step& s, Outputs* outputs) {
   const double images = double(images_a_step());
   step_seconds_ = step_seconds_ ? 0.95 * step_seconds_ + 0.05 * s.seconds : s.seconds;
-  interval_seconds_ += s.seconds, interval_waited_ += s.waited, ++interval_steps_;
+  interval_.add(s);
   if (console_.terminal())
     console_.bar(fmt::format(
         " Epoch {}/{} {} {:3.0f}%  loss {}  {:.0f} images/s  lr {:.1e}  {} left", state_.epoch + 1,
@@ -313,13 +388,19 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
 
   const int64_t i = state_.epoch_steps - 1;
   if (i % options_.log_interval != 0 && state_.epoch_steps != epoch_steps_) return;
-  const double seconds = interval_seconds_ / double(interval_steps_);
-  const double waited = interval_waited_ / double(interval_steps_);
+  const StepSeconds interval = std::exchange(interval_, {});
+  if (!outputs) return;
+  const auto mean = [&](double sum) { return sum / double(interval.steps); };
+  const double seconds = mean(interval.all);
+  const auto [busy, exposed] = interval.communication;
   console_.detail(fmt::format(
       "Train: {} {} Loss: {} ({}) Time: {:.3f}s, {:.0f}/s LR: {:.1e} "
-      "Data: {:.3f} ({:.0f} %)",
+      "Data: {:.3f} ({:.0f} %){}",
       state_.epoch, place_of(i, epoch_steps_), fixed(s.loss, 3), fixed(state_.loss.value(), 3),
-      seconds, images / seconds, s.lr, waited, 100 * waited / seconds));
+      seconds, images / seconds, s.lr, mean(interval.waited), 100 * interval.waited / interval.all,
+      communicator_ ? fmt::format(" Comm: {:.3f} ({:.0f} % hidden)", mean(busy),
+                                  busy > 0 ? 100 * std::max(0.0, 1 - exposed / busy) : 100.0)
+                    : ""));
   nlohmann::json row{{"epoch", state_.epoch},
                      {"step", state_.step},
                      {"loss", s.loss},
@@ -327,12 +408,10 @@ void Trainer::log_step(const Step& s, Outputs& outputs) {
                      {"grad_norm", s.grad_norm},
                      {"lr", s.lr},
                      {"skipped", state_.skipped},
-                     {"images_per_second", images / seconds},
-                     {"data_seconds", waited},
-                     {"data_share", waited / seconds}};
+                     {"images_per_second", images / seconds}};
+  interval.write(row, !communicator_);
   for (const auto& [name, value] : loss_parts()) row["loss_" + name] = value;
-  outputs.log.add(std::move(row));
-  interval_seconds_ = interval_waited_ = 0, interval_steps_ = 0;
+  outputs->log.add(std::move(row));
 }
 
 double Trainer::seconds_left() const {
@@ -356,14 +435,17 @@ void Trainer::with_ema(const std::function<void()>& f) {
 }
 
 std::optional<tasks::Scores> Trainer::evaluate(const std::string& title) {
-  const auto scores = evaluate_with_progress(
-      title, [&](const tasks::Task::Progress& progress) { return task_.evaluate(progress); },
-      schema_, options_.log_interval, console_);
+  std::optional<tasks::Scores> scores;
+  group_.busy("evaluating", [&] {
+    scores = evaluate_with_progress(
+        title, [&](const tasks::Task::Progress& progress) { return task_.evaluate(progress); },
+        schema_, options_.log_interval, console_);
+  });
   if (scores) console_.detail(" * " + describe(schema_, *scores));
   return scores;
 }
 
-bool Trainer::evaluate_epoch(Outputs& outputs) {
+bool Trainer::evaluate_epoch(Outputs* outputs) {
   const auto begin = Clock::now();
   const std::optional<tasks::Scores> model = evaluate("Test");
   if (!model) return false;
@@ -386,8 +468,10 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
                      {"train_loss", state_.loss.value()},
                      {"skipped_in_a_row", state_.skipped_in_a_row},
                      {"seconds", state_.seconds}};
-  const double data_share = epoch_seconds_ > 0 ? epoch_waited_ / epoch_seconds_ : 0;
-  row["data_share"] = data_share;
+  row["data_share"] = 0.0;  // of an epoch that was complete already
+  epoch_.write(row, !communicator_);
+  row.erase("data_seconds");
+  const auto data_share = row["data_share"].get<double>();
   // Outputs that are no numbers have no scores, an accuracy of 0 would be made up; and an epoch
   // whose weights are not saved has none to be compared.
   const auto add = [&](const std::string& prefix, const tasks::Scores& scores) {
@@ -396,8 +480,8 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
   };
   add("eval_", *chosen);
   if (optimizer_.ema()) add("eval_model_", *model);
-  outputs.log.add(std::move(row));
-  find_best(outputs.log);
+  if (outputs) outputs->log.add(std::move(row));
+  find_best(outputs);
   const double loss = state_.loss.value();
   console_.line(fmt::format(
       "Epoch {}/{}: train loss {}, {}{}, {}{}{}", state_.epoch + 1, total_epochs(),
@@ -412,22 +496,24 @@ bool Trainer::evaluate_epoch(Outputs& outputs) {
 
   state_.evaluated = true;
   save_epoch(*model, *chosen, outputs);
-  if (outputs.report) outputs.report();
+  if (outputs && outputs->report) group_.busy("writing the report", outputs->report);
   return true;
 }
 
-void Trainer::find_best(const report::RunLog& log) {
+void Trainer::find_best(const Outputs* outputs) {
   const ScoreInfo& score = schema_[0];
-  const nlohmann::json* row = report::best_row(log.rows(), score);
-  if (!row) return;
-  const double value = row->at("eval_" + score.name).get<double>();
-  // The log of a run that goes on in another folder lacks the epochs before.
-  if (state_.best_epoch >= 0 && !improves(score, value, state_.best)) return;
-  state_.best = value, state_.best_epoch = row->at("epoch").get<int64_t>();
+  if (const auto* row = outputs ? report::best_row(outputs->log.rows(), score) : nullptr) {
+    const double value = row->at("eval_" + score.name).get<double>();
+    // The log of a run that goes on in another folder lacks the epochs before.
+    if (state_.best_epoch < 0 || improves(score, value, state_.best))
+      state_.best = value, state_.best_epoch = row->at("epoch").get<int64_t>();
+  }
+  if (communicator_)
+    set_state(nlohmann::json::parse(group_.broadcast("the best epoch", state_json().dump())));
 }
 
 void Trainer::save_epoch(const tasks::Scores& model, const tasks::Scores& chosen,
-                         Outputs& outputs) {
+                         Outputs* outputs) {
   if (!model.finite()) {
     console_.warning(
         fmt::format("epoch {} is not saved: its evaluation is not finite", state_.epoch + 1));
@@ -437,14 +523,17 @@ void Trainer::save_epoch(const tasks::Scores& model, const tasks::Scores& chosen
     save_recovery(outputs);
   } else {
     const ScoreInfo& score = schema_[0];  // the folder's metric is greater for what is better
-    outputs.checkpoints.save(checkpoint(outputs.identity),
-                             (score.more_is_better ? 1 : -1) * chosen[score.name]);
+    if (outputs)
+      group_.busy("saving a checkpoint", [&] {
+        outputs->checkpoints.save(checkpoint(outputs->identity),
+                                  (score.more_is_better ? 1 : -1) * chosen[score.name]);
+      });
     saved_step_ = state_.step;
   }
   const auto loss = std::ranges::find(schema_, "loss", &ScoreInfo::name);
   if (state_.skipped_in_a_row || (loss != schema_.end() && !plausible(model["loss"]))) return;
   any_sound_ = true;
-  outputs.checkpoints.prove(state_.step);
+  if (outputs) outputs->checkpoints.prove(state_.step);
 }
 
 void Trainer::warn_of_chance() const {

@@ -5,12 +5,16 @@
 // its EMA are evaluated and a checkpoint is written. What a step computes depends on the
 // checkpointed state and (seed, epoch, step) alone, so a run that was stopped and resumed has the
 // bits of one that never was.
+//
+// The ranks of a group each take a part of a step's batches, and update the same weights by the
+// sum of their gradients. Rank 0 alone writes and speaks. Losses and scores are those of all.
 #pragma once
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "core/graph.h"
+#include "dist/alone.h"
 #include "nn/gradient_slices.h"
 #include "nn/optim/optimizer.h"
 #include "nn/optim/schedule.h"
@@ -18,6 +22,7 @@
 #include "report/run_log.h"
 #include "tasks/task.h"
 #include "train/checkpoint_folder.h"
+#include "train/gradient_reducer.h"
 #include "train/options.h"
 
 namespace sg::train {
@@ -49,12 +54,16 @@ struct Outputs {
 
 class Trainer {
  public:
-  Trainer(const Options& options, tasks::Task& task, report::Console& console);
+  // Collective, as are share(), run() and try_step().
+  Trainer(const Options& options, tasks::Task& task, report::Console& console,
+          dist::Group& group = dist::alone());
 
   // Without the optimizer's state its moments begin anew.
   void restore(const Checkpoint& checkpoint, bool optimizer_state = true);
   // Moves to the begin of an epoch, counted from 0.
   void start_at(int64_t epoch);
+  // What rank 0 has, weights and all, on every rank.
+  void share();
   Checkpoint checkpoint(const nlohmann::json& identity) const;
   const TrainState& state() const { return state_; }
   // With the learning rate, warm-up and decay of the EMA that it chose where none was given.
@@ -70,11 +79,13 @@ class Trainer {
 
   // To the end, or until a signal asks to stop: then ExitCode::interrupted, and the newest
   // checkpoint is where it stopped. Throws ExitCode::nonfinite after kMaxSkips, and where the run
-  // ends without weights that give finite numbers.
-  ExitCode run(Outputs& outputs);
+  // ends without weights that give finite numbers. `outputs` is null on all ranks but 0.
+  ExitCode run(Outputs* outputs);
 
   // Before the first step: slices of the gradient go to `reducer` as they are completed.
   void attach(nn::Reducer& reducer, int64_t slice_elements = nn::kSliceElements);
+  // Where they end, in elements of the flat buffer; none of a process alone.
+  std::vector<int64_t> slice_ends() const;
 
   // For a trial: does the first step of the position's epoch and returns the seconds it took.
   double try_step();
@@ -85,11 +96,18 @@ class Trainer {
 
  private:
   struct Step;                         // what one step did
-  bool train_epoch(Outputs& outputs);  // false when asked to stop
+  bool train_epoch(Outputs* outputs);  // false when asked to stop
   Step step();
-  // Forward and backward of one batch of a step, and after the last one the update.
-  void micro_step(const tasks::Batch& batch, bool first, bool last);
-  int64_t images_a_step() const { return task_.batch_size() * options_.grad_accum; }
+  // Forward and backward of batch i of a step, and after the last one the update.
+  void micro_step(const tasks::Batch& batch, int64_t i);
+  int64_t images_a_step() const {
+    return task_.batch_size() * options_.grad_accum * group_.ranks();
+  }
+  // This process is to stop, or, of several, one of them is, as the last step told all.
+  bool asked_to_stop() const;
+  nlohmann::json state_json() const;
+  void set_state(const nlohmann::json& state);
+  void set_slices(const std::vector<int64_t>& ends);
   double learning_rate(int64_t step) const;  // of a step in the epoch in progress
   // Name and mean of the parts of the last step's loss; waits for the device.
   std::vector<std::pair<std::string, double>> loss_parts() const;
@@ -100,30 +118,37 @@ class Trainer {
   bool gives_finite_losses(const Checkpoint& checkpoint);
   void fill(Tensor& flat, const Checkpoint& from, std::string_view prefix);
   // The run has failed: says why and from what to go on, and throws.
-  [[noreturn]] void fail_nonfinite(const std::string& reason, Outputs& outputs);
+  [[noreturn]] void fail_nonfinite(const std::string& reason, Outputs* outputs);
+  std::string after_nonfinite(const std::string& reason, Outputs& outputs);  // what it says
   // Saves within an epoch, or where an epoch has no score.
-  void save_recovery(Outputs& outputs);
-  void save_epoch(const tasks::Scores& model, const tasks::Scores& chosen, Outputs& outputs);
-  void find_best(const report::RunLog& log);  // by report::best_row()
+  void save_recovery(Outputs* outputs);
+  void save_epoch(const tasks::Scores& model, const tasks::Scores& chosen, Outputs* outputs);
+  void find_best(const Outputs* outputs);  // by report::best_row()
   void warn_of_chance() const;
   bool out_of_patience() const;
-  void log_step(const Step& step, Outputs& outputs);
-  bool evaluate_epoch(Outputs& outputs);  // false when asked to stop
+  void log_step(const Step& step, Outputs* outputs);
+  bool evaluate_epoch(Outputs* outputs);  // false when asked to stop
   std::optional<tasks::Scores> evaluate(const std::string& title);
   double seconds_left() const;
 
   Options options_;
   tasks::Task& task_;
   report::Console& console_;
+  dist::Group& group_;
   int64_t epoch_steps_;
   ScoreSchema schema_;
   Schedule schedule_;
   nn::Optimizer optimizer_;
-  Graph graph_;  // forward, backward and update
-  std::optional<nn::GradientSlices> slices_;
-  Tensor loss_;                          // (1): the sum over the micro-steps of a step
+  Graph graph_;                          // forward, backward and update
   std::vector<std::string> part_names_;  // of the loss
-  Tensor parts_;                         // (P): such sums; undefined where the loss has no parts
+  // (2 + P): what a step tells besides the gradient, summed over its batches as that is: the loss,
+  // its parts, and whether a rank is asked to stop.
+  Tensor message_, loss_, parts_, stop_;  // the others are views of the first
+  dist::Communicator* communicator_;      // null for a process alone
+  std::optional<GradientReducer> reducer_;
+  std::optional<nn::GradientSlices> slices_;
+  // Of the batches of a step, where the order of sums is fixed and there are several.
+  std::optional<nn::TreeSum> grads_sum_, message_sum_;
   TrainState state_;
   std::optional<double> chance_loss_;
   int64_t saved_step_ = -1;
@@ -132,11 +157,17 @@ class Trainer {
   int64_t first_epoch_ = 0;        // that this process is to train or evaluate
   bool any_sound_ = false;         // a step, or an evaluation, of this process
   bool finite_evaluation_ = true;  // the last one
-  // Since the last log line.
-  double interval_seconds_ = 0, interval_waited_ = 0;
-  int64_t interval_steps_ = 0;
-  // Of the steps that this process took in the epoch in progress.
-  double epoch_seconds_ = 0, epoch_waited_ = 0;
+  bool stopping_ = false;
+  // Seconds of the steps since the last log line, and of those that this process took in the epoch
+  // in progress.
+  struct StepSeconds {
+    double all = 0, waited = 0;  // for data
+    dist::CommunicationTimes communication;
+    int64_t steps = 0;
+    void add(const Step& step);
+    void write(nlohmann::json& row, bool alone) const;  // means over the steps
+  };
+  StepSeconds interval_, epoch_;
   double step_seconds_ = 0, eval_seconds_ = 0;  // of late, for the time left
 };
 

@@ -26,20 +26,61 @@ Checkpoint Trainer::checkpoint(const nlohmann::json& identity) const {
   append(c.tensors, prefixed(kMoment2, named(parameters, optimizer_.moment2())));
   if (optimizer_.ema()) append(c.tensors, prefixed(kEma, named(parameters, optimizer_.ema())));
   c.state = identity;
-  c.state.update({{"step", state_.step},
-                  {"updates", optimizer_.updates},
-                  {"epoch", state_.epoch},
-                  {"epoch_steps", state_.epoch_steps},
-                  {"evaluated", state_.evaluated},
-                  {"skipped", state_.skipped},
-                  {"skipped_in_a_row", state_.skipped_in_a_row},
-                  {"loss_sum", state_.loss.sum},
-                  {"loss_weight", state_.loss.weight},
-                  {"seconds", state_.seconds},
-                  {"ranks", 1}});
-  if (state_.best_epoch >= 0)
-    c.state["best"] = state_.best, c.state["best_epoch"] = state_.best_epoch;
+  c.state.update(state_json());
+  c.state.update({{"updates", optimizer_.updates},
+                  {"ranks", group_.ranks()},
+                  {"images_a_step", images_a_step()}});
+  if (slices_) c.state["gradient_slices"] = slice_ends();
   return c;
+}
+
+nlohmann::json Trainer::state_json() const {
+  nlohmann::json s{{"step", state_.step},
+                   {"epoch", state_.epoch},
+                   {"epoch_steps", state_.epoch_steps},
+                   {"evaluated", state_.evaluated},
+                   {"skipped", state_.skipped},
+                   {"skipped_in_a_row", state_.skipped_in_a_row},
+                   {"loss_sum", state_.loss.sum},
+                   {"loss_weight", state_.loss.weight},
+                   {"seconds", state_.seconds}};
+  if (state_.best_epoch >= 0) s["best"] = state_.best, s["best_epoch"] = state_.best_epoch;
+  return s;
+}
+
+void Trainer::set_state(const nlohmann::json& s) {
+  s.at("step").get_to(state_.step);
+  s.at("epoch").get_to(state_.epoch);
+  s.at("epoch_steps").get_to(state_.epoch_steps);
+  s.at("evaluated").get_to(state_.evaluated);
+  s.at("skipped").get_to(state_.skipped);
+  s.at("skipped_in_a_row").get_to(state_.skipped_in_a_row);
+  s.at("loss_sum").get_to(state_.loss.sum);
+  s.at("loss_weight").get_to(state_.loss.weight);
+  s.at("seconds").get_to(state_.seconds);
+  state_.best = s.value("best", state_.best);
+  state_.best_epoch = s.value("best_epoch", state_.best_epoch);
+}
+
+void Trainer::share() {
+  if (!communicator_) return;
+  nlohmann::json mine = state_json();
+  mine.update({{"updates", optimizer_.updates},
+               {"restored_step", restored_step_},
+               {"first_epoch", first_epoch_},
+               {"gradient_slices", slice_ends()}});
+  const auto shared = nlohmann::json::parse(group_.broadcast("where the run is", mine.dump()));
+  set_state(shared);
+  shared.at("updates").get_to(optimizer_.updates);
+  shared.at("restored_step").get_to(restored_step_);
+  shared.at("first_epoch").get_to(first_epoch_);
+  unproven_step_ = restored_step_;
+  set_slices(shared.at("gradient_slices").get<std::vector<int64_t>>());
+  nn::ParameterStore& parameters = task_.parameters();
+  for (Tensor* tensor :
+       {&parameters.values(), &optimizer_.moment1(), &optimizer_.moment2(), &optimizer_.ema()})
+    if (*tensor) communicator_->broadcast("weights and moments", *tensor);
+  parameters.use_values(parameters.values());  // the bf16 copy follows
 }
 
 void Trainer::fill(Tensor& flat, const Checkpoint& from, std::string_view prefix) {
@@ -85,19 +126,10 @@ void Trainer::restore(const Checkpoint& c, bool optimizer_state) {
     fill(optimizer_.ema(), c, kEma);
   }
   try {
-    const nlohmann::json& s = c.state;
-    s.at("step").get_to(state_.step);
-    if (optimizer_state) s.at("updates").get_to(optimizer_.updates);
-    s.at("epoch").get_to(state_.epoch);
-    s.at("epoch_steps").get_to(state_.epoch_steps);
-    s.at("evaluated").get_to(state_.evaluated);
-    s.at("skipped").get_to(state_.skipped);
-    s.at("skipped_in_a_row").get_to(state_.skipped_in_a_row);
-    s.at("loss_sum").get_to(state_.loss.sum);
-    s.at("loss_weight").get_to(state_.loss.weight);
-    s.at("seconds").get_to(state_.seconds);
-    state_.best = s.value("best", state_.best),
-    state_.best_epoch = s.value("best_epoch", state_.best_epoch);
+    set_state(c.state);
+    if (optimizer_state) c.state.at("updates").get_to(optimizer_.updates);
+    if (slices_ && !options_.bucket_cap_mb && c.state.contains("gradient_slices"))
+      set_slices(c.state["gradient_slices"].get<std::vector<int64_t>>());
   } catch (const nlohmann::json::exception& e) {
     fail(ExitCode::checkpoint, "the checkpoint's state is incomplete: {}", e.what());
   }

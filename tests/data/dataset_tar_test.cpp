@@ -446,7 +446,7 @@ TEST_CASE("training on shards: each sample once, the same for any workers, resum
     CHECK(std::equal(part.images.begin(), part.images.end(), all.images.begin() + k));
     CHECK(part.images.size() == size_t(11 - k));
   }
-  // Of 45; two ranks have 23 each, of which whole batches are used.
+  // Of 45, whole steps are used.
   config.batch_size = 5;
   for (const auto& [ranks, used] : {std::pair{1, 45u}, {2, 40u}, {3, 45u}}) {
     std::vector<int64_t> of_all;

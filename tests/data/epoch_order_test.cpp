@@ -37,11 +37,10 @@ Numbers shards() {
   return Numbers(ends.back(), ends);
 }
 
-std::vector<int64_t> epoch_of(EpochOrder& order, int64_t epoch, int rank = 0, int ranks = 1) {
+std::vector<int64_t> epoch_of(EpochOrder& order, int64_t epoch) {
   order.start(epoch);
   std::vector<int64_t> samples;
-  for (int64_t i = 0; i < order.positions(rank, ranks); ++i)
-    samples.push_back(order.at(i * ranks + rank).sample);
+  for (int64_t i = 0; i < order.positions(); ++i) samples.push_back(order.at(i).sample);
   return samples;
 }
 
@@ -113,22 +112,13 @@ TEST_CASE("shards: fewer samples than the buffer holds come in any order") {
   for (const double s : sum) CHECK(std::abs(s / 2000 - 149.5) < 5 * 1.94);
 }
 
-TEST_CASE("shards: ranks share an epoch, and repeats are copies of its begin") {
+TEST_CASE("shards: repeats are copies of the begin of an epoch") {
   const Numbers d(1001, {400, 1001});
   EpochOrder order(d, {});
-  for (const int ranks : {1, 2, 3, 8}) {
-    std::set<int64_t> all;
-    for (int rank = 0; rank < ranks; ++rank) {
-      const auto mine = epoch_of(order, 5, rank, ranks);
-      CHECK(int64_t(mine.size()) == (1001 + ranks - 1) / ranks);
-      all.insert(mine.begin(), mine.end());
-    }
-    CHECK(all.size() == 1001);
-  }
   const auto once = epoch_of(order, 5);
   EpochOrder repeated(d, {.aug_repeats = 3});
   repeated.start(5);
-  CHECK(repeated.positions(0, 1) == 768);
+  CHECK(repeated.positions() == 768);
   for (int64_t i = 0; i < 768; ++i) {
     CHECK(repeated.at(i).sample == once[size_t(i / 3)]);
     CHECK(repeated.at(i).copy == i % 3);

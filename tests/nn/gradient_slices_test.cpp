@@ -68,8 +68,8 @@ TEST_CASE("gradient slices: as large as asked for, but the last, which nothing h
   using Sizes = std::vector<int64_t>;
   const auto sizes = [](const nn::ParameterStore& store, int64_t elements) {
     Sizes result;
-    for (const nn::GradientRange& r : nn::slice_table(store, elements))
-      result.push_back(r.end - r.begin);
+    for (const auto& [begin, end] : nn::GradientSlices::make_table(store, elements))
+      result.push_back(end - begin);
     return result;
   };
   nn::ParameterStore store;  // laid out last first: 1600, 800, 64, 64, 16
@@ -101,6 +101,22 @@ TEST_CASE("gradient slices: what an earlier pass has collected is sent, not clea
   recorder.check_step(slices.table().size());
   CHECK(to_vector<float>(net.store.get(net.store.grads(), "branch.weight")) ==
         to_vector<float>(plain.store.get(plain.store.grads(), "branch.weight")));
+}
+
+TEST_CASE("gradient slices: by their ends, as a checkpoint has them, and sent as they are") {
+  Net net;
+  Recorder recorder(net.store);
+  const int64_t all = net.store.grads().numel(), first = net.store.in_order()[1]->offset;
+  nn::GradientSlices slices(net.store, recorder, std::vector<int64_t>{first, all});
+  REQUIRE(slices.table().size() == 2);
+  CHECK(slices.table()[0].end == first);
+  slices.backward({}, net.loss(true));
+  recorder.check_step(2);
+  slices.send();
+  recorder.check_step(2);
+  for (const std::vector<int64_t>& wrong :
+       {std::vector<int64_t>{first}, {first - 1, all}, {first, first, all}, {all, all + 1}, {}})
+    CHECK_THROWS_AS(nn::GradientSlices(net.store, recorder, wrong), Error);
 }
 
 TEST_CASE("gradient slices: a step that writes a gradient more or less often is refused by name") {

@@ -50,7 +50,7 @@ struct Run {
     train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0, task->schema()),
                            .checkpoints = train::CheckpointFolder(folder / "checkpoints", 1),
                            .identity = nlohmann::json::object()};
-    return trainer->run(outputs);
+    return trainer->run(&outputs);
   }
 };
 

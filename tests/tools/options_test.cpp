@@ -195,11 +195,11 @@ TEST_CASE("options: the configuration of docs/results.md is one of sgtrain") {
 
 TEST_CASE("options: tools/bench/torch_learning.py does or refuses all that change a run") {
   const std::string script = read_file(fs::path(SG_SOURCE_DIR) / "tools/bench/torch_learning.py");
-  // They are part of the resolved learning rate, mean nothing without others that are refused, or
-  // choose a checkpoint.
-  const std::set<std::string> without_effect{"lr_base",    "lr_base_size", "lr_base_scale",
-                                             "clip_mode",  "bce_sum",      "bce_target_thresh",
-                                             "eval_metric"};
+  // They are part of the resolved learning rate, mean nothing without others that are refused or in
+  // a process alone, or choose a checkpoint.
+  const std::set<std::string> without_effect{
+      "lr_base",           "lr_base_size", "lr_base_scale", "clip_mode",    "bce_sum",
+      "bce_target_thresh", "eval_metric",  "reduce_order",  "reduce_dtype", "bucket_cap_mb"};
   train::Options o;
   train::each_option(o, [&](const train::OptionInfo& info, auto&) {
     std::string key(info.name());

@@ -22,7 +22,7 @@ TEST_CASE("training on cuda: a kernel that fails ends the run, and the last chec
     if (step == 4) fail_cuda_launch(3);
     return 1.0;
   };
-  CHECK_THROWS_WITH_AS(trainer.run(outputs), doctest::Contains("launch failed"), Error);
+  CHECK_THROWS_WITH_AS(trainer.run(&outputs), doctest::Contains("launch failed"), Error);
   const auto found = train::find_resumable(folder / "checkpoints");
   REQUIRE(found);
   CHECK(found->checkpoint.state["step"] == 4);

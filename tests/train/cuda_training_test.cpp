@@ -19,7 +19,7 @@ std::vector<float> trained(train::Options options, Dtype dtype = Dtype::f32) {
   train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0, task.schema()),
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
-  REQUIRE(trainer.run(outputs) == ExitCode::ok);
+  REQUIRE(trainer.run(&outputs) == ExitCode::ok);
   std::vector<float> all;
   for (const auto& [name, t] : trainer.checkpoint(nlohmann::json::object()).tensors)
     all.insert(all.end(), t.span<float>().begin(), t.span<float>().end());
@@ -69,6 +69,6 @@ TEST_CASE("training on cuda: what is not finite is skipped and counted") {
   train::Outputs outputs{.log = report::RunLog(folder.path(), 0, 0, task.schema()),
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
-  CHECK(trainer.run(outputs) == ExitCode::ok);
+  CHECK(trainer.run(&outputs) == ExitCode::ok);
   CHECK(trainer.state().skipped == 2);
 }

@@ -95,7 +95,7 @@ struct RunOf {
                                                  trainer->unevaluated_epoch(), task.schema()),
                            .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                            .identity = nlohmann::json::object()};
-    return trainer->run(outputs);
+    return trainer->run(&outputs);
   }
   // Weights, moments and EMA.
   std::vector<float> bits() const {

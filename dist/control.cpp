@@ -1,0 +1,248 @@
+#include "dist/control.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "dist/block_signals.h"
+#include "dist/say.h"
+
+namespace sg::dist {
+namespace {
+
+using Type = Message::Type;
+
+constexpr Seconds kLastWords{2};  // for the others to hear why this rank leaves
+constexpr Seconds kFarewell{10};  // for the others to end, too
+constexpr Seconds kVerdict{5};    // after data did not come, for the reason to be found
+
+}  // namespace
+
+Control::Control(Connection connection, int rank, const ControlSettings& settings,
+                 Seconds exit_after)
+    : rank_(rank),
+      settings_(settings),
+      exit_after_(exit_after),
+      connection_(std::move(connection)) {
+  const BlockSignals block;
+  thread_ = std::thread([this] { run(); });
+}
+
+Control::~Control() {
+  stop_ = true;
+  wake_.set();
+  thread_.join();
+}
+
+void Control::wait_for_all() {
+  Lock lock(mutex_);
+  changed_.wait(lock, [&] { return !peers_.empty() || !verdict_.empty() || ended_; });
+  throw_if_lost();
+}
+
+std::string Control::name_of(int rank) const {
+  if (peers_.empty()) return fmt::format("rank {}", rank);
+  const Peer& p = peers_.at(size_t(rank));
+  return fmt::format("rank {} (host {}, process {})", rank, p.host, p.process);
+}
+
+void Control::throw_if_lost() const {
+  if (!verdict_.empty()) fail(ExitCode::peer, "{}", verdict_);
+  if (ended_) fail(ExitCode::peer, "{} has ended, and this rank has not", name_of(0));
+}
+
+void Control::check_all_there() {
+  const Lock lock(mutex_);
+  throw_if_lost();
+}
+
+void Control::post(Lock&, Message message) {
+  outbox_.push_back(std::move(message));
+  wake_.set();
+}
+
+Message Control::ask(Message question) {
+  Lock lock(mutex_);
+  throw_if_lost();
+  answer_.reset();
+  post(lock, std::move(question));
+  changed_.wait(lock, [&] { return answer_ || !verdict_.empty() || ended_; });
+  if (!answer_) throw_if_lost();
+  return std::move(*answer_);
+}
+
+void Control::set(const std::string& key, std::string value) {
+  Lock lock(mutex_);
+  throw_if_lost();
+  post(lock, {Type::set, {}, {key, std::move(value)}});
+}
+
+std::string Control::get(const std::string& key) {
+  return std::move(ask({Type::get, {}, {key}}).texts.at(0));
+}
+
+std::vector<std::string> Control::meet(MeetingKind kind, std::string_view what, std::string text) {
+  Message answer = ask({Type::meet, {int64_t(kind)}, {std::string(what), std::move(text)}});
+  if (answer.type == Type::failed) fail(ExitCode::failure, "{}", answer.texts.at(0));
+  return std::move(answer.texts);
+}
+
+void Control::progress(std::string_view where) {
+  const Lock lock(mutex_);
+  mine_.where = where;
+}
+
+void Control::set_busy(std::string_view what) {
+  Lock lock(mutex_);
+  mine_.busy = what;
+  post(lock, beat_of(mine_));
+}
+
+void Control::enter(std::string_view what) {
+  const Lock lock(mutex_);
+  mine_.tensors.entered += 1;
+  mine_.tensors.inside = true;
+  mine_.tensors.what = what;
+  mine_.tensors.since = Clock::now();
+}
+
+void Control::done() {
+  const Lock lock(mutex_);
+  mine_.tensors.inside = false;
+}
+
+void Control::broken(const std::string& problem) {
+  {
+    Lock lock(mutex_);
+    changed_.wait_for(lock, kVerdict, [&] { return !verdict_.empty() || ended_; });
+    throw_if_lost();
+  }
+  leave(problem);
+  fail(ExitCode::peer, "{}", problem);
+}
+
+int Control::on_lost(std::function<void()> f) {
+  const std::lock_guard calls(calls_mutex_);
+  {
+    const Lock lock(mutex_);
+    throw_if_lost();
+  }
+  calls_.emplace(++last_call_, std::move(f));
+  return last_call_;
+}
+
+void Control::forget(int id) {
+  const std::lock_guard calls(calls_mutex_);
+  calls_.erase(id);
+}
+
+void Control::leave(std::string_view reason) {
+  Lock lock(mutex_);
+  if (parting_ || ended_ || !verdict_.empty()) return;
+  parting_ = true;
+  post(lock, {Type::leave, {}, {std::string(reason)}});
+  changed_.wait_for(lock, kLastWords, [&] { return ended_; });
+}
+
+void Control::goodbye() {
+  Lock lock(mutex_);
+  if (parting_ || ended_ || !verdict_.empty()) return;
+  parting_ = true;
+  post(lock, beat_of(mine_));
+  post(lock, {Type::goodbye});
+  changed_.wait_for(lock, std::min(kFarewell, settings_.timeout),
+                    [&] { return ended_ || !verdict_.empty(); });
+}
+
+void Control::lost(const std::string& verdict) {
+  {
+    const Lock lock(mutex_);
+    if (!verdict_.empty() || ended_) return;
+    verdict_ = verdict;
+    verdict_at_ = Clock::now();
+  }
+  changed_.notify_all();
+  const std::lock_guard calls(calls_mutex_);
+  for (const auto& [id, f] : calls_) f();
+}
+
+void Control::handle(Message& m) {
+  if (m.type == Type::verdict) return lost(m.texts.at(0));
+  const Lock lock(mutex_);
+  if (m.type == Type::welcome) {
+    std::vector<Peer> peers;
+    for (size_t i = 0; i < m.numbers.size(); ++i)
+      peers.push_back({m.texts.at(2 * i), m.texts.at(2 * i + 1), m.numbers[i]});
+    peers_ = std::move(peers);
+  } else if (m.type == Type::value || m.type == Type::met || m.type == Type::failed) {
+    answer_ = std::move(m);
+  } else if (m.type == Type::goodbye) {
+    ended_ = true;
+  }
+  changed_.notify_all();
+}
+
+void Control::judge(Clock::time_point now) {
+  const auto where = [&] {
+    const Lock lock(mutex_);
+    return mine_.describe();
+  };
+  if (!connection_.open())
+    lost(
+        fmt::format("{} was lost: its connection ended without a word (it was killed, or "
+                    "crashed); this is rank {} {}",
+                    name_of(0), rank_, where()));
+  else if (const Seconds silent = now - heard_; silent > settings_.silence())
+    lost(
+        fmt::format("{} was lost: no sign of life for {:.0f} s (it is stopped, or its host or the "
+                    "network is down); this is rank {} {}",
+                    name_of(0), silent.count(), rank_, where()));
+}
+
+void Control::exit_if_stuck(Clock::time_point now) {
+  std::string verdict;
+  {
+    const Lock lock(mutex_);
+    if (verdict_.empty() || now - verdict_at_ < exit_after_) return;
+    // A save is worth waiting for, but not for ever.
+    if (!mine_.busy.empty() && now - verdict_at_ < exit_after_ + settings_.timeout) return;
+    verdict = verdict_;
+  }
+  say("error", verdict);
+  ::_exit(int(ExitCode::peer));
+}
+
+void Control::run() {
+  Clock::time_point last = Clock::now(), next_beat = last;
+  std::vector<Message> out, in;
+  while (!stop_) {
+    pollfd events[] = {{wake_.fd(), POLLIN, 0},
+                       {connection_.fd(), short(POLLIN | (connection_.unsent() ? POLLOUT : 0)), 0}};
+    wait_for_events({events, connection_.open() ? 2u : 1u}, next_beat - Clock::now());
+    wake_.clear();
+
+    in.clear();
+    connection_.receive(in);
+    const Clock::time_point now = Clock::now();
+    // One that did not run itself has heard nobody.
+    if (!in.empty() || now - last > settings_.silence() / 2) heard_ = now;
+    last = now;
+    for (Message& m : in) handle(m);
+    {
+      const Lock lock(mutex_);
+      std::swap(out, outbox_);
+      if (now >= next_beat) {
+        out.push_back(beat_of(mine_));
+        next_beat = now + std::chrono::duration_cast<Clock::duration>(settings_.beat());
+      }
+    }
+    for (const Message& m : out) connection_.send(m);
+    out.clear();
+    connection_.send_rest();
+    judge(now);
+    exit_if_stuck(now);
+  }
+}
+
+}  // namespace sg::dist

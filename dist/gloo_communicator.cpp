@@ -1,0 +1,343 @@
+#include "dist/gloo_communicator.h"
+
+#include <gloo/broadcast.h>
+#include <gloo/rendezvous/context.h>
+#include <gloo/rendezvous/store.h>
+#include <gloo/transport/tcp/device.h>
+#include <gloo/transport/unbound_buffer.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "core/error.h"
+#include "dist/block_signals.h"
+#include "dist/sums.h"
+
+namespace sg::dist {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Who waits too long is decided by Control alone. (Gloo takes 0 for no time at all.)
+constexpr milliseconds kForever = std::chrono::hours(24 * 365 * 10);
+
+class Store final : public gloo::rendezvous::Store {
+ public:
+  explicit Store(Control& control) : control_(control) {}
+  void set(const std::string& key, const std::vector<char>& data) override {
+    control_.set("gloo/" + key, std::string(data.begin(), data.end()));
+  }
+  std::vector<char> get(const std::string& key) override {
+    const std::string value = control_.get("gloo/" + key);
+    return {value.begin(), value.end()};
+  }
+  void wait(const std::vector<std::string>& keys) override {
+    for (const std::string& key : keys) get(key);
+  }
+  void wait(const std::vector<std::string>& keys, const milliseconds&) override { wait(keys); }
+
+ private:
+  Control& control_;
+};
+
+enum class Kind : uint8_t { all_reduce, all_gather, broadcast };
+constexpr const char* kKindNames[] = {"all-reduce", "all-gather", "broadcast"};
+
+// What a rank says of its next collective before any data: Gloo ends the process where sizes
+// differ. All fields are compared.
+struct Header {
+  int64_t sequence = 0, numel = 0;
+  Kind kind{};
+  Dtype dtype{};
+  Wire wire{};
+  char what[37] = {};  // cut
+
+  std::string str() const {
+    return fmt::format("{} '{}' of {} {}{}", kKindNames[int(kind)], what, numel, name_of(dtype),
+                       wire == Wire::bf16 ? " as bf16" : "");
+  }
+};
+static_assert(sizeof(Wire) == 4 && sizeof(Header) == 64);
+
+struct Job {
+  Kind kind{};
+  std::string what;
+  Tensor tensor, all;  // `all` of an all-gather
+  Wire wire = Wire::f32;
+};
+
+class GlooCommunicator final : public Communicator {
+ public:
+  explicit GlooCommunicator(Control& control)
+      : control_(control), rank_(control.rank()), ranks_(control.ranks()) {
+    const BlockSignals block;
+    connect();
+    lost_call_ = control_.on_lost([this] { abort(); });
+    worker_ = std::thread([this] { work(); });
+  }
+
+  ~GlooCommunicator() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+      if (!jobs_.empty()) abort();
+    }
+    changed_.notify_all();
+    worker_.join();
+    control_.forget(lost_call_);
+  }
+
+  int rank() const override { return rank_; }
+  int ranks() const override { return ranks_; }
+
+  void start_all_reduce(std::string_view what, Tensor tensor, Wire wire) override {
+    check(wire == Wire::f32 || tensor.dtype() == Dtype::f32,
+          "all-reduce '{}': only f32 is sent as bf16, found {}", what, name_of(tensor.dtype()));
+    start({Kind::all_reduce, std::string(what), std::move(tensor), {}, wire});
+  }
+
+  void start_all_gather(std::string_view what, Tensor mine, Tensor all) override {
+    check(all.numel() == mine.numel() * ranks_ && all.dtype() == mine.dtype(),
+          "all-gather '{}': of {} {} from {} ranks into {} {}", what, mine.numel(),
+          name_of(mine.dtype()), ranks_, all.numel(), name_of(all.dtype()));
+    start({Kind::all_gather, std::string(what), std::move(mine), std::move(all)});
+  }
+
+  void broadcast(std::string_view what, Tensor tensor) override {
+    start({Kind::broadcast, std::string(what), std::move(tensor)});
+    join();
+  }
+
+  void join() override {
+    const auto begin = Clock::now();
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return jobs_.empty() || error_; });
+    times_.exposed += Seconds(Clock::now() - begin).count();
+    if (error_) std::rethrow_exception(error_);
+  }
+
+  CommunicationTimes times() override {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(times_, {});
+  }
+
+ private:
+  void connect() {
+    gloo::transport::tcp::attr attr;
+    if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface && *interface)
+      attr.iface = std::string(interface).substr(0, std::strcspn(interface, ","));
+    else
+      attr.hostname = control_.address_of(rank_);
+    const auto context = std::make_shared<gloo::rendezvous::Context>(rank_, ranks_);
+    // Gloo waits five times as long for a connection.
+    context->setTimeout(
+        milliseconds(std::max<int64_t>(1, int64_t(control_.timeout().count() * 200))));
+    control_.enter("the connections of Gloo");
+    guarded("connections", [&] {
+      auto device = gloo::transport::tcp::CreateDevice(attr);
+      Store store(control_);
+      context->connectFullMesh(store, device);
+    });
+    control_.done();
+    context_ = context;
+  }
+
+  // What Gloo throws has no rank: Control finds who it was.
+  template <class F>
+  void guarded(std::string_view what, F&& f) {
+    try {
+      f();
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& e) {
+      control_.broken(fmt::format("{}: {}", what, e.what()));
+    }
+  }
+
+  // Ends all that is under way, here and, as connections close, on other ranks: waiting in vain is
+  // how Gloo is told to.
+  void abort() {
+    char byte = 0;
+    try {
+      context_->createUnboundBuffer(&byte, 1)->waitRecv(milliseconds(1));
+    } catch (const std::exception&) {
+    }
+  }
+
+  void start(Job job) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (error_) std::rethrow_exception(error_);
+      jobs_.push_back(std::move(job));
+    }
+    changed_.notify_all();
+  }
+
+  void work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return stop_ || !jobs_.empty(); });
+      if (stop_) return;
+      Job& job = jobs_.front();  // the queue's end grows, its front stays
+      lock.unlock();
+      const auto begin = Clock::now();
+      std::exception_ptr error;
+      control_.enter(job.what);
+      try {
+        guarded(job.what, [&] { run(job); });
+        control_.done();
+      } catch (...) {
+        error = std::current_exception();
+      }
+      lock.lock();
+      times_.busy += Seconds(Clock::now() - begin).count();
+      if (error) {
+        error_ = error;
+        jobs_.clear();
+      } else {
+        jobs_.pop_front();
+      }
+      changed_.notify_all();
+    }
+  }
+
+  void run(Job& job) {
+    compare(job);
+    auto* data = static_cast<std::byte*>(job.tensor.raw());
+    const size_t bytes = job.tensor.bytes();
+    if (bytes == 0) return;
+    switch (job.kind) {
+      case Kind::all_reduce:
+        if (job.wire == Wire::bf16) {
+          const int64_t n = job.tensor.numel();
+          wire_.resize(size_t(n));
+          narrow(job.tensor.data<float>(), wire_.data(), n);
+          all_reduce(reinterpret_cast<std::byte*>(wire_.data()), Dtype::bf16, n);
+          widen(wire_.data(), job.tensor.data<float>(), n);
+        } else {
+          all_reduce(data, job.tensor.dtype(), job.tensor.numel());
+        }
+        return;
+      case Kind::all_gather: {
+        auto* all = static_cast<std::byte*>(job.all.raw());
+        std::memcpy(all + size_t(rank_) * bytes, data, bytes);
+        exchange(
+            all, all, [&](int to) { return to == rank_ ? Range{} : range(rank_, bytes); },
+            [&](int from) { return range(from, bytes); });
+        return;
+      }
+      case Kind::broadcast: {
+        gloo::BroadcastOptions options(context_);
+        options.setOutput(data, bytes);
+        options.setRoot(0);
+        options.setTimeout(kForever);
+        gloo::broadcast(options);
+        return;
+      }
+    }
+  }
+
+  void compare(const Job& job) {
+    std::vector<Header>& all = headers_;
+    all.assign(size_t(ranks_), {});
+    Header& mine = all[size_t(rank_)];
+    mine = {++sequence_, job.tensor.numel(), job.kind, job.tensor.dtype(), job.wire};
+    job.what.copy(mine.what, sizeof(mine.what) - 1);
+    exchange(
+        all.data(), all.data(), [&](int) { return range(rank_, sizeof(Header)); },
+        [&](int from) { return range(from, sizeof(Header)); });
+    for (int r = 1; r < ranks_; ++r)
+      check(std::memcmp(&all[0], &all[size_t(r)], sizeof(Header)) == 0,
+            "the ranks do not do the same: rank 0 is in {}, {} in {}", all[0].str(),
+            control_.name_of(r), all[size_t(r)].str());
+  }
+
+  // Bytes [begin, begin + size).
+  struct Range {
+    size_t begin = 0, size = 0;
+  };
+  static Range range(int index, size_t size) { return {size_t(index) * size, size}; }
+
+  // Sends sent(r) of `from` to each other rank r, and puts what comes from it in received(r) of
+  // `to`. The ranges that are sent are not received into.
+  template <class Sent, class Received>
+  void exchange(void* from, void* to, Sent&& sent, Received&& received) {
+    const auto whole = [&](auto& range_of) {
+      size_t end = 0;
+      for (int r = 0; r < ranks_; ++r) end = std::max(end, range_of(r).begin + range_of(r).size);
+      return end;
+    };
+    const auto out = context_->createUnboundBuffer(from, whole(sent));
+    const auto in = context_->createUnboundBuffer(to, whole(received));
+    const uint64_t slot = slot_++;
+    int sends = 0, receives = 0;
+    // Each begins with another rank, so that not all send to the same.
+    for (int i = 1; i < ranks_; ++i) {
+      const int r = (rank_ + ranks_ - i) % ranks_;
+      if (const Range p = received(r); p.size && ++receives) in->recv(r, slot, p.begin, p.size);
+    }
+    for (int i = 1; i < ranks_; ++i) {
+      const int r = (rank_ + i) % ranks_;
+      if (const Range p = sent(r); p.size && ++sends) out->send(r, slot, p.begin, p.size);
+    }
+    while (receives--) in->waitRecv(nullptr, kForever);
+    while (sends--) out->waitSend(nullptr, kForever);
+  }
+
+  void all_reduce(std::byte* data, Dtype dtype, int64_t n) {
+    // Rank r sums the r-th part. Whole cache lines, so that two ranks' sums round no vector apart.
+    const int64_t each = (n + ranks_ - 1) / ranks_, part = (each + 15) / 16 * 16;
+    const size_t size = size_of(dtype);
+    const auto part_of = [&](int r) {
+      const int64_t begin = std::min(n, r * part), end = std::min(n, begin + part);
+      return Range{size_t(begin) * size, size_t(end - begin) * size};
+    };
+    const Range mine = part_of(rank_);
+    rows_.resize(std::max(rows_.size(), mine.size * size_t(ranks_)));
+    exchange(data, rows_.data(), part_of, [&](int from) { return range(from, mine.size); });
+
+    std::vector<const void*>& rows = row_pointers_;
+    rows.resize(size_t(ranks_));
+    for (int r = 0; r < ranks_; ++r) rows[size_t(r)] = rows_.data() + range(r, mine.size).begin;
+    rows[size_t(rank_)] = data + mine.begin;
+    sum_rows(dtype, rows, data + mine.begin, int64_t(mine.size / size));
+    exchange(
+        data, data, [&](int) { return mine; }, part_of);
+  }
+
+  Control& control_;
+  const int rank_, ranks_;
+  std::shared_ptr<gloo::Context> context_;
+  int lost_call_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Job> jobs_;  // the first one is under way
+  std::exception_ptr error_;
+  CommunicationTimes times_;
+  bool stop_ = false;
+
+  // Of the worker alone.
+  int64_t sequence_ = 0;
+  uint64_t slot_ = 0;
+  std::vector<Header> headers_;
+  std::vector<std::byte> rows_;  // what came from each rank
+  std::vector<const void*> row_pointers_;
+  std::vector<bf16> wire_;
+
+  std::thread worker_;  // the last member: it uses the others
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> gloo_communicator(Control& control) {
+  return std::make_unique<GlooCommunicator>(control);
+}
+
+}  // namespace sg::dist
