@@ -5,8 +5,7 @@
 
 namespace sg::nn {
 
-auto GradientSlices::make_table(const ParameterStore& parameters, int64_t elements)
-    -> std::vector<Range> {
+std::vector<GradientRange> slice_table(const ParameterStore& parameters, int64_t elements) {
   check(elements >= 1, "gradient slices: elements: expected at least 1, found {}", elements);
   const std::vector<const Parameter*> in_order = parameters.in_order();
   const int64_t end = parameters.grads().numel();
@@ -14,7 +13,7 @@ auto GradientSlices::make_table(const ParameterStore& parameters, int64_t elemen
   while (last > 0 && (last == in_order.size() ||
                       end - in_order[last - 1]->offset <= elements / kLastSliceShare))
     --last;
-  std::vector<Range> table;
+  std::vector<GradientRange> table;
   for (size_t i = 0; i < in_order.size(); ++i) {
     const int64_t offset = in_order[i]->offset;
     if (i == 0 || i == last || offset - table.back().begin >= elements) {
@@ -29,7 +28,7 @@ GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer, int
     : parameters_(parameters),
       reducer_(reducer),
       in_order_(parameters.in_order()),
-      table_(make_table(parameters, elements)) {
+      table_(slice_table(parameters, elements)) {
   assign_parameters();
 }
 
@@ -53,8 +52,8 @@ GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer,
 
 void GradientSlices::assign_parameters() {
   for (const Parameter* p : in_order_)
-    slice_of_.push_back(
-        size_t(std::ranges::upper_bound(table_, p->offset, {}, &Range::end) - table_.begin()));
+    slice_of_.push_back(size_t(
+        std::ranges::upper_bound(table_, p->offset, {}, &GradientRange::end) - table_.begin()));
 }
 
 Tensor GradientSlices::slice(size_t index) const {

@@ -1,9 +1,6 @@
 #include "train/run.h"
 
-#include <fmt/chrono.h>
-
 #include <algorithm>
-#include <ctime>
 
 #include "core/allocator.h"
 #include "core/backend.h"
@@ -41,19 +38,6 @@ Data open_data(const Options& o) {
   for (const std::string& name : request.classes)
     if (const auto found = all.find(name); found != all.end()) d.titles.insert(*found);
   return d;
-}
-
-bool names_folder(const Options& o) { return !o.output.empty() || !o.experiment.empty(); }
-
-fs::path run_folder(const Options& o) {
-  const fs::path output = o.output.empty() ? "output/train" : o.output;
-  return o.experiment.empty() ? output : output / o.experiment;
-}
-
-fs::path new_folder(const Options& o) {
-  return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
-                                                fmt::localtime(std::time(nullptr)), o.model,
-                                                str(*o.img_size));
 }
 
 // "auto" and "cuda" are a GPU of its own for each rank of a host; a single one is what the launcher
@@ -288,6 +272,7 @@ StepCost check_cost(report::Console& console, const Options& o, sgformer::Classi
 ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::string>& command,
                   const dist::Launch& launch, dist::Group& group) {
   const Options given = options;
+  options.device = device_of_rank(options.device, launch);
   if (options.threads) set_num_threads(int(*options.threads));
   report::Console console;
   console.forgive_screen();
@@ -470,7 +455,6 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
 ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command) {
   const dist::Launch launch = dist::launch_of_environment();
   options.ranks = launch.ranks;
-  options.device = device_of_rank(options.device, launch);
   validate(options);
   if (launch.ranks == 1) return run_rank(options, signals, command, launch, dist::alone());
   const auto group =

@@ -1,15 +1,18 @@
 #include "train/run_folder.h"
 
+#include <fmt/chrono.h>
+
 #include <algorithm>
+#include <ctime>
 #include <string>
 #include <vector>
 
+#include "core/text.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "report/report.h"
 #include "report/run_log.h"
 #include "train/checkpoint_folder.h"
-#include "train/options.h"
 
 namespace sg::train {
 namespace fs = std::filesystem;
@@ -61,6 +64,19 @@ bool is_own(const fs::path& path, bool (*is_own_text)(const std::string&)) {
 }
 
 }  // namespace
+
+bool names_folder(const Options& o) { return !o.output.empty() || !o.experiment.empty(); }
+
+fs::path run_folder(const Options& o) {
+  const fs::path output = o.output.empty() ? "output/train" : o.output;
+  return o.experiment.empty() ? output : output / o.experiment;
+}
+
+fs::path new_folder(const Options& o) {
+  return fs::path("output/train") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}",
+                                                fmt::localtime(std::time(nullptr)), o.model,
+                                                str(*o.img_size));
+}
 
 void check_files_in_the_way(const fs::path& folder) {
   std::error_code absent;

@@ -1,9 +1,17 @@
-// Ownership of the files in a run's folder: a run overwrites, shortens and removes only files that
-// a run of this program wrote.
+// The folder of a run, and ownership of the files in it: a run overwrites, shortens and removes
+// only files that a run of this program wrote.
 #pragma once
 #include <filesystem>
 
+#include "train/options.h"
+
 namespace sg::train {
+
+// Whether the options say which folder; that folder; and else a new one, named by the time.
+// new_folder() needs img_size.
+bool names_folder(const Options& options);
+std::filesystem::path run_folder(const Options& options);
+std::filesystem::path new_folder(const Options& options);
 
 constexpr const char* kCheckpoints = "checkpoints";  // the sub-folder of CheckpointFolder
 

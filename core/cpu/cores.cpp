@@ -27,22 +27,25 @@ double quota(const fs::path& group) {
   return used > 0 && period > 0 ? used / period : INFINITY;
 }
 
-int cores_of_mask(int all) {
-  for (int size = std::max(all, CPU_SETSIZE);; size *= 2) {
+}  // namespace
+
+std::vector<int> cores_of_mask() {
+  for (int size = std::max(int(::sysconf(_SC_NPROCESSORS_CONF)), CPU_SETSIZE);; size *= 2) {
     cpu_set_t* set = CPU_ALLOC(size_t(size));
     const size_t bytes = CPU_ALLOC_SIZE(size_t(size));
     const bool known = set && ::sched_getaffinity(0, bytes, set) == 0;
-    const int cores = known ? CPU_COUNT_S(bytes, set) : all;
+    std::vector<int> cores;
+    for (int core = 0; known && core < size; ++core)
+      if (CPU_ISSET_S(size_t(core), bytes, set)) cores.push_back(core);
     CPU_FREE(set);
-    if (known || size > 1 << 20) return std::max(cores, 1);  // too small a set is an error
+    if (known || size > 1 << 20) return cores;  // too small a set is an error
   }
 }
 
-}  // namespace
-
 Cores usable_cores(const fs::path& root) {
   const int all = int(std::max(::sysconf(_SC_NPROCESSORS_ONLN), 1L));
-  Cores cores{.usable = cores_of_mask(all), .of = all, .limit = ""};
+  const int allowed = int(cores_of_mask().size());
+  Cores cores{.usable = allowed ? allowed : all, .of = all, .limit = ""};
   if (cores.usable < all) cores.limit = "affinity mask";
   double least = INFINITY;
   for (const fs::path& group : control_groups("cpu", root)) least = std::min(least, quota(group));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace sg {
 
@@ -22,6 +23,9 @@ constexpr uint64_t kAddressSpace = uint64_t(768) << 20, kAddressSpaceOfThread = 
 // and 2, and of those around them, and by the limit of address space. `root` stands before /proc
 // and /sys/fs/cgroup, for tests.
 Cores usable_cores(const std::filesystem::path& root = "/");
+
+// The numbers of the cores in the affinity mask, in order; empty where it cannot be read.
+std::vector<int> cores_of_mask();
 
 // "2 of 64 cores: cgroup quota" where the default number of threads is less for that, and in use;
 // else "".

@@ -68,8 +68,8 @@ TEST_CASE("gradient slices: as large as asked for, but the last, which nothing h
   using Sizes = std::vector<int64_t>;
   const auto sizes = [](const nn::ParameterStore& store, int64_t elements) {
     Sizes result;
-    for (const auto& [begin, end] : nn::GradientSlices::make_table(store, elements))
-      result.push_back(end - begin);
+    for (const nn::GradientRange& r : nn::slice_table(store, elements))
+      result.push_back(r.end - r.begin);
     return result;
   };
   nn::ParameterStore store;  // laid out last first: 1600, 800, 64, 64, 16

@@ -121,7 +121,7 @@ std::vector<Sent> sent_slices(const nn::ParameterStore& parameters,
   check(moments.size() == in_order.size(), "slices: {} moments of {} parameters", moments.size(),
         in_order.size());
   size_t next = 0;
-  for (const auto& slice : nn::GradientSlices::make_table(parameters, slice_elements)) {
+  for (const nn::GradientRange& slice : nn::slice_table(parameters, slice_elements)) {
     while (next < in_order.size() && in_order[next]->offset < slice.end) ++next;
     sent.push_back({bytes * double(slice.end - slice.begin), moments[next - 1]});
   }

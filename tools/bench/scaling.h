@@ -38,8 +38,8 @@ struct Sent {
   double bytes, moment;
 };
 
-// The slices of nn::GradientSlices::make_table(), each complete with its last gradient (`moments`,
-// of the parameters in order), and the small tensor by which the ranks agree after the last.
+// The slices of slice_table(), each complete with its last gradient (`moments`, of the parameters
+// in order), and the small tensor by which the ranks agree after the last.
 std::vector<Sent> sent_slices(const nn::ParameterStore& parameters,
                               const std::vector<double>& moments, int64_t slice_elements,
                               dist::Wire wire);

@@ -1,0 +1,365 @@
+#include "dist/launcher.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <optional>
+
+#include "core/cpu/cores.h"
+#include "core/text.h"
+#include "dist/blame.h"
+#include "dist/rank_output.h"
+#include "dist/rank_process.h"
+
+namespace sg::dist {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Seconds = LauncherSettings::Seconds;
+
+constexpr const char* kLauncher = "SG_LAUNCHER";
+
+// Never is far enough ahead to be subtracted from.
+constexpr Clock::time_point kNever = Clock::time_point::max();
+Clock::time_point after(Seconds s) {
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(s);
+}
+
+// Signals that end a run, and the ends of children, as something to read.
+class Signals {
+ public:
+  Signals() {
+    sigset_t taken;
+    ::sigemptyset(&taken);
+    ::signal(SIGCHLD, SIG_DFL);  // where it is ignored, no child has an exit code
+    ::sigaddset(&taken, SIGCHLD);
+    for (const int s : kStopSignals) {
+      struct sigaction now {};
+      ::sigaction(s, nullptr, &now);
+      if (s != SIGHUP || now.sa_handler != SIG_IGN) ::sigaddset(&taken, s);  // nohup
+    }
+    ::pthread_sigmask(SIG_BLOCK, &taken, &before_);
+    fd_ = FileDescriptor(::signalfd(-1, &taken, SFD_NONBLOCK | SFD_CLOEXEC));
+    check(fd_.get() >= 0, "--nproc-per-node: no descriptor of signals: {}", std::strerror(errno));
+  }
+  ~Signals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+
+  int fd() const { return fd_.get(); }
+  const sigset_t& before() const { return before_; }
+  // One that came, or 0.
+  int next() {
+    signalfd_siginfo info{};
+    return ::read(fd_.get(), &info, sizeof info) == sizeof info ? int(info.ssi_signo) : 0;
+  }
+
+ private:
+  sigset_t before_;
+  FileDescriptor fd_;
+};
+
+// A socket that listens at a free port of this host alone.
+struct Listener {
+  Listener() : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{.sin_family = AF_INET, .sin_addr = {::htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof address;
+    auto* const any = reinterpret_cast<sockaddr*>(&address);
+    check(::bind(fd.get(), any, size) == 0 && ::listen(fd.get(), SOMAXCONN) == 0 &&
+              ::getsockname(fd.get(), any, &size) == 0,
+          "--nproc-per-node: no port to listen at: {}", std::strerror(errno));
+    port = ::ntohs(address.sin_port);
+  }
+  FileDescriptor fd;
+  int port = 0;
+};
+
+std::string random_token() {
+  uint64_t bits = 0;
+  check(::getrandom(&bits, sizeof bits, 0) == sizeof bits, "--nproc-per-node: no random numbers");
+  return fmt::format("{:016x}", bits);
+}
+
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+// This process's environment with other values.
+std::vector<std::string> environment_with(const std::map<std::string, std::string>& values) {
+  std::vector<std::string> result;
+  for (char** e = environ; *e; ++e) {
+    const std::string_view variable = *e;
+    if (!values.contains(std::string(variable.substr(0, variable.find('=')))))
+      result.emplace_back(variable);
+  }
+  for (const auto& [name, value] : values) result.push_back(name + "=" + value);
+  return result;
+}
+
+// Cores of one rank, of those in the order of their numbers; none where there is not one for each.
+std::vector<int> share_of(const std::vector<int>& cores, int rank, int ranks) {
+  if (cores.size() < size_t(ranks)) return {};
+  const auto begin = [&](int r) {
+    return cores.begin() + std::ptrdiff_t(cores.size()) * r / ranks;
+  };
+  return {begin(rank), begin(rank + 1)};
+}
+
+std::string list_of(const std::vector<int>& ranks) {
+  return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
+}
+
+struct Rank {
+  RankProcess process;
+  RankOutput output;
+  std::optional<RankEnd> end{};
+  bool late = false, stopped = false;  // see RankEnd
+};
+
+class Launcher {
+ public:
+  explicit Launcher(const LauncherSettings& settings) : settings_(settings) {}
+  ~Launcher() {
+    for (Rank& rank : ranks_)
+      if (!rank.end) {
+        ::kill(-rank.process.pid, SIGKILL);
+        ::waitpid(rank.process.pid, nullptr, 0);
+      }
+  }
+  Launcher(const Launcher&) = delete;
+  Launcher& operator=(const Launcher&) = delete;
+
+  ExitCode run();
+
+ private:
+  // All ranks, from their start to their end.
+  Outcome run_once(int64_t restart, const LauncherStart& start);
+  void start_all(int64_t restart, const LauncherStart& start);
+  // Until something happens, or the time is up; takes what happened.
+  void wait(Clock::time_point until);
+  void take_signals();
+  void take_output(Rank& rank);
+  void take_ends();
+  void end_late_ranks();
+  bool running() const {
+    return std::ranges::any_of(ranks_, [](const Rank& r) { return !r.end; });
+  }
+  std::string name_of(int rank) const;
+  std::string message(const Outcome& outcome) const;
+
+  const LauncherSettings& settings_;
+  Signals signals_;
+  Screen screen_;
+  const std::string job_ = random_token(), host_ = host_name();
+  std::vector<Rank> ranks_;
+  int signal_ = 0, signals_passed_on_ = 0;
+  int ended_ = 0;
+  Clock::time_point time_is_up_ = kNever;  // for those that still run
+  int told_ = 0;                           // the signal by which they were told to end
+};
+
+ExitCode Launcher::run() {
+  Seconds pause = settings_.backoff;
+  for (int64_t restart = 0;; ++restart) {
+    const Outcome outcome = run_once(restart, settings_.start(restart));
+    if (outcome.code == ExitCode::ok || outcome.code == ExitCode::interrupted ||
+        int(outcome.code) == 128 + signal_)
+      return screen_.finish(), outcome.code;
+
+    std::string text = message(outcome);
+    const LauncherStart next = settings_.start(restart + 1);
+    const bool again = outcome.may_restart && restart < settings_.max_restarts;
+    const std::string how =
+        next.checkpoint.empty() ? "from the beginning" : "from " + next.checkpoint;
+    if (again) {
+      text += fmt::format("\nall ranks start again {}, restart {} of {}", how, restart + 1,
+                          settings_.max_restarts);
+      screen_.show(fmt::format("warning: {}\n", printable(escape_odd_bytes(text))));
+      for (const auto until = after(pause); !signal_ && Clock::now() < until;) wait(until);
+      pause = std::min(2 * pause, Seconds(30));
+    }
+    if (again && !signal_) continue;
+    screen_.finish();
+    if (again)
+      text += "; a signal came before";
+    else if (outcome.may_restart && settings_.max_restarts)
+      text += fmt::format("\nno restart is left of {}", settings_.max_restarts);
+    else if (outcome.may_restart)
+      text += "\n--max-restarts N starts all ranks again by itself";
+    if (!next.checkpoint.empty())
+      text += fmt::format("\ngo on from {} by: {}", next.checkpoint, shell_command(next.command));
+    throw Error(outcome.code, text);
+  }
+}
+
+Outcome Launcher::run_once(int64_t restart, const LauncherStart& start) {
+  ended_ = 0, time_is_up_ = kNever, told_ = 0;
+  start_all(restart, start);
+  while (running()) {
+    wait(time_is_up_);
+    end_late_ranks();
+  }
+  std::vector<RankEnd> ends;
+  for (const Rank& rank : ranks_) ends.push_back(*rank.end);
+  return judge(ends, signal_);
+}
+
+void Launcher::start_all(int64_t restart, const LauncherStart& start) {
+  const int n = settings_.ranks;
+  const Listener listener;
+  const std::vector<int> cores = cores_of_mask();
+  std::map<std::string, std::string> variables{{"WORLD_SIZE", std::to_string(n)},
+                                               {"LOCAL_WORLD_SIZE", std::to_string(n)},
+                                               {"MASTER_ADDR", "127.0.0.1"},
+                                               {"MASTER_PORT", std::to_string(listener.port)},
+                                               {kLauncher, "sgtrain"},
+                                               {"SG_JOB", job_},
+                                               {"SG_RESTART", std::to_string(restart)}};
+  if (settings_.set_threads && !std::getenv("OMP_NUM_THREADS"))
+    variables["OMP_NUM_THREADS"] = std::to_string(std::max(1, usable_cores().usable / n));
+  const std::filesystem::path program =
+      settings_.program.empty() ? own_program() : settings_.program;
+  ranks_.clear();
+  for (int r = 0; r < n; ++r) {
+    variables["RANK"] = variables["LOCAL_RANK"] = std::to_string(r);
+    if (r == 0)
+      variables["SG_LISTENER"] = std::to_string(listener.fd.get());
+    else
+      variables.erase("SG_LISTENER");
+    RankProcess process = start_rank({.program = program,
+                                      .arguments = start.command,
+                                      .environment = environment_with(variables),
+                                      .cores = share_of(cores, r, n),
+                                      .listener = r == 0 ? listener.fd.get() : -1,
+                                      .keeps_output = r == 0,
+                                      .signals = signals_.before()});
+    const auto shown = r == 0 ? RankOutput::Shown::as_is : RankOutput::Shown::with_rank;
+    ranks_.push_back({.process = std::move(process), .output = RankOutput(r, shown)});
+  }
+}
+
+void Launcher::wait(Clock::time_point until) {
+  std::vector<pollfd> fds{{.fd = signals_.fd(), .events = POLLIN},
+                          {.fd = screen_.is_waiting() ? STDERR_FILENO : -1, .events = POLLOUT}};
+  for (const Rank& rank : ranks_)
+    fds.push_back({.fd = screen_.is_behind() ? -1 : rank.process.output.get(), .events = POLLIN});
+  // A rank that is stopped does not say so: look now and then.
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(std::clamp(
+      until - Clock::now(), Clock::duration(0), Clock::duration(std::chrono::seconds(1))));
+  ::poll(fds.data(), fds.size(), until == kNever ? -1 : int(left.count()));
+  screen_.write();
+  take_signals();
+  for (size_t r = 0; r < ranks_.size(); ++r)
+    if (fds[r + 2].revents) take_output(ranks_[r]);
+  take_ends();
+}
+
+void Launcher::take_signals() {
+  while (const int s = signals_.next()) {
+    if (s == SIGCHLD) continue;
+    signal_ = s;
+    for (const Rank& rank : ranks_)
+      if (!rank.end) ::kill(rank.process.pid, s);
+    // The second one ends at once whatever takes it.
+    if (++signals_passed_on_ == 2) time_is_up_ = std::min(time_is_up_, after(settings_.kill_after));
+  }
+}
+
+void Launcher::take_output(Rank& rank) {
+  char bytes[1 << 16];
+  ssize_t n = 0;
+  while ((n = ::read(rank.process.output.get(), bytes, sizeof bytes)) > 0) {
+    screen_.show(rank.output.take({bytes, size_t(n)}));
+    if (screen_.is_behind() && !rank.end) return;
+  }
+  if (n == 0 || rank.end) {  // closed; of a rank that has ended, by nobody but its own children
+    screen_.show(rank.output.take_rest());
+    rank.process.output = FileDescriptor();
+  }
+}
+
+void Launcher::take_ends() {
+  for (Rank& rank : ranks_) {
+    int status = 0;
+    if (rank.end || ::waitpid(rank.process.pid, &status, WNOHANG) != rank.process.pid) continue;
+    rank.end = {.status = status, .order = ended_++, .late = rank.late, .stopped = rank.stopped};
+    take_output(rank);
+    const bool well = WIFEXITED(status) && (WEXITSTATUS(status) == int(ExitCode::ok) ||
+                                            WEXITSTATUS(status) == int(ExitCode::interrupted));
+    time_is_up_ = std::min(time_is_up_, after(well ? std::max(settings_.timeout, settings_.grace)
+                                                   : std::min(settings_.timeout, settings_.grace)));
+  }
+}
+
+void Launcher::end_late_ranks() {
+  if (time_is_up_ == kNever || !running()) return;
+  const auto all_stopped = [&] {
+    return std::ranges::all_of(ranks_,
+                               [](const Rank& r) { return r.end || is_stopped(r.process.pid); });
+  };
+  if (Clock::now() < time_is_up_ && (told_ || !all_stopped())) return;
+  const bool give_up = told_ == SIGKILL;
+  const bool first = told_ == 0;
+  told_ = first ? SIGTERM : SIGKILL;
+  for (Rank& rank : ranks_) {
+    if (rank.end) continue;
+    rank.late = true;
+    if (first) rank.stopped = is_stopped(rank.process.pid);
+    ::kill(-rank.process.pid, rank.stopped ? SIGKILL : told_);
+    if (give_up)
+      rank.end = {.order = ended_++, .late = true, .stopped = rank.stopped, .stuck = true};
+  }
+  time_is_up_ = after(settings_.kill_after);
+}
+
+std::string Launcher::name_of(int rank) const {
+  return fmt::format("rank {} (host {}, process {})", rank, host_,
+                     ranks_[size_t(rank)].process.pid);
+}
+
+// Who is to blame, what it said last, and how the others ended.
+std::string Launcher::message(const Outcome& outcome) const {
+  std::string text;
+  std::map<std::string, std::vector<int>> others;  // by how they ended
+  int shown = -1;                                  // whose last lines
+  for (int r = 0; r < int(ranks_.size()); ++r) {
+    const RankEnd& end = *ranks_[size_t(r)].end;
+    if (std::ranges::find(outcome.blamed, r) == outcome.blamed.end()) {
+      others[describe(end)].push_back(r);
+      if (outcome.blamed.empty() && (shown < 0 || end.order < ranks_[size_t(shown)].end->order))
+        shown = r;
+      continue;
+    }
+    text += fmt::format("{}{} {}", text.empty() ? "" : "\n", name_of(r), describe(end));
+    if (shown < 0) shown = r;
+  }
+  if (outcome.blamed.empty()) text = "the ranks lost each other";
+  for (const auto& [how, ranks] : others) text += fmt::format("\n{} {}", list_of(ranks), how);
+  const auto& lines = ranks_[size_t(shown)].output.last_lines();
+  if (!lines.empty()) text += fmt::format("\nlast lines of rank {}:", shown);
+  for (const std::string& line : lines) text += "\n  " + line;
+  return text;
+}
+
+}  // namespace
+
+ExitCode launch(const LauncherSettings& settings) { return Launcher(settings).run(); }
+
+bool is_launched() {
+  const char* launcher = std::getenv(kLauncher);
+  return launcher && std::string_view(launcher) == "sgtrain";
+}
+
+}  // namespace sg::dist

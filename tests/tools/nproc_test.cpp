@@ -1,0 +1,135 @@
+// sgtrain as a launcher. One rank is enough here; tests/dist has the launcher with several.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "tests/tools/runs.h"
+
+namespace sg {
+using namespace sg::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+// sgtrain --nproc-per-node 1 in the background; its standard error goes to a file.
+pid_t start_launcher(const std::string& command, const fs::path& err) {
+  const std::string line =
+      fmt::format("exec {} --nproc-per-node 1 >/dev/null 2>{}", program(command), err.string());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    ::_exit(127);
+  }
+  return child;
+}
+
+pid_t only_child_of(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/task/{}/children", pid, pid));
+  pid_t child = 0;
+  file >> child;
+  REQUIRE(child > 0);
+  return child;
+}
+
+bool ends_in_time(pid_t pid) {  // or is a zombie
+  for (int i = 0; i < 1000; ++i, ::usleep(10'000)) {
+    std::ifstream file(fmt::format("/proc/{}/stat", pid));
+    std::string text;
+    std::getline(file, text);
+    if (text.find(") ") == text.npos || text.find(") Z") != text.npos) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("sgtrain --nproc-per-node: a rank that is killed is started again, with the same bits") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out", err = folder / "err";
+  write_idx(data, 64, 8);
+  const pid_t launcher =
+      start_launcher(sgtrain(data, out, "--recovery-interval 2 --max-restarts 1"), err);
+  REQUIRE(wait_for_text(out / "train.log", "Train: 0 [4/8"));
+  const pid_t rank = only_child_of(launcher);
+  std::string name;  // in ps
+  std::ifstream(fmt::format("/proc/{}/comm", rank)) >> name;
+  CHECK(name == "sgtrain");
+  ::kill(rank, SIGKILL);
+  CHECK(finish(launcher) == 0);
+  const std::string said = read_file(err);
+  CHECK(contains(said, fmt::format("process {}) was killed by SIGKILL", rank)));
+  CHECK(contains(said, "last.safetensors, restart 1 of 1"));
+  CHECK(contains(read_file(out / "train.log"), "resuming from "));
+  CHECK(run_program(sgtrain(data, folder / "whole")).code == 0);
+  CHECK(last_tensors(out) == last_tensors(folder / "whole"));
+  CHECK(numbers(out) == numbers(folder / "whole"));
+}
+
+TEST_CASE("sgtrain --nproc-per-node: a signal saves and ends; killed, it leaves no rank") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out", err = folder / "err";
+  write_idx(data, 64, 8);
+  const std::string command = sgtrain(data, out, "--epochs 40 --max-restarts 3 --resume auto");
+  pid_t launcher = start_launcher(command, err);
+  REQUIRE(wait_for_text(out / "train.log", "Train: 0 [2/8"));
+  ::kill(launcher, SIGUSR1);
+  CHECK(finish(launcher) == 75);
+  CHECK(!contains(read_file(err), "start again"));
+  const std::string log = read_file(out / "train.log");
+  CHECK(contains(log, "go on by: "));
+  launcher = start_launcher(command, err);
+  REQUIRE(wait_for_text(out / "train.log", "Train: ", log.size()));
+  const pid_t rank = only_child_of(launcher);
+  ::kill(launcher, SIGKILL);
+  CHECK(finish(launcher) == 128 + SIGKILL);
+  CHECK(ends_in_time(rank));
+}
+
+TEST_CASE("sgtrain --nproc-per-node: the folder has one name; a try writes nothing") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 16, 8);
+  const auto shell = [&](const std::string& more) {
+    const std::string line = fmt::format(
+        "cd {} && {} --device cpu --data data --model sgformer_nano --epochs 1 -b 8 "
+        "--nproc-per-node 1 {} >out 2>err",
+        folder.path().string(), program("sgtrain"), more);
+    const int status = std::system(line.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  CHECK(shell("--dry-run") == 0);
+  CHECK(contains(read_file(folder / "out"), "nothing was written"));
+  CHECK(!fs::exists(folder / "output"));
+  CHECK(shell("") == 0);
+  CHECK(contains(read_file(folder / "out"), "done: "));
+  CHECK(read_file(folder / "err").empty());
+  const std::string name = fs::directory_iterator(folder / "output/train")->path().filename();
+  CHECK(name.ends_with("-sgformer_nano-28"));
+  const auto args = nlohmann::json::parse(read_file(folder / "output/train" / name / "args.json"));
+  CHECK(args["output"] == "output/train/" + name);
+
+  for (const char* ends : {"--help", "--version"}) CHECK(shell(ends) == 0);
+  CHECK(shell("--nproc-per-node 0") == 2);
+  CHECK(contains(read_file(folder / "err"), "error: --nproc-per-node: expected a number"));
+  CHECK(shell("--epochs -1") == 2);
+  CHECK(!contains(read_file(folder / "err"), "rank"));  // said once, before any is started
+  CHECK(shell("--data nowhere") == 3);                  // what a rank finds
+  CHECK(contains(read_file(folder / "err"), "error: rank 0 (host "));
+}
+
+TEST_CASE("sgtrain --nproc-per-node: GPUs that are not there") {
+  const auto refused = [](const std::string& flags) {
+    const int status = std::system(("CUDA_VISIBLE_DEVICES= " + program("sgtrain --data d ") +
+                                    flags + " >/dev/null 2>/dev/null")
+                                       .c_str());
+    return WEXITSTATUS(status);
+  };
+  CHECK(refused("--nproc-per-node gpu") == 2);
+  CHECK(refused("--nproc-per-node 2 --device cuda") == 2);
+  const auto said = run_program("sgtrain --data d --device cpu --nproc-per-node gpu");
+  CHECK(said.code == 2);
+  CHECK(contains(said.err, "counts GPUs"));
+}
+
+}  // namespace sg
