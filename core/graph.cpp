@@ -3,8 +3,47 @@
 #include <spdlog/spdlog.h>
 
 #include <utility>
+#include <vector>
+
+#include "core/capture.h"
 
 namespace sg {
+namespace {
+
+using Things = std::vector<std::shared_ptr<void>>;
+thread_local Things* t_kept = nullptr;  // of the capture under way
+
+class CaptureWithThings : public CapturedWork {
+ public:
+  CaptureWithThings(Things kept, std::unique_ptr<CapturedWork> work)
+      : kept_(std::move(kept)), work_(std::move(work)) {}
+  void launch(Stream& stream) override { work_->launch(stream); }
+
+ private:
+  Things kept_;  // dropped after the work
+  std::unique_ptr<CapturedWork> work_;
+};
+
+std::unique_ptr<CapturedWork> capture_work(Backend& backend, Stream& stream,
+                                           const std::function<void()>& work) {
+  Things kept;
+  struct Scope {
+    explicit Scope(Things& kept) { t_kept = &kept; }
+    ~Scope() { t_kept = nullptr; }
+  };
+  std::unique_ptr<CapturedWork> captured;
+  {
+    const Scope scope(kept);
+    captured = backend.capture(stream, work);
+  }
+  return std::make_unique<CaptureWithThings>(std::move(kept), std::move(captured));
+}
+
+}  // namespace
+
+void keep_with_capture(std::shared_ptr<void> thing) {
+  if (t_kept) t_kept->push_back(std::move(thing));
+}
 
 Graph::~Graph() {
   try {
@@ -53,7 +92,7 @@ void Graph::run(const std::vector<uint64_t>& key, const std::function<void()>& w
       Allocator& memory;
       ~End() { memory.set_capturing(false); }
     } end{*memory_};
-    capture = b.capture(stream, work);
+    capture = capture_work(b, stream, work);
   }
   memory_->check_guards();  // of earlier launches
   capture->launch(stream);

@@ -40,6 +40,11 @@ class Source {
   // file only the rows down to the end of the box are certain to be checked, and truncation.
   virtual void read(const Box& box, Image& out) = 0;
   void read(Image& out) { read({0, 0, width_, height_}, out); }
+  // The same without the last copy: a view of `scratch`, whose rows may hold more than the box.
+  virtual ImageView view(const Box& box, Image& scratch) {
+    read(box, scratch);
+    return scratch.view();
+  }
 
  protected:
   int height_ = 0, width_ = 0;

@@ -19,6 +19,15 @@ namespace {
 // inside of the image; a wider strip keeps its border outside of the box.
 constexpr int kMargin = 4;
 
+// Adobe's inverted CMYK: x * k / 255, rounded as Pillow does.
+void cmyk_to_rgb(const uint8_t* in, int width, uint8_t* out) {
+  for (int x = 0; x < width; ++x, in += 4, out += 3)
+    for (int i = 0; i < 3; ++i) {
+      const int t = (255 - in[i]) * in[3] + 128;
+      out[i] = uint8_t(in[3] - ((t + (t >> 8)) >> 8));
+    }
+}
+
 class Jpeg final : public Source {
  public:
   Jpeg(Bytes bytes, std::string_view name, const DecodeLimits& limits);
@@ -26,6 +35,7 @@ class Jpeg final : public Source {
   void open();
   using Source::read;
   void read(const Box& box, Image& out) override;
+  ImageView view(const Box& box, Image& scratch) override;
 
  private:
   template <class F>
@@ -43,7 +53,6 @@ class Jpeg final : public Source {
   static void on_progress(j_common_ptr c);
 
   bool can_skip() const;
-  void to_rgb(const uint8_t* in, int width, uint8_t* out) const;
 
   Bytes bytes_;
   std::string name_;
@@ -96,8 +105,6 @@ void Jpeg::open() {
   height_ = int(c_.image_height), width_ = int(c_.image_width);
   switch (c_.num_components) {
     case 1:
-      c_.out_color_space = JCS_GRAYSCALE;
-      break;
     case 3:
       c_.out_color_space = JCS_RGB;
       break;
@@ -130,42 +137,41 @@ bool Jpeg::can_skip() const {
          (is(k[0], 1, 1) || is(k[0], 2, 1) || is(k[0], 1, 2) || is(k[0], 2, 2));
 }
 
-void Jpeg::to_rgb(const uint8_t* in, int width, uint8_t* out) const {
-  if (c_.num_components == 3) {
-    std::memcpy(out, in, size_t(width) * 3);
-  } else if (c_.num_components == 1) {
-    for (int x = 0; x < width; ++x, out += 3) out[0] = out[1] = out[2] = in[x];
-  } else {
-    // Adobe's inverted CMYK: x * k / 255, rounded as Pillow does.
-    for (int x = 0; x < width; ++x, in += 4, out += 3)
-      for (int i = 0; i < 3; ++i) {
-        const int t = (255 - in[i]) * in[3] + 128;
-        out[i] = uint8_t(in[3] - ((t + (t >> 8)) >> 8));
-      }
-  }
+void Jpeg::read(const Box& box, Image& out) {
+  const ImageView part = view(box, out);
+  for (int y = 0; y < box.height; ++y)
+    std::memmove(out.pixels.data() + size_t(y) * size_t(box.width) * 3, part.row(y),
+                 size_t(box.width) * 3);
+  out.reset(box.height, box.width);
 }
 
-void Jpeg::read(const Box& box, Image& out) {
+ImageView Jpeg::view(const Box& box, Image& scratch) {
   check_box(*this, box);
-  out.reset(box.height, box.width);
-  std::vector<uint8_t> row((size_t(width_) + 64) * size_t(c_.num_components));
-  guarded([&, this, line = row.data()]() mutable {
+  JDIMENSION left = 0, width = c_.image_width;
+  int top = 0;
+  guarded([&, this] {
     jpeg_start_decompress(&c_);
-    JDIMENSION left = 0, width = c_.output_width;
-    int top = 0;
-    if (can_skip()) {
-      left = JDIMENSION(std::max(0, box.left - kMargin));
-      width = JDIMENSION(std::min(width_, box.right() + kMargin)) - left;
-      if (width < c_.output_width) jpeg_crop_scanline(&c_, &left, &width);
-      top = std::max(0, box.top - kMargin);
-      if (top > 0) jpeg_skip_scanlines(&c_, JDIMENSION(top));
-    }
-    const uint8_t* inside = line + (size_t(box.left) - left) * size_t(c_.num_components);
-    for (int y = top; y < box.bottom(); ++y) {
-      jpeg_read_scanlines(&c_, &line, 1);
-      if (y >= box.top) to_rgb(inside, box.width, out.row(y - box.top));
+    if (!can_skip()) return;
+    left = JDIMENSION(std::max(0, box.left - kMargin));
+    width = JDIMENSION(std::min(width_, box.right() + kMargin)) - left;
+    if (width < c_.output_width) jpeg_crop_scanline(&c_, &left, &width);
+    top = std::max(0, box.top - kMargin);
+    if (top > 0) jpeg_skip_scanlines(&c_, JDIMENSION(top));
+  });
+  scratch.reset(box.bottom() - top, int(width));
+  std::vector<uint8_t> cmyk(c_.num_components == 4 ? size_t(width) * 4 : 0);
+  guarded([&, this, line = cmyk.data()]() mutable {
+    for (int y = 0; y < scratch.height;) {
+      if (line) {
+        jpeg_read_scanlines(&c_, &line, 1);
+        cmyk_to_rgb(line, scratch.width, scratch.row(y++));
+      } else {  // libjpeg makes as many at once as share a row of chroma
+        uint8_t* rows[] = {scratch.row(y), scratch.row(std::min(y + 1, scratch.height - 1))};
+        y += int(jpeg_read_scanlines(&c_, rows, y + 1 < scratch.height ? 2 : 1));
+      }
     }
   });
+  return scratch.view().crop({box.left - int(left), box.top - top, box.width, box.height});
 }
 
 }  // namespace

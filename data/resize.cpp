@@ -36,31 +36,41 @@ struct Axis {
   int64_t end(int64_t i) const { return std::min(int64_t(center(i) + support + 0.5), in); }
 };
 
-// Taps of the output positions [from, from + n); `stride` is a multiple of kTapBlock.
+// Taps of the output positions [from, from + n), and up to a multiple of kPixelBlock without
+// weight.
 void make_taps(const Axis& axis, Filter filter, int64_t from, int n, bool reverse, Taps& taps) {
-  const int most = int(std::ceil(axis.support)) * 2 + 1;
-  taps.stride = (most + kTapBlock - 1) / kTapBlock * kTapBlock;
-  taps.first.resize(size_t(n)), taps.count.resize(size_t(n));
-  taps.weights.assign(size_t(n) * size_t(taps.stride), 0);
-  std::vector<double> w(static_cast<size_t>(most));
+  const size_t padded = size_t((n + kPixelBlock - 1) / kPixelBlock * kPixelBlock);
+  taps.first.resize(padded), taps.count.resize(padded);
+  for (int k = 0; k < n; ++k) {
+    const size_t at = size_t(reverse ? n - 1 - k : k);
+    taps.first[at] = int(axis.begin(from + k));
+    taps.count[at] = int(axis.end(from + k)) - taps.first[at];
+  }
+  std::fill(taps.first.begin() + n, taps.first.end(), taps.first[0]);
+  std::fill(taps.count.begin() + n, taps.count.end(), 0);
+  taps.stride = *std::ranges::max_element(taps.count);
+  taps.weights.assign(padded * size_t(taps.stride), 0);
+  std::vector<double> w(static_cast<size_t>(taps.stride));
   const double step = 1.0 / axis.stretch;
   for (int k = 0; k < n; ++k) {
-    const int64_t i = from + k, begin = axis.begin(i), end = axis.end(i);
-    const double center = axis.center(i);
-    const size_t count = size_t(end - begin);
+    const size_t at = size_t(reverse ? n - 1 - k : k), count = size_t(taps.count[at]);
+    const double center = axis.center(from + k), begin = taps.first[at];
     double sum = 0;
     for (size_t t = 0; t < count; ++t) {
-      w[t] = weight_at(filter, (double(t) + double(begin) - center + 0.5) * step);
+      w[t] = weight_at(filter, (double(t) + begin - center + 0.5) * step);
       sum += w[t];
     }
-    const int at = reverse ? n - 1 - k : k;
-    taps.first[size_t(at)] = int(begin), taps.count[size_t(at)] = int(count);
-    int32_t* out = &taps.weights[size_t(at) * size_t(taps.stride)];
+    int32_t* out = &taps.weights[at * size_t(taps.stride)];
     for (size_t t = 0; t < count; ++t) {
       const double v = (sum != 0 ? w[t] / sum : w[t]) * (1 << kFractionBits);
       out[t] = int32_t(v < 0 ? v - 0.5 : v + 0.5);
     }
   }
+}
+
+// Scratch memory: made larger where needed and never smaller, as growing again would clear it.
+void grow(std::vector<uint8_t>& memory, size_t bytes) {
+  if (memory.size() < bytes) memory.resize(bytes);
 }
 
 void check_resize(int height, int width, const Resize& r) {
@@ -99,37 +109,28 @@ void Resizer::operator()(const ImageView& part, const Box& where, int source_hei
             rows_);
   for (int& x : columns_.first) x -= where.left;
 
-  lanes_.resize(columns_.weights.size() * 4);
-  for (size_t i = 0; i < columns_.weights.size(); ++i) {
-    const int32_t w = columns_.weights[i];
-    lanes_[4 * i] = lanes_[4 * i + 1] = lanes_[4 * i + 2] = w;
-    lanes_[4 * i + 3] = 0;
-  }
-
   const size_t in_bytes = size_t(part.width) * 3, out_bytes = size_t(window.width) * 3;
   const size_t pitch = out_bytes + kRowSlack;
-  narrow_.resize(size_t(used.height) * pitch);
+  grow(narrow_, size_t(used.height) * pitch);
   source_rows_.resize(size_t(used.height));
   for (int y = 0; y < used.height; ++y)
     source_rows_[size_t(y)] = part.row(used.top - where.top + y);
   const uint8_t* end = part.row(part.height - 1) + in_bytes;
-  const size_t padded_bytes = in_bytes + kRowSlack;
+  const size_t padded_bytes = in_bytes + size_t(columns_.stride) * 3 + kRowSlack;
   const auto last =
       std::partition_point(source_rows_.begin(), source_rows_.end(),
                            [&](const uint8_t* row) { return size_t(end - row) >= padded_bytes; });
-  padded_.resize(size_t(source_rows_.end() - last) * padded_bytes);
+  grow(padded_, size_t(source_rows_.end() - last) * padded_bytes);
   uint8_t* copy = padded_.data();
   for (auto row = last; row != source_rows_.end(); ++row, copy += padded_bytes) {
     std::memcpy(copy, *row, in_bytes);
     *row = copy;
   }
-  resize_rows(source_rows_.data(), used.height, columns_.first.data(), columns_.count.data(),
-              lanes_.data(), columns_.stride, window.width, narrow_.data(), pitch);
+  resize_rows(source_rows_.data(), used.height, columns_, window.width, narrow_.data(), pitch);
   for (int y = 0; y < window.height; ++y) {
     const size_t i = size_t(y);
-    blend_rows(&narrow_[size_t(rows_.first[i] - used.top) * pitch], pitch,
-               &rows_.weights[i * size_t(rows_.stride)], rows_.count[i], out_bytes,
-               out + i * out_bytes);
+    blend_rows(&narrow_[size_t(rows_.first[i] - used.top) * pitch], pitch, rows_.weights_of(y),
+               rows_.count[i], out_bytes, out + i * out_bytes);
   }
 }
 

@@ -29,6 +29,8 @@ struct Taps {
   int stride = 0;
   std::vector<int> first, count;
   std::vector<int32_t> weights;
+
+  const int32_t* weights_of(int i) const { return weights.data() + size_t(i) * size_t(stride); }
 };
 
 // Holds scratch memory between calls; one per thread.
@@ -43,7 +45,6 @@ class Resizer {
 
  private:
   Taps columns_, rows_;
-  std::vector<int32_t> lanes_;   // column weights repeated for each channel
   std::vector<uint8_t> narrow_;  // the rows after the horizontal pass
   std::vector<const uint8_t*> source_rows_;
   std::vector<uint8_t> padded_;  // copies of the last rows, which may be read past their ends

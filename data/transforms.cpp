@@ -118,8 +118,7 @@ void Transform::train(Source& source, uint64_t seed, int64_t epoch, int64_t samp
   if (config_.interpolation == Interpolation::random &&
       random(Purpose::interpolation).bernoulli(0.5))
     filter = Filter::bilinear;
-  source.read(box, pixels_);
-  resizer_(pixels_.view(), Resize::whole(h, w, filter, flip), out);
+  resizer_(source.view(box, scratch_), Resize::whole(h, w, filter, flip), out);
   const ImageSpan image{out, h, w};
   if (random(Purpose::vertical_flip).bernoulli(config_.vflip)) flip_rows(image);
   Random colors = random(Purpose::color_jitter);
@@ -139,8 +138,7 @@ void Transform::eval(Source& source, uint8_t* out) {
 
 void Transform::resized(Source& source, const Resize& resize, uint8_t* out) {
   const Box used = source_box(source.height(), source.width(), resize);
-  source.read(used, pixels_);
-  resizer_(pixels_.view(), used, source.height(), source.width(), resize, out);
+  resizer_(source.view(used, scratch_), used, source.height(), source.width(), resize, out);
 }
 
 Image load_eval_image(const std::string& path, const TransformConfig& config) {

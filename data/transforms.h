@@ -60,7 +60,7 @@ class Transform {
   void resized(Source& source, const Resize& resize, uint8_t* out);
 
   TransformConfig config_;
-  Image pixels_;
+  Image scratch_;
   Resizer resizer_;
   std::optional<RandAugment> rand_augment_;
 };

@@ -6,13 +6,19 @@
 // ExitCode::peer, naming it.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "core/tensor.h"
 
 namespace sg::dist {
 
-// What f32 gradients are sent as. bf16: half the bytes; each rank rounds, sums are f32 on the host.
+class Group;
+
+// What f32 gradients are sent as. bf16: half the bytes; each rank rounds. Sums are f32 on the host;
+// NCCL rounds them to bf16 each time that it adds a rank.
 enum class Wire { f32, bf16 };
 Wire parse_wire(std::string_view name);  // throws ExitCode::usage
 
@@ -20,6 +26,12 @@ Wire parse_wire(std::string_view name);  // throws ExitCode::usage
 struct CommunicationTimes {
   double busy = 0;     // seconds from the begin of each to its end
   double exposed = 0;  // seconds that join() waited for them: what other work did not hide
+};
+
+// Work that was started and has not ended.
+struct Underway {
+  std::string what;    // "slice 2 of 5"
+  double seconds = 0;  // since it was first seen to have begun
 };
 
 class Communicator {
@@ -48,8 +60,33 @@ class Communicator {
   // The tensor of rank 0, on all.
   virtual void broadcast(std::string_view what, Tensor tensor) = 0;
 
-  // Since the last call.
+  // Since the last call, of what the device has done so far.
   virtual CommunicationTimes times() = 0;
+
+  // Throws what a call would, where a rank is lost. Captured work makes no calls when it is
+  // launched, so this is for after each step, before its results are used.
+  virtual void check_peers() {}
+  // Collective, at the end of a run without errors: nothing is called after it. Work that captured
+  // calls must have been dropped (Graph::forget); throws ExitCode::failure where it has not. A
+  // communicator that is not closed waits for nobody when it is destroyed.
+  virtual void close() {}
+
+  // From any thread, at any time: where the device is. On a GPU the host learns nothing else of a
+  // reduction that hangs.
+  virtual std::optional<Underway> underway() { return {}; }
+  // Gives up, as a rank is lost or this one leaves: what is under way ends soon with any result,
+  // and this and later calls throw ExitCode::peer with the reason. Returns at once.
+  virtual void abort(std::string_view reason) { (void)reason; }
 };
+
+// Each kind of device registers how its communicators are made (core/slot.h does so for kernels).
+// `group` outlives what is made; the call is collective.
+using CommunicatorMaker = std::unique_ptr<Communicator>(Group& group, Device device);
+struct RegisterCommunicator {
+  RegisterCommunicator(DeviceType type, CommunicatorMaker* maker);
+};
+bool has_communicator(DeviceType type);
+// Throws ExitCode::usage where the build has none.
+std::unique_ptr<Communicator> make_communicator(Group& group, Device device);
 
 }  // namespace sg::dist

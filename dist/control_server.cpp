@@ -246,13 +246,13 @@ void ControlServer::judge(Time now) {
       return end(
           fmt::format("{} was lost {}: its connection ended without a word (it was killed, "
                       "or crashed){}",
-                      s.name, s.describe(), waiting_text(standings_)));
+                      s.name, s.describe(), waiting_text(standings_, i)));
     const Seconds silent = now - s.heard;
     if (silent > settings_.silence())
       return end(
           fmt::format("{} was lost {}: no sign of life for {:.0f} s (it is stopped, or its "
                       "host or the network is down){}",
-                      s.name, s.describe(), silent.count(), waiting_text(standings_)));
+                      s.name, s.describe(), silent.count(), waiting_text(standings_, i)));
   }
   const std::optional<Stall> stall = find_stall(standings_, now);
   if (!stall) return;
@@ -262,8 +262,10 @@ void ControlServer::judge(Time now) {
   } else if (lasted > settings_.warn_after()) {
     const std::string which = fmt::format("{} {}", stall->lane->what, stall->lane->entered);
     if (which != warned_)
-      say("warning", fmt::format("{}; after {} s all end", stall->text(standings_, now),
-                                 settings_.timeout.count()));
+      say("warning",
+          stall->text(standings_, now) +
+              (stall->excused ? ""
+                              : fmt::format("; after {} s all end", settings_.timeout.count())));
     warned_ = which;
   }
 }

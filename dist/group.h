@@ -35,6 +35,8 @@ class Group {
   virtual int ranks() const = 0;
   bool leads() const { return rank() == 0; }  // writes files and speaks
   bool alone() const { return ranks() == 1; }
+  // For a rank to come, and to go on; NCCL's calls have it too.
+  virtual std::chrono::duration<double> timeout() const { return GroupSettings{}.timeout; }
   // "rank 2 (host b, process 4711)"
   virtual std::string name_of(int rank) const = 0;
 

@@ -116,11 +116,11 @@ std::string Stall::text(const std::vector<Standing>& ranks, Clock::time_point no
   return fmt::format("{}; {} {} for {:.0f} s", text, list_of(waiting), verb, seconds);
 }
 
-std::string waiting_text(const std::vector<Standing>& ranks) {
+std::string waiting_text(const std::vector<Standing>& ranks, int lost) {
   std::map<std::string, std::vector<int>> waiting;
   for (int i = 0; i < int(ranks.size()); ++i)
     for (const Lane* lane : {&ranks[i].texts, &ranks[i].tensors})
-      if (lane->inside && !ranks[i].gone) waiting[lane->what].push_back(i);
+      if (lane->inside && !ranks[i].gone && i != lost) waiting[lane->what].push_back(i);
   std::string text;
   for (const auto& [what, who] : waiting)
     text += fmt::format("; {} {} in {}", list_of(who), who.size() == 1 ? "waits" : "wait", what);

@@ -49,8 +49,8 @@ struct Stall {
 // The one that has lasted longest.
 std::optional<Stall> find_stall(const std::vector<Standing>& ranks, Clock::time_point now);
 
-// Who waits in what, for messages about a rank that was lost otherwise; "" where nobody does.
-std::string waiting_text(const std::vector<Standing>& ranks);
+// Who but the one that was lost waits in what: "; ranks 0, 1 wait in slice 2", or "".
+std::string waiting_text(const std::vector<Standing>& ranks, int lost);
 
 // "rank 2", "ranks 0, 1, 3"; long lists are cut.
 std::string list_of(const std::vector<int>& ranks);

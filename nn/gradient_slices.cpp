@@ -5,16 +5,30 @@
 
 namespace sg::nn {
 
-GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer, int64_t elements)
-    : parameters_(parameters), reducer_(reducer), in_order_(parameters.in_order()) {
+std::vector<GradientRange> slice_table(const ParameterStore& parameters, int64_t elements) {
   check(elements >= 1, "gradient slices: elements: expected at least 1, found {}", elements);
-  for (size_t i = 0; i < in_order_.size(); ++i) {
-    const int64_t end =
-        i + 1 < in_order_.size() ? in_order_[i + 1]->offset : parameters.grads().numel();
-    if (table_.empty() || table_.back().end - table_.back().begin >= elements)
-      table_.push_back({in_order_[i]->offset, end});
-    table_.back().end = end;
+  const std::vector<const Parameter*> in_order = parameters.in_order();
+  const int64_t end = parameters.grads().numel();
+  size_t last = in_order.size();  // the first parameter of the last slice
+  while (last > 0 && (last == in_order.size() ||
+                      end - in_order[last - 1]->offset <= elements / kLastSliceShare))
+    --last;
+  std::vector<GradientRange> table;
+  for (size_t i = 0; i < in_order.size(); ++i) {
+    const int64_t offset = in_order[i]->offset;
+    if (i == 0 || i == last || offset - table.back().begin >= elements) {
+      if (i > 0) table.back().end = offset;
+      table.push_back({offset, end});
+    }
   }
+  return table;
+}
+
+GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer, int64_t elements)
+    : parameters_(parameters),
+      reducer_(reducer),
+      in_order_(parameters.in_order()),
+      table_(slice_table(parameters, elements)) {
   assign_parameters();
 }
 
@@ -39,7 +53,7 @@ GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer,
 void GradientSlices::assign_parameters() {
   for (const Parameter* p : in_order_)
     slice_of_.push_back(
-        size_t(std::ranges::upper_bound(table_, p->offset, {}, &Range::end) - table_.begin()));
+        size_t(std::ranges::upper_bound(table_, p->offset, {}, &GradientRange::end) - table_.begin()));
 }
 
 Tensor GradientSlices::slice(size_t index) const {

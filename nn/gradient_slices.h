@@ -24,19 +24,26 @@ class Reducer {
   virtual void join() = 0;
 };
 
+// docs/scaling.md has how they were chosen.
 constexpr int64_t kSliceElements = int64_t{1} << 22;
+constexpr int64_t kLastSliceShare = 8;
+
+struct GradientRange {
+  int64_t begin, end;  // elements of ParameterStore::grads()
+};
+// Whole parameters, `elements` or a little more a slice. The last slice is small, since no work is
+// left to hide it: what of the last parameters fits into an eighth, but one at least. A function of
+// the parameters and `elements` alone. The parameters must be allocated.
+std::vector<GradientRange> slice_table(const ParameterStore& parameters,
+                                       int64_t elements = kSliceElements);
 
 class GradientSlices {
  public:
-  struct Range {
-    int64_t begin, end;  // elements of ParameterStore::grads()
-  };
-  // Whole parameters, `elements` or a little more a slice. The parameters must be allocated.
   GradientSlices(ParameterStore& parameters, Reducer& reducer, int64_t elements = kSliceElements);
   // Slices that end so. Throws ExitCode::checkpoint where an end is not that of a parameter.
   GradientSlices(ParameterStore& parameters, Reducer& reducer, const std::vector<int64_t>& ends);
 
-  const std::vector<Range>& table() const { return table_; }
+  const std::vector<GradientRange>& table() const { return table_; }
 
   // Runs autograd::backward(loss), the last one of a step, and hands over the slices. `key` is what
   // decides which operations run. Throws ExitCode::failure, naming the parameter, where a gradient
@@ -53,7 +60,7 @@ class GradientSlices {
   Reducer& reducer_;
   std::vector<const Parameter*> in_order_;  // of the flat buffer
   std::vector<size_t> slice_of_;            // of each
-  std::vector<Range> table_;
+  std::vector<GradientRange> table_;
   std::map<std::vector<uint64_t>, std::vector<int>> writes_;  // by key: of each gradient
 };
 

@@ -166,13 +166,39 @@ std::string findings(const Findings& f) {
   return out;
 }
 
+// Runs of several processes log what their sums took (report.h).
+bool communicates(const Report& r) {
+  return std::ranges::any_of(r.rows, [](const auto& row) {
+    return is_epoch_row(row) && std::isfinite(number(row, "comm_seconds"));
+  });
+}
+
+// Of an epoch's steps: computation, sums, and the share of these that computation hid.
+std::string communication_cells(const nlohmann::json& row) {
+  const double step = number(row, "step_seconds"), sums = number(row, "comm_seconds"),
+               exposed = number(row, "comm_exposed_seconds");
+  const double computing = step * (1 - number(row, "data_share")) - exposed;
+  std::string out;
+  for (const double seconds : {computing, sums})
+    out += fmt::format("<td class=\"number\">{}</td>",
+                       std::isfinite(seconds) ? fmt::format("{:.1f} ms", 1e3 * seconds) : "");
+  const double hidden = 1 - exposed / sums;  // of an epoch of one process there are no sums
+  return out + fmt::format("<td class=\"number\">{}</td>",
+                           std::isfinite(hidden) ? fmt::format("{:.0f} %", 100 * hidden) : "");
+}
+
 std::string history(const Report& r) {
+  const bool communication = communicates(r);
   std::string out =
       "<h2>Epochs</h2><div class=\"card scroll\"><table><tr><th>epoch</th>"
       "<th class=\"number\">learning rate</th><th class=\"number\">training loss</th>";
   const ScoreSchema scores = columns(r.scores);
   for (const ScoreInfo& s : scores)
     out += fmt::format("<th class=\"number\">{}</th>", escaped(s.title));
+  if (communication)
+    out +=
+        "<th class=\"number\">computing, a step</th><th class=\"number\">communication, a step</th>"
+        "<th class=\"number\">of it hidden</th>";
   out += "<th class=\"number\">waited for data</th><th class=\"number\">time</th></tr>\n";
   const auto rows = epoch_rows(r);
   for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
@@ -182,6 +208,7 @@ std::string history(const Report& r) {
     for (const ScoreInfo& s : scores)  // the loss as that of training
       out += fmt::format("<td class=\"number\">{}</td>",
                          shown(number(**row, "eval_" + s.name), s.name == "loss" ? 4 : s.digits));
+    if (communication) out += communication_cells(**row);
     const double waited = number(**row, "data_share");  // rows of an earlier version lack it
     out += fmt::format("<td class=\"number\">{}</td><td class=\"number\">{}</td></tr>\n",
                        std::isfinite(waited) ? fmt::format("{:.0f} %", 100 * waited) : "",
@@ -265,6 +292,11 @@ std::string report_html(const Report& r) {
                 of_epochs(r, "validation, last weights", "eval_model_loss")});
   out += chart("Training loss by step", "{:.2f}", {of_steps(r, "loss", "loss")});
   out += chart("Learning rate", "{:.1e}", {of_steps(r, "rate", "lr")});
+  if (communicates(r))
+    out +=
+        chart("Seconds of a step", "{:.3g}",
+              {of_epochs(r, "step", "step_seconds"), of_epochs(r, "communication", "comm_seconds"),
+               of_epochs(r, "communication that is not hidden", "comm_exposed_seconds")});
   out += "</div>\n" + gallery(r.samples) + findings(r.findings) + history(r) + configuration(r) +
          machine_table();
   return out + "</main></body></html>\n";

@@ -21,7 +21,10 @@ struct Report {
   std::string title;  // "sgformer_s on imagenet"
   std::string data;   // what was learnt from, in a sentence
   std::vector<Setting> configuration;
-  std::vector<nlohmann::json> rows;  // of metrics.jsonl
+  // Of metrics.jsonl. A row of an epoch has "data_share", of the steps' time; of a run of several
+  // processes also means of its steps: "step_seconds", "comm_seconds" in which sums between
+  // processes ran, "comm_exposed_seconds" of these that computation waited.
+  std::vector<nlohmann::json> rows;
   ScoreSchema scores{};
   int64_t epoch_steps = 1, epochs = 1, parameters = 0;
   bool finished = false;

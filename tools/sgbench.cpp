@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <chrono>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -11,6 +12,7 @@
 #include "tools/bench/augment_speed.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/loader_speed.h"
+#include "tools/bench/scaling.h"
 #include "tools/common/options.h"
 
 namespace {
@@ -148,14 +150,99 @@ sg::ExitCode bench_augment(sg::ImageSize size, bool json) {
   return sg::ExitCode::ok;
 }
 
+// What --simulate-ranks is given: numbers of ranks, or none, and a machine.json.
+struct Simulation {
+  std::vector<std::string> given;
+  std::string machine() const { return given.back(); }
+  std::vector<int64_t> ranks() const {
+    std::vector<int64_t> all;
+    for (size_t i = 0; i + 1 < given.size(); ++i) {
+      const auto n = sg::parse_integer(given[i]);
+      if (!n || *n < 1 || *n > 1'000'000)
+        sg::fail(sg::ExitCode::usage,
+                 "--simulate-ranks: expected numbers of ranks, 1 to 1000000, and a machine.json "
+                 "last, found '{}'",
+                 given[i]);
+      all.push_back(*n);
+    }
+    return all.empty() ? std::vector<int64_t>{1, 2, 4, 8, 16, 64, 512} : all;
+  }
+};
+
+// The model of scaling, with slices and moments of this model, measured here.
+sg::ExitCode simulate_ranks(const Simulation& simulation, const sg::train::Options& o,
+                            sg::benchmark::BenchOptions options, bool json) {
+  namespace bench = sg::benchmark;
+  const auto ranks = simulation.ranks();
+  const auto machine = bench::read_scaling_machine(simulation.machine());
+  sg::sgformer::Classifier model(sg::train::model_config(o));
+  const sg::ImageSize image = o.img_size.value_or(int(model.config().image));
+  options.height = image.height, options.width = image.width;
+  options.mode = bench::BenchMode::train;
+  model.parameters().allocate();
+  model.parameters().initialize(0);
+  const auto sent = bench::sent_slices(
+      model.parameters(), bench::gradient_moments(model, options),
+      o.bucket_cap_mb ? int64_t(*o.bucket_cap_mb * 1e6 / 4) : sg::nn::kSliceElements,
+      sg::dist::parse_wire(o.reduce_dtype));
+
+  nlohmann::json j{{"machine", machine.name}, {"model", model.config().name}};
+  for (const bench::Sent& s : sent) j["sent"].push_back({{"bytes", s.bytes}, {"moment", s.moment}});
+  fmt::memory_buffer text;
+  const auto line = [&]<class... A>(fmt::format_string<A...> format, A&&... a) {
+    fmt::format_to(std::back_inserter(text), format, std::forward<A>(a)...);
+  };
+  line("{} on {}\nMB sent, from a moment in % of the step on:", model.config().name, machine.name);
+  for (const bench::Sent& s : sent) line(" {:.3g} from {:.1f},", 1e-6 * s.bytes, 100 * s.moment);
+  text.resize(text.size() - 1);
+  line(
+      "\n\n| ranks | step, ms | sums, ms | exposed, ms | efficiency | lost by, ms | "
+      "images/s "
+      "| loader, images/s | bandwidth x 0.5, x 1.5 | latency x 3 | computing x 0.5 |\n"
+      "|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|\n");
+  for (const int64_t n : ranks) {
+    const bench::Scaling s = bench::scaling(machine, sent, n);
+    std::vector<std::string> lost;
+    for (const auto& [cause, seconds] : s.lost)
+      if (lost.size() < 3) lost.push_back(fmt::format("{} {:.2f}", cause, 1e3 * seconds));
+    line("| {} | {:.2f} | {:.2f} | {:.2f} | {:.1f} % | {} | {:.0f} | {:.0f} ", n, 1e3 * s.step,
+         1e3 * s.communication, 1e3 * s.exposed, 100 * s.efficiency, fmt::join(lost, ", "),
+         s.images_per_second, s.loader_images_per_second);
+    line("| {:.1f}, {:.1f} % | {:.1f} % | {:.1f} % |\n", 100 * s.half_bandwidth,
+         100 * s.more_bandwidth, 100 * s.triple_latency, 100 * s.half_speed);
+    j["ranks"].push_back(
+        {{"ranks", n},
+         {"step_seconds", s.step},
+         {"communication_seconds", s.communication},
+         {"exposed_seconds", s.exposed},
+         {"efficiency", s.efficiency},
+         {"images_per_second", s.images_per_second},
+         {"loader_images_per_second", s.loader_images_per_second},
+         {"lost_seconds", std::map<std::string, double>(s.lost.begin(), s.lost.end())},
+         {"efficiency_half_bandwidth", s.half_bandwidth},
+         {"efficiency_more_bandwidth", s.more_bandwidth},
+         {"efficiency_triple_latency", s.triple_latency},
+         {"efficiency_half_speed", s.half_speed}});
+  }
+  fmt::print("{}", json ? j.dump(2) + "\n" : fmt::to_string(text));
+  return sg::ExitCode::ok;
+}
+
 bool of_model(std::string_view mode) { return mode == "train" || mode == "infer"; }
 bool needs_data(std::string_view mode) { return mode.starts_with("loader") || mode == "listing"; }
 
 // Throws ExitCode::usage where a flag was given that means nothing to the mode.
 void check_flags(const CLI::App& app, const std::string& mode) {
   using Flags = std::set<std::string_view>;
-  const Flags of_data{"data", "no-listing-cache", "aa", "workers", "batches"};
+  const Flags of_others{"data",    "no-listing-cache", "aa",          "workers",
+                        "batches", "bucket-cap-mb",    "reduce-dtype"};
+  const bool simulates = app.count("--simulate-ranks");
   Flags used{"mode", "json"};  // where no model is measured
+  if (simulates) {
+    used = {"simulate-ranks", "json",         "model",   "img-size", "batch-size",
+            "bucket-cap-mb",  "reduce-dtype", "threads", "warmup",   "repeats"};
+    used.insert(sg::tools::kModelFlags.begin(), sg::tools::kModelFlags.end());
+  }
   if (mode != "listing") used.insert("img-size");
   if (needs_data(mode)) used.insert("data");
   if (mode == "listing") used.insert("no-listing-cache");
@@ -164,9 +251,9 @@ void check_flags(const CLI::App& app, const std::string& mode) {
   for (const CLI::Option* option : app.get_options()) {
     if (!option->count()) continue;
     const std::string& name = option->get_lnames().back();
-    if (of_model(mode) ? of_data.contains(name) : !used.contains(name))
-      sg::fail(sg::ExitCode::usage, "--{}: --mode {} does not use it; leave the flag out", name,
-               mode);
+    if (of_model(mode) && !simulates ? of_others.contains(name) : !used.contains(name))
+      sg::fail(sg::ExitCode::usage, "--{}: {} does not use it; leave the flag out", name,
+               simulates ? "--simulate-ranks" : "--mode " + mode);
   }
   if (needs_data(mode) && !app.count("--data"))
     sg::fail(sg::ExitCode::usage, "--mode {} needs --data DIR", mode);
@@ -183,14 +270,16 @@ int main(int argc, char** argv) {
     sg::benchmark::BenchOptions options;
     std::string mode = "infer";
     bool json = false;
+    Simulation simulation;
     int64_t batches = 10000;
     shared.batch_size = options.batch;
     shared.aa = "rand-m9-mstd0.5-inc1";
     sg::tools::add_options(app, shared, {"model"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
-    sg::tools::add_options(app, shared,
-                           {"img-size", "data", "no-listing-cache", "aa", "batch-size", "device",
-                            "dtype", "threads", "workers", "eager"});
+    sg::tools::add_options(
+        app, shared,
+        {"img-size", "data", "no-listing-cache", "aa", "batch-size", "device", "dtype", "threads",
+         "workers", "eager", "bucket-cap-mb", "reduce-dtype"});
     sg::tools::add_choice(
         app, "--mode", mode, {"train", "infer", "loader", "loader-memory", "augment", "listing"},
         "what is measured; loader: one core makes training images; loader-memory: resident memory "
@@ -208,6 +297,11 @@ int main(int argc, char** argv) {
                            .low = 1,
                            .high = 100000},
                           options.repeats);
+    app.add_option("--simulate-ranks", simulation.given,
+                   "how fast so many ranks would train by the rates in a file, by default 1 2 4 8 "
+                   "16 64 512 of them; docs/scaling.md")
+        ->type_name("[N ...] machine.json")
+        ->expected(1, 1000);
     app.add_flag("--ops", options.ops, "a row per operation, from one further step");
     app.add_flag("!--no-roofline", options.roofline,
                  "does not measure the machine's limits, which takes large copies and products");
@@ -216,6 +310,10 @@ int main(int argc, char** argv) {
 
     check_flags(app, mode);
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
+    if (!simulation.given.empty()) {
+      options.batch = shared.batch_size;
+      return simulate_ranks(simulation, shared, options, json);
+    }
     if (!of_model(mode)) {
       shared.img_size = shared.img_size.value_or(224);
       if (mode == "loader") return bench_loader(shared, json);

@@ -22,7 +22,7 @@ class GradientReducer final : public nn::Reducer {
   GradientReducer(dist::Communicator& communicator, ReduceOrder order, dist::Wire wire,
                   Tensor message);
   // Makes ready for slices of this table; before the first step.
-  void set_table(const std::vector<nn::GradientSlices::Range>& table, const Tensor& grads);
+  void set_table(const std::vector<nn::GradientRange>& table, const Tensor& grads);
 
   void reduce(size_t index, Tensor& slice) override;
   void join() override;

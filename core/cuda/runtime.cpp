@@ -229,7 +229,8 @@ class CudaBackend : public Backend {
 
   std::unique_ptr<CapturedWork> capture(Stream& stream,
                                         const std::function<void()>& work) override {
-    // Relaxed: the allocator may ask for memory while work is captured.
+    // Relaxed: the allocator may ask for memory while work is captured, and NCCL's own threads do
+    // their part. It lets other threads do as they like, those that watch other ranks among them.
     SG_CUDA(cudaStreamBeginCapture(raw(stream), cudaStreamCaptureModeRelaxed));
     cudaGraph_t graph = nullptr;
     try {

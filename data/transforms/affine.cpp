@@ -158,7 +158,9 @@ void resample(const uint8_t* in, ImageSpan out, const AffineMatrix& m, const Rgb
       }
       hn::Store(rgb, i, pixels);
       const size_t n = std::min(lanes, size_t(out.width) - x);
-      for (size_t k = 0; k < n; ++k) std::memcpy(line + (x + k) * 3, &pixels[k], 3);
+      // The fourth byte is overwritten by the next pixel.
+      for (size_t k = 0; k + 1 < n; ++k) std::memcpy(line + (x + k) * 3, &pixels[k], 4);
+      std::memcpy(line + (x + n - 1) * 3, &pixels[n - 1], 3);
     }
   }
 }

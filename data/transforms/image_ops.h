@@ -1,5 +1,5 @@
 // Point operations on images, in place, with the bytes of Pillow's ImageOps (and timm's
-// solarize_add). Each channel goes through a table of 256 bytes.
+// solarize_add).
 #pragma once
 #include <array>
 #include <cstdint>

@@ -1,6 +1,7 @@
 #include "tests/cudart/library.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -12,22 +13,38 @@
 
 using Work = std::function<void()>;
 
+// Of a recording: work of a stream, or its wait for nodes of another, up to one.
+struct Node {
+  cudaStream_t stream;
+  Work work;
+  cudaStream_t other = nullptr;
+  size_t last = 0;
+};
+struct CUgraph_st {
+  cudaStream_t origin;  // the stream that records; others may join
+  std::vector<Node> nodes;
+  cudaError_t spoiled = cudaSuccess;  // why the recording is lost
+};
 struct CUevent_st {
   cudaStream_t stream = nullptr;  // that it was recorded in last
   uint64_t recorded = 0, reached = 0;
-};
-struct CUgraph_st {
-  std::vector<Work> work;
+  cudaGraph_t graph = nullptr;  // the recording that it belongs to, and its node there
+  size_t node = 0;
 };
 struct CUgraphExec_st {
-  std::vector<Work> work;
+  std::vector<Node> nodes;
 };
 struct CUstream_st {
   int device;
-  bool copies;  // the second of its device
+  size_t role;  // as in sg::StreamRole
   std::deque<Work> waiting;
-  std::unique_ptr<CUgraph_st> recorded;  // where work is being recorded
-  cudaError_t spoiled = cudaSuccess;     // why the recording is lost
+  cudaGraph_t recorded = nullptr;  // where work is being recorded
+
+  bool copies() const { return role == 1; }
+  bool waits() const {
+    const auto& c = sg::test::cudart();
+    return std::array{c.computing_waits, c.copying_waits, c.communicating_waits}.at(role);
+  }
 
   void finish() {
     while (!waiting.empty()) {
@@ -68,16 +85,52 @@ cudaStream_t recording() {
 }
 // What must not be done while work is recorded spoils the recording.
 cudaError_t spoil() {
-  recording()->spoiled = cudaErrorStreamCaptureInvalidated;
+  recording()->recorded->spoiled = cudaErrorStreamCaptureInvalidated;
   return cudaErrorStreamCaptureUnsupported;
 }
 #define NOT_WHILE_RECORDING() \
   if (recording()) return spoil()
 
 void push(cudaStream_t s, Work work) {
-  if (s->recorded) return s->recorded->work.push_back(std::move(work));
+  if (s->recorded) return s->recorded->nodes.push_back({s, std::move(work)});
   s->waiting.push_back(std::move(work));
-  if (!(s->copies ? cudart().copying_waits : cudart().computing_waits)) s->finish();
+  if (!s->waits()) s->finish();
+}
+
+// Streams that wait are as late in a record as its waits allow.
+void replay(const std::vector<Node>& nodes) {
+  struct Lane {
+    std::vector<size_t> nodes;
+    size_t done = 0;
+  };
+  std::map<cudaStream_t, Lane> lanes;
+  for (size_t i = 0; i < nodes.size(); ++i) lanes[nodes[i].stream].nodes.push_back(i);
+  const std::function<void(cudaStream_t, size_t)> run = [&](cudaStream_t stream, size_t last) {
+    Lane& lane = lanes[stream];
+    while (lane.done < lane.nodes.size() && lane.nodes[lane.done] <= last) {
+      const Node& node = nodes[lane.nodes[lane.done++]];
+      if (node.other)
+        run(node.other, node.last);
+      else
+        node.work();
+    }
+  };
+  for (const bool late : {false, true})
+    for (size_t i = 0; i < nodes.size(); ++i)
+      if (nodes[i].stream->waits() == late) run(nodes[i].stream, i);
+}
+
+// All streams that joined are waited for, to their last node.
+bool joined(const CUgraph_st& graph) {
+  std::map<cudaStream_t, size_t> last, waited;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    last[node.stream] = i;
+    if (node.other && node.stream == graph.origin) waited[node.other] = node.last;
+  }
+  return std::all_of(last.begin(), last.end(), [&](const auto& l) {
+    return l.first == graph.origin || (waited.contains(l.first) && waited[l.first] == l.second);
+  });
 }
 
 const Block* block_of(const void* p) {
@@ -135,9 +188,11 @@ size_t Cudart::count(const std::string& call) const {
 }
 }  // namespace sg::test
 
-// The kernels of the emulation go to the stream of device 0 that computes.
+// The kernels of the emulation.
 namespace sg::emulation {
-void enqueue(Work work) { push(g_streams.at(0), std::move(work)); }
+void enqueue(const Stream& stream, Work work) {
+  push(static_cast<cudaStream_t>(stream.handle), std::move(work));
+}
 }  // namespace sg::emulation
 
 extern "C" {
@@ -168,6 +223,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   std::strcpy(p->name, gpu.name.c_str());
   p->major = gpu.major, p->minor = gpu.minor, p->totalGlobalMem = gpu.memory;
   p->sharedMemPerBlockOptin = gpu.shared;
+  std::memcpy(p->uuid.bytes, gpu.uuid.data(), std::min(gpu.uuid.size(), sizeof p->uuid.bytes));
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
@@ -208,9 +264,9 @@ cudaError_t cudaFreeHost(void* data) {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   if (flags != cudaStreamNonBlocking) return cudaErrorInvalidValue;
-  const bool second = std::any_of(g_streams.begin(), g_streams.end(),
-                                  [](cudaStream_t s) { return s->device == t_device; });
-  g_streams.push_back(*stream = new CUstream_st{t_device, second, {}, nullptr});
+  const auto before = std::count_if(g_streams.begin(), g_streams.end(),
+                                    [](cudaStream_t s) { return s->device == t_device; });
+  g_streams.push_back(*stream = new CUstream_st{t_device, size_t(before), {}});
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -219,8 +275,21 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   stream->finish();
   return cudaSuccess;
 }
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  ENTER("cudaStreamQuery");
+  NOT_WHILE_RECORDING();
+  if (cudart().stuck && !stream->waiting.empty()) return cudaErrorNotReady;
+  stream->finish();
+  return cudaSuccess;
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   ENTER("cudaStreamWaitEvent");
+  if (event->graph) {  // of a recording: only what is in it may wait
+    if (!recording() || recording()->recorded != event->graph) return cudaErrorCapturedEvent;
+    stream->recorded = event->graph;
+    event->graph->nodes.push_back({stream, nullptr, event->stream, event->node});
+    return cudaSuccess;
+  }
   NOT_WHILE_RECORDING();
   const uint64_t time = event->recorded;
   push(stream, [=] { reach(event, time); });
@@ -230,7 +299,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 // On memory that is not pinned the host waits; it may not be recorded, for it may be gone later.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  ENTER(stream->copies ? "cudaMemcpyAsync beside" : "cudaMemcpyAsync");
+  ENTER(stream->copies() ? "cudaMemcpyAsync beside" : "cudaMemcpyAsync");
   if (kind != cudaMemcpyDefault) return cudaErrorInvalidMemcpyDirection;
   const bool pageable = !block_of(to) || !block_of(from);
   if (pageable && stream->recorded) return spoil();
@@ -260,8 +329,13 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   ENTER("cudaEventRecord");
+  event->stream = stream, event->graph = stream->recorded;
+  if (event->graph) {
+    event->node = event->graph->nodes.size();
+    push(stream, [] {});
+    return cudaSuccess;
+  }
   NOT_WHILE_RECORDING();
-  event->stream = stream;
   push(stream, [event, time = ++event->recorded] { event->reached = time; });
   return cudaSuccess;
 }
@@ -283,14 +357,17 @@ cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t begin, cudaEvent_t end) 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   ENTER("cudaStreamBeginCapture");
   if (stream->recorded || mode != cudaStreamCaptureModeRelaxed) return cudaErrorIllegalState;
-  stream->recorded = std::make_unique<CUgraph_st>();
+  stream->recorded = new CUgraph_st{stream, {}};
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const cudaError_t status = enter("cudaStreamEndCapture");
   if (!stream->recorded) return cudaErrorIllegalState;
-  const auto recorded = std::exchange(stream->recorded, nullptr).release();
-  const cudaError_t spoiled = std::exchange(stream->spoiled, cudaSuccess);
+  const cudaGraph_t recorded = stream->recorded;
+  const cudaError_t spoiled = recorded->spoiled != cudaSuccess ? recorded->spoiled
+                              : joined(*recorded)              ? cudaSuccess
+                                                               : cudaErrorStreamCaptureUnjoined;
+  for (cudaStream_t s : g_streams) s->recorded = nullptr;
   if (status != cudaSuccess || spoiled != cudaSuccess) {
     delete recorded, *graph = nullptr;
     return status != cudaSuccess ? status : spoiled;
@@ -301,7 +378,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* record, cudaGraph_t graph, unsigned long long) {
   ENTER("cudaGraphInstantiate");
-  *record = new CUgraphExec_st{graph->work};
+  *record = new CUgraphExec_st{graph->nodes};
   ++cudart().records;
   return cudaSuccess;
 }
@@ -318,9 +395,12 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t record) {
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t record, cudaStream_t stream) {
   ENTER("cudaGraphLaunch");
-  push(stream, [record] {
-    for (const Work& work : record->work) work();
-  });
+  push(stream, [record] { replay(record->nodes); });
+  return cudaSuccess;
+}
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t f, void* data) {
+  ENTER("cudaLaunchHostFunc");
+  push(stream, [=] { f(data); });
   return cudaSuccess;
 }
 

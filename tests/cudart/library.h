@@ -4,7 +4,8 @@
 //
 // What a stream is given waits there until somebody waits for it, or is done at once; both are
 // right on a GPU, so results must be the same. Calls that a GPU forbids while work is recorded
-// fail, and end the recording as they do there.
+// fail, and end the recording as they do there. A stream that waits for an event of the recording
+// belongs to it from then on, and must be waited for before it ends.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -19,6 +20,7 @@ struct Gpu {
   int major = 9, minor = 0;
   size_t memory = SIZE_MAX;
   size_t shared = 227 << 10;  // of a block
+  std::string uuid = "";      // at most 16 letters
 };
 
 struct KernelStart {
@@ -33,7 +35,9 @@ struct Cudart {
   std::vector<Gpu> gpus{{}, {}};
   int driver = CUDART_VERSION;
   std::map<std::string, cudaError_t> failing;  // what the next call of a function ends with
-  bool computing_waits = false, copying_waits = false;  // see above
+  // By what streams are for, in order of StreamRole; see above. In a record, too.
+  bool computing_waits = false, copying_waits = false, communicating_waits = false;
+  bool stuck = false;  // work that waits is never done, as far as queries know
 
   std::vector<std::string> calls;  // of functions, in order
   std::vector<KernelStart> starts;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <set>
 
+#include "core/capture.h"
 #include "core/compute.h"
 #include "core/cuda/launch.cuh"
 #include "core/graph.h"
@@ -343,6 +344,60 @@ TEST_CASE("graph: recording that fails is ended, leaves nothing, and can be trie
   }
   run(), run();
   CHECK(c.records == 1);
+}
+
+TEST_CASE("graph: a stream that waits for the recorded one is recorded too, and must be joined") {
+  auto& c = cudart();
+  Tensor from = zeros({4}, Dtype::u8, kCuda), beside = zeros({4}, Dtype::u8, kCuda);
+  Tensor total = zeros({4}, Dtype::u8, kCuda);
+  Stream &compute = current_stream(kCuda),
+         &other = the_backend().stream(kCuda, StreamRole::communication);
+  const auto ready = the_backend().event(kCuda), done = the_backend().event(kCuda);
+  bool joins = true;
+  Graph graph(kCuda);
+  const auto step = [&](uint64_t key) {
+    graph.run({key}, [&] {
+      const Tensor copy = from.clone();
+      ready->record(compute), ready->wait_in(other);
+      the_backend().copy(other, beside.raw(), copy.raw(), 4);
+      done->record(other);
+      if (!joins) return;
+      done->wait_in(compute);
+      total.copy_(beside);
+    });
+  };
+  for (const auto& [computing, communicating] :
+       {std::pair{false, false}, {true, false}, {false, true}}) {
+    c.computing_waits = computing, c.communicating_waits = communicating;
+    for (uint8_t i = 1; i < 5; ++i) {
+      from.copy_(full({4}, i, Dtype::u8));
+      step(1);
+      CHECK(to_vector<uint8_t>(total) == std::vector<uint8_t>(4, i));
+    }
+  }
+  c.computing_waits = c.communicating_waits = false;
+  joins = false;
+  step(2);
+  CHECK_THROWS_WITH_AS(step(2), doctest::Contains("cudaStreamEndCapture"), Error);
+  done->record(other);  // the stream is free again
+}
+
+TEST_CASE("graph: what captured work needs is kept until the work has been dropped") {
+  const auto thing = std::make_shared<int>(1);
+  Tensor t = zeros({4}, Dtype::u8, kCuda);
+  Graph graph(kCuda);
+  const auto run = [&] {
+    graph.run({1}, [&] {
+      t.zero_();
+      keep_with_capture(thing);
+    });
+  };
+  run();
+  CHECK(thing.use_count() == 1);  // issued, not captured
+  run(), run();
+  CHECK(thing.use_count() == 2);
+  graph.forget();
+  CHECK(thing.use_count() == 1);
 }
 
 TEST_CASE("graph: where memory runs out while work is recorded, none that it uses is given back") {

@@ -13,15 +13,6 @@ using test::Ranks;
 
 namespace {
 
-constexpr double kTimeout = 20;  // where nothing is to fail
-
-void check_all_well(const std::vector<Outcome>& outcomes) {
-  for (const Outcome& o : outcomes) {
-    CHECK(o.code == 0);
-    CHECK(o.text == "");
-  }
-}
-
 // Element i of rank r.
 double value(int64_t i, int r) { return std::sin(double(i % 1000) + 0.1 * r) * (1 + r); }
 
@@ -58,17 +49,17 @@ void check_sums(dist::Group& group) {
 
 TEST_CASE("all-reduce sums in the order of ranks, the same bits in whatever slices") {
   for (const int ranks : {2, 3, 4}) {
-    Ranks run(ranks, kTimeout, [](dist::Group& group) {
+    Ranks run(ranks, test::kPatient, [](dist::Group& group) {
       check_sums<float>(group);
       check_sums<double>(group);
       check_sums<int32_t>(group);
     });
-    check_all_well(run.wait());
+    test::check_all_well(run.wait());
   }
 }
 
 TEST_CASE("gradients as bf16 are rounded once on each rank, and their sum once") {
-  Ranks run(4, kTimeout, [](dist::Group& group) {
+  Ranks run(4, test::kPatient, [](dist::Group& group) {
     dist::Communicator& c = group.communicator({});
     const int64_t n = 5001;
     Tensor t = tensor_of<float>(n, group.rank());
@@ -81,11 +72,11 @@ TEST_CASE("gradients as bf16 are rounded once on each rank, and their sum once")
             float(bf16(sum)));
     }
   });
-  check_all_well(run.wait());
+  test::check_all_well(run.wait());
 }
 
 TEST_CASE("all-gather and broadcast, and sums that were started one after the other") {
-  Ranks run(3, kTimeout, [](dist::Group& group) {
+  Ranks run(3, test::kPatient, [](dist::Group& group) {
     dist::Communicator& c = group.communicator({});
     Tensor mine = full({2, 5}, group.rank()), all = empty({3, 2, 5});
     Tensor weights = full({1 << 20}, group.rank() + 1);
@@ -106,5 +97,5 @@ TEST_CASE("all-gather and broadcast, and sums that were started one after the ot
     check(times.busy > 0 && times.exposed > 0 && c.times().busy == 0, "times {} {}", times.busy,
           times.exposed);
   });
-  check_all_well(run.wait());
+  test::check_all_well(run.wait());
 }

@@ -32,24 +32,44 @@ inline void wait_for_note(const std::filesystem::path& file) {
   REQUIRE(std::filesystem::exists(file));
 }
 
+inline dist::GroupSettings within(double seconds) { return {dist::Seconds(seconds)}; }
+// Where nothing is to fail.
+inline const dist::GroupSettings kPatient = within(30);
+
+inline void check_all_well(const std::vector<Outcome>& outcomes) {
+  for (const Outcome& o : outcomes) {
+    CHECK(o.code == 0);
+    CHECK(o.text == "");
+  }
+}
+
+// The rank ended in time with ExitCode::peer, and its message has all of `parts`.
+inline void check_lost(const Outcome& o, double seconds, const std::vector<std::string>& parts) {
+  CAPTURE(o.text);
+  CHECK(o.code == int(ExitCode::peer));
+  CHECK(o.seconds < seconds);
+  for (const std::string& part : parts) CHECK_MESSAGE(o.text.find(part) != std::string::npos, part);
+}
+
 // Starts them; each joins the group and runs `program`; of an Error the others are told.
 class Ranks {
  public:
   using Program = std::function<void(dist::Group&)>;
-  using Told = std::function<void(dist::Launch&)>;  // changes what a rank is told by its launcher
+  using Told = std::function<void(dist::Launch&)>;  // of a rank: changes what its launcher says
 
-  Ranks(int ranks, double timeout, const Program& program, const Told& told = {}) {
+  Ranks(int ranks, const dist::GroupSettings& settings, const Program& program,
+        const Told& told = {})
+      : settings_(settings), outcomes_(size_t(ranks)) {
     auto listener = std::move(*dist::listen_on(0));
-    settings_.timeout = dist::Seconds(timeout);
-    settings_.folder = folder_.path();
+    if (settings_.folder.empty()) settings_.folder = folder_.path();
     for (int rank = 0; rank < ranks; ++rank) {
       dist::Launch launch{rank, ranks, rank, ranks, "sgtrain", "test", "127.0.0.1"};
       launch.port = dist::port_of(listener.get());
       if (rank == 0) launch.listener = ::dup(listener.get());
-      if (told) told(launch);
       pids_.push_back(start_child([&] {
         listener = FileDescriptor();
-        return run(launch, program);
+        if (told) told(launch);
+        return run(rank, launch, program);
       }));
       if (launch.listener >= 0) ::close(launch.listener);
     }
@@ -63,33 +83,38 @@ class Ranks {
 
   pid_t pid(int rank) const { return pids_.at(size_t(rank)); }
 
-  std::vector<Outcome> wait() {
-    std::vector<Outcome> outcomes(pids_.size());
-    for (size_t left = pids_.size(); left > 0;) {
+  // For the end of all, or of all but one, which is stopped.
+  std::vector<Outcome> wait(int but = -1) {
+    const auto runs = [&](size_t i) { return int(i) != but && pids_[i] > 0; };
+    for (bool left = true; left;) {
+      left = false;
       for (size_t i = 0; i < pids_.size(); ++i) {
         int status = 0;
-        if (pids_[i] <= 0 || ::waitpid(pids_[i], &status, WNOHANG) <= 0) continue;
+        if (!runs(i)) continue;
+        if (::waitpid(pids_[i], &status, WNOHANG) <= 0) {
+          left = true;
+          continue;
+        }
         pids_[i] = 0;
-        --left;
-        outcomes[i] = {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), "",
-                       dist::Seconds(dist::Clock::now() - begin_).count()};
+        outcomes_[i] = {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), "",
+                        dist::Seconds(dist::Clock::now() - begin_).count()};
         const auto text = folder_ / std::to_string(i);
-        if (std::filesystem::exists(text)) outcomes[i].text = read_file(text);
+        if (std::filesystem::exists(text)) outcomes_[i].text = read_file(text);
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      if (left) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    return outcomes;
+    return outcomes_;
   }
 
  private:
-  int run(const dist::Launch& launch, const Program& program) {
+  int run(int index, const dist::Launch& launch, const Program& program) {
     std::unique_ptr<dist::Group> group;
     try {
       group = dist::join(launch, settings_);
       program(*group);
       return 0;
     } catch (const Error& e) {
-      put(folder_ / std::to_string(launch.rank), e.what());
+      put(folder_ / std::to_string(index), e.what());
       if (group) group->leave(e.what());
       return int(e.code());
     }
@@ -98,7 +123,8 @@ class Ranks {
   const dist::Clock::time_point begin_ = dist::Clock::now();
   TemporaryFolder folder_;
   dist::GroupSettings settings_;
-  std::vector<pid_t> pids_;
+  std::vector<pid_t> pids_;  // 0: has ended
+  std::vector<Outcome> outcomes_;
 };
 
 }  // namespace sg::test

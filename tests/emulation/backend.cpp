@@ -74,16 +74,16 @@ class EmulatedBackend : public Backend {
     std::free(data);
   }
 
-  void copy(Stream&, void* to, const void* from, size_t bytes) override {
+  void copy(Stream& stream, void* to, const void* from, size_t bytes) override {
     // A record runs later: pageable memory of the host may be gone by then.
     check(!g_recording || (known(to) && known(from)),
           "emulation: a copy of {} bytes from or to pageable memory is recorded", bytes);
-    enqueue([=] {
+    enqueue(stream, [=] {
       if (bytes && !dry()) std::memmove(to, from, bytes);
     });
   }
-  void zero(Stream&, void* data, size_t bytes) override {
-    enqueue([=] {
+  void zero(Stream& stream, void* data, size_t bytes) override {
+    enqueue(stream, [=] {
       if (bytes && !dry()) std::memset(data, 0, bytes);
     });
   }
@@ -136,7 +136,7 @@ const bool hooked = [] {
 
 }  // namespace
 
-void enqueue(std::function<void()> work) {
+void enqueue(const Stream&, std::function<void()> work) {
   if (g_recording)
     g_recording->push_back(std::move(work));
   else

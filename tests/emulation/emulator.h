@@ -18,6 +18,8 @@
 #include <cstddef>
 #include <functional>
 
+#include "core/device.h"
+
 namespace sg::emulation {
 
 // Runs `thread` once for each thread of each block. Throws where threads wait at different
@@ -25,8 +27,8 @@ namespace sg::emulation {
 void run_grid(const char* kernel, dim3 grid, dim3 block, size_t shared,
               const std::function<void()>& thread);
 
-// Work in order of the emulated stream: run now, or captured where capture() is under way.
-void enqueue(std::function<void()> work);
+// Work in order of a stream: run now, or captured where capture() is under way.
+void enqueue(const Stream& stream, std::function<void()> work);
 
 // The order in which the threads of a block, and the blocks, take turns.
 enum class Order { ascending, descending };

@@ -50,25 +50,25 @@ void compute(const Gemm& p) {
   });
 }
 
-void issue(const Gemm& product) {
-  emulation::enqueue([product] {
+void issue(Stream& stream, const Gemm& product) {
+  emulation::enqueue(stream, [product] {
     if (!emulation::dry()) compute(product);
   });
 }
 
 }  // namespace
 
-void gemm(Stream&, const Gemm& product) {
+void gemm(Stream& stream, const Gemm& product) {
   check(!product.bias && !product.bias_grad, "gemm: a bias, or its gradient, is for fused_gemm()");
-  issue(product);
+  issue(stream, product);
 }
 
 // As if the library could for some sizes only, so that tests go both ways.
-bool fused_gemm(Stream&, const Gemm& product) {
+bool fused_gemm(Stream& stream, const Gemm& product) {
   check(!product.bias != !product.bias_grad && (!product.bias_grad || product.out == Dtype::f32),
         "gemm: expected a bias, or the gradient of one with a result in f32");
   if (product.n % 2 != 0) return false;
-  issue(product);
+  issue(stream, product);
   return true;
 }
 

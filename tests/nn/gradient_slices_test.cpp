@@ -64,6 +64,32 @@ TEST_CASE("gradient slices: each leaves complete, once, in the order of the tabl
   }
 }
 
+TEST_CASE("gradient slices: as large as asked for, but the last, which nothing hides, is small") {
+  using Sizes = std::vector<int64_t>;
+  const auto sizes = [](const nn::ParameterStore& store, int64_t elements) {
+    Sizes result;
+    for (const nn::GradientRange& r : nn::slice_table(store, elements))
+      result.push_back(r.end - r.begin);
+    return result;
+  };
+  nn::ParameterStore store;  // laid out last first: 1600, 800, 64, 64, 16
+  const nn::ParameterScope scope(store);
+  for (const int64_t n : {16, 64, 64, 800, 1600})
+    scope.add({{.name = std::to_string(store.count()), .official = {n}}}, {n});
+  store.allocate();
+  CHECK(sizes(store, 1) == Sizes{1600, 800, 64, 64, 16});
+  CHECK(sizes(store, 128) == Sizes{1600, 800, 128, 16});
+  CHECK(sizes(store, 640) == Sizes{1600, 800, 64, 80});
+  CHECK(sizes(store, 8 * 79) == Sizes{1600, 800, 128, 16});
+  CHECK(sizes(store, 1200) == Sizes{1600, 800, 144});
+  CHECK(sizes(store, 100000) == Sizes{2544});
+  nn::ParameterStore large;  // a last parameter that is larger than all that is asked for
+  nn::ParameterScope(large).add({{.name = "last", .official = {1600}}}, {1600});
+  nn::ParameterScope(large).add({{.name = "first", .official = {16}}}, {16});
+  large.allocate();
+  CHECK(sizes(large, 100) == Sizes{16, 1600});
+}
+
 TEST_CASE("gradient slices: what an earlier pass has collected is sent, not cleared") {
   Net net, plain;
   for (const Net* n : {&net, &plain}) autograd::backward(n->loss(true));

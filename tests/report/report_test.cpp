@@ -126,3 +126,37 @@ TEST_CASE(
   for (const char* part : {"top-1", "validation loss", "Where it looks"})
     CHECK(!contains(page, part));
 }
+
+TEST_CASE(
+    "report: runs of several processes show what communication took, and what of it is hidden") {
+  report::Report r;
+  r.title = "toy", r.data = "Drawn images.", r.epoch_steps = 1, r.epochs = 3;
+  for (int i = 0; i < 2; ++i)
+    r.rows.push_back({{"epoch", i},
+                      {"step", i + 1},
+                      {"train_loss", 1.0},
+                      {"data_share", 0.25},
+                      {"step_seconds", 0.2},
+                      {"seconds", 1.0},
+                      {"lr", 1e-3}});
+  const std::string alone = report::report_html(r);
+  for (const char* part : {"of it hidden", "communication", "Seconds of a step"})
+    CHECK(!contains(alone, part));
+  // Resumed on one process; before, sums of 80 ms of which 20 were waited for.
+  r.rows[0]["comm_seconds"] = 0.08, r.rows[0]["comm_exposed_seconds"] = 0.02;
+  r.rows[1]["comm_seconds"] = 0.0, r.rows[1]["comm_exposed_seconds"] = 0.0;
+  r.rows.push_back(
+      {{"epoch", 2}, {"step", 3}, {"train_loss", 1.0}, {"seconds", 1.0}, {"lr", 1e-3}});
+  const std::string page = report::report_html(r);
+  for (const char* part :
+       {"<th class=\"number\">computing, a step</th><th class=\"number\">communication, a step</th>"
+        "<th class=\"number\">of it hidden</th>",
+        "<td class=\"number\">130.0 ms</td><td class=\"number\">80.0 ms</td>"
+        "<td class=\"number\">75 %</td><td class=\"number\">25 %</td>",
+        "<td class=\"number\">150.0 ms</td><td class=\"number\">0.0 ms</td>"
+        "<td class=\"number\"></td>",
+        "<td class=\"number\"></td><td class=\"number\"></td><td class=\"number\"></td>",
+        "<h3>Seconds of a step</h3>", "communication that is not hidden, epoch 1: 0.02"})
+    CHECK_MESSAGE(contains(page, part), part);
+  CHECK(!contains(page, ">nan"));
+}

@@ -10,6 +10,7 @@
 
 #include "core/graph.h"
 #include "core/rng.h"
+#include "nn/gradient_slices.h"
 #include "nn/optim/optimizer.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/linear/linear.h"
@@ -18,9 +19,16 @@
 namespace sg::benchmark {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
 class Bench {
  public:
-  Bench(sgformer::Classifier& model, const BenchOptions& o)
+  // Gradients go to `reducer`, where there is one, each by itself.
+  Bench(sgformer::Classifier& model, const BenchOptions& o, nn::Reducer* reducer = nullptr)
       : model_(model),
         options_(o),
         device_(model.parameters().device()),
@@ -37,6 +45,7 @@ class Bench {
     if (o.mode == BenchMode::infer) return;
     drop_paths_ = draw_drop_paths(model.config(), o.batch, 0, 0, 0, p.dtype()).to(device_);
     optimizer_.emplace(model.parameters(), AdamWSettings{.ema_decay = 0.99992});
+    if (reducer) slices_.emplace(model.parameters(), *reducer, 1);
   }
 
   void step() {
@@ -76,7 +85,7 @@ class Bench {
         smooth_one_hot(labels_, model_.config().classes, 0.1, acc_dtype(logits.dtype()));
     p.clear_grads();
     const Tensor loss = soft_cross_entropy(logits, targets).loss;
-    autograd::backward(loss);
+    slices_ ? slices_->backward({}, loss) : autograd::backward(loss);
     optimizer_->update(loss);
   }
 
@@ -87,13 +96,22 @@ class Bench {
   bool recorded_ = true;
   Tensor images_, labels_, drop_paths_;
   std::optional<nn::Optimizer> optimizer_;
+  std::optional<nn::GradientSlices> slices_;
 };
 
 double seconds_of(Bench& b) {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   b.step();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return since(begin);
 }
+
+// Notes when it is handed each gradient.
+struct Stopwatch : nn::Reducer {
+  void reduce(size_t, Tensor&) override { seconds.push_back(since(begin)); }
+  void join() override {}
+  Clock::time_point begin;
+  std::vector<double> seconds;
+};
 
 // As measure_roofline(), on a GPU: bytes by a copy of 1 GiB, operations by a matmul large enough
 // to keep all of it busy.
@@ -174,6 +192,23 @@ BenchResult bench(sgformer::Classifier& model, const BenchOptions& options) {
     op.roofline_share =
         std::max(op.row.flops / r.roofline.flops, op.row.bytes / r.roofline.bytes) / op.row.seconds;
   return r;
+}
+
+std::vector<double> gradient_moments(sgformer::Classifier& model, const BenchOptions& options) {
+  Stopwatch stopwatch;
+  Bench b(model, options, &stopwatch);
+  std::vector<std::vector<double>> shares;  // by gradient, of each repeat
+  // The first step hands over all gradients at its end: it learns when they are complete.
+  for (int64_t i = -std::max<int64_t>(options.warmup, 1); i < options.repeats; ++i) {
+    stopwatch.begin = Clock::now(), stopwatch.seconds.clear();
+    const double seconds = seconds_of(b);
+    shares.resize(stopwatch.seconds.size());
+    for (size_t g = 0; i >= 0 && g < shares.size(); ++g)
+      shares[g].push_back(stopwatch.seconds[g] / seconds);
+  }
+  std::vector<double> medians;
+  for (auto& of_gradient : shares) medians.push_back(median(std::move(of_gradient)));
+  return medians;
 }
 
 }  // namespace sg::benchmark

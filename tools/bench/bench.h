@@ -45,4 +45,8 @@ struct BenchResult {
 // AdamW and EMA; or forward alone. Images are random.
 BenchResult bench(sgformer::Classifier& model, const BenchOptions& options);
 
+// When backward completes each gradient, as a share of a training step: of the parameters in order
+// of the flat buffer, ascending, medians of the repeats. On the CPU.
+std::vector<double> gradient_moments(sgformer::Classifier& model, const BenchOptions& options);
+
 }  // namespace sg::benchmark

@@ -47,7 +47,7 @@ LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::Transform
     const double to_crop = seconds_an_image(repeat, [&](data::Source& source, int64_t epoch,
                                                         int64_t sample) {
       Random random(0, Purpose::crop, uint64_t(epoch), uint64_t(sample));
-      source.read(data::random_resized_crop(source.height(), source.width(), config, random), crop);
+      source.view(data::random_resized_crop(source.height(), source.width(), config, random), crop);
     });
     const double to_size =
         seconds_an_image(repeat, [&](data::Source& source, int64_t epoch, int64_t sample) {

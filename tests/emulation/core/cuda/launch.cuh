@@ -22,10 +22,10 @@ struct Launch {
 };
 
 template <class... P, class... A>
-void launch(Stream&, const Launch& l, void (*kernel)(P...), A... args) {
+void launch(Stream& stream, const Launch& l, void (*kernel)(P...), A... args) {
   static_assert((std::is_trivially_copyable_v<P> && ...), "kernels take plain values");
   if (l.grid.x == 0 || l.grid.y == 0 || l.grid.z == 0) return;
-  emulation::enqueue([l, kernel, values = std::tuple<P...>(P(args)...)] {
+  emulation::enqueue(stream, [l, kernel, values = std::tuple<P...>(P(args)...)] {
     emulation::run_grid(l.name, l.grid, l.block, l.shared, [&] { std::apply(kernel, values); });
   });
 }
