@@ -127,6 +127,30 @@ TEST_CASE("sgtrain --nproc-per-node: the folder has one name; a try writes nothi
   CHECK(contains(read_file(folder / "err"), "torchrun has started 8 processes already"));
 }
 
+TEST_CASE("docs/sgtrain.sbatch: what was interrupted and saved is queued again, with all flags") {
+  const TemporaryFolder folder;
+  const auto stand_in = [&](const char* name, const std::string& script) {
+    put(folder / name, "#!/bin/sh\n" + script);
+    fs::permissions(folder / name, fs::perms::owner_all);
+  };
+  const auto script = [&](int code) {
+    stand_in("srun", fmt::format("echo $MASTER_ADDR:$MASTER_PORT $*; exit {}\n", code));
+    stand_in("scontrol", "echo first; echo second; echo scontrol $* >&2\n");
+    const std::string line = fmt::format(
+        "cd {} && PATH=$PWD:$PATH SLURM_JOB_ID=12345 SLURM_JOB_NODELIST='n[1-2]' "
+        "SLURM_CPUS_PER_TASK=12 DATA='my images' RUN=run bash {}/docs/sgtrain.sbatch >out 2>err",
+        folder.path().string(), SG_SOURCE_DIR);
+    return WEXITSTATUS(std::system(line.c_str()));
+  };
+  CHECK(script(75) == 75);
+  CHECK(contains(read_file(folder / "out"), "first:22345 --cpus-per-task=12 "));
+  CHECK(contains(read_file(folder / "out"), " sgtrain --data my images --model "));
+  CHECK(contains(read_file(folder / "err"), "scontrol requeue 12345\n"));
+  CHECK(script(0) == 0);
+  CHECK(script(5) == 5);
+  CHECK(!contains(read_file(folder / "err"), "requeue"));
+}
+
 TEST_CASE("sgtrain --nproc-per-node: GPUs that are not there") {
   const auto refused = [](const std::string& flags) {
     const int status = std::system(("CUDA_VISIBLE_DEVICES= " + program("sgtrain --data d ") +
