@@ -176,20 +176,14 @@ void Control::handle(Message& m) {
 }
 
 void Control::judge(Clock::time_point now) {
-  const auto where = [&] {
-    const Lock lock(mutex_);
-    return mine_.describe();
-  };
-  if (!connection_.open())
-    lost(
-        fmt::format("{} was lost: its connection ended without a word (it was killed, or "
-                    "crashed); this is rank {} {}",
-                    name_of(0), rank_, where()));
-  else if (const Seconds silent = now - heard_; silent > settings_.silence())
-    lost(
-        fmt::format("{} was lost: no sign of life for {:.0f} s (it is stopped, or its host or the "
-                    "network is down); this is rank {} {}",
-                    name_of(0), silent.count(), rank_, where()));
+  const Seconds silent = now - heard_;
+  if (connection_.open() && silent <= settings_.silence()) return;
+  Lock lock(mutex_);
+  const std::string verdict = fmt::format(
+      "{} was lost: {}; this is rank {} {}", name_of(0),
+      connection_.open() ? silent_text(silent) : kConnectionEnded, rank_, mine_.describe());
+  lock.unlock();
+  lost(verdict);
 }
 
 void Control::exit_if_stuck(Clock::time_point now) {

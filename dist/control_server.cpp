@@ -241,17 +241,11 @@ void ControlServer::judge(Time now) {
   for (int i = 0; i < settings_.ranks; ++i) {
     const Standing& s = standings_[i];
     if (s.gone) continue;
-    if (!seats_[i].connection.open())
-      return end(
-          fmt::format("{} was lost {}: its connection ended without a word (it was killed, "
-                      "or crashed){}",
-                      s.name, s.describe(), waiting_text(standings_, i)));
     const Seconds silent = now - s.heard;
-    if (silent > settings_.silence())
-      return end(
-          fmt::format("{} was lost {}: no sign of life for {:.0f} s (it is stopped, or its "
-                      "host or the network is down){}",
-                      s.name, s.describe(), silent.count(), waiting_text(standings_, i)));
+    if (seats_[i].connection.open() && silent <= settings_.silence()) continue;
+    return end(fmt::format("{} was lost {}: {}{}", s.name, s.describe(),
+                           seats_[i].connection.open() ? silent_text(silent) : kConnectionEnded,
+                           waiting_text(standings_, i)));
   }
   const std::optional<Stall> stall = find_stall(standings_, now);
   if (!stall) return;
@@ -280,9 +274,7 @@ void ControlServer::judge_absence(Time now) {
     }
     if (!s.taken && s.left != Time() && now - s.left > std::min(kComeAgain, settings_.timeout / 2))
       return end(
-          fmt::format("{} was lost before all had come: its connection ended without a word "
-                      "(it was killed, or crashed)",
-                      standings_[i].name));
+          fmt::format("{} was lost before all had come: {}", standings_[i].name, kConnectionEnded));
     (s.taken ? here : missing).push_back(i);
   }
   const Seconds waited = now - begin_;

@@ -290,8 +290,8 @@ class GlooCommunicator final : public Communicator {
         return;
       }
       case Kind::broadcast: {
-        // Rank 0 sends a part to each, and all exchange their parts: it sends all of it but twice,
-        // to any number of ranks.
+        // Rank 0 sends a part to each, and all exchange their parts: to any number of ranks it
+        // sends no more than twice the whole.
         const Parts part_of(job.tensor.numel(), size_of(job.tensor.dtype()), ranks_);
         exchange(
             data, data, [&](int to) { return rank_ == 0 ? part_of(to) : Range{}; },
@@ -327,6 +327,15 @@ class GlooCommunicator final : public Communicator {
       for (int r = 0; r < ranks_; ++r) end = std::max(end, range_of(r).begin + range_of(r).size);
       return end;
     };
+    // However this ends, what it used is not used by Gloo's thread afterwards.
+    struct Release {
+      GlooCommunicator& c;
+      ~Release() {
+        const std::lock_guard lock(c.buffers_mutex_);
+        c.in_.reset();
+        c.out_.reset();
+      }
+    } at_the_end{*this};
     {
       const std::lock_guard lock(buffers_mutex_);
       if (aborted_) throw std::runtime_error("the connections are closed");

@@ -1,5 +1,6 @@
 #include "dist/rendezvous.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -93,6 +94,7 @@ void say_hello(Channel& connection, const Launch& launch) {
 Rendezvous::Rendezvous(const Launch& launch, const std::filesystem::path& folder) {
   if (launch.listener >= 0) {
     listener = FileDescriptor(launch.listener);
+    ::fcntl(launch.listener, F_SETFD, FD_CLOEXEC);
   } else if (launch.address.empty()) {
     const std::filesystem::path file = file_of(launch, folder);
     listener = std::move(*listen_on(0));

@@ -116,6 +116,12 @@ std::string Stall::text(const std::vector<Standing>& ranks, Clock::time_point no
   return fmt::format("{}; {} {} for {:.0f} s", text, list_of(waiting), verb, seconds);
 }
 
+std::string silent_text(Seconds silent) {
+  return fmt::format(
+      "no sign of life for {:.0f} s (it is stopped, or its host or the network is down)",
+      silent.count());
+}
+
 std::string waiting_text(const std::vector<Standing>& ranks, int lost) {
   std::map<std::string, std::vector<int>> waiting;
   for (int i = 0; i < int(ranks.size()); ++i)

@@ -49,6 +49,10 @@ struct Stall {
 // The one that has lasted longest.
 std::optional<Stall> find_stall(const std::vector<Standing>& ranks, Clock::time_point now);
 
+// How a rank was lost, after "rank 2 was lost: ".
+inline constexpr const char* kConnectionEnded =
+    "its connection ended without a word (it was killed, or crashed)";
+std::string silent_text(Seconds silent);
 // Who but the one that was lost waits in what: "; ranks 0, 1 wait in slice 2", or "".
 std::string waiting_text(const std::vector<Standing>& ranks, int lost);
 
