@@ -64,6 +64,7 @@ pid_t start_launcher(const fs::path& folder) {
     ::setenv(kFolder, folder.c_str(), 1);
     if (!std::freopen((folder / "said").c_str(), "w", stderr)) return 98;
     dist::LauncherSettings settings{.ranks = kRanks, .max_restarts = kKills};
+    settings.backoff = std::chrono::milliseconds(10);
     settings.start = [&](int64_t) {
       const fs::path last = folder / "checkpoints/last.safetensors";
       return dist::LauncherStart{{"test_train", "--test-case=a rank of a run", "--no-skip"},
