@@ -78,6 +78,8 @@ std::string Control::get(const std::string& key) {
 }
 
 std::vector<std::string> Control::meet(MeetingKind kind, std::string_view what, std::string text) {
+  check(text.size() < Channel::kMaxBytes / 2 / size_t(ranks()),
+        "'{}': a text of {} bytes from each of {} ranks is too long", what, text.size(), ranks());
   Message answer = ask({Type::meet, {int64_t(kind)}, {std::string(what), std::move(text)}});
   if (answer.type == Type::failed) fail(ExitCode::failure, "{}", answer.texts.at(0));
   return std::move(answer.texts);

@@ -17,8 +17,6 @@
 
 namespace sg::dist {
 
-enum class MeetingKind : int64_t { gather = 0, broadcast = 1, barrier = 2 };
-
 class Control {
  public:
   // `connection`: rank 0 has answered its hello. A process that still has its Control `exit_after`

@@ -225,11 +225,10 @@ void ControlServer::complete_meeting() {
     }
     answer.texts.push_back(std::move(seats_[i].text));
   }
-  if (answer.type == Type::met) {
-    // MeetingKind of control.h
-    if (seats_[0].kind == 1) answer.texts.resize(1);
-    if (seats_[0].kind == 2) answer.texts.clear();
-  }
+  if (answer.type == Type::met && MeetingKind(seats_[0].kind) == MeetingKind::broadcast)
+    answer.texts.resize(1);
+  if (answer.type == Type::met && MeetingKind(seats_[0].kind) == MeetingKind::barrier)
+    answer.texts.clear();
   for (size_t i = 0; i < seats_.size(); ++i) {
     standings_[i].texts.inside = false;
     seats_[i].text.clear();

@@ -183,24 +183,35 @@ class GlooCommunicator final : public Communicator {
 
  private:
   void connect() {
-    gloo::transport::tcp::attr attr;
-    if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface && *interface)
-      attr.iface = std::string(interface).substr(0, std::strcspn(interface, ","));
-    else
-      attr.hostname = control_.address_of(rank_);
     const auto context = std::make_shared<gloo::rendezvous::Context>(rank_, ranks_);
     // Gloo waits five times as long for a connection.
     context->setTimeout(
         milliseconds(std::max<int64_t>(1, int64_t(control_.timeout().count() * 200))));
+    auto device = open_device();
     guarded("connections", [&] {
-      auto device = [&] {
-        const PatientThreads gloo;
-        return gloo::transport::tcp::CreateDevice(attr);
-      }();
       Store store(control_);
       context->connectFullMesh(store, device);
     });
     context_ = context;
+  }
+
+  // At the address by which others reach this rank.
+  std::shared_ptr<gloo::transport::Device> open_device() const {
+    gloo::transport::tcp::attr attr;
+    const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
+    if (interface && *interface)
+      attr.iface = std::string(interface).substr(0, std::strcspn(interface, ","));
+    else
+      attr.hostname = control_.address_of(rank_);
+    try {
+      const PatientThreads gloo;
+      return gloo::transport::tcp::CreateDevice(attr);
+    } catch (const std::exception& e) {
+      fail(ExitCode::usage,
+           "rank {} cannot open connections at {}: {}; GLOO_SOCKET_IFNAME names the interface to "
+           "use",
+           rank_, attr.iface.empty() ? attr.hostname : attr.iface, e.what());
+    }
   }
 
   // What Gloo throws has no rank: Control finds who it was.

@@ -17,7 +17,7 @@ struct Message {
     set,      // texts: key, value
     get,      // texts: key; the answer, when it was set: value
     value,
-    meet,     // a collective: numbers: kind; texts: what, this rank's text
+    meet,     // a collective: numbers: MeetingKind; texts: what, this rank's text
     met,      // texts: as the kind has it
     beat,     // sign of life; of a client: where it stands, see standing.h
     failed,   // answer to meet, texts: why
@@ -29,6 +29,9 @@ struct Message {
   std::vector<int64_t> numbers{};
   std::vector<std::string> texts{};
 };
+
+// What comes of the texts of all ranks: all of them, that of rank 0, nothing.
+enum class MeetingKind : int64_t { gather, broadcast, barrier };
 
 // Changes with the messages: processes of different builds do not join.
 constexpr std::string_view kProtocol = "sgtrain ranks 1";

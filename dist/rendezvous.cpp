@@ -64,8 +64,9 @@ std::vector<Place> places_of_file(const std::filesystem::path& file) {
   return places;
 }
 
-// Says hello and waits for the answer: "" where it is rank 0 of this run, else what is there.
-std::string greet(Channel& connection, const Launch& launch) {
+// Says hello and waits for the answer: "" where it is rank 0 of this run, else what is there; where
+// that is rank 0 of a run, also in `refusal`.
+std::string greet(Channel& connection, const Launch& launch, std::string& refusal) {
   say_hello(connection, launch);
   const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(kHelloTime);
   std::vector<Message> answer;
@@ -77,8 +78,8 @@ std::string greet(Channel& connection, const Launch& launch) {
   if (answer.empty())
     return connection.open() ? "something that does not answer" : "another program";
   if (answer[0].type == Type::beat) return "";
-  return answer[0].type == Type::refused && !answer[0].texts.empty() ? answer[0].texts[0]
-                                                                     : "another program";
+  if (answer[0].type != Type::refused || answer[0].texts.empty()) return "another program";
+  return refusal = answer[0].texts[0];
 }
 
 }  // namespace
@@ -124,7 +125,7 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
       launch.address.empty() ? file_of(launch, folder) : std::filesystem::path();
   const auto begin = Clock::now();
   bool warned = false;
-  std::map<int, std::string> answers;  // by port: the last one of something else
+  std::map<int, std::string> refusals;  // by port, of all rounds: what refused may be gone by now
   for (;;) {
     std::vector<Place> places;
     if (!file.empty())
@@ -137,15 +138,14 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
       Connected c = connect_to(place.host, place.port, kConnectTime);
       if (c.problem.empty()) {
         Channel connection(std::move(c.fd), Channel::kMaxHello);
-        c.problem = greet(connection, launch);
+        c.problem = greet(connection, launch, refusals[place.port]);
         if (c.problem.empty()) {
           connection.set_max_bytes(Channel::kMaxBytes);
           return connection;
         }
-        answers[place.port] = c.problem;
-      } else if (answers.contains(place.port)) {
-        c.problem = fmt::format("{}, after {}", c.problem, answers[place.port]);
       }
+      if (const std::string& before = refusals[place.port]; !before.empty() && before != c.problem)
+        c.problem += ", after " + before;
       problems[fmt::format("{}: {}", place.host, c.problem)].push_back(place.port);
       if (Clock::now() - begin > settings.timeout) break;
     }

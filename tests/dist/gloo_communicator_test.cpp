@@ -99,3 +99,19 @@ TEST_CASE("all-gather and broadcast, and sums that were started one after the ot
   });
   test::check_all_well(run.wait());
 }
+
+TEST_CASE("GLOO_SOCKET_IFNAME names the interface; one that does not exist is named") {
+  const auto with_interface = [](const char* name) {
+    return [name](dist::Group& group) {
+      ::setenv("GLOO_SOCKET_IFNAME", name, 1);
+      group.communicator({}).all_reduce("sums", zeros({10}));
+    };
+  };
+  Ranks good(2, test::kPatient, with_interface("lo,eth9"));
+  test::check_all_well(good.wait());
+  Ranks bad(2, test::kPatient, with_interface("nosuch"));
+  for (const Outcome& o : bad.wait()) {
+    CHECK((o.code == int(ExitCode::usage) || o.code == int(ExitCode::peer)));
+    CHECK(o.text.find("cannot open connections at nosuch") != std::string::npos);
+  }
+}
