@@ -52,8 +52,8 @@ GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer,
 
 void GradientSlices::assign_parameters() {
   for (const Parameter* p : in_order_)
-    slice_of_.push_back(
-        size_t(std::ranges::upper_bound(table_, p->offset, {}, &GradientRange::end) - table_.begin()));
+    slice_of_.push_back(size_t(
+        std::ranges::upper_bound(table_, p->offset, {}, &GradientRange::end) - table_.begin()));
 }
 
 Tensor GradientSlices::slice(size_t index) const {

@@ -17,8 +17,7 @@ GradientReducer::Gathered GradientReducer::gathered_for(const Tensor& sum) const
   return {sum, empty({ranks, sum.numel()}, sum.dtype(), sum.device()), nn::TreeSum(sum, ranks)};
 }
 
-void GradientReducer::set_table(const std::vector<nn::GradientRange>& table,
-                                const Tensor& grads) {
+void GradientReducer::set_table(const std::vector<nn::GradientRange>& table, const Tensor& grads) {
   names_.clear(), gathered_.clear();
   for (size_t i = 0; i < table.size(); ++i)
     names_.push_back(fmt::format("gradient slice {} of {}", i + 1, table.size()));

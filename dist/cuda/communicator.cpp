@@ -213,7 +213,7 @@ class NcclCommunicator final : public Communicator {
   void abort(std::string_view reason) override { connection_->abort(reason); }
 
  private:
-  static uint64_t load(uint64_t& v) { return std::atomic_ref(v).load(std::memory_order_relaxed); }
+  static uint64_t load(uint64_t& v) { return std::atomic_ref(v).load(std::memory_order_acquire); }
   cudaStream_t raw_stream() const { return static_cast<cudaStream_t>(stream_.handle); }
 
   // Runs f, which issues to stream_ what the operation is, after what was issued to compute_.
