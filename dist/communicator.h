@@ -73,7 +73,7 @@ class Communicator {
   // communicator that is not closed waits for nobody when it is destroyed.
   virtual void close() {}
 
-  // From any thread, at any time. None where the group is told of each call as it is made.
+  // From any thread, at any time. None where there is nobody to wait for.
   virtual std::optional<Reached> reached() { return {}; }
   // Gives up, as a rank is lost or this one leaves: what is under way ends soon with any result,
   // and this and later calls throw ExitCode::peer with the reason. Returns at once.

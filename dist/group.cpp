@@ -20,13 +20,13 @@ class ProcessGroup final : public Group {
   ProcessGroup(const Launch& launch, const GroupSettings& settings) {
     const ControlSettings control{launch.ranks, launch.job, settings.timeout};
     std::unique_ptr<Rendezvous> rendezvous;
-    Connection connection;
+    Channel connection;
     if (launch.rank == 0) {
       rendezvous = std::make_unique<Rendezvous>(launch, settings.folder);
       int ends[2];
       check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "socketpair: {}",
             std::strerror(errno));
-      connection = Connection(FileDescriptor(ends[0]));
+      connection = Channel(FileDescriptor(ends[0]));
       server_ = std::make_unique<ControlServer>(std::move(rendezvous->listener),
                                                 FileDescriptor(ends[1]), control);
       say_hello(connection, launch);
@@ -44,10 +44,7 @@ class ProcessGroup final : public Group {
     else
       close_communicator();
     control_->goodbye();
-    if (communicator_) {
-      control_->watch_device({});
-      control_->forget(lost_call_);
-    }
+    control_->watch(nullptr);
   }
 
   int rank() const override { return control_->rank(); }
@@ -81,17 +78,12 @@ class ProcessGroup final : public Group {
             str(device));
       return *communicator_;
     }
+    // Connecting begins when all are here, and waits for nobody else.
+    barrier(fmt::format("the connections between devices {}", sg::name_of(device.type)));
     communicator_ = device.type == DeviceType::cpu ? gloo_communicator(*control_)
                                                    : make_communicator(*this, device);
     device_ = device;
-    control_->watch_device([this] { return communicator_->reached(); });
-    lost_call_ = control_->on_lost([this] {
-      try {
-        control_->check_all_there();
-      } catch (const Error& e) {
-        communicator_->abort(e.what());
-      }
-    });
+    control_->watch(communicator_.get());
     return *communicator_;
   }
 
@@ -112,7 +104,6 @@ class ProcessGroup final : public Group {
   std::unique_ptr<Control> control_;
   std::unique_ptr<Communicator> communicator_;
   Device device_;
-  int lost_call_ = 0;
 };
 
 }  // namespace

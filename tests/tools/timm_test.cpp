@@ -8,6 +8,7 @@
 #include <set>
 
 #include "io/checkpoint.h"
+#include "tests/support/environment.h"
 #include "tests/tools/runs.h"
 #include "tools/common/options.h"
 
@@ -331,6 +332,9 @@ TEST_CASE("timm: what is not here is refused with what to use") {
   CHECK(contains(refused({"d", "--jsd-loss"}), "--jsd-loss: there are no augmentation splits"));
   CHECK(contains(refused({"d", "--lr-noise", "0.4", "0.6"}), "--lr-noise: "));
   CHECK(contains(refused({"d", "--pretrained"}), "--initial-checkpoint"));
+  CHECK(contains(refused({"d", "--nnodes", "2"}), "torchrun --no-python --nnodes ... "));
+  for (const char* flag : {"--rdzv_endpoint=h:1", "--rdzv-id", "--standalone", "--master_addr"})
+    CHECK_MESSAGE(contains(refused({"d", flag}), "is a flag of torchrun, not of sgtrain"), flag);
   CHECK(contains(refused({"d", "--eval_checkpoint", "f"}), "sgeval"));
   CHECK(
       contains(refused({"d", "--clip-grad", "1", "--clip-mode", "agc"}), "--clip-mode: expected"));
@@ -340,6 +344,15 @@ TEST_CASE("timm: what is not here is refused with what to use") {
                  "HEIGHT WIDTH (3: red, green, "
                  "blue), found '224'; --img-size"));
   CHECK(contains(refused({"d", "--input-size=3", "64", "64"}), "found '=3 64 64'"));
+}
+
+TEST_CASE("timm: --local-rank is what torch.distributed.launch says twice") {
+  const Environment local_rank("LOCAL_RANK", "3");
+  CHECK(parsed({"d", "--local-rank=3"}).data == "d");
+  CHECK(parsed({"d", "--local_rank", "3"}).data == "d");
+  CHECK(contains(refused({"d", "--local-rank", "0"}), "--local_rank: expected LOCAL_RANK, found"));
+  const Environment alone("LOCAL_RANK", {});
+  CHECK(contains(refused({"d", "--local-rank", "3"}), "the environment says it"));
 }
 
 TEST_CASE("timm: -vb, and other forms of flags of ours") {

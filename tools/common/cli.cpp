@@ -34,6 +34,11 @@ std::string not_understood(const CLI::App& app, const std::string& argument) {
   for (const CLI::Option* option : app.get_options())
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
   const std::string flag = argument.substr(0, argument.find('='));
+  if (is_flag_of_torchrun(flag) && app.get_option_no_throw("--nproc-per-node"))
+    return fmt::format(
+        "'{0}' is a flag of torchrun, not of {1}, and stands before it: torchrun --no-python {0} "
+        "... {1} ... (docs/cluster.md)",
+        flag, app.get_name());
   const std::string ours = our_name(app, flag);
   if (ours.empty() && flag.starts_with("--no-")) {
     const std::string without = "--" + flag.substr(5);

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 
 #include "core/text.h"
+#include "dist/launch.h"
+#include "dist/launcher.h"
 
 namespace sg::tools {
 namespace {
@@ -123,6 +126,10 @@ bool equal(std::string_view a, std::string_view b) {
 bool accepts(const TimmFlag& f, std::string_view value) {
   std::string_view left = f.accepted;
   if (left == TimmFlag::kAny) return true;
+  if (left == TimmFlag::kLocalRank) {
+    const char* local_rank = std::getenv(TimmFlag::kLocalRank);
+    return equal(local_rank ? local_rank : "0", value);
+  }
   while (!left.empty()) {
     const size_t end = std::min(left.find('|'), left.size());
     if (equal(left.substr(0, end), value)) return true;
@@ -149,14 +156,18 @@ std::string meaning_of_amp(const std::string& name, const std::string& device,
                : "changes nothing: the cpu computes in float32";
 }
 
+// What a rank of our launcher would say, the launcher has said.
+bool speaks() { return !dist::is_launched() && dist::launch_of_environment().rank == 0; }
+
 void explain(const GivenTimmFlag& given, const std::string& device, const std::string& dtype) {
   const TimmFlag& f = *given.flag;
   if (!accepts(f, given.value)) refuse(given);
   const std::string name = first_name(f);
   const bool amp = name == "--amp" || name == "--native-amp" || name == "--apex-amp";
   const bool shows_value = f.takes != TimmFlag::Takes::nothing && !given.value.empty();
-  say(fmt::format("{}{}{}: {}", name, shows_value ? " " : "", shows_value ? given.value : "",
-                  amp ? meaning_of_amp(name, device, dtype) : f.meaning));
+  if (speaks())
+    say(fmt::format("{}{}{}: {}", name, shows_value ? " " : "", shows_value ? given.value : "",
+                    amp ? meaning_of_amp(name, device, dtype) : f.meaning));
 }
 
 // The keys of a file may have '-' or '_'.
@@ -195,6 +206,17 @@ std::string our_name(const CLI::App& app, std::string_view flag) {
     if (theirs == dashed && app.get_option_no_throw(std::string(ours.substr(0, ours.find(' ')))))
       return std::string(ours);
   return "";
+}
+
+bool is_flag_of_torchrun(std::string_view flag) {
+  constexpr std::string_view kFlags[] = {
+      "--nnodes",     "--node-rank",  "--master-addr", "--master-port",
+      "--standalone", "--no-python",  "--run-path",    "--start-method",
+      "--role",       "--local-addr", "--redirects",   "--local-ranks-filter",
+      "--tee",        "--use-env",    "--module",      "--monitor-interval"};
+  std::string dashed(flag);  // both spellings are its own
+  std::ranges::replace(dashed, '_', '-');
+  return dashed.starts_with("--rdzv-") || std::ranges::find(kFlags, dashed) != std::end(kFlags);
 }
 
 void add_timm_flags(CLI::App& app, const std::vector<std::string_view>& only) {

@@ -15,14 +15,18 @@ namespace sg::tools {
 // it; else "".
 std::string our_name(const CLI::App& app, std::string_view flag);
 
+// A flag of torchrun itself, which stands before the name of the program that it starts.
+bool is_flag_of_torchrun(std::string_view flag);
+
 // A flag of timm that is no option of ours: it changes nothing, or is refused.
 struct TimmFlag {
   enum class Takes { nothing, value, value_or_nothing, values };
   static constexpr const char *kAny = "*", *kNone = "";
+  static constexpr const char* kLocalRank = "LOCAL_RANK";  // what that variable says, else 0
 
   const char* flags;  // "--decay-rate,--dr"
   Takes takes;
-  const char* accepted;  // the values that change nothing: "native|apex", kAny or kNone
+  const char* accepted;  // the values that change nothing: "native|apex", kAny, kNone, kLocalRank
   const char* usual;     // timm's default, as JSON, which its files hold: passed over in silence
   const char* meaning;   // why it changes nothing, or what to use instead
 };
@@ -42,8 +46,8 @@ void add_timm_flags(CLI::App& app, const std::vector<std::string_view>& only = {
 // ours.
 std::vector<GivenTimmFlag> take_timm_keys(nlohmann::json& config, std::string_view file);
 // After parsing: a line on standard error for each that was given, by the command line or else by
-// the file. Throws ExitCode::usage where one asks for what is not here, and where --amp contradicts
-// the dtype.
+// the file; of the processes of a run the first says it. Throws ExitCode::usage where one asks for
+// what is not here, and where --amp contradicts the dtype.
 void explain_timm_flags(const CLI::App& app, const std::vector<GivenTimmFlag>& of_file,
                         const std::string& device, const std::string& dtype);
 

@@ -87,8 +87,9 @@ constexpr TimmFlag kFlags[] = {
     {"--channels-last", nothing, kAny, "false", "images and activations are always channels last"},
     {"--no-ddp-bb", nothing, kAny, "false", "the model has no buffers"},
     {"--synchronize-step", nothing, kAny, "false", "each step ends when its loss has been read"},
-    {"--local_rank,--local-rank", value, "0", "0", "one process trains"},
-    {"--num-gpu", value, "1", "1", "one process trains on one GPU"},
+    {"--local_rank,--local-rank", value, TimmFlag::kLocalRank, "0",
+     "the environment says it, as torchrun and torch.distributed.launch set it"},
+    {"--num-gpu", value, "1", "1", "a process trains on one GPU; --nproc-per-node starts several"},
     {"--device-modules", values, kNone, "null", "no Python modules are loaded; see --device"},
 
     // Optimizer and schedule
