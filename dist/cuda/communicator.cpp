@@ -8,8 +8,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "core/allocator.h"
 #include "core/backend.h"
