@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <csignal>
+
 using namespace sg;
 using namespace sg::dist;
 

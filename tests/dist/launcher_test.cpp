@@ -282,7 +282,7 @@ TEST_CASE("launcher: no restart after a signal") {
   REQUIRE(l.says_in_time("restart 1 of 5"));
   l.signal(SIGTERM);
   CHECK(l.finish() == 1);
-  CHECK(l.says("a signal came before"));
+  CHECK(l.says("the ranks do not start again, since a signal came"));
 
   auto failing = ranks(1, "trap 'exit 1' TERM; echo ready >&2; while :; do sleep 0.05; done");
   failing.max_restarts = 5;
