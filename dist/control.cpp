@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "dist/block_signals.h"
@@ -19,8 +20,7 @@ constexpr Seconds kVerdict{5};    // after data did not come, for the reason to 
 
 }  // namespace
 
-Control::Control(Connection connection, int rank, const ControlSettings& settings,
-                 Seconds exit_after)
+Control::Control(Channel connection, int rank, const ControlSettings& settings, Seconds exit_after)
     : rank_(rank),
       settings_(settings),
       exit_after_(exit_after),
@@ -50,11 +50,6 @@ std::string Control::name_of(int rank) const {
 void Control::throw_if_lost() const {
   if (!verdict_.empty()) fail(ExitCode::peer, "{}", verdict_);
   if (ended_) fail(ExitCode::peer, "{} has ended, and this rank has not", name_of(0));
-}
-
-void Control::check_all_there() {
-  const Lock lock(mutex_);
-  throw_if_lost();
 }
 
 void Control::post(Lock&, Message message) {
@@ -96,20 +91,8 @@ void Control::progress(std::string_view where) {
 void Control::set_busy(std::string_view what) {
   Lock lock(mutex_);
   mine_.busy = what;
-  post(lock, beat_of(mine_));
-}
-
-void Control::enter(std::string_view what) {
-  const Lock lock(mutex_);
-  mine_.tensors.entered += 1;
-  mine_.tensors.inside = true;
-  mine_.tensors.what = what;
-  mine_.tensors.since = Clock::now();
-}
-
-void Control::done() {
-  const Lock lock(mutex_);
-  mine_.tensors.inside = false;
+  beat_now_ = true;
+  wake_.set();
 }
 
 void Control::broken(const std::string& problem) {
@@ -122,19 +105,11 @@ void Control::broken(const std::string& problem) {
   fail(ExitCode::peer, "{}", problem);
 }
 
-int Control::on_lost(std::function<void()> f) {
-  const std::lock_guard calls(calls_mutex_);
-  {
-    const Lock lock(mutex_);
-    throw_if_lost();
-  }
-  calls_.emplace(++last_call_, std::move(f));
-  return last_call_;
-}
-
-void Control::forget(int id) {
-  const std::lock_guard calls(calls_mutex_);
-  calls_.erase(id);
+void Control::watch(Communicator* communicator) {
+  const std::lock_guard lock(communicator_mutex_);
+  communicator_ = communicator;
+  const Lock state(mutex_);
+  if (communicator_ && !verdict_.empty()) communicator_->abort(verdict_);
 }
 
 void Control::leave(std::string_view reason) {
@@ -149,7 +124,7 @@ void Control::goodbye() {
   Lock lock(mutex_);
   if (parting_ || ended_ || !verdict_.empty()) return;
   parting_ = true;
-  post(lock, beat_of(mine_));
+  beat_now_ = true;
   post(lock, {Type::goodbye});
   changed_.wait_for(lock, std::min(kFarewell, settings_.timeout),
                     [&] { return ended_ || !verdict_.empty(); });
@@ -163,8 +138,23 @@ void Control::lost(const std::string& verdict) {
     verdict_at_ = Clock::now();
   }
   changed_.notify_all();
-  const std::lock_guard calls(calls_mutex_);
-  for (const auto& [id, f] : calls_) f();
+  const std::lock_guard lock(communicator_mutex_);
+  if (communicator_) communicator_->abort(verdict);
+}
+
+Message Control::beat() {
+  const std::lock_guard communicator(communicator_mutex_);
+  Lane lane;
+  if (communicator_) {
+    const std::optional<Underway> underway = communicator_->underway();
+    const auto since =
+        std::chrono::duration_cast<Clock::duration>(Seconds(underway ? underway->seconds : 0));
+    lane = {communicator_->begun(), underway.has_value(), underway ? underway->what : "",
+            Clock::now() - since};
+  }
+  const Lock lock(mutex_);
+  mine_.tensors = std::move(lane);
+  return beat_of(mine_);
 }
 
 void Control::handle(Message& m) {
@@ -229,13 +219,15 @@ void Control::run() {
     if (!in.empty() || now - last > settings_.silence() / 2) heard_ = now;
     last = now;
     for (Message& m : in) handle(m);
+    bool beat_now = now >= next_beat;
     {
       const Lock lock(mutex_);
       std::swap(out, outbox_);
-      if (now >= next_beat) {
-        out.push_back(beat_of(mine_));
-        next_beat = now + std::chrono::duration_cast<Clock::duration>(settings_.beat());
-      }
+      beat_now |= std::exchange(beat_now_, false);
+    }
+    if (beat_now) {
+      connection_.send(beat());
+      next_beat = now + std::chrono::duration_cast<Clock::duration>(settings_.beat());
     }
     for (const Message& m : out) connection_.send(m);
     out.clear();

@@ -3,8 +3,6 @@
 #pragma once
 #include <atomic>
 #include <condition_variable>
-#include <functional>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -12,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "dist/communicator.h"
 #include "dist/control_server.h"
 #include "dist/message.h"
 #include "dist/standing.h"
@@ -25,7 +24,7 @@ class Control {
   // `connection`: rank 0 has answered its hello. A process that still has its Control `exit_after`
   // a verdict, and is not busy, waits where it cannot be reached: it then says the verdict and
   // ends.
-  Control(Connection connection, int rank, const ControlSettings& settings, Seconds exit_after);
+  Control(Channel connection, int rank, const ControlSettings& settings, Seconds exit_after);
   ~Control();
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;
@@ -49,17 +48,12 @@ class Control {
   void progress(std::string_view where);
   void set_busy(std::string_view what);  // "": not
 
-  // Around a collective of tensors: from enter() to done() this rank waits in it. Any thread.
-  void enter(std::string_view what);
-  void done();
-  // Throws ExitCode::peer where a rank is lost.
-  void check_all_there();
+  // What it is in is part of where this rank stands, and it is aborted where a rank is lost. Null:
+  // none; returns when it is not used any more.
+  void watch(Communicator* communicator);
   // Data from another rank did not come, for `problem`: throws the verdict that follows, or where
   // none does, ends the run for that reason.
   [[noreturn]] void broken(const std::string& problem);
-  // Calls `f`, in another thread, when a rank is lost; until forget().
-  int on_lost(std::function<void()> f);
-  void forget(int id);
 
   // This rank ends for a reason of its own; the others hear it. Returns when they did, or soon.
   void leave(std::string_view reason);
@@ -77,6 +71,7 @@ class Control {
   void handle(Message& message);
   void judge(Clock::time_point now);
   void lost(const std::string& verdict);
+  Message beat();
   void exit_if_stuck(Clock::time_point now);
   void post(Lock&, Message message);
   Message ask(Message question);
@@ -91,18 +86,18 @@ class Control {
   std::condition_variable changed_;
   Standing mine_;
   std::vector<Message> outbox_;
+  bool beat_now_ = false;
   std::optional<Message> answer_;
   std::string verdict_;
   Clock::time_point verdict_at_;
   bool ended_ = false;    // nothing more comes from rank 0, nor goes there
   bool parting_ = false;  // this rank has said that it ends
 
-  std::mutex calls_mutex_;
-  std::map<int, std::function<void()>> calls_;
-  int last_call_ = 0;
+  std::mutex communicator_mutex_;  // taken before mutex_
+  Communicator* communicator_ = nullptr;
 
   // Of the thread alone.
-  Connection connection_;
+  Channel connection_;
   Clock::time_point heard_ = Clock::now();
 
   Wake wake_;

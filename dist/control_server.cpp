@@ -43,7 +43,7 @@ ControlServer::ControlServer(FileDescriptor listener, FileDescriptor first,
       seats_(size_t(settings.ranks)),
       standings_(size_t(settings.ranks)) {
   ::fcntl(listener_.get(), F_SETFL, ::fcntl(listener_.get(), F_GETFL) | O_NONBLOCK);
-  newcomers_.push_back({Connection(std::move(first), Connection::kMaxHello), begin_});
+  newcomers_.push_back({Channel(std::move(first), Channel::kMaxHello), begin_});
   const BlockSignals block;
   thread_ = std::thread([this] { run(); });
 }
@@ -58,7 +58,7 @@ void ControlServer::run() {
   Time last = Clock::now(), next_beat = last;
   std::vector<pollfd> events;
   std::vector<Message> messages;
-  const auto listen_to = [&](const Connection& c) {
+  const auto listen_to = [&](const Channel& c) {
     if (c.open()) events.push_back({c.fd(), short(POLLIN | (c.unsent() ? POLLOUT : 0)), 0});
   };
   while (!stop_) {
@@ -77,7 +77,7 @@ void ControlServer::run() {
     }
     std::erase_if(newcomers_, [](const Newcomer& n) { return !n.connection.open(); });
     for (int i = 0; i < settings_.ranks; ++i) {
-      Connection& c = seats_[i].connection;
+      Channel& c = seats_[i].connection;
       if (!c.open()) continue;
       messages.clear();
       c.send_rest();
@@ -114,7 +114,7 @@ void ControlServer::accept_all() {
   for (;;) {
     FileDescriptor fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.get() < 0) return;
-    newcomers_.push_back({Connection(std::move(fd), Connection::kMaxHello), Clock::now()});
+    newcomers_.push_back({Channel(std::move(fd), Channel::kMaxHello), Clock::now()});
   }
 }
 
@@ -143,7 +143,7 @@ void ControlServer::greet(Newcomer& newcomer, const Message& hello) {
   Seat& seat = seats_[rank];
   seat.connection = std::move(newcomer.connection);
   newcomer.connection = {};
-  seat.connection.set_max_bytes(Connection::kMaxBytes);
+  seat.connection.set_max_bytes(Channel::kMaxBytes);
   seat.taken = true;
   seat.process = hello.numbers[2];
   seat.host = hello.texts[2];

@@ -48,7 +48,7 @@ class ControlServer {
  private:
   using Time = Clock::time_point;
   struct Seat {
-    Connection connection;
+    Channel connection;
     std::string host, address;
     int64_t process = 0;
     bool taken = false;
@@ -58,7 +58,7 @@ class ControlServer {
     std::string text, key;
   };
   struct Newcomer {
-    Connection connection;
+    Channel connection;
     Time since;
   };
 

@@ -1,10 +1,11 @@
 #include "dist/gloo_communicator.h"
 
-#include <gloo/broadcast.h>
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/store.h>
 #include <gloo/transport/tcp/device.h>
 #include <gloo/transport/unbound_buffer.h>
+
+#include <sched.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -13,6 +14,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "core/error.h"
@@ -46,6 +48,22 @@ class Store final : public gloo::rendezvous::Store {
   Control& control_;
 };
 
+// Threads that are started while it lives do not take the core from one that runs when they wake.
+// Gloo's thread tries for a lock in a loop: where it has taken the core from the thread that holds
+// the lock, this lasts for its whole time slice (a sum of one number: 10 ms, not 0.2 ms, on 2
+// cores).
+class PatientThreads {
+ public:
+  PatientThreads() { set(SCHED_BATCH); }
+  ~PatientThreads() { set(SCHED_OTHER); }
+
+ private:
+  static void set(int policy) {
+    const sched_param parameters{};
+    ::sched_setscheduler(0, policy, &parameters);
+  }
+};
+
 enum class Kind : uint8_t { all_reduce, all_gather, broadcast };
 constexpr const char* kKindNames[] = {"all-reduce", "all-gather", "broadcast"};
 
@@ -65,6 +83,24 @@ struct Header {
 };
 static_assert(sizeof(Wire) == 4 && sizeof(Header) == 64);
 
+// Bytes [begin, begin + size).
+struct Range {
+  size_t begin = 0, size = 0;
+};
+Range range(int index, size_t size) { return {size_t(index) * size, size}; }
+
+// Cuts n elements of `size` bytes into a part for each rank, of whole cache lines.
+struct Parts {
+  int64_t n, each;
+  size_t size;
+  Parts(int64_t n, size_t size, int ranks)
+      : n(n), each(((n + ranks - 1) / ranks + 15) / 16 * 16), size(size) {}
+  Range operator()(int rank) const {
+    const int64_t begin = std::min(n, rank * each), end = std::min(n, begin + each);
+    return {size_t(begin) * size, size_t(end - begin) * size};
+  }
+};
+
 struct Job {
   Kind kind{};
   std::string what;
@@ -78,7 +114,6 @@ class GlooCommunicator final : public Communicator {
       : control_(control), rank_(control.rank()), ranks_(control.ranks()) {
     const BlockSignals block;
     connect();
-    lost_call_ = control_.on_lost([this] { abort(); });
     worker_ = std::thread([this] { work(); });
   }
 
@@ -86,11 +121,10 @@ class GlooCommunicator final : public Communicator {
     {
       const std::lock_guard lock(mutex_);
       stop_ = true;
-      if (!jobs_.empty()) abort();
+      if (!jobs_.empty()) abort("");
     }
     changed_.notify_all();
     worker_.join();
-    control_.forget(lost_call_);
   }
 
   int rank() const override { return rank_; }
@@ -127,6 +161,31 @@ class GlooCommunicator final : public Communicator {
     return std::exchange(times_, {});
   }
 
+  std::optional<Underway> underway() override {
+    const std::lock_guard lock(mutex_);
+    if (!begin_) return {};
+    return Underway{jobs_.front().what, Seconds(Clock::now() - *begin_).count()};
+  }
+
+  int64_t begun() const override {
+    const std::lock_guard lock(mutex_);
+    return begun_;
+  }
+
+  // Ends what is under way here, and what is to come: waiting in vain is how Gloo is told to close
+  // connections. It wakes nobody whose message has come in part, so our own buffers are told too.
+  void abort(std::string_view) override {
+    const std::lock_guard lock(buffers_mutex_);
+    aborted_ = true;
+    if (in_) in_->abortWaitRecv();
+    if (out_) out_->abortWaitSend();
+    char byte = 0;
+    try {
+      context_->createUnboundBuffer(&byte, 1)->waitRecv(milliseconds(1));
+    } catch (const std::exception&) {
+    }
+  }
+
  private:
   void connect() {
     gloo::transport::tcp::attr attr;
@@ -138,13 +197,14 @@ class GlooCommunicator final : public Communicator {
     // Gloo waits five times as long for a connection.
     context->setTimeout(
         milliseconds(std::max<int64_t>(1, int64_t(control_.timeout().count() * 200))));
-    control_.enter("the connections of Gloo");
     guarded("connections", [&] {
-      auto device = gloo::transport::tcp::CreateDevice(attr);
+      auto device = [&] {
+        const PatientThreads gloo;
+        return gloo::transport::tcp::CreateDevice(attr);
+      }();
       Store store(control_);
       context->connectFullMesh(store, device);
     });
-    control_.done();
     context_ = context;
   }
 
@@ -157,16 +217,6 @@ class GlooCommunicator final : public Communicator {
       throw;
     } catch (const std::exception& e) {
       control_.broken(fmt::format("{}: {}", what, e.what()));
-    }
-  }
-
-  // Ends all that is under way, here and, as connections close, on other ranks: waiting in vain is
-  // how Gloo is told to.
-  void abort() {
-    char byte = 0;
-    try {
-      context_->createUnboundBuffer(&byte, 1)->waitRecv(milliseconds(1));
-    } catch (const std::exception&) {
     }
   }
 
@@ -185,17 +235,18 @@ class GlooCommunicator final : public Communicator {
       changed_.wait(lock, [&] { return stop_ || !jobs_.empty(); });
       if (stop_) return;
       Job& job = jobs_.front();  // the queue's end grows, its front stays
-      lock.unlock();
+      ++begun_;
       const auto begin = Clock::now();
+      begin_ = begin;
+      lock.unlock();
       std::exception_ptr error;
-      control_.enter(job.what);
       try {
         guarded(job.what, [&] { run(job); });
-        control_.done();
       } catch (...) {
         error = std::current_exception();
       }
       lock.lock();
+      begin_.reset();
       times_.busy += Seconds(Clock::now() - begin).count();
       if (error) {
         error_ = error;
@@ -233,11 +284,14 @@ class GlooCommunicator final : public Communicator {
         return;
       }
       case Kind::broadcast: {
-        gloo::BroadcastOptions options(context_);
-        options.setOutput(data, bytes);
-        options.setRoot(0);
-        options.setTimeout(kForever);
-        gloo::broadcast(options);
+        // Rank 0 sends a part to each, and all exchange their parts: it sends all of it but twice,
+        // to any number of ranks.
+        const Parts part_of(job.tensor.numel(), size_of(job.tensor.dtype()), ranks_);
+        exchange(
+            data, data, [&](int to) { return rank_ == 0 ? part_of(to) : Range{}; },
+            [&](int from) { return from == 0 ? part_of(rank_) : Range{}; });
+        exchange(
+            data, data, [&](int) { return part_of(rank_); }, part_of);
         return;
       }
     }
@@ -247,7 +301,7 @@ class GlooCommunicator final : public Communicator {
     std::vector<Header>& all = headers_;
     all.assign(size_t(ranks_), {});
     Header& mine = all[size_t(rank_)];
-    mine = {++sequence_, job.tensor.numel(), job.kind, job.tensor.dtype(), job.wire};
+    mine = {sequence_++, job.tensor.numel(), job.kind, job.tensor.dtype(), job.wire};
     job.what.copy(mine.what, sizeof(mine.what) - 1);
     exchange(
         all.data(), all.data(), [&](int) { return range(rank_, sizeof(Header)); },
@@ -258,12 +312,6 @@ class GlooCommunicator final : public Communicator {
             control_.name_of(r), all[size_t(r)].str());
   }
 
-  // Bytes [begin, begin + size).
-  struct Range {
-    size_t begin = 0, size = 0;
-  };
-  static Range range(int index, size_t size) { return {size_t(index) * size, size}; }
-
   // Sends sent(r) of `from` to each other rank r, and puts what comes from it in received(r) of
   // `to`. The ranges that are sent are not received into.
   template <class Sent, class Received>
@@ -273,31 +321,32 @@ class GlooCommunicator final : public Communicator {
       for (int r = 0; r < ranks_; ++r) end = std::max(end, range_of(r).begin + range_of(r).size);
       return end;
     };
-    const auto out = context_->createUnboundBuffer(from, whole(sent));
-    const auto in = context_->createUnboundBuffer(to, whole(received));
+    {
+      const std::lock_guard lock(buffers_mutex_);
+      if (aborted_) throw std::runtime_error("the connections are closed");
+      out_ = context_->createUnboundBuffer(from, whole(sent));
+      in_ = context_->createUnboundBuffer(to, whole(received));
+    }
     const uint64_t slot = slot_++;
     int sends = 0, receives = 0;
     // Each begins with another rank, so that not all send to the same.
     for (int i = 1; i < ranks_; ++i) {
       const int r = (rank_ + ranks_ - i) % ranks_;
-      if (const Range p = received(r); p.size && ++receives) in->recv(r, slot, p.begin, p.size);
+      if (const Range p = received(r); p.size && ++receives) in_->recv(r, slot, p.begin, p.size);
     }
     for (int i = 1; i < ranks_; ++i) {
       const int r = (rank_ + i) % ranks_;
-      if (const Range p = sent(r); p.size && ++sends) out->send(r, slot, p.begin, p.size);
+      if (const Range p = sent(r); p.size && ++sends) out_->send(r, slot, p.begin, p.size);
     }
-    while (receives--) in->waitRecv(nullptr, kForever);
-    while (sends--) out->waitSend(nullptr, kForever);
+    bool whole_came = true;
+    while (whole_came && receives--) whole_came = in_->waitRecv(nullptr, kForever);
+    while (whole_came && sends--) whole_came = out_->waitSend(nullptr, kForever);
+    if (!whole_came) throw std::runtime_error("the connections were closed");
   }
 
   void all_reduce(std::byte* data, Dtype dtype, int64_t n) {
-    // Rank r sums the r-th part. Whole cache lines, so that two ranks' sums round no vector apart.
-    const int64_t each = (n + ranks_ - 1) / ranks_, part = (each + 15) / 16 * 16;
     const size_t size = size_of(dtype);
-    const auto part_of = [&](int r) {
-      const int64_t begin = std::min(n, r * part), end = std::min(n, begin + part);
-      return Range{size_t(begin) * size, size_t(end - begin) * size};
-    };
+    const Parts part_of(n, size, ranks_);  // each rank sums one
     const Range mine = part_of(rank_);
     rows_.resize(std::max(rows_.size(), mine.size * size_t(ranks_)));
     exchange(data, rows_.data(), part_of, [&](int from) { return range(from, mine.size); });
@@ -314,14 +363,19 @@ class GlooCommunicator final : public Communicator {
   Control& control_;
   const int rank_, ranks_;
   std::shared_ptr<gloo::Context> context_;
-  int lost_call_ = 0;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Job> jobs_;  // the first one is under way
   std::exception_ptr error_;
+  int64_t begun_ = 0;                       // of all jobs
+  std::optional<Clock::time_point> begin_;  // of the one under way
   CommunicationTimes times_;
   bool stop_ = false;
+
+  std::mutex buffers_mutex_;
+  bool aborted_ = false;
+  std::unique_ptr<gloo::transport::UnboundBuffer> in_, out_;  // of the exchange under way
 
   // Of the worker alone.
   int64_t sequence_ = 0;

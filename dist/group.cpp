@@ -19,13 +19,13 @@ class ProcessGroup final : public Group {
   ProcessGroup(const Launch& launch, const GroupSettings& settings) {
     const ControlSettings control{launch.ranks, launch.job, settings.timeout};
     std::unique_ptr<Rendezvous> rendezvous;
-    Connection connection;
+    Channel connection;
     if (launch.rank == 0) {
       rendezvous = std::make_unique<Rendezvous>(launch, settings.folder);
       int ends[2];
       check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "socketpair: {}",
             std::strerror(errno));
-      connection = Connection(FileDescriptor(ends[0]));
+      connection = Channel(FileDescriptor(ends[0]));
       server_ = std::make_unique<ControlServer>(std::move(rendezvous->listener),
                                                 FileDescriptor(ends[1]), control);
       say_hello(connection, launch);
@@ -40,6 +40,7 @@ class ProcessGroup final : public Group {
   ~ProcessGroup() override {
     if (std::uncaught_exceptions() > exceptions_) control_->leave("an error");
     control_->goodbye();
+    control_->watch(nullptr);
   }
 
   int rank() const override { return control_->rank(); }
@@ -72,10 +73,12 @@ class ProcessGroup final : public Group {
             str(device));
       return *communicator_;
     }
-    check(device.type == DeviceType::cpu, "several processes: only on the CPU so far, found {}",
-          str(device));
-    communicator_ = gloo_communicator(*control_);
+    // Connecting begins when all are here, and waits for nobody else.
+    barrier(fmt::format("the connections between devices {}", sg::name_of(device.type)));
+    communicator_ = device.type == DeviceType::cpu ? gloo_communicator(*control_)
+                                                   : make_communicator(*this, device);
     device_ = device;
+    control_->watch(communicator_.get());
     return *communicator_;
   }
 

@@ -33,6 +33,13 @@ Clock::time_point after(Seconds s) {
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(s);
 }
 
+// When the file was written; none where there is no such.
+std::optional<std::filesystem::file_time_type> time_of(const std::string& file) {
+  std::error_code absent;
+  const auto time = std::filesystem::last_write_time(file, absent);
+  return absent ? std::nullopt : std::optional(time);
+}
+
 // Signals that end a run, and the ends of children, as something to read.
 class Signals {
  public:
@@ -158,9 +165,11 @@ class Launcher {
 };
 
 ExitCode Launcher::run() {
-  Seconds pause = settings_.backoff;
+  Seconds pause{0};
   for (int64_t restart = 0;; ++restart) {
-    const Outcome outcome = run_once(restart, settings_.start(restart));
+    const LauncherStart start = settings_.start(restart);
+    const auto saved_before = time_of(start.checkpoint);
+    const Outcome outcome = run_once(restart, start);
     if (outcome.code == ExitCode::ok || outcome.code == ExitCode::interrupted ||
         int(outcome.code) == 128 + signal_)
       return screen_.finish(), outcome.code;
@@ -172,8 +181,9 @@ ExitCode Launcher::run() {
       screen_.show(fmt::format("warning: {}\nall ranks start again from {}, restart {} of {}\n",
                                printable(escape_odd_bytes(text)), escape_odd_bytes(from),
                                restart + 1, settings_.max_restarts));
+      const bool went_on = time_of(next.checkpoint) != saved_before;
+      pause = went_on ? Seconds(0) : std::clamp(2 * pause, settings_.backoff, Seconds(30));
       for (const auto until = after(pause); !signal_ && Clock::now() < until;) wait(until);
-      pause = std::min(2 * pause, Seconds(30));
       if (!signal_) continue;
     }
     screen_.finish();

@@ -39,7 +39,8 @@ struct LauncherSettings {
   // shorter of `grace` and `timeout`; once one has done its work, for the longer. Then they get
   // SIGTERM, and SIGKILL after `kill_after`.
   Seconds timeout{300}, grace{30}, kill_after{10};
-  Seconds backoff{1};  // before the first restart; then twice as long each time, up to 30 s
+  // Before a restart after a start that saved no checkpoint; then twice as long, up to 30 s.
+  Seconds backoff{1};
   std::filesystem::path program;  // "": the one that runs
 };
 

@@ -49,12 +49,11 @@ struct Reader {
 
 }  // namespace
 
-Connection::Connection(FileDescriptor fd, size_t max_bytes)
-    : fd_(std::move(fd)), max_bytes_(max_bytes) {
+Channel::Channel(FileDescriptor fd, size_t max_bytes) : fd_(std::move(fd)), max_bytes_(max_bytes) {
   ::fcntl(fd_.get(), F_SETFL, ::fcntl(fd_.get(), F_GETFL) | O_NONBLOCK);
 }
 
-void Connection::send(const Message& m) {
+void Channel::send(const Message& m) {
   if (!open()) return;
   const size_t begin = out_.size();
   put(out_, uint32_t{0});
@@ -74,7 +73,7 @@ void Connection::send(const Message& m) {
   send_rest();
 }
 
-void Connection::send_rest() {
+void Channel::send_rest() {
   while (open() && unsent()) {
     const ssize_t n = ::send(fd(), out_.data() + sent_, out_.size() - sent_, MSG_NOSIGNAL);
     if (n >= 0)
@@ -88,7 +87,7 @@ void Connection::send_rest() {
   sent_ = 0;
 }
 
-bool Connection::take(Message& message) {
+bool Channel::take(Message& message) {
   uint32_t size = 0;
   if (in_.size() < sizeof(size)) return false;
   std::memcpy(&size, in_.data(), sizeof(size));
@@ -104,7 +103,7 @@ bool Connection::take(Message& message) {
   return whole;
 }
 
-void Connection::receive(std::vector<Message>& messages, size_t most) {
+void Channel::receive(std::vector<Message>& messages, size_t most) {
   char bytes[1 << 16];
   bool ended = false;
   while (open() && !ended) {

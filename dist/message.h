@@ -34,13 +34,13 @@ struct Message {
 constexpr std::string_view kProtocol = "sgtrain ranks 1";
 
 // Neither sending nor receiving waits: poll() for POLLIN, and for POLLOUT while unsent().
-class Connection {
+class Channel {
  public:
   static constexpr size_t kMaxBytes = size_t{1} << 30, kMaxHello = size_t{1} << 16;
 
-  Connection() = default;  // closed
+  Channel() = default;  // closed
   // `max_bytes` of a message that is received.
-  explicit Connection(FileDescriptor fd, size_t max_bytes = kMaxBytes);
+  explicit Channel(FileDescriptor fd, size_t max_bytes = kMaxBytes);
   void set_max_bytes(size_t bytes) { max_bytes_ = bytes; }
 
   int fd() const { return fd_.get(); }

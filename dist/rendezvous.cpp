@@ -65,7 +65,7 @@ std::vector<Place> places_of_file(const std::filesystem::path& file) {
 }
 
 // Says hello and waits for the answer: "" where it is rank 0 of this run, else what is there.
-std::string greet(Connection& connection, const Launch& launch) {
+std::string greet(Channel& connection, const Launch& launch) {
   say_hello(connection, launch);
   const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(kHelloTime);
   std::vector<Message> answer;
@@ -83,7 +83,7 @@ std::string greet(Connection& connection, const Launch& launch) {
 
 }  // namespace
 
-void say_hello(Connection& connection, const Launch& launch) {
+void say_hello(Channel& connection, const Launch& launch) {
   connection.send({Type::hello,
                    {launch.rank, launch.ranks, ::getpid()},
                    {std::string(kProtocol), launch.job, host_name()}});
@@ -118,12 +118,13 @@ Rendezvous::~Rendezvous() {
   if (!file_.empty()) std::filesystem::remove(file_, ignored);
 }
 
-Connection find_rank_0(const Launch& launch, const ControlSettings& settings,
-                       const std::filesystem::path& folder) {
+Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
+                    const std::filesystem::path& folder) {
   const std::filesystem::path file =
       launch.address.empty() ? file_of(launch, folder) : std::filesystem::path();
   const auto begin = Clock::now();
   bool warned = false;
+  std::map<int, std::string> answers;  // by port: the last one of something else
   for (;;) {
     std::vector<Place> places;
     if (!file.empty())
@@ -135,12 +136,15 @@ Connection find_rank_0(const Launch& launch, const ControlSettings& settings,
     for (const Place& place : places) {
       Connected c = connect_to(place.host, place.port, kConnectTime);
       if (c.problem.empty()) {
-        Connection connection(std::move(c.fd), Connection::kMaxHello);
+        Channel connection(std::move(c.fd), Channel::kMaxHello);
         c.problem = greet(connection, launch);
         if (c.problem.empty()) {
-          connection.set_max_bytes(Connection::kMaxBytes);
+          connection.set_max_bytes(Channel::kMaxBytes);
           return connection;
         }
+        answers[place.port] = c.problem;
+      } else if (answers.contains(place.port)) {
+        c.problem = fmt::format("{}, after {}", c.problem, answers[place.port]);
       }
       problems[fmt::format("{}: {}", place.host, c.problem)].push_back(place.port);
       if (Clock::now() - begin > settings.timeout) break;

@@ -25,10 +25,10 @@ class Rendezvous {
 
 // The others': a connection to rank 0, which has answered the hello. Passes over other programs and
 // other runs. Throws ExitCode::peer after the timeout, with what was found instead.
-Connection find_rank_0(const Launch& launch, const ControlSettings& settings,
-                       const std::filesystem::path& folder);
+Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
+                    const std::filesystem::path& folder);
 
 // Sends the hello of this process.
-void say_hello(Connection& connection, const Launch& launch);
+void say_hello(Channel& connection, const Launch& launch);
 
 }  // namespace sg::dist

@@ -169,7 +169,7 @@ struct Simulation {
   }
 };
 
-// The model of scaling, with slices and moments of this model, measured here.
+// The model of scaling, with the slices of this model and, measured here, when they are ready.
 sg::ExitCode simulate_ranks(const Simulation& simulation, const sg::train::Options& o,
                             sg::benchmark::BenchOptions options, bool json) {
   namespace bench = sg::benchmark;
@@ -181,22 +181,21 @@ sg::ExitCode simulate_ranks(const Simulation& simulation, const sg::train::Optio
   options.mode = bench::BenchMode::train;
   model.parameters().allocate();
   model.parameters().initialize(0);
-  const auto sent = bench::sent_slices(
-      model.parameters(), bench::gradient_moments(model, options),
-      o.bucket_cap_mb ? int64_t(*o.bucket_cap_mb * 1e6 / 4) : sg::nn::kSliceElements,
-      sg::dist::parse_wire(o.reduce_dtype));
+  const auto sent =
+      bench::sent_slices(model.parameters(), bench::gradient_ready_times(model, options),
+                         sg::train::slice_elements(o), sg::dist::parse_wire(o.reduce_dtype));
 
   nlohmann::json j{{"machine", machine.name}, {"model", model.config().name}};
-  for (const bench::Sent& s : sent) j["sent"].push_back({{"bytes", s.bytes}, {"moment", s.moment}});
+  for (const bench::Sent& s : sent) j["sent"].push_back({{"bytes", s.bytes}, {"ready", s.ready}});
   fmt::memory_buffer text;
   const auto line = [&]<class... A>(fmt::format_string<A...> format, A&&... a) {
     fmt::format_to(std::back_inserter(text), format, std::forward<A>(a)...);
   };
-  line("{} on {}\nMB sent, from a moment in % of the step on:", model.config().name, machine.name);
-  for (const bench::Sent& s : sent) line(" {:.3g} from {:.1f},", 1e-6 * s.bytes, 100 * s.moment);
+  line("{} on {}\nMB sent, ready at % of the step:", model.config().name, machine.name);
+  for (const bench::Sent& s : sent) line(" {:.3g} at {:.1f},", 1e-6 * s.bytes, 100 * s.ready);
   text.resize(text.size() - 1);
   line(
-      "\n\n| ranks | step, ms | sums, ms | exposed, ms | efficiency | lost by, ms | "
+      "\n\n| ranks | step, ms | all-reduce, ms | exposed, ms | efficiency | lost by, ms | "
       "images/s "
       "| loader, images/s | bandwidth x 0.5, x 1.5 | latency x 3 | computing x 0.5 |\n"
       "|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|\n");

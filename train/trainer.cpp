@@ -370,6 +370,7 @@ void Trainer::StepSeconds::write(nlohmann::json& row, bool alone) const {
   const auto n = double(steps);
   row["data_seconds"] = waited / n, row["data_share"] = waited / all;
   if (alone) return;
+  row["step_seconds"] = all / n;
   row["comm_seconds"] = communication.busy / n;
   row["comm_exposed_seconds"] = communication.exposed / n;
 }

@@ -1,6 +1,8 @@
 // Ranks that are killed, stopped, late, or do something else: what the others say, and when.
 #include <doctest/doctest.h>
 
+#include <netinet/in.h>
+
 #include <thread>
 
 #include "core/tensor.h"
@@ -134,15 +136,21 @@ TEST_CASE("a rank that is killed before all have come is named") {
 }
 
 TEST_CASE("rank 0 that never comes is named by the others") {
+  // Held without listening: nobody else is there.
+  const FileDescriptor held(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{AF_INET};
+  REQUIRE(::bind(held.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+  const int port = dist::port_of(held.get());
   Ranks run(
       1, within(1), [](dist::Group&) {},
-      [](dist::Launch& launch) {
+      [port](dist::Launch& launch) {
         launch.rank = 1;
         launch.ranks = 2;
-        launch.launcher = "torchrun";
+        launch.port = port;
         launch.listener = -1;
       });
-  check_lost(run.wait()[0], 3, {"did not find rank 0 at 127.0.0.1 port", "Connection refused"});
+  check_lost(run.wait()[0], 3,
+             {fmt::format("did not find rank 0 at 127.0.0.1 port {}", port), "Connection refused"});
 }
 
 TEST_CASE("a rank that ends with an error of its own: the others say its reason") {

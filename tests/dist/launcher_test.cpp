@@ -282,7 +282,7 @@ TEST_CASE("launcher: all ranks start again, where that may help") {
 
 TEST_CASE("launcher: no restart after a signal") {
   auto s = ranks(1, "exit 1");
-  s.max_restarts = 5, s.backoff = LauncherSettings::Seconds(60);
+  s.max_restarts = 5, s.backoff = LauncherSettings::Seconds(30);
   Launched l(s);
   REQUIRE(l.says_in_time("restart 1 of 5"));
   l.signal(SIGTERM);

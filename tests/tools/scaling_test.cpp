@@ -143,15 +143,15 @@ TEST_CASE("scaling: slices leave with their last gradient, then what the ranks a
   for (const int64_t n : {16, 800, 1600})
     nn::ParameterScope(store).add({{.name = std::to_string(n), .official = {n}}}, {n});
   store.allocate();
-  const std::vector<double> moments{0.4, 0.6, 0.9};
-  const auto f32 = benchmark::sent_slices(store, moments, 2400, dist::Wire::f32);
+  const std::vector<double> ready_times{0.4, 0.6, 0.9};
+  const auto f32 = benchmark::sent_slices(store, ready_times, 2400, dist::Wire::f32);
   REQUIRE(f32.size() == 3);
   CHECK(f32[0].bytes == 4 * 2400);
-  CHECK(f32[0].moment == 0.6);
+  CHECK(f32[0].ready == 0.6);
   CHECK(f32[1].bytes == 4 * 16);
-  CHECK(f32[1].moment == 0.9);
-  CHECK(f32[2].moment == 0.9);
-  CHECK(benchmark::sent_slices(store, moments, 2400, dist::Wire::bf16)[0].bytes == 2 * 2400);
+  CHECK(f32[1].ready == 0.9);
+  CHECK(f32[2].ready == 0.9);
+  CHECK(benchmark::sent_slices(store, ready_times, 2400, dist::Wire::bf16)[0].bytes == 2 * 2400);
 }
 
 TEST_CASE("scaling: the machines of the documentation are read; a wrong one is named") {
@@ -189,6 +189,23 @@ TEST_CASE("scaling: the machines of the documentation are read; a wrong one is n
   refused(nlohmann::json::array(), "expected an object, found array");
 }
 
+TEST_CASE("scaling: the figures of the documentation, from its slices") {
+  const std::vector<Sent> s{{16.87e6, 0.37}, {17.6e6, 0.48},  {17.09e6, 0.58}, {16.79e6, 0.69},
+                            {16.84e6, 0.83}, {3.82e6, 0.937}, {1.18e6, 0.992}, {64, 0.992}};
+  const auto percent = [&](const char* machine, int64_t ranks) {
+    return 100 * benchmark::scaling(benchmark::read_scaling_machine(fs::path(SG_SOURCE_DIR) /
+                                                                    "docs/scaling" / machine),
+                                    s, ranks)
+                     .efficiency;
+  };
+  CHECK(percent("dgx_h200.json", 8) == Approx(97.5).epsilon(0.001));
+  CHECK(percent("dgx_h200.json", 512) == Approx(93.7).epsilon(0.001));
+  CHECK(percent("dgx_h100.json", 64) == Approx(96.3).epsilon(0.001));
+  CHECK(percent("dgx_a100.json", 8) == Approx(98.2).epsilon(0.001));
+  CHECK(percent("l40s_pcie.json", 512) == Approx(97.0).epsilon(0.001));
+  CHECK(percent("cpu_100gbe.json", 8) == Approx(95.0).epsilon(0.001));
+}
+
 TEST_CASE("sgbench: ranks are simulated with the slices of the model") {
   const std::string h200 = (fs::path(SG_SOURCE_DIR) / "docs/scaling/dgx_h200.json").string();
   const std::string command =
@@ -201,14 +218,14 @@ TEST_CASE("sgbench: ranks are simulated with the slices of the model") {
   CHECK(j["ranks"][1]["ranks"] == 8);
   CHECK(j["ranks"][1]["efficiency"] < 1);
   CHECK(j["sent"].size() > 3);
-  double moment = 0;
+  double ready = 0;
   for (const auto& s : j["sent"]) {
-    CHECK(s["moment"] >= moment);
-    moment = s["moment"];
+    CHECK(s["ready"] >= ready);
+    ready = s["ready"];
   }
-  CHECK(j["sent"][0]["moment"] < 0.7);  // long before the last
-  CHECK(moment > 0.7);
-  CHECK(moment < 1);
+  CHECK(j["sent"][0]["ready"] < 0.7);  // long before the last
+  CHECK(ready > 0.7);
+  CHECK(ready < 1);
 
   ran = test::run_program(command + h200);
   REQUIRE_MESSAGE(ran.code == 0, ran.err);

@@ -194,7 +194,7 @@ BenchResult bench(sgformer::Classifier& model, const BenchOptions& options) {
   return r;
 }
 
-std::vector<double> gradient_moments(sgformer::Classifier& model, const BenchOptions& options) {
+std::vector<double> gradient_ready_times(sgformer::Classifier& model, const BenchOptions& options) {
   Stopwatch stopwatch;
   Bench b(model, options, &stopwatch);
   std::vector<std::vector<double>> shares;  // by gradient, of each repeat

@@ -47,6 +47,6 @@ BenchResult bench(sgformer::Classifier& model, const BenchOptions& options);
 
 // When backward completes each gradient, as a share of a training step: of the parameters in order
 // of the flat buffer, ascending, medians of the repeats. On the CPU.
-std::vector<double> gradient_moments(sgformer::Classifier& model, const BenchOptions& options);
+std::vector<double> gradient_ready_times(sgformer::Classifier& model, const BenchOptions& options);
 
 }  // namespace sg::benchmark

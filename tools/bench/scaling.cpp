@@ -54,7 +54,7 @@ Step step_of(const ScalingMachine& m, const std::vector<Sent>& sent, int64_t ran
   double now = 0, done = 0;  // seconds; and of them, in which one rank alone would be so far
   double idle = 0;           // when the last sum so far ends
   for (const Sent& slice : sent) {
-    const double left = alone * slice.moment - done;
+    const double left = alone * slice.ready - done;
     const double slowed = std::min(left, std::max(0.0, idle - now) * (1 - m.reduction_share));
     now += slowed / (1 - m.reduction_share) + (left - slowed), done += left;
     const double seconds = all_reduce_seconds(m, slice.bytes, ranks);
@@ -113,19 +113,19 @@ ScalingMachine read_scaling_machine(const std::filesystem::path& file) {
 }
 
 std::vector<Sent> sent_slices(const nn::ParameterStore& parameters,
-                              const std::vector<double>& moments, int64_t slice_elements,
+                              const std::vector<double>& ready_times, int64_t slice_elements,
                               dist::Wire wire) {
   const double bytes = wire == dist::Wire::bf16 ? 2 : 4;
   std::vector<Sent> sent;
   const auto in_order = parameters.in_order();
-  check(moments.size() == in_order.size(), "slices: {} moments of {} parameters", moments.size(),
-        in_order.size());
+  check(ready_times.size() == in_order.size(), "slices: {} times of {} parameters",
+        ready_times.size(), in_order.size());
   size_t next = 0;
   for (const nn::GradientRange& slice : nn::slice_table(parameters, slice_elements)) {
     while (next < in_order.size() && in_order[next]->offset < slice.end) ++next;
-    sent.push_back({bytes * double(slice.end - slice.begin), moments[next - 1]});
+    sent.push_back({bytes * double(slice.end - slice.begin), ready_times[next - 1]});
   }
-  sent.push_back({kAgreementBytes, sent.back().moment});
+  sent.push_back({kAgreementBytes, sent.back().ready});
   return sent;
 }
 
@@ -187,7 +187,7 @@ Scaling scaling(const ScalingMachine& m, const std::vector<Sent>& sent, int64_t 
   };
   std::vector<Sent> hidden = sent;
   for (Sent& slice : hidden)
-    if (slice.moment == sent.back().moment) slice.bytes = 0;
+    if (slice.ready == sent.back().ready) slice.bytes = 0;
   without("bandwidth", with_links(m, INFINITY, 1), sent);
   without("latency", with_links(m, 1, 0), sent);
   without("last slice", m, hidden);

@@ -1,5 +1,5 @@
-// How fast training would be on many ranks: a model of one step, from the moments at which
-// gradients are complete and from published rates of a machine. docs/scaling.md has its formulas.
+// How fast training would be on many ranks: a model of one step, from measured times at which
+// gradients are ready and from published rates of a machine. docs/scaling.md has its formulas.
 #pragma once
 #include <filesystem>
 #include <string>
@@ -33,15 +33,15 @@ struct ScalingMachine {
 // range.
 ScalingMachine read_scaling_machine(const std::filesystem::path& file);
 
-// What a rank sends in a step: so many bytes, from a moment on that is a share of the step.
+// What a rank sends in a step: so many bytes, ready when this share of the step is done.
 struct Sent {
-  double bytes, moment;
+  double bytes, ready;
 };
 
-// The slices of slice_table(), each complete with its last gradient (`moments`, of the parameters
+// The slices of slice_table(), each ready with its last gradient (`ready_times`, of the parameters
 // in order), and the small tensor by which the ranks agree after the last.
 std::vector<Sent> sent_slices(const nn::ParameterStore& parameters,
-                              const std::vector<double>& moments, int64_t slice_elements,
+                              const std::vector<double>& ready_times, int64_t slice_elements,
                               dist::Wire wire);
 
 // Seconds of a sum over `ranks` ranks, by the faster of ring and tree; 0 for one rank or no bytes.

@@ -1,0 +1,216 @@
+// sgtrain with several ranks on this host: they train as one process does, and what happens when
+// one is lost.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <random>
+
+#include "tests/tools/runs.h"
+
+namespace sg {
+using namespace sg::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+// A run of 16 images a step, whatever the number of ranks.
+std::string ranks(const fs::path& data, const fs::path& out, int n, const std::string& more = "") {
+  return sgtrain(data, out,
+                 fmt::format("-b 4 --grad-accum {} --mixup-group 4 --nproc-per-node {} "
+                             "--dist-timeout 8 {}",
+                             4 / n, n, more));
+}
+
+// In the background; standard error goes to a file, standard output nowhere.
+pid_t start(const std::string& command, const fs::path& err,
+            const std::vector<std::string>& environment = {}) {
+  const std::string line = fmt::format("exec env {} {} >/dev/null 2>{}",
+                                       fmt::join(environment, " "), program(command), err.string());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    ::_exit(127);
+  }
+  return child;
+}
+
+std::vector<pid_t> children_of(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/task/{}/children", pid, pid));
+  std::vector<pid_t> children;
+  for (pid_t child; file >> child;) children.push_back(child);
+  return children;
+}
+
+// The ranks of a launcher, once it has started n of them.
+std::vector<pid_t> ranks_of(pid_t launcher, size_t n) {
+  std::vector<pid_t> found;
+  for (int i = 0; i < 1000 && (found = children_of(launcher)).size() != n; ++i) ::usleep(10'000);
+  REQUIRE(found.size() == n);
+  return found;
+}
+
+// Of the rows of metrics.jsonl that have it.
+std::vector<double> values(const fs::path& out, const std::string& key) {
+  std::vector<double> all;
+  std::ifstream file(out / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);)
+    if (const auto row = nlohmann::json::parse(line); row.contains(key))
+      all.push_back(row[key].get<double>());
+  return all;
+}
+
+// The same images were evaluated, in batches of other sizes.
+void check_evaluations(const fs::path& out, const fs::path& whole) {
+  CHECK(values(out, "eval_top1") == values(whole, "eval_top1"));
+  const auto a = values(out, "eval_loss"), b = values(whole, "eval_loss");
+  REQUIRE(a.size() == b.size());
+  for (size_t i = 0; i < a.size(); ++i) CHECK(a[i] == doctest::Approx(b[i]).epsilon(1e-6));
+}
+
+}  // namespace
+
+TEST_CASE("ranks: one, two and four train alike; in a fixed order, to the bit") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data";
+  write_idx(data, 64, 10);
+  for (const std::string order : {"fixed", "ring"}) {
+    CAPTURE(order);
+    const fs::path one = folder / (order + "1");
+    const std::string flags = "--reduce-order " + order;
+    const auto alone = run_program(ranks(data, one, 1, flags));
+    REQUIRE_MESSAGE(alone.code == 0, alone.err);
+    for (const int n : {2, 4}) {
+      CAPTURE(n);
+      const fs::path out = folder / fmt::format("{}{}", order, n);
+      const auto several = run_program(ranks(data, out, n, flags));
+      REQUIRE_MESSAGE(several.code == 0, several.err);
+      CHECK(contains(several.out, fmt::format("{} processes, started by sgtrain", n)));
+      CHECK(several.err == "");
+      const auto a = values(one, "loss"), b = values(out, "loss");
+      REQUIRE(a.size() == 8);
+      REQUIRE(b.size() == 8);
+      if (order == "fixed") {
+        CHECK(a == b);
+        CHECK(last_tensors(out) == last_tensors(one));
+        check_evaluations(out, one);
+      } else {
+        // Rounding, which AdamW's first steps amplify where a gradient is near 0.
+        for (size_t i = 0; i < 8; ++i) CHECK(b[i] == doctest::Approx(a[i]).epsilon(1e-4));
+        CHECK(b[0] == doctest::Approx(a[0]).epsilon(1e-6));
+      }
+    }
+  }
+}
+
+TEST_CASE("ranks: a run goes on with another number of them, and sees the same images") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out", whole = folder / "whole";
+  write_idx(data, 64, 10);
+  const std::string fixed = "--reduce-order fixed ", goes_on = fixed + "--resume auto ";
+  REQUIRE(run_program(ranks(data, whole, 1, fixed)).code == 0);
+  REQUIRE(run_program(ranks(data, out, 2, fixed + "--max-steps 3")).code == 0);
+  const auto refused = run_program(
+      sgtrain(data, out, "-b 4 --grad-accum 1 --nproc-per-node 2 --max-restarts 3 " + goes_on));
+  CHECK(refused.code == 4);
+  CHECK(
+      contains(refused.err, "images a step          16 -> 8 (--batch-size 8 makes them the same)"));
+  CHECK(!contains(refused.err, "restart 1"));
+  // Without --mixup-group the group stays what it was.
+  const auto four = run_program(
+      sgtrain(data, out, "-b 4 --grad-accum 1 --nproc-per-node 4 --max-steps 5 " + goes_on));
+  REQUIRE_MESSAGE(four.code == 0, four.err);
+  REQUIRE(run_program(ranks(data, out, 1, goes_on)).code == 0);
+  CHECK(last_tensors(out) == last_tensors(whole));
+  CHECK(values(out, "loss") == values(whole, "loss"));
+  check_evaluations(out, whole);
+}
+
+TEST_CASE("ranks: those that were started differently are named, with both values") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", other = folder / "other";
+  write_folders(data, 32, 8), write_folders(other, 32, 8);
+  fs::rename(other / "train/bar0/0000.ppm", other / "train/bar0/zero.ppm");
+  const auto run_two = [&](const fs::path& data_of_1, const std::string& flags_of_1) {
+    std::vector<pid_t> started;
+    static int port = 20000 + int(::getpid()) % 20000;
+    ++port;
+    for (int rank = 0; rank < 2; ++rank)
+      started.push_back(start(
+          sgtrain(rank ? data_of_1 : data, folder / "out",
+                  "--dist-timeout 10 " + (rank ? flags_of_1 : std::string())),
+          folder / fmt::format("err{}", rank),
+          {fmt::format("RANK={}", rank), "WORLD_SIZE=2", fmt::format("LOCAL_RANK={}", rank),
+           "LOCAL_WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", fmt::format("MASTER_PORT={}", port)}));
+    for (const pid_t pid : started) CHECK(finish(pid) == 5);
+    CHECK(!fs::exists(folder / "out"));
+    CHECK(contains(read_file(folder / "err1"), "were not started alike"));
+    return read_file(folder / "err0");
+  };
+  CHECK(contains(run_two(data, "--seed 43"), "seed                   42 on rank 0, 43 on rank 1"));
+  CHECK(contains(run_two(data, "--smoothing 0.2"), "smoothing              0.1 on rank 0, 0.2 on"));
+  const std::string listing = run_two(other, "");
+  CHECK(contains(listing, "training               {\"images\":32,\"names and labels\":"));
+  CHECK(!contains(listing, "validation"));
+}
+
+TEST_CASE("ranks: one that is killed or stopped, in training or evaluation, is named by all") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data";
+  write_idx(data, 64, 4000);
+  struct Loss {
+    std::string place;
+    int signal;
+    size_t rank;
+  };
+  int run = 0;
+  for (const auto& [place, signal, rank] :
+       {Loss{"Train: 0 [2/4", SIGKILL, 1}, Loss{"Train: 0 [2/4", SIGSTOP, 0},
+        Loss{"Test: [ ", SIGKILL, 0}, Loss{"Test: [ ", SIGSTOP, 1}}) {
+    CAPTURE(run);
+    const fs::path out = folder / fmt::format("out{}", ++run), err = folder / "err";
+    const pid_t launcher =
+        start(ranks(data, out, 2, "--dist-timeout 4 --validation-batch-size 8"), err);
+    REQUIRE(wait_for_text(out / "train.log", place));
+    const pid_t lost = ranks_of(launcher, 2)[rank];
+    const auto begin = std::chrono::steady_clock::now();
+    ::kill(lost, signal);
+    CHECK(finish(launcher) == 5);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    CHECK(seconds.count() < (signal == SIGKILL ? 4 : 15));
+    const std::string said = read_file(err);
+    CHECK_MESSAGE(contains(said, fmt::format("rank {} (", rank)), said);
+    CHECK_MESSAGE(contains(said, fmt::format("process {})", lost)), said);
+  }
+}
+
+TEST_CASE("ranks: killed at random moments, a run ends with the bits of one that was left alone") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out", err = folder / "err";
+  write_idx(data, 64, 10);
+  constexpr int kKills = 5;
+  const std::string flags = fmt::format(
+      "--epochs 10 --recovery-interval 1 --checkpoint-hist 1 --max-restarts {}", kKills);
+  const pid_t launcher = start(ranks(data, out, 2, flags), err);
+  std::mt19937 random(1);
+  int kills = 0;
+  while (kills < kKills) {
+    const auto found = children_of(launcher);
+    if (found.size() == 2) {
+      ::usleep(useconds_t(random() % 1'500'000));
+      kills += ::kill(found[random() % 2], SIGKILL) == 0;
+      while (children_of(launcher) == found) ::usleep(10'000);
+    }
+    int status = 0;
+    REQUIRE_MESSAGE(::waitpid(launcher, &status, WNOHANG) == 0, read_file(err));
+    ::usleep(10'000);
+  }
+  CHECK_MESSAGE(finish(launcher) == 0, read_file(err));
+  CHECK(contains(read_file(err), fmt::format("restart {0} of {0}", kKills)));
+  REQUIRE(run_program(ranks(data, folder / "whole", 2, flags)).code == 0);
+  CHECK(last_tensors(out) == last_tensors(folder / "whole"));
+  CHECK(numbers(out) == numbers(folder / "whole"));
+}
+
+}  // namespace sg
