@@ -17,11 +17,11 @@ bool has_communicator(DeviceType type) { return g_makers[size_t(type)] != nullpt
 
 std::unique_ptr<Communicator> make_communicator(Group& group, Device device) {
   if (!has_communicator(device.type))
-    fail(ExitCode::usage, "several processes on {}: this build has no {}", str(device),
-         device.type == DeviceType::cpu
-             ? "library for it"
-             : "NCCL: where it was made there was no CUDA toolkit, or no nccl.h; install NCCL "
-               "(apt: libnccl-dev; pip: nvidia-nccl-cu13) and build again, or use --device cpu");
+    fail(ExitCode::usage,
+         "several processes on {}: this build has no NCCL: where it was made there was no CUDA "
+         "toolkit, or no nccl.h; install NCCL (apt: libnccl-dev; pip: nvidia-nccl-cu13) and build "
+         "again, or use --device cpu",
+         str(device));
   return g_makers[size_t(device.type)](group, device);
 }
 

@@ -28,10 +28,12 @@ struct CommunicationTimes {
   double exposed = 0;  // seconds that join() waited for them: what other work did not hide
 };
 
-// Work that was started and has not ended.
-struct Underway {
-  std::string what;    // "slice 2 of 5"
-  double seconds = 0;  // since it was first seen to have begun
+// How far a device is in its collectives. On a GPU nothing else tells where one hangs.
+struct Reached {
+  int64_t operations = 0;  // begun so far
+  bool inside = false;     // the last one has not ended
+  std::string what;        // its name
+  double seconds = 0;      // since it was first seen to have begun
 };
 
 class Communicator {
@@ -71,16 +73,15 @@ class Communicator {
   // communicator that is not closed waits for nobody when it is destroyed.
   virtual void close() {}
 
-  // From any thread, at any time: where the device is. On a GPU the host learns nothing else of a
-  // reduction that hangs.
-  virtual std::optional<Underway> underway() { return {}; }
+  // From any thread, at any time. None where there is nobody to wait for.
+  virtual std::optional<Reached> reached() { return {}; }
   // Gives up, as a rank is lost or this one leaves: what is under way ends soon with any result,
   // and this and later calls throw ExitCode::peer with the reason. Returns at once.
   virtual void abort(std::string_view reason) { (void)reason; }
 };
 
-// Each kind of device registers how its communicators are made (core/slot.h does so for kernels).
-// `group` outlives what is made; the call is collective.
+// How communicators of a kind of device are made; backends register it, as kernels do
+// (core/slot.h). `group` outlives what is made; the call is collective.
 using CommunicatorMaker = std::unique_ptr<Communicator>(Group& group, Device device);
 struct RegisterCommunicator {
   RegisterCommunicator(DeviceType type, CommunicatorMaker* maker);

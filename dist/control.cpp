@@ -144,16 +144,16 @@ void Control::lost(const std::string& verdict) {
 
 Message Control::beat() {
   const std::lock_guard communicator(communicator_mutex_);
-  Lane lane;
-  if (communicator_) {
-    const std::optional<Underway> underway = communicator_->underway();
-    const auto since =
-        std::chrono::duration_cast<Clock::duration>(Seconds(underway ? underway->seconds : 0));
-    lane = {communicator_->begun(), underway.has_value(), underway ? underway->what : "",
-            Clock::now() - since};
-  }
+  std::optional<Lane> lane;
+  if (const auto reached = communicator_ ? communicator_->reached() : std::nullopt)
+    lane =
+        Lane{reached->operations, reached->inside, reached->what,
+             Clock::now() - std::chrono::duration_cast<Clock::duration>(Seconds(reached->seconds))};
   const Lock lock(mutex_);
-  mine_.tensors = std::move(lane);
+  if (lane)
+    mine_.tensors = std::move(*lane);
+  else
+    mine_.tensors.inside = false;
   return beat_of(mine_);
 }
 

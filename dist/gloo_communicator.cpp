@@ -161,15 +161,10 @@ class GlooCommunicator final : public Communicator {
     return std::exchange(times_, {});
   }
 
-  std::optional<Underway> underway() override {
+  std::optional<Reached> reached() override {
     const std::lock_guard lock(mutex_);
-    if (!begin_) return {};
-    return Underway{jobs_.front().what, Seconds(Clock::now() - *begin_).count()};
-  }
-
-  int64_t begun() const override {
-    const std::lock_guard lock(mutex_);
-    return begun_;
+    if (!begin_) return Reached{begun_};
+    return Reached{begun_, true, jobs_.front().what, Seconds(Clock::now() - *begin_).count()};
   }
 
   // Ends what is under way here, and what is to come: waiting in vain is how Gloo is told to close

@@ -10,6 +10,7 @@
 #include "dist/control.h"
 #include "dist/gloo_communicator.h"
 #include "dist/rendezvous.h"
+#include "dist/say.h"
 
 namespace sg::dist {
 namespace {
@@ -38,13 +39,17 @@ class ProcessGroup final : public Group {
   }
 
   ~ProcessGroup() override {
-    if (std::uncaught_exceptions() > exceptions_) control_->leave("an error");
+    if (std::uncaught_exceptions() > exceptions_)
+      control_->leave("an error");
+    else
+      close_communicator();
     control_->goodbye();
     control_->watch(nullptr);
   }
 
   int rank() const override { return control_->rank(); }
   int ranks() const override { return control_->ranks(); }
+  std::chrono::duration<double> timeout() const override { return control_->timeout(); }
   std::string name_of(int rank) const override { return control_->name_of(rank); }
 
   std::vector<std::string> all_gather(std::string_view what, const std::string& text) override {
@@ -85,6 +90,15 @@ class ProcessGroup final : public Group {
   void leave(std::string_view reason) override { control_->leave(reason); }
 
  private:
+  // After all that used it.
+  void close_communicator() {
+    try {
+      if (communicator_) communicator_->close();
+    } catch (const Error& e) {
+      say("warning", e.what());
+    }
+  }
+
   const int exceptions_ = std::uncaught_exceptions();
   std::unique_ptr<ControlServer> server_;  // of rank 0; ends last
   std::unique_ptr<Control> control_;

@@ -301,6 +301,7 @@ Trainer::Step Trainer::step() {
   task_.prefetch();
   const auto outcome = optimizer_.finish();
   if (communicator_) {
+    communicator_->check_peers();  // a captured step does not say that a rank is lost
     stopping_ = stop_.item() > 0;
     s.communication = communicator_->times();
   }

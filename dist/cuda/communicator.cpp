@@ -16,7 +16,7 @@
 #include "core/capture.h"
 #include "core/cuda/runtime.h"
 #include "core/tensor_kernels.h"
-#include "dist/cuda/connection.h"
+#include "dist/cuda/nccl_connection.h"
 #include "dist/cuda/progress.h"
 #include "dist/group.h"
 
@@ -116,11 +116,14 @@ class NcclCommunicator final : public Communicator {
         stream_(backend(device.type).stream(device, StreamRole::communication)),
         resources_(std::make_unique<Resources>(device)) {
     compare_ranks(group, device);
-    connection_ = std::make_shared<Connection>(share_id(group), rank(), ranks(), group.timeout());
+    connection_ =
+        std::make_shared<NcclConnection>(share_id(group), rank(), ranks(), group.timeout());
   }
   ~NcclCommunicator() override {
+    if (closed_) return;
+    connection_->wait_for_abort();
     static auto& left = *new std::vector<std::unique_ptr<Resources>>;
-    if (!closed_) left.push_back(std::move(resources_));
+    left.push_back(std::move(resources_));
   }
 
   int rank() const override { return group_.rank(); }
@@ -195,16 +198,16 @@ class NcclCommunicator final : public Communicator {
     closed_ = true;
   }
 
-  std::optional<Underway> underway() override {
+  std::optional<Reached> reached() override {
     const std::lock_guard lock(mutex_);
     if (closed_) return {};
     Progress& p = *resources_->progress;
     // In this order: what ends in between is not taken for what has not ended.
     const uint64_t ended = load(p.ended), begun = load(p.begun);
-    if (ended == begun) return {};
+    if (begun == 0) return Reached{};
     if (begun != seen_) seen_ = begun, seen_at_ = Clock::now();
     const std::chrono::duration<double> since = Clock::now() - seen_at_;
-    return Underway{names_.at(begun & 0xffff), since.count()};
+    return Reached{int64_t(begun >> 16), ended != begun, names_.at(begun & 0xffff), since.count()};
   }
 
   void abort(std::string_view reason) override { connection_->abort(reason); }
@@ -281,14 +284,14 @@ class NcclCommunicator final : public Communicator {
   const Device device_;
   Stream &compute_, &stream_;
   std::unique_ptr<Resources> resources_;
-  std::shared_ptr<Connection> connection_;  // an abort under way shares it
+  std::shared_ptr<NcclConnection> connection_;  // an abort under way shares it
   bool connected_ = false;
   std::vector<Tensor> in_use_;  // by what was started and not joined
   CommunicationTimes told_;
   // One more owner for each operation of a captured step that exists.
   const std::shared_ptr<void> in_graphs_ = std::make_shared<int>();
 
-  std::mutex mutex_;  // of what follows: underway() is called from another thread
+  std::mutex mutex_;  // of what follows: reached() is called from another thread
   bool closed_ = false;
   std::vector<std::string> names_;
   uint64_t seen_ = 0;

@@ -2,6 +2,7 @@
 #include "dist/blame.h"
 
 #include <doctest/doctest.h>
+#include <signal.h>
 
 #include <csignal>
 

@@ -8,8 +8,8 @@
 #include "core/error.h"
 #include "core/graph.h"
 #include "tests/cudart/library.h"
-#include "tests/nccl/groups.h"
 #include "tests/nccl/library.h"
+#include "tests/nccl/told_group.h"
 #include "tests/support/skip.h"
 
 using namespace sg;
@@ -79,7 +79,7 @@ TEST_CASE("NCCL: connected without blocking at the first call, and ended in orde
   communicator->close();
   CHECK(fake_nccl().calls == Calls{"ncclCommFinalize", "ncclCommDestroy"});
   CHECK(fake_nccl().communicators == 0);
-  CHECK_FALSE(communicator->underway());
+  CHECK_FALSE(communicator->reached());
 }
 
 TEST_CASE("NCCL: what is not closed is left alone") {
@@ -145,6 +145,7 @@ TEST_CASE("NCCL: two ranks on one GPU, and other versions, are errors that name 
   cudart().gpus[0].uuid = "0123456789abcdef";
   ToldGroup group(3);
   group.others["UUIDs of GPUs"] = {"GPU-other", "GPU-30313233-3435-3637-3839-616263646566"};
+  group.others["versions of NCCL"] = {"2.28.9", "2.28.9"};
   Error e = error_of([&] { make(group); });
   CHECK(e.code() == ExitCode::usage);
   CHECK(contains(e,
@@ -271,7 +272,7 @@ TEST_CASE("NCCL: a rank that is lost ends the wait for it, with the group's reas
 TEST_CASE("NCCL: a captured reduction that hangs is named, and ended by the group") {
   const Fresh fresh;
   ToldGroup group;
-  const auto communicator = make(group);
+  auto communicator = make(group);
   Tensor a = thirds(5), b = thirds(9);
   Graph step(kCuda);
   const auto run = [&] {
@@ -286,19 +287,22 @@ TEST_CASE("NCCL: a captured reduction that hangs is named, and ended by the grou
   cudart().computing_waits = true;  // what is launched runs when it is waited for
   fake_nccl().hangs = true;
   run();
-  CHECK_FALSE(communicator->underway());
-  std::string seen;
+  const auto before = communicator->reached();
+  CHECK(before->what == "slice 2 of 2");
+  CHECK_FALSE(before->inside);
+  dist::Reached seen;
   std::thread watch([&] {
-    std::optional<dist::Underway> underway;
-    while (!underway) underway = communicator->underway();
+    while (!communicator->reached()->inside) std::this_thread::yield();
     std::this_thread::sleep_for(30ms);
-    underway = communicator->underway();
-    seen = fmt::format("{}, {}", underway->what, underway->seconds >= 0.03);
+    seen = *communicator->reached();
     communicator->abort("rank 1 is lost");
   });
   backend(DeviceType::cuda).synchronize(current_stream(kCuda));
   watch.join();
-  CHECK(seen == "slice 1 of 2, true");
+  CHECK(seen.what == "slice 1 of 2");
+  CHECK(seen.inside);
+  CHECK(seen.operations == before->operations + 1);
+  CHECK(seen.seconds >= 0.03);
   for (const auto& f : std::vector<std::function<void()>>{
            [&] { communicator->check_peers(); }, [&] { communicator->broadcast("state", a); },
            [&] { communicator->close(); }}) {
@@ -306,4 +310,7 @@ TEST_CASE("NCCL: a captured reduction that hangs is named, and ended by the grou
     CHECK(e.code() == ExitCode::peer);
     CHECK(contains(e, "rank 1 is lost"));
   }
+  step.forget();
+  communicator.reset();
+  CHECK(fake_nccl().aborts == 1);
 }

@@ -1,5 +1,9 @@
 #include "tests/nccl/library.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -7,10 +11,10 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "core/dtype.h"
-#include "tests/nccl/meeting.h"
 
 using sg::bf16;
 using sg::test::fake_nccl;
@@ -21,7 +25,7 @@ constexpr int kMostRanks = 4;
 constexpr size_t kPart = 1 << 20;  // bytes that a rank hands over at once
 
 struct Shared {
-  sg::test::Arrivals arrivals;
+  std::atomic<uint64_t> arrivals;
   struct Operation {
     char kind;
     size_t count;
@@ -86,14 +90,20 @@ struct ncclComm {
   int rank, device;
   std::string name;
   Shared* shared;
-  sg::test::Meeting meeting;
+  int ranks;
+  uint64_t arrived = 0;  // how often, of this rank
   int polls_left = 0;
   bool finalized = false;
   std::atomic<bool> aborted{false};
   std::vector<std::unique_ptr<struct Operation>> operations;  // graphs may have them
 
+  void arrive() { ++arrived, ++shared->arrivals; }
+  bool all_arrived() const { return shared->arrivals >= arrived * uint64_t(ranks); }
+  // False where it is aborted before all have come.
   bool wait() {
-    return meeting.wait(shared->arrivals, [this] { return aborted.load(); });
+    for (arrive(); !all_arrived(); std::this_thread::sleep_for(std::chrono::microseconds(50)))
+      if (aborted) return false;
+    return true;
   }
 };
 
@@ -109,7 +119,7 @@ struct Operation {
     while (fake_nccl().hangs && !comm->aborted) std::this_thread::yield();
     comm->shared->operations[comm->rank] = same;
     if (comm->aborted || !comm->wait()) return;
-    for (int r = 0; r < comm->meeting.ranks; ++r)
+    for (int r = 0; r < comm->ranks; ++r)
       if (comm->shared->operations[r] != same) {
         std::fprintf(stderr, "NCCL: ranks %d and %d do not do the same\n", comm->rank, r);
         std::abort();
@@ -125,12 +135,11 @@ struct Operation {
     if (!comm->wait()) return false;
     char* const to = static_cast<char*>(receive) + offset;
     if (same.kind == 'g') {
-      for (int r = 0; r < comm->meeting.ranks; ++r)
+      for (int r = 0; r < comm->ranks; ++r)
         std::memcpy(to + size_t(r) * same.count * size_of(same.type), data[r], bytes);
     } else {
       std::memcpy(to, data[0], bytes);
-      for (int r = 1; same.kind == 'r' && r < comm->meeting.ranks; ++r)
-        add(same.type, to, data[r], n);
+      for (int r = 1; same.kind == 'r' && r < comm->ranks; ++r) add(same.type, to, data[r], n);
     }
     return comm->wait();
   }
@@ -206,10 +215,15 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   n.config = *config, n.name = config->commName ? config->commName : "";
   int device = -1;
   cudaGetDevice(&device);
-  auto* const shared = sg::test::shared_memory<Shared>(id.internal);
-  static auto& all = *new std::vector<ncclComm_t>;  // those that nobody destroys, too
-  all.push_back(*comm = new ncclComm{rank, device, id.internal, shared, {ranks}});
-  (*comm)->meeting.arrive(shared->arrivals);
+  const int file = ::shm_open(id.internal, O_RDWR | O_CREAT, 0600);
+  if (file < 0 || ::ftruncate(file, sizeof(Shared)) != 0) return ncclSystemError;
+  void* const memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  ::close(file);
+  if (memory == MAP_FAILED) return ncclSystemError;
+  auto* const shared = static_cast<Shared*>(memory);  // of zeros where it is new
+  static auto& all = *new std::vector<ncclComm_t>;    // those that nobody destroys, too
+  all.push_back(*comm = new ncclComm{rank, device, id.internal, shared, ranks});
+  (*comm)->arrive();
   ++n.communicators;
   return begin_progress(*comm);
 }
@@ -217,7 +231,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* result) {
   if (comm->aborted) fault("ncclCommGetAsyncError after the abort");
   const auto& n = fake_nccl();
   *result = ncclInProgress;
-  if (n.never_ready || !comm->meeting.complete(comm->shared->arrivals)) return ncclSuccess;
+  if (n.never_ready || !comm->all_arrived()) return ncclSuccess;
   if (comm->polls_left > 0 && --comm->polls_left > 0) return ncclSuccess;
   ::shm_unlink(comm->name.c_str());  // all have opened it
   *result = n.asynchronous;
@@ -249,7 +263,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   ENTER("ncclCommFinalize");
   CHECK_CALL(comm, "ncclCommFinalize");
   comm->finalized = true;
-  comm->meeting.arrive(comm->shared->arrivals);
+  comm->arrive();
   return begin_progress(comm);
 }
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
@@ -262,10 +276,12 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   --fake_nccl().communicators;
   return ncclSuccess;
 }
-// As NCCL: kernels are told at once; the rest takes until graphs are gone, or for ever.
+// As NCCL: kernels are told at once; the rest waits until graphs are gone.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   comm->aborted = true;
   ENTER("ncclCommAbort");
+  while (fake_nccl().graphs_exist()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ++fake_nccl().aborts;
   return ncclSuccess;
 }
 

@@ -28,6 +28,7 @@ struct FakeNccl {
   ncclConfig_t config{};            // of the last communicator
   std::string name;                 // that it had there
   int communicators = 0;            // that exist
+  int aborts = 0;                   // that have ended
 };
 FakeNccl& fake_nccl();
 

@@ -1,4 +1,4 @@
-#include "dist/cuda/connection.h"
+#include "dist/cuda/nccl_connection.h"
 
 #include <algorithm>
 #include <thread>
@@ -24,8 +24,8 @@ void set_name(Config& config) {
 
 }  // namespace
 
-Connection::Connection(const ncclUniqueId& id, int rank, int ranks,
-                       std::chrono::duration<double> timeout)
+NcclConnection::NcclConnection(const ncclUniqueId& id, int rank, int ranks,
+                               std::chrono::duration<double> timeout)
     : timeout_(timeout) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
@@ -34,20 +34,20 @@ Connection::Connection(const ncclUniqueId& id, int rank, int ranks,
   if (result != ncclSuccess && result != ncclInProgress) throw_failure(kInit, result);
 }
 
-void Connection::check_peers() const {
+void NcclConnection::check_peers() const {
   const std::lock_guard lock(reason_mutex_);
   if (!reason_.empty()) throw Error(ExitCode::peer, reason_);
 }
 
 // Nothing is called once it is being aborted, which may hang: so both before and after waiting.
-ncclResult_t Connection::enter(const Call& f) {
+ncclResult_t NcclConnection::enter(const Call& f) {
   check_peers();
   const std::lock_guard lock(mutex_);
   check_peers();
   return f(communicator_);
 }
 
-void Connection::wait(const char* what, const std::function<bool()>& done) const {
+void NcclConnection::wait(const char* what, const std::function<bool()>& done) const {
   const auto begin = Clock::now();
   for (auto pause = 10us; !done(); pause = std::min(2 * pause, 1000us)) {
     if (Clock::now() - begin > timeout_)
@@ -60,7 +60,7 @@ void Connection::wait(const char* what, const std::function<bool()>& done) const
   }
 }
 
-void Connection::finish(const char* name, ncclResult_t result) {
+void NcclConnection::finish(const char* name, ncclResult_t result) {
   wait(name, [&] {
     if (result != ncclInProgress) return true;
     const ncclResult_t status = enter([&](ncclComm_t c) { return nccl_.async_error(c, &result); });
@@ -70,7 +70,7 @@ void Connection::finish(const char* name, ncclResult_t result) {
   if (result != ncclSuccess) throw_failure(name, result);
 }
 
-void Connection::throw_failure(const char* name, ncclResult_t result) const {
+void NcclConnection::throw_failure(const char* name, ncclResult_t result) const {
   const std::string what = nccl_.describe(name, result);
   if (result != ncclRemoteError && result != ncclSystemError) throw Error(ExitCode::failure, what);
   for (const auto begin = Clock::now(); Clock::now() - begin < kVerdictWithin;) {
@@ -80,17 +80,17 @@ void Connection::throw_failure(const char* name, ncclResult_t result) const {
   throw Error(result == ncclRemoteError ? ExitCode::peer : ExitCode::failure, what);
 }
 
-void Connection::finish_connecting() { finish(kInit, ncclInProgress); }
+void NcclConnection::finish_connecting() { finish(kInit, ncclInProgress); }
 
-void Connection::call(const char* name, const Call& f) { finish(name, enter(f)); }
+void NcclConnection::call(const char* name, const Call& f) { finish(name, enter(f)); }
 
-void Connection::check_errors() {
+void NcclConnection::check_errors() {
   ncclResult_t result = ncclSuccess;
   const ncclResult_t status = enter([&](ncclComm_t c) { return nccl_.async_error(c, &result); });
   finish("a collective operation", status == ncclSuccess ? result : status);
 }
 
-void Connection::close() {
+void NcclConnection::close() {
   call("ncclCommFinalize", nccl_.finalize);
   const ncclResult_t result = enter([&](ncclComm_t c) {
     communicator_ = nullptr;
@@ -100,17 +100,24 @@ void Connection::close() {
   if (result != ncclSuccess && result != ncclInProgress) throw_failure("ncclCommDestroy", result);
 }
 
-void Connection::abort(std::string_view reason) {
+void NcclConnection::abort(std::string_view reason) {
   {
     const std::lock_guard lock(reason_mutex_);
     if (!reason_.empty()) return;
     reason_ = reason;
+    aborting_ = true;
   }
   // On a thread of its own: NCCL tells the kernels at once, and then waits for what may never come.
   std::thread([self = shared_from_this()] {
     const std::unique_lock lock(self->mutex_, kAbortWithin);
     if (lock.owns_lock() && self->communicator_) self->nccl_.abort(self->communicator_);
+    self->aborting_ = false;
   }).detach();
+}
+
+void NcclConnection::wait_for_abort() const {
+  for (const auto begin = Clock::now(); aborting_ && Clock::now() - begin < kAbortWithin;)
+    std::this_thread::sleep_for(1ms);
 }
 
 }  // namespace sg::dist

@@ -16,11 +16,12 @@
 
 namespace sg::dist {
 
-class Connection : public std::enable_shared_from_this<Connection> {
+class NcclConnection : public std::enable_shared_from_this<NcclConnection> {
  public:
   using Call = std::function<ncclResult_t(ncclComm_t)>;
   // Begins to connect the ranks, from the current device. `timeout` is for each call to end.
-  Connection(const ncclUniqueId& id, int rank, int ranks, std::chrono::duration<double> timeout);
+  NcclConnection(const ncclUniqueId& id, int rank, int ranks,
+                 std::chrono::duration<double> timeout);
 
   // Returns when what the constructor began has ended; the calls below come after it. All throw
   // ExitCode::peer once abort() has been called, and ExitCode::failure where NCCL fails or takes
@@ -36,6 +37,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // From any thread; returns at once. Kernels that wait for other ranks end.
   void abort(std::string_view reason);
+  // When captured work is gone: returns when an abort, if there was one, has ended or takes too
+  // long, so that the process does not end in the middle of it.
+  void wait_for_abort() const;
 
  private:
   void check_peers() const;
@@ -47,6 +51,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::chrono::duration<double> timeout_;
   std::timed_mutex mutex_;  // of calls to NCCL
   ncclComm_t communicator_ = nullptr;
+  std::atomic<bool> aborting_ = false;
   mutable std::mutex reason_mutex_;
   std::string reason_;  // for which it was aborted
 };
