@@ -27,7 +27,7 @@ namespace {
 
 constexpr const char* kLauncher = "SG_LAUNCHER";
 
-// The end of a time that has no end.
+// No deadline.
 constexpr Clock::time_point kNever = Clock::time_point::max();
 Clock::time_point after(Seconds s) {
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(s);
@@ -178,9 +178,10 @@ ExitCode Launcher::run() {
     const LauncherStart next = settings_.start(restart + 1);
     if (outcome.may_restart && restart < settings_.max_restarts) {
       const std::string from = next.checkpoint.empty() ? "the beginning" : next.checkpoint;
-      screen_.show(fmt::format("warning: {}\nall ranks start again from {}, restart {} of {}\n",
-                               printable(escape_odd_bytes(text)), escape_odd_bytes(from),
-                               restart + 1, settings_.max_restarts));
+      const std::string warning =
+          fmt::format("warning: {}\nall ranks start again from {}, restart {} of {}\n", text, from,
+                      restart + 1, settings_.max_restarts);
+      screen_.show(printable(escape_odd_bytes(warning)));
       const bool went_on = time_of(next.checkpoint) != saved_before;
       pause = went_on ? Seconds(0) : std::clamp(2 * pause, settings_.backoff, Seconds(30));
       for (const auto until = after(pause); !signal_ && Clock::now() < until;) wait(until);
