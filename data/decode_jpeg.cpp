@@ -148,19 +148,21 @@ void Jpeg::read(const Box& box, Image& out) {
 ImageView Jpeg::view(const Box& box, Image& scratch) {
   check_box(*this, box);
   JDIMENSION left = 0, width = c_.image_width;
-  int top = 0;
+  int top = box.top;
   guarded([&, this] {
     jpeg_start_decompress(&c_);
     if (!can_skip()) return;
     left = JDIMENSION(std::max(0, box.left - kMargin));
     width = JDIMENSION(std::min(width_, box.right() + kMargin)) - left;
     if (width < c_.output_width) jpeg_crop_scanline(&c_, &left, &width);
-    top = std::max(0, box.top - kMargin);
+    top = std::max(0, top - kMargin);
     if (top > 0) jpeg_skip_scanlines(&c_, JDIMENSION(top));
   });
   scratch.reset(box.bottom() - top, int(width));
   std::vector<uint8_t> cmyk(c_.num_components == 4 ? size_t(width) * 4 : 0);
   guarded([&, this, line = cmyk.data()]() mutable {
+    uint8_t* unused = line ? line : scratch.row(0);
+    while (int(c_.output_scanline) < top) jpeg_read_scanlines(&c_, &unused, 1);
     for (int y = 0; y < scratch.height;) {
       if (line) {
         jpeg_read_scanlines(&c_, &line, 1);

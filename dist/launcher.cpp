@@ -20,16 +20,14 @@
 #include "dist/blame.h"
 #include "dist/rank_output.h"
 #include "dist/rank_process.h"
+#include "dist/socket.h"
 
 namespace sg::dist {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using Seconds = LauncherSettings::Seconds;
-
 constexpr const char* kLauncher = "SG_LAUNCHER";
 
-// Never is far enough ahead to be subtracted from.
+// No deadline.
 constexpr Clock::time_point kNever = Clock::time_point::max();
 Clock::time_point after(Seconds s) {
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(s);
@@ -80,27 +78,17 @@ class Signals {
 struct Listener {
   Listener() : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{.sin_family = AF_INET, .sin_addr = {::htonl(INADDR_LOOPBACK)}};
-    socklen_t size = sizeof address;
     auto* const any = reinterpret_cast<sockaddr*>(&address);
-    check(::bind(fd.get(), any, size) == 0 && ::listen(fd.get(), SOMAXCONN) == 0 &&
-              ::getsockname(fd.get(), any, &size) == 0,
+    check(::bind(fd.get(), any, sizeof address) == 0 && ::listen(fd.get(), SOMAXCONN) == 0,
           "--nproc-per-node: no port to listen at: {}", std::strerror(errno));
-    port = ::ntohs(address.sin_port);
   }
   FileDescriptor fd;
-  int port = 0;
 };
 
 std::string random_token() {
   uint64_t bits = 0;
   check(::getrandom(&bits, sizeof bits, 0) == sizeof bits, "--nproc-per-node: no random numbers");
   return fmt::format("{:016x}", bits);
-}
-
-std::string host_name() {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return name;
 }
 
 // This process's environment with other values.
@@ -131,8 +119,8 @@ std::string list_of(const std::vector<int>& ranks) {
 struct Rank {
   RankProcess process;
   RankOutput output;
-  std::optional<RankEnd> end{};
-  bool late = false, stopped = false;  // see RankEnd
+  bool runs = true;
+  RankEnd end{};
 };
 
 class Launcher {
@@ -140,7 +128,7 @@ class Launcher {
   explicit Launcher(const LauncherSettings& settings) : settings_(settings) {}
   ~Launcher() {
     for (Rank& rank : ranks_)
-      if (!rank.end) {
+      if (rank.runs) {
         ::kill(-rank.process.pid, SIGKILL);
         ::waitpid(rank.process.pid, nullptr, 0);
       }
@@ -160,11 +148,10 @@ class Launcher {
   void take_output(Rank& rank);
   void take_ends();
   void end_late_ranks();
-  bool running() const {
-    return std::ranges::any_of(ranks_, [](const Rank& r) { return !r.end; });
-  }
+  bool running() const { return std::ranges::any_of(ranks_, &Rank::runs); }
   std::string name_of(int rank) const;
   std::string message(const Outcome& outcome) const;
+  std::string advice(const Outcome& outcome, const LauncherStart& next) const;
 
   const LauncherSettings& settings_;
   Signals signals_;
@@ -187,30 +174,21 @@ ExitCode Launcher::run() {
         int(outcome.code) == 128 + signal_)
       return screen_.finish(), outcome.code;
 
-    std::string text = message(outcome);
+    const std::string text = message(outcome);
     const LauncherStart next = settings_.start(restart + 1);
-    const bool again = outcome.may_restart && restart < settings_.max_restarts;
-    const std::string how =
-        next.checkpoint.empty() ? "from the beginning" : "from " + next.checkpoint;
-    if (again) {
-      text += fmt::format("\nall ranks start again {}, restart {} of {}", how, restart + 1,
-                          settings_.max_restarts);
-      screen_.show(fmt::format("warning: {}\n", printable(escape_odd_bytes(text))));
+    if (outcome.may_restart && restart < settings_.max_restarts) {
+      const std::string from = next.checkpoint.empty() ? "the beginning" : next.checkpoint;
+      const std::string warning =
+          fmt::format("warning: {}\nall ranks start again from {}, restart {} of {}\n", text, from,
+                      restart + 1, settings_.max_restarts);
+      screen_.show(printable(escape_odd_bytes(warning)));
       const bool went_on = time_of(next.checkpoint) != saved_before;
       pause = went_on ? Seconds(0) : std::clamp(2 * pause, settings_.backoff, Seconds(30));
       for (const auto until = after(pause); !signal_ && Clock::now() < until;) wait(until);
+      if (!signal_) continue;
     }
-    if (again && !signal_) continue;
     screen_.finish();
-    if (again)
-      text += "; a signal came before";
-    else if (outcome.may_restart && settings_.max_restarts)
-      text += fmt::format("\nno restart is left of {}", settings_.max_restarts);
-    else if (outcome.may_restart)
-      text += "\n--max-restarts N starts all ranks again by itself";
-    if (!next.checkpoint.empty())
-      text += fmt::format("\ngo on from {} by: {}", next.checkpoint, shell_command(next.command));
-    throw Error(outcome.code, text);
+    throw Error(outcome.code, text + advice(outcome, next));
   }
 }
 
@@ -222,7 +200,7 @@ Outcome Launcher::run_once(int64_t restart, const LauncherStart& start) {
     end_late_ranks();
   }
   std::vector<RankEnd> ends;
-  for (const Rank& rank : ranks_) ends.push_back(*rank.end);
+  for (const Rank& rank : ranks_) ends.push_back(rank.end);
   return judge(ends, signal_);
 }
 
@@ -230,13 +208,14 @@ void Launcher::start_all(int64_t restart, const LauncherStart& start) {
   const int n = settings_.ranks;
   const Listener listener;
   const std::vector<int> cores = cores_of_mask();
-  std::map<std::string, std::string> variables{{"WORLD_SIZE", std::to_string(n)},
-                                               {"LOCAL_WORLD_SIZE", std::to_string(n)},
-                                               {"MASTER_ADDR", "127.0.0.1"},
-                                               {"MASTER_PORT", std::to_string(listener.port)},
-                                               {kLauncher, "sgtrain"},
-                                               {"SG_JOB", job_},
-                                               {"SG_RESTART", std::to_string(restart)}};
+  std::map<std::string, std::string> variables{
+      {"WORLD_SIZE", std::to_string(n)},
+      {"LOCAL_WORLD_SIZE", std::to_string(n)},
+      {"MASTER_ADDR", "127.0.0.1"},
+      {"MASTER_PORT", std::to_string(port_of(listener.fd.get()))},
+      {kLauncher, "sgtrain"},
+      {"SG_JOB", job_},
+      {"SG_RESTART", std::to_string(restart)}};
   if (settings_.set_threads && !std::getenv("OMP_NUM_THREADS"))
     variables["OMP_NUM_THREADS"] = std::to_string(std::max(1, usable_cores().usable / n));
   const std::filesystem::path program =
@@ -281,8 +260,8 @@ void Launcher::take_signals() {
     if (s == SIGCHLD) continue;
     signal_ = s;
     for (const Rank& rank : ranks_)
-      if (!rank.end) ::kill(rank.process.pid, s);
-    // The second one ends at once whatever takes it.
+      if (rank.runs) ::kill(rank.process.pid, s);
+    // A rank ends at once by the second one, unless it hangs.
     if (++signals_passed_on_ == 2) time_is_up_ = std::min(time_is_up_, after(settings_.kill_after));
   }
 }
@@ -292,9 +271,9 @@ void Launcher::take_output(Rank& rank) {
   ssize_t n = 0;
   while ((n = ::read(rank.process.output.get(), bytes, sizeof bytes)) > 0) {
     screen_.show(rank.output.take({bytes, size_t(n)}));
-    if (screen_.is_behind() && !rank.end) return;
+    if (screen_.is_behind() && rank.runs) return;
   }
-  if (n == 0 || rank.end) {  // closed; of a rank that has ended, by nobody but its own children
+  if (n == 0 || !rank.runs) {  // closed, or nothing more will come
     screen_.show(rank.output.take_rest());
     rank.process.output = FileDescriptor();
   }
@@ -303,8 +282,8 @@ void Launcher::take_output(Rank& rank) {
 void Launcher::take_ends() {
   for (Rank& rank : ranks_) {
     int status = 0;
-    if (rank.end || ::waitpid(rank.process.pid, &status, WNOHANG) != rank.process.pid) continue;
-    rank.end = {.status = status, .order = ended_++, .late = rank.late, .stopped = rank.stopped};
+    if (!rank.runs || ::waitpid(rank.process.pid, &status, WNOHANG) != rank.process.pid) continue;
+    rank.runs = false, rank.end.status = status, rank.end.order = ended_++;
     take_output(rank);
     const bool well = WIFEXITED(status) && (WEXITSTATUS(status) == int(ExitCode::ok) ||
                                             WEXITSTATUS(status) == int(ExitCode::interrupted));
@@ -317,19 +296,18 @@ void Launcher::end_late_ranks() {
   if (time_is_up_ == kNever || !running()) return;
   const auto all_stopped = [&] {
     return std::ranges::all_of(ranks_,
-                               [](const Rank& r) { return r.end || is_stopped(r.process.pid); });
+                               [](const Rank& r) { return !r.runs || is_stopped(r.process.pid); });
   };
   if (Clock::now() < time_is_up_ && (told_ || !all_stopped())) return;
   const bool give_up = told_ == SIGKILL;
   const bool first = told_ == 0;
   told_ = first ? SIGTERM : SIGKILL;
   for (Rank& rank : ranks_) {
-    if (rank.end) continue;
-    rank.late = true;
-    if (first) rank.stopped = is_stopped(rank.process.pid);
-    ::kill(-rank.process.pid, rank.stopped ? SIGKILL : told_);
-    if (give_up)
-      rank.end = {.order = ended_++, .late = true, .stopped = rank.stopped, .stuck = true};
+    if (!rank.runs) continue;
+    rank.end.late = true;
+    if (first) rank.end.stopped = is_stopped(rank.process.pid);
+    ::kill(-rank.process.pid, rank.end.stopped ? SIGKILL : told_);
+    if (give_up) rank.runs = false, rank.end.stuck = true, rank.end.order = ended_++;
   }
   time_is_up_ = after(settings_.kill_after);
 }
@@ -345,10 +323,10 @@ std::string Launcher::message(const Outcome& outcome) const {
   std::map<std::string, std::vector<int>> others;  // by how they ended
   int shown = -1;                                  // whose last lines
   for (int r = 0; r < int(ranks_.size()); ++r) {
-    const RankEnd& end = *ranks_[size_t(r)].end;
+    const RankEnd& end = ranks_[size_t(r)].end;
     if (std::ranges::find(outcome.blamed, r) == outcome.blamed.end()) {
       others[describe(end)].push_back(r);
-      if (outcome.blamed.empty() && (shown < 0 || end.order < ranks_[size_t(shown)].end->order))
+      if (outcome.blamed.empty() && (shown < 0 || end.order < ranks_[size_t(shown)].end.order))
         shown = r;
       continue;
     }
@@ -360,6 +338,18 @@ std::string Launcher::message(const Outcome& outcome) const {
   const auto& lines = ranks_[size_t(shown)].output.last_lines();
   if (!lines.empty()) text += fmt::format("\nlast lines of rank {}:", shown);
   for (const std::string& line : lines) text += "\n  " + line;
+  return text;
+}
+
+std::string Launcher::advice(const Outcome& outcome, const LauncherStart& next) const {
+  std::string text;
+  if (outcome.may_restart)
+    text = signal_ ? "\nthe ranks do not start again, since a signal came"
+           : settings_.max_restarts
+               ? fmt::format("\nno restart is left of {}", settings_.max_restarts)
+               : "\n--max-restarts N starts all ranks again by itself";
+  if (!next.checkpoint.empty())
+    text += fmt::format("\ngo on from {} by: {}", next.checkpoint, shell_command(next.command));
   return text;
 }
 

@@ -36,6 +36,7 @@ std::string RankOutput::show(std::string_view line) {
 }
 
 void Screen::show(std::string_view text) {
+  if (over_bar_ && !text.empty()) waiting_ += "\r\x1b[K";
   waiting_ += text;
   write();
 }

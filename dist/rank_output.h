@@ -1,5 +1,7 @@
 // What the ranks write, as the person at the launcher sees it: whole lines, each with its rank.
 #pragma once
+#include <unistd.h>
+
 #include <deque>
 #include <string>
 #include <string_view>
@@ -44,6 +46,8 @@ class Screen {
   void finish();
 
  private:
+  // Of a terminal that shows rank 0's progress bar, its line becomes free.
+  const bool over_bar_ = ::isatty(STDOUT_FILENO) && ::isatty(STDERR_FILENO);
   std::string waiting_;
 };
 

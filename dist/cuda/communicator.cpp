@@ -8,8 +8,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "core/allocator.h"
 #include "core/backend.h"
@@ -194,13 +197,11 @@ class NcclCommunicator final : public Communicator {
     synchronize("the last operations");
     group_.barrier("the end of communication between GPUs");
     connection_->close();
-    const std::lock_guard lock(mutex_);
     closed_ = true;
   }
 
   std::optional<Reached> reached() override {
     const std::lock_guard lock(mutex_);
-    if (closed_) return {};
     Progress& p = *resources_->progress;
     // In this order: what ends in between is not taken for what has not ended.
     const uint64_t ended = load(p.ended), begun = load(p.begun);
@@ -213,7 +214,7 @@ class NcclCommunicator final : public Communicator {
   void abort(std::string_view reason) override { connection_->abort(reason); }
 
  private:
-  static uint64_t load(uint64_t& v) { return std::atomic_ref(v).load(std::memory_order_relaxed); }
+  static uint64_t load(uint64_t& v) { return std::atomic_ref(v).load(std::memory_order_acquire); }
   cudaStream_t raw_stream() const { return static_cast<cudaStream_t>(stream_.handle); }
 
   // Runs f, which issues to stream_ what the operation is, after what was issued to compute_.
@@ -285,14 +286,13 @@ class NcclCommunicator final : public Communicator {
   Stream &compute_, &stream_;
   std::unique_ptr<Resources> resources_;
   std::shared_ptr<NcclConnection> connection_;  // an abort under way shares it
-  bool connected_ = false;
+  bool connected_ = false, closed_ = false;
   std::vector<Tensor> in_use_;  // by what was started and not joined
   CommunicationTimes told_;
   // One more owner for each operation of a captured step that exists.
   const std::shared_ptr<void> in_graphs_ = std::make_shared<int>();
 
   std::mutex mutex_;  // of what follows: reached() is called from another thread
-  bool closed_ = false;
   std::vector<std::string> names_;
   uint64_t seen_ = 0;
   Clock::time_point seen_at_;

@@ -32,6 +32,7 @@ Image cropped(const Image& image, const Box& b) {
 void check_regions(const Bytes& bytes, int boxes) {
   const Image all = decode(bytes, "all");
   Random random(5, Purpose::test, bytes.size());
+  Image scratch;
   int wrong = 0;
   for (int i = 0; i < boxes; ++i) {
     Box b;
@@ -43,7 +44,13 @@ void check_regions(const Bytes& bytes, int boxes) {
     };
     pick(all.width, b.left, b.width);
     pick(all.height, b.top, b.height);
-    wrong += decode_region(bytes, "part", b).pixels != cropped(all, b).pixels;
+    const Image expected = cropped(all, b);
+    wrong += decode_region(bytes, "part", b).pixels != expected.pixels;
+    const ImageView view = open_image(bytes, "view")->view(b, scratch);
+    REQUIRE(view.height == b.height);
+    REQUIRE(view.width == b.width);
+    for (int y = 0; y < b.height; ++y)
+      wrong += !std::equal(expected.row(y), expected.row(y) + b.width * 3, view.row(y));
   }
   CHECK(wrong == 0);
 }

@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 
+#include <csignal>
+
 using namespace sg;
 using namespace sg::dist;
 

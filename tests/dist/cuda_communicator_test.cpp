@@ -4,8 +4,8 @@
 #include "core/graph.h"
 #include "dist/alone.h"
 #include "dist/communicator.h"
+#include "nn/gradient_slices.h"
 #include "tests/support/skip.h"
-#include "tests/support/slice_sender.h"
 #include "tests/train/cuda_toy.h"
 
 using namespace sg;
@@ -13,6 +13,18 @@ using namespace sg::test;
 using dist::Wire;
 
 namespace {
+
+// Slices of a gradient go to a communicator, as in a run of several processes.
+struct SliceSender : nn::Reducer {
+  SliceSender(dist::Communicator& to, Wire wire) : to(to), wire(wire) {}
+  void reduce(size_t index, Tensor& slice) override {
+    to.start_all_reduce(fmt::format("slice {}", index + 1), slice, wire);
+  }
+  void join() override { to.join(); }
+
+  dist::Communicator& to;
+  Wire wire;
+};
 
 // Null, and the case is skipped, where there is no NCCL.
 std::unique_ptr<dist::Communicator> open() {

@@ -79,7 +79,7 @@ TEST_CASE("NCCL: connected without blocking at the first call, and ended in orde
   communicator->close();
   CHECK(fake_nccl().calls == Calls{"ncclCommFinalize", "ncclCommDestroy"});
   CHECK(fake_nccl().communicators == 0);
-  CHECK_FALSE(communicator->reached());
+  CHECK(communicator->reached()->operations == 2);  // others may still compare
 }
 
 TEST_CASE("NCCL: what is not closed is left alone") {
