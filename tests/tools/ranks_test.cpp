@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <random>
 
 #include "tests/tools/runs.h"
 
@@ -183,34 +182,6 @@ TEST_CASE("ranks: one that is killed or stopped, in training or evaluation, is n
     CHECK_MESSAGE(contains(said, fmt::format("rank {} (", rank)), said);
     CHECK_MESSAGE(contains(said, fmt::format("process {})", lost)), said);
   }
-}
-
-TEST_CASE("ranks: killed at random moments, a run ends with the bits of one that was left alone") {
-  const TemporaryFolder folder;
-  const fs::path data = folder / "data", out = folder / "out", err = folder / "err";
-  write_idx(data, 64, 10);
-  constexpr int kKills = 5;
-  const std::string flags = fmt::format(
-      "--epochs 10 --recovery-interval 1 --checkpoint-hist 1 --max-restarts {}", kKills);
-  const pid_t launcher = start(ranks(data, out, 2, flags), err);
-  std::mt19937 random(1);
-  int kills = 0;
-  while (kills < kKills) {
-    const auto found = children_of(launcher);
-    if (found.size() == 2) {
-      ::usleep(useconds_t(random() % 1'500'000));
-      kills += ::kill(found[random() % 2], SIGKILL) == 0;
-      while (children_of(launcher) == found) ::usleep(10'000);
-    }
-    int status = 0;
-    REQUIRE_MESSAGE(::waitpid(launcher, &status, WNOHANG) == 0, read_file(err));
-    ::usleep(10'000);
-  }
-  CHECK_MESSAGE(finish(launcher) == 0, read_file(err));
-  CHECK(contains(read_file(err), fmt::format("restart {0} of {0}", kKills)));
-  REQUIRE(run_program(ranks(data, folder / "whole", 2, flags)).code == 0);
-  CHECK(last_tensors(out) == last_tensors(folder / "whole"));
-  CHECK(numbers(out) == numbers(folder / "whole"));
 }
 
 }  // namespace sg
