@@ -21,6 +21,7 @@
 #include "dist/rank_output.h"
 #include "dist/rank_process.h"
 #include "dist/socket.h"
+#include "dist/stop_signals.h"
 
 namespace sg::dist {
 namespace {
@@ -158,7 +159,8 @@ class Launcher {
   Screen screen_;
   const std::string job_ = random_token(), host_ = host_name();
   std::vector<Rank> ranks_;
-  int signal_ = 0, signals_passed_on_ = 0;
+  StopRequests requests_;
+  int signal_ = 0;  // the last that was passed on
   int ended_ = 0;
   Clock::time_point time_is_up_ = kNever;  // for those that still run
   int told_ = 0;                           // the signal by which they were told to end
@@ -258,11 +260,14 @@ void Launcher::wait(Clock::time_point until) {
 void Launcher::take_signals() {
   while (const int s = signals_.next()) {
     if (s == SIGCHLD) continue;
+    const auto request = requests_.next();
+    if (request == StopRequests::Request::same) continue;
     signal_ = s;
     for (const Rank& rank : ranks_)
       if (rank.runs) ::kill(rank.process.pid, s);
     // A rank ends at once by the second one, unless it hangs.
-    if (++signals_passed_on_ == 2) time_is_up_ = std::min(time_is_up_, after(settings_.kill_after));
+    if (request == StopRequests::Request::second)
+      time_is_up_ = std::min(time_is_up_, after(settings_.kill_after));
   }
 }
 
@@ -333,7 +338,7 @@ std::string Launcher::message(const Outcome& outcome) const {
     text += fmt::format("{}{} {}", text.empty() ? "" : "\n", name_of(r), describe(end));
     if (shown < 0) shown = r;
   }
-  if (outcome.blamed.empty()) text = "the ranks lost each other";
+  if (outcome.blamed.empty()) text = "no rank alone is to blame";
   for (const auto& [how, ranks] : others) text += fmt::format("\n{} {}", list_of(ranks), how);
   const auto& lines = ranks_[size_t(shown)].output.last_lines();
   if (!lines.empty()) text += fmt::format("\nlast lines of rank {}:", shown);
