@@ -152,7 +152,8 @@ class Launcher {
   bool running() const { return std::ranges::any_of(ranks_, &Rank::runs); }
   std::string name_of(int rank) const;
   std::string message(const Outcome& outcome) const;
-  std::string advice(const Outcome& outcome, const LauncherStart& next) const;
+  // `went_on`: it has saved a checkpoint.
+  std::string advice(const Outcome& outcome, const LauncherStart& next, bool went_on) const;
 
   const LauncherSettings& settings_;
   Signals signals_;
@@ -178,19 +179,19 @@ ExitCode Launcher::run() {
 
     const std::string text = message(outcome);
     const LauncherStart next = settings_.start(restart + 1);
+    const bool went_on = time_of(next.checkpoint) != saved_before;
     if (outcome.may_restart && restart < settings_.max_restarts) {
       const std::string from = next.checkpoint.empty() ? "the beginning" : next.checkpoint;
       const std::string warning =
           fmt::format("warning: {}\nall ranks start again from {}, restart {} of {}\n", text, from,
                       restart + 1, settings_.max_restarts);
       screen_.show(printable(escape_odd_bytes(warning)));
-      const bool went_on = time_of(next.checkpoint) != saved_before;
       pause = went_on ? Seconds(0) : std::clamp(2 * pause, settings_.backoff, Seconds(30));
       for (const auto until = after(pause); !signal_ && Clock::now() < until;) wait(until);
       if (!signal_) continue;
     }
     screen_.finish();
-    throw Error(outcome.code, text + advice(outcome, next));
+    throw Error(outcome.code, text + advice(outcome, next, went_on));
   }
 }
 
@@ -346,14 +347,19 @@ std::string Launcher::message(const Outcome& outcome) const {
   return text;
 }
 
-std::string Launcher::advice(const Outcome& outcome, const LauncherStart& next) const {
+std::string Launcher::advice(const Outcome& outcome, const LauncherStart& next,
+                             bool went_on) const {
   std::string text;
   if (outcome.may_restart)
     text = signal_ ? "\nthe ranks do not start again, since a signal came"
            : settings_.max_restarts
                ? fmt::format("\nno restart is left of {}", settings_.max_restarts)
                : "\n--max-restarts N starts all ranks again by itself";
-  if (!next.checkpoint.empty())
+  // What failed before it went on would fail again, and so would what had no finite numbers: the
+  // rank has said what to do.
+  const bool helps =
+      outcome.may_restart || signal_ || (went_on && outcome.code != ExitCode::nonfinite);
+  if (helps && !next.checkpoint.empty())
     text += fmt::format("\ngo on from {} by: {}", next.checkpoint, shell_command(next.command));
   return text;
 }

@@ -42,9 +42,9 @@ struct LauncherSettings {
 
 // Returns when all ranks have ended: ExitCode::ok, ExitCode::interrupted where they have saved, or
 // 128 + n where signal n ended them before the first step. SIGTERM, SIGINT, SIGHUP, SIGUSR1 and
-// SIGUSR2 go to each rank, once a request. Standard output is rank 0's; what else the ranks write goes to standard
-// error. Throws the Error of a failed run, with the exit code of the rank that is to blame, or
-// ExitCode::peer where it was killed or did not end. No other thread may take signals.
+// SIGUSR2 go to each rank, once a request. Standard output is rank 0's; what else the ranks write
+// goes to standard error. Throws the Error of a failed run, with the exit code of the rank that is
+// to blame, or ExitCode::peer where it was killed or did not end. No other thread may take signals.
 ExitCode launch(const LauncherSettings& settings);
 
 // This process is a rank that launch() started.

@@ -277,6 +277,20 @@ TEST_CASE("launcher: all ranks start again, where that may help") {
   CHECK(too_few.says("no restart is left of 1\ngo on from last.safetensors by: bash -c "));
   CHECK(!too_few.says("start 2"));
 
+  // The same command helps where the run has gone on, but not against numbers that are not finite.
+  for (const auto& [script, helps] : {std::pair("exit 2", false),
+                                      {"exit 4", false},
+                                      {"touch $0; exit 4", true},
+                                      {"touch $0; exit 6", false}}) {
+    const TemporaryFolder folder;
+    const std::string last = (folder / "last").string();
+    auto one = ranks(1, "");
+    one.start = [=](int64_t) { return dist::LauncherStart{{"bash", "-c", script, last}, last}; };
+    Launched o(one);
+    CHECK(o.finish() > 0);
+    CHECK_MESSAGE(o.says("go on from ") == helps, script);
+  }
+
   for (const auto& [script, code] : {std::pair("exit 3", 3), {"kill -9 $$", 5}, {"exit 6", 6}}) {
     auto one = ranks(1, fmt::format("echo start >&2; [ $SG_RESTART = 1 ] && exit 0; {}", script));
     one.max_restarts = 1;
