@@ -7,7 +7,6 @@
 // of the cores, and none outlives the launcher, not even where that is killed.
 #pragma once
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -17,9 +16,6 @@
 #include "core/error.h"
 
 namespace sg::dist {
-
-// By which a run is asked to save and end; the launcher passes them on to the ranks.
-inline constexpr int kStopSignals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
 
 // What a start of all ranks runs.
 struct LauncherStart {
@@ -46,9 +42,9 @@ struct LauncherSettings {
 
 // Returns when all ranks have ended: ExitCode::ok, ExitCode::interrupted where they have saved, or
 // 128 + n where signal n ended them before the first step. SIGTERM, SIGINT, SIGHUP, SIGUSR1 and
-// SIGUSR2 go to each rank. Standard output is rank 0's; what else the ranks write goes to standard
-// error. Throws the Error of a failed run, with the exit code of the rank that is to blame, or
-// ExitCode::peer where it was killed or did not end. No other thread may take signals.
+// SIGUSR2 go to each rank, once a request. Standard output is rank 0's; what else the ranks write
+// goes to standard error. Throws the Error of a failed run, with the exit code of the rank that is
+// to blame, or ExitCode::peer where it was killed or did not end. No other thread may take signals.
 ExitCode launch(const LauncherSettings& settings);
 
 // This process is a rank that launch() started.

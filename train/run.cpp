@@ -311,8 +311,10 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
 
   if (const std::string& weights = options.initial_checkpoint;
       group.leads() && !weights.empty() && !from)
-    console.line(infer::load_initial_weights(model, infer::find_weights(weights),
-                                             initial_ema(options), options.reset_head));
+    group.busy("reading the weights", [&] {
+      console.line(infer::load_initial_weights(model, infer::find_weights(weights),
+                                               initial_ema(options), options.reset_head));
+    });
   std::optional<StepCost> cost;
   if (compute.device.type == DeviceType::cpu) cost = check_cost(console, options, model, available);
   tasks::ClassificationSettings settings_of_task = classification(options);
@@ -362,9 +364,14 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
                    {"device", name_of(compute.device.type)},
                    {"steps of an epoch", trainer.epoch_steps()},
                    {"gradient slices", trainer.slice_ends()}});
+  // A launcher may end what is left where one process has ended: none does before rank 0 has
+  // written all.
+  constexpr const char* kEnd = "the end of the run";
   if (!group.leads()) {
     signals.save_first();
-    return trainer.run(nullptr);
+    const ExitCode code = trainer.run(nullptr);
+    group.barrier(kEnd);
+    return code;
   }
   remove_unfinished(folder);
   write_file(folder / "args.json", args.dump(2) + "\n");  // first: it says whose folder this is
@@ -434,7 +441,8 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
     list_incomplete();
     throw;
   }
-  list_incomplete();
+  group.busy("writing what could not be written before", list_incomplete);
+  group.barrier(kEnd);
   if (code == ExitCode::interrupted) console.line(fmt::format("go on by: {}", go_on));
   const TrainState& state = trainer.state();
   if (code == ExitCode::ok && state.skipped)

@@ -85,7 +85,7 @@ bool starts_ranks(const Options& o, const dist::Launch& launch) {
     fail(
         ExitCode::usage,
         "--nproc-per-node: {} has started {} processes already, and this is rank {} of them; leave "
-        "--nproc-per-node out, or start sgtrain once",
+        "--nproc-per-node out (--nproc-per-node '' where a --config has it), or start sgtrain once",
         launch.launcher, launch.ranks, launch.rank);
   return true;
 }

@@ -75,10 +75,13 @@ TEST_CASE("sgtrain --nproc-per-node: a signal saves and ends; killed, it leaves 
   const std::string command = sgtrain(data, out, "--epochs 40 --max-restarts 3 --resume auto");
   pid_t launcher = start_launcher(command, err);
   REQUIRE(wait_for_text(out / "train.log", "Train: 0 [2/8"));
-  // Slurm may signal all processes of a job. In a rank that and what the launcher passes on are
-  // one.
+  // Slurm may signal all processes of a job, and its srun pass the same on. Those, and what the
+  // launcher sends, are one.
   const std::array<pid_t, 2> first = ranks_of(launcher);
-  for (const pid_t pid : {first[0], first[1], launcher}) ::kill(pid, SIGUSR1);
+  for (const pid_t pid : {launcher, first[0], first[1], launcher}) {
+    ::kill(pid, SIGUSR1);
+    ::usleep(1000);  // it is taken before the next one comes
+  }
   CHECK(finish(launcher) == 75);
   CHECK(!contains(read_file(err), "start again"));
   const std::string log = read_file(out / "train.log");

@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "tests/support/skip.h"
 #include "tests/tools/runs.h"
 
 namespace sg {
@@ -182,6 +183,23 @@ TEST_CASE("ranks: one that is killed or stopped, in training or evaluation, is n
     CHECK_MESSAGE(contains(said, fmt::format("rank {} (", rank)), said);
     CHECK_MESSAGE(contains(said, fmt::format("process {})", lost)), said);
   }
+}
+
+TEST_CASE("ranks: none ends before rank 0 has written all, since a launcher then ends the others") {
+  if (!fs::exists(SG_SLOW_DISK)) return skip("no library that delays fsync()");
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_idx(data, 16, 8);
+  std::vector<pid_t> started;
+  for (const int rank : {0, 1})
+    started.push_back(start(
+        sgtrain(data, out, "--epochs 1 --dist-timeout 3"), folder / fmt::format("err{}", rank),
+        {fmt::format("LD_PRELOAD={}", SG_SLOW_DISK), "ASAN_OPTIONS=verify_asan_link_order=0",
+         fmt::format("RANK={}", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+         fmt::format("MASTER_PORT={}", 20000 + int(::getpid()) % 20000)}));
+  CHECK(finish(started[1]) == 0);
+  CHECK(fs::exists(out / "report.html"));  // which is written after the checkpoint
+  CHECK(finish(started[0]) == 0);
 }
 
 }  // namespace sg

@@ -65,6 +65,8 @@ TEST_CASE("ranks: who starts them") {
   CHECK(contains(
       error_of(ExitCode::usage, [&] { starts_ranks(options("2"), of_torchrun); }),
       "--nproc-per-node: torchrun has started 8 processes already, and this is rank 3 of them"));
+  CHECK(contains(error_of(ExitCode::usage, [&] { starts_ranks(options("2"), of_torchrun); }),
+                 "(--nproc-per-node '' where a --config has it)"));
   Options o = options("");
   o.max_restarts = 2;
   CHECK(contains(error_of(ExitCode::usage, [&] { starts_ranks(o, alone); }),
