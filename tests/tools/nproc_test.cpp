@@ -116,6 +116,8 @@ TEST_CASE("sgtrain --nproc-per-node: the folder has one name; a try writes nothi
   for (const char* ends : {"--help", "--version"}) CHECK(shell(ends) == 0);
   CHECK(shell("--nproc-per-node 0") == 2);
   CHECK(contains(read_file(folder / "err"), "error: --nproc-per-node: expected a number"));
+  CHECK(shell("--nproc-per-node \"$NOT_SET\"") == 2);
+  CHECK(contains(read_file(folder / "err"), "or gpu, found nothing"));
   CHECK(shell("--epochs -1") == 2);
   CHECK(!contains(read_file(folder / "err"), "rank"));  // said once, before any is started
   CHECK(shell("--data nowhere") == 3);                  // what a rank finds
