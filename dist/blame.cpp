@@ -17,7 +17,8 @@ enum class Kind { done, saved, signalled, follower, late, unlike, failed };
 bool stops(int signal) { return std::ranges::find(kStopSignals, signal) != std::end(kStopSignals); }
 
 Kind kind_of(const RankEnd& end, bool signalled) {
-  if (end.late) return Kind::late;
+  const bool follows = WIFEXITED(end.status) && ExitCode(WEXITSTATUS(end.status)) == ExitCode::peer;
+  if (end.late && !follows) return Kind::late;
   if (WIFSIGNALED(end.status))  // by one that we passed on: the rank was not yet ready to take it
     return signalled && stops(WTERMSIG(end.status)) ? Kind::signalled : Kind::failed;
   switch (const int code = WEXITSTATUS(end.status); ExitCode(code)) {

@@ -31,10 +31,11 @@ struct LauncherSettings {
   int64_t max_restarts = 0;
   bool set_threads = true;  // OMP_NUM_THREADS, where the environment does not have it
 
-  // Once a rank has failed, the others may end by themselves, and say what they know, for the
-  // shorter of `grace` and `timeout`; once one has done its work, for the longer. Then they get
-  // SIGTERM, and SIGKILL after `kill_after`.
-  Seconds timeout{300}, grace{30}, kill_after{10};
+  // Once a rank has failed, the others may end by themselves, and say what they know. After
+  // `patience` they get SIGTERM, which ends those that still wait for a rank to come, and SIGKILL
+  // after the shorter of `grace` and `timeout`. Once a rank has done its work they have the longer
+  // of these, and `kill_after` from SIGTERM on.
+  Seconds timeout{300}, patience{2}, grace{30}, kill_after{10};
   // Before a restart after a start that saved no checkpoint; then twice as long, up to 30 s.
   Seconds backoff{1};
   std::filesystem::path program;  // "": the one that runs

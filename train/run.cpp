@@ -1,13 +1,18 @@
 #include "train/run.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdlib>
 
 #include "core/allocator.h"
 #include "core/backend.h"
+#include "core/cpu/cores.h"
 #include "core/cpu/memory.h"
 #include "core/cpu/parallel.h"
 #include "core/text.h"
 #include "dist/group.h"
+#include "dist/launcher.h"
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
@@ -54,8 +59,22 @@ std::string device_of_rank(const std::string& device, const dist::Launch& launch
   return str(Device{DeviceType::cuda, gpus == 1 ? 0 : launch.local_rank});
 }
 
+// So many threads compute. Ranks of a host that may use the same cores share them, unless it is
+// said how many threads each is to have. Collective.
+void set_threads(const Options& o, dist::Group& group) {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  const std::vector<std::string> cores = group.all_gather(
+      "cores of the ranks", fmt::format("{} {}", host, fmt::join(cores_of_mask(), ",")));
+  if (o.threads)
+    set_num_threads(int(*o.threads));
+  else if (!std::getenv("OMP_NUM_THREADS"))
+    set_num_threads(
+        std::max(1, num_threads() / int(std::ranges::count(cores, cores[size_t(group.rank())]))));
+}
+
 // Fills in what depends on the data.
-void resolve(Options& o, const Data& d) {
+void resolve(Options& o, const Data& d, const Compute& compute) {
   const int64_t classes = d.training->num_classes();
   if (o.num_classes && *o.num_classes < classes)
     fail(ExitCode::usage, "--num-classes: the data has {} classes, found {}", classes,
@@ -63,7 +82,7 @@ void resolve(Options& o, const Data& d) {
   o.num_classes = o.num_classes.value_or(classes);
   o.drop_path = model_config(o).drop_path;
   o.workers = loading_threads(o);
-  o.dtype = name_of(parse_compute(o.device, o.dtype).dtype);
+  o.dtype = name_of(compute.dtype);
   const data::TransformConfig t = transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;
   if (const MixEraseConfig mix = mix_erase(o); mix.mixes()) o.mixup_group = mix.group;
@@ -179,16 +198,24 @@ int64_t images_a_step_before(const nlohmann::json& state) {
                                           args.value("grad_accum", usual.grad_accum));
 }
 
+// Which flag makes steps of so many images: passes of the same batch, for which there is memory, or
+// else another batch.
+std::string flag_for(int64_t images, const Options& o) {
+  const int64_t pass = o.batch_size * o.ranks, of_batch = o.grad_accum * o.ranks;
+  if (images % pass == 0)
+    return fmt::format(" (--grad-accum {} makes them the same)", images / pass);
+  if (images % of_batch == 0)
+    return fmt::format(" (--batch-size {} makes them the same)", images / of_batch);
+  return "";
+}
+
 void check_same_run(const Resumable& from, const nlohmann::json& identity, const Options& options,
                     report::Console& console) {
   const nlohmann::json &before = from.checkpoint.state, none = nlohmann::json::object();
   OptionChanges c = changes(before.value("args", none), identity["args"]);
   if (const int64_t was = images_a_step_before(before); was != images_a_step(options))
     c.refused += fmt::format("  {:<22} {} -> {}{}\n", "images a step", was, images_a_step(options),
-                             was % (options.grad_accum * options.ranks)
-                                 ? ""
-                                 : fmt::format(" (--batch-size {} makes them the same)",
-                                               was / options.grad_accum / options.ranks));
+                             flag_for(was, options));
   if (const auto a = before.value("classes", nlohmann::json()); a != identity["classes"])
     c.refused += fmt::format("  {:<22} {}\n", "classes", changed_classes(a, identity["classes"]));
   if (!c.refused.empty())
@@ -272,8 +299,8 @@ StepCost check_cost(report::Console& console, const Options& o, sgformer::Classi
 ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::string>& command,
                   const dist::Launch& launch, dist::Group& group) {
   const Options given = options;
-  options.device = device_of_rank(options.device, launch);
-  if (options.threads) set_num_threads(int(*options.threads));
+  const Compute compute = parse_compute(device_of_rank(options.device, launch), options.dtype);
+  set_threads(options, group);
   report::Console console;
   console.forgive_screen();
   if (!group.leads()) console.mute();
@@ -302,10 +329,9 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
       from = find_checkpoint(options, folder, go_on);
     });
   adopt(options, from, group);
-  resolve(options, data);
+  resolve(options, data, compute);
   sgformer::Classifier model(model_config(options));
   model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
-  const Compute compute = parse_compute(options.device, options.dtype);
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
 
@@ -386,10 +412,11 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
     report::Report report{
         .title = title_of(options),
         .data = fmt::format("{} training and {} validation images of {} x {} "
-                            "pixels, {} classes.",
+                            "pixels, {} classes.{}",
                             report::grouped(data.training->size()),
                             report::grouped(data.validation->size()), options.img_size->height,
-                            options.img_size->width, *options.num_classes),
+                            options.img_size->width, *options.num_classes,
+                            group.alone() ? "" : fmt::format(" {} processes.", group.ranks())),
         .configuration = settings(options, given),
         .rows = outputs.log.rows(),
         .scores = trainer.schema(),
@@ -443,7 +470,11 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
   }
   group.busy("writing what could not be written before", list_incomplete);
   group.barrier(kEnd);
-  if (code == ExitCode::interrupted) console.line(fmt::format("go on by: {}", go_on));
+  if (code == ExitCode::interrupted)
+    console.line(launch.ranks == 1 || dist::is_launched()
+                     ? fmt::format("go on by: {}", go_on)
+                     : fmt::format("go on by, as {} processes of {}: {}", launch.ranks,
+                                   launch.launcher, go_on));
   const TrainState& state = trainer.state();
   if (code == ExitCode::ok && state.skipped)
     console.warning(fmt::format("{} of {} steps were skipped: they had no finite numbers",
@@ -471,7 +502,9 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   try {
     return run_rank(options, signals, command, launch, *group);
   } catch (const std::exception& e) {
-    group->leave(e.what());
+    // This rank says all of it; from the others its first line is enough.
+    const std::string_view all = e.what();
+    group->leave(all.substr(0, all.find('\n')));
     throw;
   }
 }

@@ -300,6 +300,22 @@ TEST_CASE("launcher: all ranks start again, where that may help") {
   }
 }
 
+TEST_CASE("launcher: a command that would fail again is not what to go on by") {
+  // Code, whether something was saved that the command of the next start goes on from.
+  for (const auto& [code, saved] :
+       {std::pair(1, false), {4, true}, {4, false}, {2, false}, {6, true}}) {
+    auto s = ranks(1, fmt::format("exit {}", code));
+    s.start = [saved, command = s.start(0).command](int64_t restart) mutable {
+      dist::LauncherStart start{command, "last.safetensors"};
+      if (saved && restart) start.command.push_back("--resume");
+      return start;
+    };
+    Launched l(s);
+    CHECK(l.finish() == code);
+    CHECK(l.says("go on from last.safetensors by: ") == (code == 1 || (code == 4 && saved)));
+  }
+}
+
 TEST_CASE("launcher: no restart after a signal") {
   auto s = ranks(1, "exit 1");
   s.max_restarts = 5, s.backoff = LauncherSettings::Seconds(30);
