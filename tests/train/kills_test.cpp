@@ -36,7 +36,7 @@ ExitCode run_rank(const fs::path& folder) {
   const dist::Launch launch = dist::launch_of_environment();
   const auto group = dist::join(launch, {.timeout = std::chrono::seconds(20)});
   train::Options options = toy_options();
-  options.epochs = 30, options.recovery_interval = 1, options.ranks = launch.ranks;
+  options.epochs = 15, options.recovery_interval = 1, options.ranks = launch.ranks;
   SharedToy task;
   task.group = group.get();
   task.hook = [&](int64_t) {
@@ -65,6 +65,7 @@ pid_t start_launcher(const fs::path& folder) {
     if (!std::freopen((folder / "said").c_str(), "w", stderr)) return 98;
     dist::LauncherSettings settings{.ranks = kRanks, .max_restarts = kKills};
     settings.backoff = std::chrono::milliseconds(10);
+    settings.patience = std::chrono::milliseconds(200);
     settings.start = [&](int64_t) {
       const fs::path last = folder / "checkpoints/last.safetensors";
       return dist::LauncherStart{{"test_train", "--test-case=a rank of a run", "--no-skip"},
