@@ -64,6 +64,17 @@ class Stranger {
 
 }  // namespace
 
+TEST_CASE("a descriptor that was inherited, and is no listening socket, is named") {
+  for (const int wrong : {STDOUT_FILENO, 777}) {
+    Ranks ranks(2, within(1), meet, [&](dist::Launch& launch) {
+      if (launch.rank == 0) launch.listener = wrong;
+    });
+    const auto outcomes = ranks.wait();
+    CHECK(outcomes[0].code == int(ExitCode::usage));
+    CHECK(outcomes[0].text.find(fmt::format("found {}; sgtrain", wrong)) != std::string::npos);
+  }
+}
+
 TEST_CASE("by MASTER_PORT; where the launcher holds it, by the next one") {
   for (const bool taken : {false, true}) {
     Ranks run(3, test::kPatient, meet, told_by_torchrun(free_port(), "job", taken));
