@@ -113,7 +113,14 @@ void ControlServer::run() {
 void ControlServer::accept_all() {
   for (;;) {
     FileDescriptor fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (fd.get() < 0) return;
+    if (fd.get() < 0) {
+      if ((errno == EMFILE || errno == ENFILE) && verdict_.empty())
+        end(
+            fmt::format("rank 0 (host {}, process {}) cannot take the connections of {} ranks: {}; "
+                        "raise the limit of its host (ulimit -n)",
+                        host_name(), ::getpid(), settings_.ranks, std::strerror(errno)));
+      return;
+    }
     newcomers_.push_back({Channel(std::move(fd), Channel::kMaxHello), Clock::now()});
   }
 }

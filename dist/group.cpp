@@ -1,5 +1,6 @@
 #include "dist/group.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -108,6 +109,15 @@ class ProcessGroup final : public Group {
   Device device_;
 };
 
+// Rank 0 has a connection from each rank, and with Gloo each has one to each. The usual limit of
+// 1024 files is one for programs that use select(), which none of those do.
+void raise_file_limit() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
+}
+
 }  // namespace
 
 Wire parse_wire(std::string_view name) {
@@ -118,6 +128,7 @@ Wire parse_wire(std::string_view name) {
 
 std::unique_ptr<Group> join(const Launch& launch, const GroupSettings& settings) {
   check(launch.ranks > 1, "dist: expected several processes, found {}", launch.ranks);
+  raise_file_limit();
   return std::make_unique<ProcessGroup>(launch, settings);
 }
 

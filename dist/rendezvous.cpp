@@ -1,6 +1,7 @@
 #include "dist/rendezvous.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -93,6 +94,15 @@ void say_hello(Channel& connection, const Launch& launch) {
 
 Rendezvous::Rendezvous(const Launch& launch, const std::filesystem::path& folder) {
   if (launch.listener >= 0) {
+    int listens = 0;
+    socklen_t size = sizeof listens;
+    if (::getsockopt(launch.listener, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || !listens)
+      fail(
+          ExitCode::usage,
+          "the environment variable SG_LISTENER: expected the descriptor of a socket that listens, "
+          "found {}; sgtrain --nproc-per-node sets it for its ranks alone: unset SG_LAUNCHER and "
+          "SG_LISTENER",
+          launch.listener);
     listener = FileDescriptor(launch.listener);
     ::fcntl(launch.listener, F_SETFD, FD_CLOEXEC);
   } else if (launch.address.empty()) {

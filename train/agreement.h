@@ -14,7 +14,8 @@ namespace sg::train {
 // ranks dist::kNotAlike, so that it does not start them again.
 void check_agreement(dist::Group& group, std::string_view what, const nlohmann::json& mine);
 
-// The options that decide what a run computes, and the version of the program.
+// The options that decide what a run computes, and the program: its version and, of several ranks,
+// a hash of its file.
 nlohmann::json options_to_agree_on(const Options& options);
 // Of the samples, wherever the data set lies: how many there are, and a hash of their names and
 // labels in their order.

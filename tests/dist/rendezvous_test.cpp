@@ -2,6 +2,7 @@
 #include "dist/rendezvous.h"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <thread>
@@ -63,6 +64,35 @@ class Stranger {
 };
 
 }  // namespace
+
+TEST_CASE("a descriptor that was inherited, and is no listening socket, is named") {
+  for (const int wrong : {STDOUT_FILENO, 777}) {
+    Ranks ranks(2, within(1), meet, [&](dist::Launch& launch) {
+      if (launch.rank == 0) launch.listener = wrong;
+    });
+    const auto outcomes = ranks.wait();
+    CHECK(outcomes[0].code == int(ExitCode::usage));
+    CHECK(outcomes[0].text.find(fmt::format("found {}; sgtrain", wrong)) != std::string::npos);
+  }
+}
+
+TEST_CASE("more ranks than rank 0 may have connections: the limit is raised, or named") {
+  constexpr rlim_t kFiles = 20;
+  for (const bool hard : {false, true}) {
+    Ranks ranks(int(kFiles), hard ? within(2) : test::kPatient, meet, [&](dist::Launch& launch) {
+      rlimit files{};
+      ::getrlimit(RLIMIT_NOFILE, &files);
+      files = {kFiles, hard ? kFiles : files.rlim_max};
+      if (launch.rank == 0) ::setrlimit(RLIMIT_NOFILE, &files);
+    });
+    const auto outcomes = ranks.wait();
+    if (hard)
+      test::check_lost(outcomes[0], 2,
+                       {"rank 0 (", "cannot take the connections of 20 ranks: Too", "ulimit -n"});
+    else
+      test::check_all_well(outcomes);
+  }
+}
 
 TEST_CASE("by MASTER_PORT; where the launcher holds it, by the next one") {
   for (const bool taken : {false, true}) {

@@ -7,6 +7,8 @@
 #include <fstream>
 
 #include "core/cpu/cores.h"
+#include "tests/support/environment.h"
+#include "tests/support/paths.h"
 #include "tests/support/skip.h"
 #include "tests/tools/runs.h"
 
@@ -168,17 +170,20 @@ TEST_CASE("ranks: those that were started differently are named, with both value
   const fs::path data = folder / "data", other = folder / "other";
   write_folders(data, 32, 8), write_folders(other, 32, 8);
   fs::rename(other / "train/bar0/0000.ppm", other / "train/bar0/zero.ppm");
-  const auto run_two = [&](const fs::path& data_of_1, const std::string& flags_of_1) {
+  const auto run_two = [&](const fs::path& data_of_1, const std::string& flags_of_1,
+                           const fs::path& programs_of_1 = program_folder()) {
     std::vector<pid_t> started;
     static int port = 20000 + int(::getpid()) % 20000;
     ++port;
-    for (int rank = 0; rank < 2; ++rank)
+    for (int rank = 0; rank < 2; ++rank) {
+      const Environment programs("SG_BIN_DIR", (rank ? programs_of_1 : program_folder()).string());
       started.push_back(start(
           sgtrain(rank ? data_of_1 : data, folder / "out",
                   "--dist-timeout 10 " + (rank ? flags_of_1 : std::string())),
           folder / fmt::format("err{}", rank),
           {fmt::format("RANK={}", rank), "WORLD_SIZE=2", fmt::format("LOCAL_RANK={}", rank),
            "LOCAL_WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", fmt::format("MASTER_PORT={}", port)}));
+    }
     for (const pid_t pid : started) CHECK(finish(pid) == 5);
     CHECK(!fs::exists(folder / "out"));
     CHECK(contains(read_file(folder / "err1"), "were not started alike"));
@@ -186,6 +191,11 @@ TEST_CASE("ranks: those that were started differently are named, with both value
   };
   CHECK(contains(run_two(data, "--seed 43"), "seed                   42 on rank 0, 43 on rank 1"));
   CHECK(contains(run_two(data, "--smoothing 0.2"), "smoothing              0.1 on rank 0, 0.2 on"));
+  const fs::path build = folder / "build";
+  fs::create_directory(build);
+  fs::copy_file(program_folder() / "sgtrain", build / "sgtrain");
+  std::ofstream(build / "sgtrain", std::ios::app) << "another build";
+  CHECK(contains(run_two(data, "", build), "options differs:\n  program   "));
   const std::string listing = run_two(other, "");
   CHECK(contains(listing, "training               {\"images\":32,\"names and labels\":"));
   CHECK(!contains(listing, "validation"));

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include "io/checkpoint.h"
+#include "tests/support/process.h"
 #include "tests/tools/runs.h"
+#include "tools/common/cli.h"
 
 namespace sg {
 using namespace sg::test;
@@ -263,6 +265,21 @@ TEST_CASE("programs: too little address space is said at once") {
     CHECK(ran.code == 1);
     CHECK(contains(ran.err, "may use 439 MiB of address space; SG-Former needs at least"));
   }
+}
+
+TEST_CASE("programs: where no further thread can be started, it is said what to do") {
+  const TemporaryFolder folder;
+  const fs::path err = folder / "err";
+  const pid_t child = start_child([&] {
+    ::dup2(::open(err.c_str(), O_CREAT | O_WRONLY, 0600), STDERR_FILENO);
+    return tools::run([]() -> ExitCode {  // as std::thread does under ulimit -u
+      throw std::system_error(EAGAIN, std::generic_category());
+    });
+  });
+  CHECK(wait_for(child) == 1);
+  CHECK(contains(read_file(err),
+                 "error: Resource temporarily unavailable: no further thread can "
+                 "be started; raise the limit of processes (ulimit -u"));
 }
 
 TEST_CASE("restart: the checkpoint that is read is not counted against the memory of a step") {

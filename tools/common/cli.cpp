@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <system_error>
 
 #include "core/allocator.h"
 #include "core/text.h"
@@ -86,6 +87,13 @@ int run_body(const std::function<ExitCode()>& body) {
     return int(e.code());
   } catch (const std::bad_alloc&) {
     say("error: out of memory; use a smaller batch or image size");
+  } catch (const std::system_error& e) {
+    const bool no_thread = e.code() == std::errc::resource_unavailable_try_again;
+    say(fmt::format("error: {}{}", e.what(),
+                    no_thread ? ": no further thread can be started; raise the limit of processes "
+                                "(ulimit -u, or pids.max of the control group), or use fewer "
+                                "processes, --threads and --workers"
+                              : ""));
   } catch (const std::exception& e) {
     say(fmt::format("error: {}", e.what()));
   }
