@@ -21,8 +21,9 @@ std::string need(const char* name, const char* because) {
   const auto value = text_of(name);
   if (!value)
     fail(ExitCode::usage,
-         "the environment has {}, but not {}: set both, or neither for one process alone", because,
-         name);
+         "the environment has {}, but not {}: set both, or neither; without RANK and WORLD_SIZE "
+         "sgtrain is one process, without LOCAL_RANK and LOCAL_WORLD_SIZE alone on its host",
+         because, name);
   return *value;
 }
 

@@ -359,6 +359,7 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
   nlohmann::json args = args_json(given, identity["args"]);
   args["version"] = SG_VERSION;
   args["resolved"]["device"] = str(compute.device), args["resolved"]["threads"] = num_threads();
+  if (!group.alone()) args["resolved"]["processes"] = group.ranks();
   if (options.dry_run) {
     console.line(args.dump(2));
     const double seconds = trainer.try_step();

@@ -183,14 +183,15 @@ TEST_CASE("which process of how many: by the variables of each launcher") {
 
 TEST_CASE("variables that lack or contradict each other are named") {
   const std::pair<Variables, std::vector<std::string>> cases[] = {
-      {{{"WORLD_SIZE", "2"}}, {"WORLD_SIZE", "RANK"}},
-      {{{"RANK", "0"}}, {"RANK", "WORLD_SIZE"}},
+      {{{"WORLD_SIZE", "2"}}, {"has WORLD_SIZE, but not RANK:", "is one process"}},
+      {{{"RANK", "0"}}, {"has RANK, but not WORLD_SIZE:"}},
       {{{"RANK", "0"}, {"WORLD_SIZE", "2"}}, {"MASTER_ADDR"}},
       {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}}, {"MASTER_PORT"}},
       {kTorchrun + Variables{{"RANK", "8"}}, {"RANK", "0 to 7", "'8'"}},
       {kTorchrun + Variables{{"RANK", "one"}}, {"RANK", "'one'"}},
       {kTorchrun + Variables{{"LOCAL_RANK", "4"}}, {"LOCAL_RANK", "0 to 3"}},
-      {kTorchrun + Variables{{"LOCAL_WORLD_SIZE", ""}}, {"LOCAL_RANK", "LOCAL_WORLD_SIZE"}},
+      {kTorchrun + Variables{{"LOCAL_WORLD_SIZE", ""}},
+       {"has LOCAL_RANK, but not LOCAL_WORLD_SIZE:", "alone on its host"}},
       {kTorchrun + Variables{{"MASTER_PORT", "0"}}, {"MASTER_PORT", "1 to 65535"}},
       {kTorchrun + Variables{{"SG_LAUNCHER", "sgtrain"}}, {"SG_JOB"}},
       {{{"OMPI_COMM_WORLD_SIZE", "2"}}, {"OMPI_COMM_WORLD_RANK"}},
