@@ -138,6 +138,10 @@ Launch launch_of_environment() {
     read_master(launch);
     launch.job = fmt::format("{}.{}.{}", need("SLURM_JOB_ID", kStep), *text_of("SLURM_STEP_ID"),
                              text_of("SLURM_RESTART_COUNT").value_or("0"));
+  } else if (text_of("PMI_RANK") || text_of("PMI_SIZE")) {
+    launch.launcher = "MPICH";
+    read_ranks(launch, {"PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"});
+    read_master(launch);
   }
   return launch;
 }

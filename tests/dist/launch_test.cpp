@@ -39,6 +39,10 @@ const std::vector<std::string> kNames = {"SG_LAUNCHER",
                                          "OMPI_COMM_WORLD_LOCAL_SIZE",
                                          "PMIX_NAMESPACE",
                                          "OMPI_MCA_ess_base_jobid",
+                                         "PMI_RANK",
+                                         "PMI_SIZE",
+                                         "MPI_LOCALRANKID",
+                                         "MPI_LOCALNRANKS",
                                          "SLURM_JOB_ID",
                                          "SLURM_STEP_ID",
                                          "SLURM_PROCID",
@@ -69,6 +73,8 @@ Variables operator+(Variables a, const Variables& b) {
 }
 
 const Variables kMaster = {{"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "29500"}};
+const Variables kMpich = {
+    {"PMI_RANK", "3"}, {"PMI_SIZE", "4"}, {"MPI_LOCALRANKID", "1"}, {"MPI_LOCALNRANKS", "2"}};
 const Variables kTorchrun = {{"RANK", "5"},
                              {"WORLD_SIZE", "8"},
                              {"LOCAL_RANK", "1"},
@@ -163,6 +169,8 @@ TEST_CASE("which process of how many: by the variables of each launcher") {
         {"SLURM_PROCID", "0"},
         {"SLURM_NODEID", "0"}},
        {}},
+      {"MPICH", kMpich + kMaster, {3, 4, 1, 2, "MPICH", "", "10.0.0.1", 29500}},
+      {"a Slurm step whose srun speaks PMI", kSlurm + kMpich, launch_of(kSlurm)},
       {"MASTER_ADDR alone says nothing", {{"MASTER_ADDR", "node1"}}, {}},
   };
   for (const Case& c : cases) {
@@ -195,6 +203,7 @@ TEST_CASE("variables that lack or contradict each other are named") {
       {kTorchrun + Variables{{"MASTER_PORT", "0"}}, {"MASTER_PORT", "1 to 65535"}},
       {kTorchrun + Variables{{"SG_LAUNCHER", "sgtrain"}}, {"SG_JOB"}},
       {{{"OMPI_COMM_WORLD_SIZE", "2"}}, {"OMPI_COMM_WORLD_RANK"}},
+      {{{"PMI_RANK", "0"}}, {"PMI_SIZE"}},
       {kSlurm + Variables{{"MASTER_ADDR", "a"}}, {"MASTER_PORT"}},
       {kSlurm + Variables{{"SLURM_STEP_TASKS_PER_NODE", "2(x3)"}},
        {"SLURM_STEP_NUM_TASKS is 7", "'2(x3)'"}},
