@@ -151,7 +151,7 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
     const auto other = run_program(sgtrain(data, out, "-b 4 --resume auto"));
     CHECK(other.code == 4);
     CHECK(
-        contains(other.err, "images a step          8 -> 4 (--batch-size 8 makes them the same)"));
+        contains(other.err, "images a step          8 -> 4 (--grad-accum 2 makes them the same)"));
   }
   SUBCASE("its weights begin another run; a head of other classes must be asked for") {
     const std::string from =
