@@ -21,8 +21,9 @@ std::string need(const char* name, const char* because) {
   const auto value = text_of(name);
   if (!value)
     fail(ExitCode::usage,
-         "the environment has {}, but not {}: set both, or neither for one process alone", because,
-         name);
+         "the environment has {}, but not {}: set both, or neither; without RANK and WORLD_SIZE "
+         "sgtrain is one process, without LOCAL_RANK and LOCAL_WORLD_SIZE alone on its host",
+         because, name);
   return *value;
 }
 
@@ -137,6 +138,10 @@ Launch launch_of_environment() {
     read_master(launch);
     launch.job = fmt::format("{}.{}.{}", need("SLURM_JOB_ID", kStep), *text_of("SLURM_STEP_ID"),
                              text_of("SLURM_RESTART_COUNT").value_or("0"));
+  } else if (text_of("PMI_RANK") || text_of("PMI_SIZE")) {
+    launch.launcher = "MPICH";
+    read_ranks(launch, {"PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"});
+    read_master(launch);
   }
   return launch;
 }

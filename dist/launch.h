@@ -7,7 +7,7 @@ namespace sg::dist {
 struct Launch {
   int rank = 0, ranks = 1;
   int local_rank = 0, local_ranks = 1;  // on this host
-  std::string launcher;                 // "torchrun", "Open MPI", "Slurm", "sgtrain"; "": none
+  std::string launcher;  // "torchrun", "Open MPI", "MPICH", "Slurm", "sgtrain"; "": none
   // Tells this start of this run from every other, by job and count of restarts; the same on all
   // ranks.
   std::string job;
@@ -20,9 +20,9 @@ struct Launch {
   int listener = -1;  // a listening socket that rank 0 has inherited
 };
 
-// From the variables of torchrun, of Open MPI, of Slurm's steps, or of sgtrain's own launcher; one
-// process where there are none. Throws ExitCode::usage naming the variables that lack or contradict
-// each other.
+// From the variables of torchrun, of Open MPI, of MPICH (Intel MPI's are the same), of Slurm's
+// steps, or of sgtrain's own launcher; one process where there are none. Throws ExitCode::usage
+// naming the variables that lack or contradict each other.
 Launch launch_of_environment();
 
 }  // namespace sg::dist

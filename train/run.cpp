@@ -287,9 +287,9 @@ void introduce_rates(report::Console& console, const Options& given, const Optio
 
 // Before the first step: whether it can be taken, and whether it will take unusually long.
 StepCost check_cost(report::Console& console, const Options& o, sgformer::Classifier& model,
-                    size_t available) {
+                    size_t available, int64_t multiple) {
   StepCost cost = measure_step_cost(model, *o.img_size);
-  cost.multiple = batch_multiple(o);
+  cost.multiple = multiple;
   check_memory(cost, o.batch_size, *o.img_size, double(available));
   const std::string note = note_of_cost(cost, *o.img_size, model.config().image);
   if (!note.empty()) console.warning(note);
@@ -329,6 +329,8 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
       from = find_checkpoint(options, folder, go_on);
     });
   adopt(options, from, group);
+  const int64_t multiple =
+      batch_multiple(options);  // a group that is as large as the batch is none
   resolve(options, data, compute);
   sgformer::Classifier model(model_config(options));
   model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
@@ -342,7 +344,8 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
                                                initial_ema(options), options.reset_head));
     });
   std::optional<StepCost> cost;
-  if (compute.device.type == DeviceType::cpu) cost = check_cost(console, options, model, available);
+  if (compute.device.type == DeviceType::cpu)
+    cost = check_cost(console, options, model, available, multiple);
   tasks::ClassificationSettings settings_of_task = classification(options);
   const std::vector<double> weights = settings_of_task.class_weights =
       tasks::class_weights(options.class_weights, *data.training, *options.num_classes);
@@ -358,6 +361,7 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
   nlohmann::json args = args_json(given, identity["args"]);
   args["version"] = SG_VERSION;
   args["resolved"]["device"] = str(compute.device), args["resolved"]["threads"] = num_threads();
+  if (!group.alone()) args["resolved"]["processes"] = group.ranks();
   if (options.dry_run) {
     console.line(args.dump(2));
     const double seconds = trainer.try_step();

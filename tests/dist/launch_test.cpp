@@ -39,6 +39,10 @@ const std::vector<std::string> kNames = {"SG_LAUNCHER",
                                          "OMPI_COMM_WORLD_LOCAL_SIZE",
                                          "PMIX_NAMESPACE",
                                          "OMPI_MCA_ess_base_jobid",
+                                         "PMI_RANK",
+                                         "PMI_SIZE",
+                                         "MPI_LOCALRANKID",
+                                         "MPI_LOCALNRANKS",
                                          "SLURM_JOB_ID",
                                          "SLURM_STEP_ID",
                                          "SLURM_PROCID",
@@ -69,6 +73,8 @@ Variables operator+(Variables a, const Variables& b) {
 }
 
 const Variables kMaster = {{"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "29500"}};
+const Variables kMpich = {
+    {"PMI_RANK", "3"}, {"PMI_SIZE", "4"}, {"MPI_LOCALRANKID", "1"}, {"MPI_LOCALNRANKS", "2"}};
 const Variables kTorchrun = {{"RANK", "5"},
                              {"WORLD_SIZE", "8"},
                              {"LOCAL_RANK", "1"},
@@ -163,6 +169,8 @@ TEST_CASE("which process of how many: by the variables of each launcher") {
         {"SLURM_PROCID", "0"},
         {"SLURM_NODEID", "0"}},
        {}},
+      {"MPICH", kMpich + kMaster, {3, 4, 1, 2, "MPICH", "", "10.0.0.1", 29500}},
+      {"a Slurm step whose srun speaks PMI", kSlurm + kMpich, launch_of(kSlurm)},
       {"MASTER_ADDR alone says nothing", {{"MASTER_ADDR", "node1"}}, {}},
   };
   for (const Case& c : cases) {
@@ -183,17 +191,19 @@ TEST_CASE("which process of how many: by the variables of each launcher") {
 
 TEST_CASE("variables that lack or contradict each other are named") {
   const std::pair<Variables, std::vector<std::string>> cases[] = {
-      {{{"WORLD_SIZE", "2"}}, {"WORLD_SIZE", "RANK"}},
-      {{{"RANK", "0"}}, {"RANK", "WORLD_SIZE"}},
+      {{{"WORLD_SIZE", "2"}}, {"has WORLD_SIZE, but not RANK:", "is one process"}},
+      {{{"RANK", "0"}}, {"has RANK, but not WORLD_SIZE:"}},
       {{{"RANK", "0"}, {"WORLD_SIZE", "2"}}, {"MASTER_ADDR"}},
       {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}}, {"MASTER_PORT"}},
       {kTorchrun + Variables{{"RANK", "8"}}, {"RANK", "0 to 7", "'8'"}},
       {kTorchrun + Variables{{"RANK", "one"}}, {"RANK", "'one'"}},
       {kTorchrun + Variables{{"LOCAL_RANK", "4"}}, {"LOCAL_RANK", "0 to 3"}},
-      {kTorchrun + Variables{{"LOCAL_WORLD_SIZE", ""}}, {"LOCAL_RANK", "LOCAL_WORLD_SIZE"}},
+      {kTorchrun + Variables{{"LOCAL_WORLD_SIZE", ""}},
+       {"has LOCAL_RANK, but not LOCAL_WORLD_SIZE:", "alone on its host"}},
       {kTorchrun + Variables{{"MASTER_PORT", "0"}}, {"MASTER_PORT", "1 to 65535"}},
       {kTorchrun + Variables{{"SG_LAUNCHER", "sgtrain"}}, {"SG_JOB"}},
       {{{"OMPI_COMM_WORLD_SIZE", "2"}}, {"OMPI_COMM_WORLD_RANK"}},
+      {{{"PMI_RANK", "0"}}, {"PMI_SIZE"}},
       {kSlurm + Variables{{"MASTER_ADDR", "a"}}, {"MASTER_PORT"}},
       {kSlurm + Variables{{"SLURM_STEP_TASKS_PER_NODE", "2(x3)"}},
        {"SLURM_STEP_NUM_TASKS is 7", "'2(x3)'"}},

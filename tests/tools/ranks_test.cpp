@@ -163,6 +163,9 @@ TEST_CASE("ranks: of another launcher: by the args.json of ours, on their share 
   const std::string log = read_file(out / "train.log");
   CHECK(contains(log, fmt::format("; {} compute and", std::max(1, usable_cores().usable / 2))));
   CHECK(contains(log, "go on by, as 2 processes of torchrun: "));
+  const auto kept = nlohmann::json::parse(read_file(out / "args.json"));
+  CHECK(kept["resolved"]["processes"] == 2);
+  CHECK(kept["nproc_per_node"] == "");
 }
 
 TEST_CASE("ranks: those that were started differently are named, with both values") {

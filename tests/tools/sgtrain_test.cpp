@@ -151,7 +151,7 @@ TEST_CASE("sgtrain: a run's files, and its evaluation by sgeval") {
     const auto other = run_program(sgtrain(data, out, "-b 4 --resume auto"));
     CHECK(other.code == 4);
     CHECK(
-        contains(other.err, "images a step          8 -> 4 (--batch-size 8 makes them the same)"));
+        contains(other.err, "images a step          8 -> 4 (--grad-accum 2 makes them the same)"));
   }
   SUBCASE("its weights begin another run; a head of other classes must be asked for") {
     const std::string from =
@@ -290,6 +290,8 @@ TEST_CASE("sgtrain: what is wrong is said before the first step") {
   refused(2, "-b 17", "17");
   refused(2, "--grad-accum 3", "--grad-accum");
   refused(2, "--config " + (folder / "none.json").string(), "none.json");
+  // Not "not even a batch of 1048576 fits": a batch that mixes as one group may be any other.
+  refused(1, "--mixup 0.5 -b 1048576", "fits, and --grad-accum makes up for it");
   refused(3, "--data " + (folder / "nowhere").string(), "nowhere");
   refused(4, "--resume " + (folder / "none.safetensors").string(), "none.safetensors");
   refused(4, "--initial-checkpoint " + (folder / "none.safetensors").string(), "none.safetensors");
