@@ -152,8 +152,8 @@ class Launcher {
   bool running() const { return std::ranges::any_of(ranks_, &Rank::runs); }
   std::string name_of(int rank) const;
   std::string message(const Outcome& outcome) const;
-  std::string advice(const Outcome& outcome, const LauncherStart& failed,
-                     const LauncherStart& next) const;
+  // `went_on`: it has saved a checkpoint.
+  std::string advice(const Outcome& outcome, const LauncherStart& next, bool went_on) const;
 
   const LauncherSettings& settings_;
   Signals signals_;
@@ -191,7 +191,7 @@ ExitCode Launcher::run() {
       if (!signal_) continue;
     }
     screen_.finish();
-    throw Error(outcome.code, text + advice(outcome, start, next));
+    throw Error(outcome.code, text + advice(outcome, next, went_on));
   }
 }
 
@@ -349,20 +349,19 @@ std::string Launcher::message(const Outcome& outcome) const {
   return text;
 }
 
-std::string Launcher::advice(const Outcome& outcome, const LauncherStart& failed,
-                             const LauncherStart& next) const {
+std::string Launcher::advice(const Outcome& outcome, const LauncherStart& next,
+                             bool went_on) const {
   std::string text;
   if (outcome.may_restart)
     text = signal_ ? "\nthe ranks do not start again, since a signal came"
            : settings_.max_restarts
                ? fmt::format("\nno restart is left of {}", settings_.max_restarts)
                : "\n--max-restarts N starts all ranks again by itself";
-  // By the same command what is wrong with it or its files comes again, as numbers that are not
-  // finite do by any: the rank has said what to do.
-  const bool lost = outcome.code == ExitCode::peer || outcome.code == ExitCode::failure;
-  const bool comes_again =
-      !lost && (outcome.code == ExitCode::nonfinite || next.command == failed.command);
-  if (!next.checkpoint.empty() && !comes_again)
+  // What failed before it went on would fail again, and so would what had no finite numbers: the
+  // rank has said what to do.
+  const bool helps =
+      outcome.may_restart || signal_ || (went_on && outcome.code != ExitCode::nonfinite);
+  if (helps && !next.checkpoint.empty())
     text += fmt::format("\ngo on from {} by: {}", next.checkpoint, shell_command(next.command));
   return text;
 }
