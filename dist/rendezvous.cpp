@@ -25,9 +25,12 @@ constexpr Seconds kHelloTime{2};    // for an open connection to answer the hell
 constexpr Seconds kPause{0.1};      // between rounds
 constexpr std::string_view kFirstLine = "sgtrain rank 0";
 
+// It listens for rank 0 before any rank is started.
+bool has_our_launcher(const Launch& launch) { return launch.launcher == "sgtrain"; }
+
 // Where rank 0 may listen, the first one first.
 std::vector<int> ports_of(const Launch& launch) {
-  if (launch.launcher == "sgtrain") return {launch.port};  // it holds it for rank 0
+  if (has_our_launcher(launch)) return {launch.port};
   std::vector<int> ports;
   for (int p = launch.port + launch.port_is_taken; p < launch.port + kPorts && p < 65536; ++p)
     ports.push_back(p);
@@ -138,6 +141,9 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
     std::map<std::string, std::vector<int>> problems;  // with the ports that have it
     for (const Place& place : places) {
       Connected c = connect_to(place.host, place.port, kConnectTime);
+      if (c.refused && has_our_launcher(launch))
+        fail(ExitCode::peer, "rank 0 has ended before rank {} of {} came to it", launch.rank,
+             launch.ranks);
       if (c.problem.empty()) {
         Channel connection(std::move(c.fd), Channel::kMaxHello);
         c.problem = greet(connection, launch, refusals[place.port]);

@@ -144,6 +144,7 @@ TEST_CASE("rank 0 that never comes is named by the others") {
   Ranks run(
       1, within(1), [](dist::Group&) {},
       [port](dist::Launch& launch) {
+        launch.launcher = "torchrun";
         launch.rank = 1;
         launch.ranks = 2;
         launch.port = port;

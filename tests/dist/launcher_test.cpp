@@ -4,7 +4,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <fstream>
 #include <sstream>
 
 #include "core/cpu/cores.h"
@@ -90,14 +89,6 @@ std::vector<std::string> lines_of(const std::string& text) {
   std::istringstream stream(text);
   for (std::string line; std::getline(stream, line);) lines.push_back(line);
   return lines;
-}
-
-bool runs(pid_t pid) {  // a zombie does not
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string text;
-  std::getline(file, text);
-  const size_t end = text.rfind(") ");
-  return end != text.npos && text[end + 2] != 'Z';
 }
 
 }  // namespace
@@ -229,7 +220,7 @@ TEST_CASE("launcher: signals that end ranks before their first step, or at once"
   REQUIRE(deaf.are_ready(2));
   deaf.signal(SIGTERM);
   ::usleep(700'000);  // it may take as long as it needs to save
-  CHECK(runs(deaf.pid()));
+  CHECK(is_running(deaf.pid()));
   deaf.signal(SIGTERM);
   CHECK(deaf.finish() == 5);
   CHECK(deaf.says(") did not end"));
@@ -238,7 +229,7 @@ TEST_CASE("launcher: signals that end ranks before their first step, or at once"
   REQUIRE(nohup.are_ready(1));
   nohup.signal(SIGHUP);
   ::usleep(200'000);
-  CHECK(runs(nohup.pid()));
+  CHECK(is_running(nohup.pid()));
   nohup.signal(SIGTERM);
   CHECK(nohup.finish() == 128 + SIGTERM);
 }
@@ -310,12 +301,12 @@ TEST_CASE("launcher: killed itself, it leaves no rank behind") {
   for (int i = 0; i < 500 && lines_of(read_file(pids)).size() < 3; ++i) ::usleep(10'000);
   const auto all = lines_of(read_file(pids));
   REQUIRE(all.size() == 3);
-  for (const std::string& pid : all) CHECK(runs(std::stoi(pid)));
+  for (const std::string& pid : all) CHECK(is_running(std::stoi(pid)));
   l.signal(SIGKILL);
   CHECK(l.finish() == 128 + SIGKILL);
   for (const std::string& pid : all) {
-    for (int i = 0; i < 500 && runs(std::stoi(pid)); ++i) ::usleep(10'000);
-    CHECK(!runs(std::stoi(pid)));
+    for (int i = 0; i < 500 && is_running(std::stoi(pid)); ++i) ::usleep(10'000);
+    CHECK(!is_running(std::stoi(pid)));
   }
 }
 

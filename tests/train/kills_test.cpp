@@ -2,7 +2,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <random>
 
 #include "dist/launcher.h"
@@ -65,6 +64,8 @@ pid_t start_launcher(const fs::path& folder) {
     if (!std::freopen((folder / "said").c_str(), "w", stderr)) return 98;
     dist::LauncherSettings settings{.ranks = kRanks, .max_restarts = kKills};
     settings.backoff = std::chrono::milliseconds(10);
+    // A rank whose peer was killed before it came to it waits for it.
+    settings.grace = std::chrono::seconds(1);
     settings.start = [&](int64_t) {
       const fs::path last = folder / "checkpoints/last.safetensors";
       return dist::LauncherStart{{"test_train", "--test-case=a rank of a run", "--no-skip"},
@@ -77,13 +78,6 @@ pid_t start_launcher(const fs::path& folder) {
       return int(e.code());
     }
   });
-}
-
-std::vector<pid_t> children_of(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/task/{}/children", pid, pid));
-  std::vector<pid_t> children;
-  for (pid_t child; file >> child;) children.push_back(child);
-  return children;
 }
 
 std::vector<std::vector<float>> last_tensors(const fs::path& folder) {
