@@ -129,7 +129,7 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
   const std::filesystem::path file =
       launch.address.empty() ? file_of(launch, folder) : std::filesystem::path();
   const auto begin = Clock::now();
-  bool warned = false;
+  bool warned = false, gone = false;
   std::map<int, std::string> refusals;  // by port, of all rounds: what refused may be gone by now
   for (;;) {
     std::vector<Place> places;
@@ -141,9 +141,10 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
     std::map<std::string, std::vector<int>> problems;  // with the ports that have it
     for (const Place& place : places) {
       Connected c = connect_to(place.host, place.port, kConnectTime);
-      if (c.refused && has_our_launcher(launch))
-        fail(ExitCode::peer, "rank 0 has ended before rank {} of {} came to it", launch.rank,
-             launch.ranks);
+      if (c.refused && has_our_launcher(launch)) {
+        gone = true;
+        c.problem = "nobody listens any more: rank 0 has ended";
+      }
       if (c.problem.empty()) {
         Channel connection(std::move(c.fd), Channel::kMaxHello);
         c.problem = greet(connection, launch, refusals[place.port]);
@@ -159,7 +160,7 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
     }
 
     const Seconds waited = Clock::now() - begin;
-    const bool late = waited > settings.timeout;
+    const bool late = gone || waited > settings.timeout;
     if (late || (!warned && waited > settings.warn_after())) {
       warned = true;
       std::string found;
