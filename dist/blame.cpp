@@ -7,17 +7,18 @@
 #include <array>
 #include <cstring>
 
-#include "dist/launcher.h"
+#include "dist/stop_signals.h"
 
 namespace sg::dist {
 namespace {
 
-enum class Kind { done, saved, signalled, follower, late, failed };
+enum class Kind { done, saved, signalled, follower, late, unlike, failed };
 
 bool stops(int signal) { return std::ranges::find(kStopSignals, signal) != std::end(kStopSignals); }
 
 Kind kind_of(const RankEnd& end, bool signalled) {
-  if (end.late) return Kind::late;
+  const bool follows = WIFEXITED(end.status) && ExitCode(WEXITSTATUS(end.status)) == ExitCode::peer;
+  if (end.late && !follows) return Kind::late;
   if (WIFSIGNALED(end.status))  // by one that we passed on: the rank was not yet ready to take it
     return signalled && stops(WTERMSIG(end.status)) ? Kind::signalled : Kind::failed;
   switch (const int code = WEXITSTATUS(end.status); ExitCode(code)) {
@@ -28,6 +29,7 @@ Kind kind_of(const RankEnd& end, bool signalled) {
     case ExitCode::peer:
       return Kind::follower;
     default:
+      if (ExitCode(code) == kNotAlike) return Kind::unlike;
       return signalled && stops(code - 128) ? Kind::signalled : Kind::failed;
   }
 }
@@ -54,6 +56,7 @@ std::string words_of_code(int code) {
     case ExitCode::interrupted:
       return " (interrupted and saved)";
     default:
+      if (ExitCode(code) == kNotAlike) return " (not started alike)";
       return code > 128 ? fmt::format(" ({})", name_of_signal(code - 128)) : "";
   }
 }
@@ -79,6 +82,7 @@ Outcome judge(std::span<const RankEnd> ends, int signal) {
     const bool may_differ = code == ExitCode::peer || code == ExitCode::failure;
     return {.code = code, .blamed = {first}, .may_restart = may_restart && may_differ};
   }
+  if (any(Kind::unlike)) return {.code = ExitCode::peer};
   // Rank 0 writes the checkpoints: it knows.
   if (kind_of(ends[0], signal) == Kind::saved) return {.code = ExitCode::interrupted};
   if (any(Kind::signalled)) return {.code = ExitCode(128 + signal)};

@@ -8,6 +8,10 @@
 
 namespace sg::dist {
 
+// The exit code of ranks that were not started alike, to the launcher alone: they would not be the
+// next time. To all others it is ExitCode::peer.
+inline constexpr auto kNotAlike = ExitCode(76);
+
 // How one rank ended.
 struct RankEnd {
   int status = 0;        // as waitpid() gives it
@@ -25,7 +29,8 @@ struct Outcome {
 
 // `signal` is the last that was passed on to the ranks, 0 if none. To blame is the first rank that
 // failed for a reason of its own: by a signal, or an exit code other than 0 (done), 75 (saved) and
-// 5 (another was lost). Where there is none, those that did not end are.
+// 5 (another was lost). Where there is none, those that did not end are. Nobody is where the ranks
+// were not started alike.
 Outcome judge(std::span<const RankEnd> ends, int signal);
 
 // "was killed by SIGKILL: kill -9, or the kernel for want of memory",

@@ -90,6 +90,11 @@ void Control::progress(std::string_view where) {
   mine_.where = where;
 }
 
+void Control::set_connecting(bool connecting) {
+  const Lock lock(mutex_);
+  connecting_ = connecting;
+}
+
 void Control::set_busy(std::string_view what) {
   Lock lock(mutex_);
   mine_.busy = what;
@@ -190,7 +195,8 @@ void Control::exit_if_stuck(Clock::time_point now) {
   std::string verdict;
   {
     const Lock lock(mutex_);
-    if (verdict_.empty() || now - verdict_at_ < exit_after_) return;
+    const Seconds exit_after = connecting_ ? std::min(exit_after_, Seconds(1)) : exit_after_;
+    if (verdict_.empty() || now - verdict_at_ < exit_after) return;
     // A save is worth waiting for, but not for ever.
     if (!mine_.busy.empty() && now - verdict_at_ < exit_after_ + settings_.timeout) return;
     verdict = verdict_;

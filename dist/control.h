@@ -45,6 +45,9 @@ class Control {
 
   void progress(std::string_view where);
   void set_busy(std::string_view what);  // "": not
+  // While a communicator is made, which nothing can wake and nothing is lost by: where a rank is
+  // lost, this process ends a second later.
+  void set_connecting(bool connecting);
 
   // What it is in is part of where this rank stands, and it is aborted where a rank is lost. Null:
   // none; returns when it is not used any more.
@@ -83,6 +86,7 @@ class Control {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   Standing mine_;
+  bool connecting_ = false;
   std::vector<Message> outbox_;
   bool beat_now_ = false;
   std::optional<Message> answer_;

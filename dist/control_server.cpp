@@ -282,8 +282,8 @@ void ControlServer::judge_absence(Time now) {
       "{} of {} did not come within {:.0f} s to port {} of host {}; {} came", list_of(missing),
       settings_.ranks, waited.count(), port_of(listener_.get()), host_name(), list_of(here));
   const char* advice =
-      "each process is started by the same launcher, with a number of its own: sgtrain "
-      "--nproc-per-node N, torchrun, mpirun or srun";
+      "each process is started by the same launcher, with a number of its own (sgtrain "
+      "--nproc-per-node N, torchrun, mpirun or srun), and finds this host by MASTER_ADDR";
   if (waited > settings_.timeout) {
     end(fmt::format("{}; {}", text, advice));
   } else if (waited > settings_.warn_after() && warned_.empty()) {

@@ -80,8 +80,10 @@ class ProcessGroup final : public Group {
     }
     // Connecting begins when all are here, and waits for nobody else.
     barrier(fmt::format("the connections between devices {}", sg::name_of(device.type)));
+    control_->set_connecting(true);
     communicator_ = device.type == DeviceType::cpu ? gloo_communicator(*control_)
                                                    : make_communicator(*this, device);
+    control_->set_connecting(false);
     device_ = device;
     control_->watch(communicator_.get());
     return *communicator_;

@@ -22,6 +22,7 @@
 #include "dist/rank_process.h"
 #include "dist/socket.h"
 #include "dist/standing.h"
+#include "dist/stop_signals.h"
 
 namespace sg::dist {
 namespace {
@@ -148,14 +149,16 @@ class Launcher {
   bool running() const { return std::ranges::any_of(ranks_, &Rank::runs); }
   std::string name_of(int rank) const;
   std::string message(const Outcome& outcome) const;
-  std::string advice(const Outcome& outcome, const LauncherStart& next) const;
+  std::string advice(const Outcome& outcome, const LauncherStart& failed,
+                     const LauncherStart& next) const;
 
   const LauncherSettings& settings_;
   Signals signals_;
   Screen screen_;
   const std::string job_ = random_token(), host_ = host_name();
   std::vector<Rank> ranks_;
-  int signal_ = 0, signals_passed_on_ = 0;
+  StopRequests requests_;
+  int signal_ = 0;  // the last that was passed on
   int ended_ = 0;
   Clock::time_point time_is_up_ = kNever;  // for those that still run
   int told_ = 0;                           // the signal by which they were told to end
@@ -173,19 +176,19 @@ ExitCode Launcher::run() {
 
     const std::string text = message(outcome);
     const LauncherStart next = settings_.start(restart + 1);
+    const bool went_on = time_of(next.checkpoint) != saved_before;
     if (outcome.may_restart && restart < settings_.max_restarts) {
       const std::string from = next.checkpoint.empty() ? "the beginning" : next.checkpoint;
       const std::string warning =
           fmt::format("warning: {}\nall ranks start again from {}, restart {} of {}\n", text, from,
                       restart + 1, settings_.max_restarts);
       screen_.show(printable(escape_odd_bytes(warning)));
-      const bool went_on = time_of(next.checkpoint) != saved_before;
       pause = went_on ? Seconds(0) : std::clamp(2 * pause, settings_.backoff, Seconds(30));
       for (const auto until = after(pause); !signal_ && Clock::now() < until;) wait(until);
       if (!signal_) continue;
     }
     screen_.finish();
-    throw Error(outcome.code, text + advice(outcome, next));
+    throw Error(outcome.code, text + advice(outcome, start, next));
   }
 }
 
@@ -255,11 +258,14 @@ void Launcher::wait(Clock::time_point until) {
 void Launcher::take_signals() {
   while (const int s = signals_.next()) {
     if (s == SIGCHLD) continue;
+    const auto request = requests_.next();
+    if (request == StopRequests::Request::same) continue;
     signal_ = s;
     for (const Rank& rank : ranks_)
       if (rank.runs) ::kill(rank.process.pid, s);
     // A rank ends at once by the second one, unless it hangs.
-    if (++signals_passed_on_ == 2) time_is_up_ = std::min(time_is_up_, after(settings_.kill_after));
+    if (request == StopRequests::Request::second)
+      time_is_up_ = std::min(time_is_up_, after(settings_.kill_after));
   }
 }
 
@@ -284,8 +290,9 @@ void Launcher::take_ends() {
     take_output(rank);
     const bool well = WIFEXITED(status) && (WEXITSTATUS(status) == int(ExitCode::ok) ||
                                             WEXITSTATUS(status) == int(ExitCode::interrupted));
-    time_is_up_ = std::min(time_is_up_, after(well ? std::max(settings_.timeout, settings_.grace)
-                                                   : std::min(settings_.timeout, settings_.grace)));
+    time_is_up_ =
+        std::min(time_is_up_, after(well ? std::max(settings_.timeout, settings_.grace)
+                                         : std::min(settings_.timeout, settings_.patience)));
   }
 }
 
@@ -306,7 +313,8 @@ void Launcher::end_late_ranks() {
     ::kill(-rank.process.pid, rank.end.stopped ? SIGKILL : told_);
     if (give_up) rank.runs = false, rank.end.stuck = true, rank.end.order = ended_++;
   }
-  time_is_up_ = after(settings_.kill_after);
+  const Seconds grace = std::min(settings_.timeout, settings_.grace);
+  time_is_up_ = after(first ? std::max(grace, settings_.kill_after) : settings_.kill_after);
 }
 
 std::string Launcher::name_of(int rank) const {
@@ -330,7 +338,7 @@ std::string Launcher::message(const Outcome& outcome) const {
     text += fmt::format("{}{} {}", text.empty() ? "" : "\n", name_of(r), describe(end));
     if (shown < 0) shown = r;
   }
-  if (outcome.blamed.empty()) text = "the ranks lost each other";
+  if (outcome.blamed.empty()) text = "no rank alone is to blame";
   for (const auto& [how, ranks] : others) text += fmt::format("\n{} {}", list_of(ranks), how);
   const auto& lines = ranks_[size_t(shown)].output.last_lines();
   if (!lines.empty()) text += fmt::format("\nlast lines of rank {}:", shown);
@@ -338,14 +346,20 @@ std::string Launcher::message(const Outcome& outcome) const {
   return text;
 }
 
-std::string Launcher::advice(const Outcome& outcome, const LauncherStart& next) const {
+std::string Launcher::advice(const Outcome& outcome, const LauncherStart& failed,
+                             const LauncherStart& next) const {
   std::string text;
   if (outcome.may_restart)
     text = signal_ ? "\nthe ranks do not start again, since a signal came"
            : settings_.max_restarts
                ? fmt::format("\nno restart is left of {}", settings_.max_restarts)
                : "\n--max-restarts N starts all ranks again by itself";
-  if (!next.checkpoint.empty())
+  // By the same command what is wrong with it or its files comes again, as numbers that are not
+  // finite do by any: the rank has said what to do.
+  const bool lost = outcome.code == ExitCode::peer || outcome.code == ExitCode::failure;
+  const bool comes_again =
+      !lost && (outcome.code == ExitCode::nonfinite || next.command == failed.command);
+  if (!next.checkpoint.empty() && !comes_again)
     text += fmt::format("\ngo on from {} by: {}", next.checkpoint, shell_command(next.command));
   return text;
 }

@@ -7,7 +7,6 @@
 // of the cores, and none outlives the launcher, not even where that is killed.
 #pragma once
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -17,9 +16,6 @@
 #include "core/error.h"
 
 namespace sg::dist {
-
-// By which a run is asked to save and end; the launcher passes them on to the ranks.
-inline constexpr int kStopSignals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
 
 // What a start of all ranks runs.
 struct LauncherStart {
@@ -35,10 +31,11 @@ struct LauncherSettings {
   int64_t max_restarts = 0;
   bool set_threads = true;  // OMP_NUM_THREADS, where the environment does not have it
 
-  // Once a rank has failed, the others may end by themselves, and say what they know, for the
-  // shorter of `grace` and `timeout`; once one has done its work, for the longer. Then they get
-  // SIGTERM, and SIGKILL after `kill_after`.
-  Seconds timeout{300}, grace{30}, kill_after{10};
+  // Once a rank has failed, the others may end by themselves, and say what they know. After
+  // `patience` they get SIGTERM, which ends those that still wait for a rank to come, and SIGKILL
+  // after the shorter of `grace` and `timeout`. Once a rank has done its work they have the longer
+  // of these, and `kill_after` from SIGTERM on.
+  Seconds timeout{300}, patience{2}, grace{30}, kill_after{10};
   // Before a restart after a start that saved no checkpoint; then twice as long, up to 30 s.
   Seconds backoff{1};
   std::filesystem::path program;  // "": the one that runs
@@ -46,9 +43,9 @@ struct LauncherSettings {
 
 // Returns when all ranks have ended: ExitCode::ok, ExitCode::interrupted where they have saved, or
 // 128 + n where signal n ended them before the first step. SIGTERM, SIGINT, SIGHUP, SIGUSR1 and
-// SIGUSR2 go to each rank. Standard output is rank 0's; what else the ranks write goes to standard
-// error. Throws the Error of a failed run, with the exit code of the rank that is to blame, or
-// ExitCode::peer where it was killed or did not end. No other thread may take signals.
+// SIGUSR2 go to each rank, once a request. Standard output is rank 0's; what else the ranks write
+// goes to standard error. Throws the Error of a failed run, with the exit code of the rank that is
+// to blame, or ExitCode::peer where it was killed or did not end. No other thread may take signals.
 ExitCode launch(const LauncherSettings& settings);
 
 // This process is a rank that launch() started.

@@ -83,7 +83,7 @@ std::vector<double> ticks(double low, double high, int count) {
 
 std::string svg(const Chart& chart) {
   std::vector<std::vector<std::pair<double, double>>> lines;
-  double x0 = 0, x1 = 0, y0 = INFINITY, y1 = -INFINITY;
+  double x0 = 0, x1 = 0, y0 = chart.from_zero ? 0 : INFINITY, y1 = -INFINITY;
   for (const Series& s : chart.series) {
     lines.push_back(drawable(s));
     for (const auto& [x, y] : lines.back())

@@ -16,6 +16,7 @@ struct Chart {
   std::string title, x_name;
   std::string format = "{:.3g}";  // of values
   std::vector<Series> series;
+  bool from_zero = false;  // for values that are parts of each other
 };
 
 std::string svg(const Chart& chart);

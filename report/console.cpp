@@ -17,11 +17,12 @@
 namespace sg::report {
 namespace {
 
-// Whether it is a terminal on which a bar can be drawn. https://no-color.org
+// Whether it is a terminal on which a bar can be drawn. https://no-color.org. mpirun gives its
+// processes a terminal even where its own output is a file.
 bool takes_escapes(std::FILE* screen) {
   const char *term = std::getenv("TERM"), *no_color = std::getenv("NO_COLOR");
   return ::isatty(::fileno(screen)) && term && std::string_view(term) != "dumb" &&
-         !(no_color && *no_color);
+         !(no_color && *no_color) && !std::getenv("OMPI_COMM_WORLD_SIZE");
 }
 
 // As much of it as fits into the terminal's width; of UTF-8, whole characters of one column each.

@@ -43,7 +43,8 @@ Series of_steps(const Report& r, const std::string& name, const std::string& key
   return s;
 }
 
-std::string chart(const std::string& title, const std::string& format, std::vector<Series> series) {
+std::string chart(const std::string& title, const std::string& format, std::vector<Series> series,
+                  bool from_zero = false) {
   std::erase_if(series, [](const Series& s) {
     return std::ranges::none_of(s.points, [](const auto& p) { return std::isfinite(p.second); });
   });
@@ -55,7 +56,7 @@ std::string chart(const std::string& title, const std::string& format, std::vect
   return fmt::format(
       "<figure class=\"card\" style=\"margin:0\"><h3>{}</h3><div "
       "class=\"keys\">{}</div>{}</figure>\n",
-      escaped(title), keys, svg({title, "epoch", format, std::move(series)}));
+      escaped(title), keys, svg({title, "epoch", format, std::move(series), from_zero}));
 }
 
 std::string tile(const std::string& value, const std::string& name) {
@@ -296,7 +297,8 @@ std::string report_html(const Report& r) {
     out +=
         chart("Seconds of a step", "{:.3g}",
               {of_epochs(r, "step", "step_seconds"), of_epochs(r, "communication", "comm_seconds"),
-               of_epochs(r, "communication that is not hidden", "comm_exposed_seconds")});
+               of_epochs(r, "communication that is not hidden", "comm_exposed_seconds")},
+              true);
   out += "</div>\n" + gallery(r.samples) + findings(r.findings) + history(r) + configuration(r) +
          machine_table();
   return out + "</main></body></html>\n";

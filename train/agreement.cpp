@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "dist/blame.h"
+#include "dist/launcher.h"
 #include "io/hash.h"
 
 namespace sg::train {
@@ -34,7 +36,7 @@ void check_agreement(dist::Group& group, std::string_view what, const nlohmann::
             fmt::format("\n  {:<22} {} on rank 0, {} on {}", key, a, b, group.name_of(int(rank)));
   }
   if (!differences.empty())
-    fail(ExitCode::peer,
+    fail(dist::is_launched() ? dist::kNotAlike : ExitCode::peer,
          "the processes of the run were not started alike: {} differs:{}\nstart all of them with "
          "the same program, flags and data",
          what, differences);

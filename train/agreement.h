@@ -10,7 +10,8 @@
 namespace sg::train {
 
 // Collective: compares the values of an object, whose keys are for people, with those of rank 0.
-// Throws ExitCode::peer on all ranks, naming the ranks, the keys and both values.
+// Throws ExitCode::peer on all ranks, naming the ranks, the keys and both values; of our launcher's
+// ranks dist::kNotAlike, so that it does not start them again.
 void check_agreement(dist::Group& group, std::string_view what, const nlohmann::json& mine);
 
 // The options that decide what a run computes, and the version of the program.

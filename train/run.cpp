@@ -1,13 +1,17 @@
 #include "train/run.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "core/allocator.h"
 #include "core/backend.h"
+#include "core/cpu/cores.h"
 #include "core/cpu/memory.h"
 #include "core/cpu/parallel.h"
 #include "core/text.h"
 #include "dist/group.h"
+#include "dist/launcher.h"
+#include "dist/socket.h"
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
@@ -54,8 +58,21 @@ std::string device_of_rank(const std::string& device, const dist::Launch& launch
   return str(Device{DeviceType::cuda, gpus == 1 ? 0 : launch.local_rank});
 }
 
+// So many threads compute. Ranks of a host that may use the same cores share them, unless it is
+// said how many threads each is to have. Collective.
+void set_threads(const Options& o, dist::Group& group) {
+  const std::vector<std::string> cores =
+      group.all_gather("cores of the ranks",
+                       fmt::format("{} {}", dist::host_name(), fmt::join(cores_of_mask(), ",")));
+  if (o.threads)
+    set_num_threads(int(*o.threads));
+  else if (!std::getenv("OMP_NUM_THREADS"))
+    set_num_threads(
+        std::max(1, num_threads() / int(std::ranges::count(cores, cores[size_t(group.rank())]))));
+}
+
 // Fills in what depends on the data.
-void resolve(Options& o, const Data& d) {
+void resolve(Options& o, const Data& d, const Compute& compute) {
   const int64_t classes = d.training->num_classes();
   if (o.num_classes && *o.num_classes < classes)
     fail(ExitCode::usage, "--num-classes: the data has {} classes, found {}", classes,
@@ -63,7 +80,7 @@ void resolve(Options& o, const Data& d) {
   o.num_classes = o.num_classes.value_or(classes);
   o.drop_path = model_config(o).drop_path;
   o.workers = loading_threads(o);
-  o.dtype = name_of(parse_compute(o.device, o.dtype).dtype);
+  o.dtype = name_of(compute.dtype);
   const data::TransformConfig t = transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;
   if (const MixEraseConfig mix = mix_erase(o); mix.mixes()) o.mixup_group = mix.group;
@@ -179,16 +196,24 @@ int64_t images_a_step_before(const nlohmann::json& state) {
                                           args.value("grad_accum", usual.grad_accum));
 }
 
+// Which flag makes steps of so many images: passes of the same batch, for which there is memory, or
+// else another batch.
+std::string flag_for(int64_t images, const Options& o) {
+  const int64_t pass = o.batch_size * o.ranks, of_batch = o.grad_accum * o.ranks;
+  if (images % pass == 0)
+    return fmt::format(" (--grad-accum {} makes them the same)", images / pass);
+  if (images % of_batch == 0)
+    return fmt::format(" (--batch-size {} makes them the same)", images / of_batch);
+  return "";
+}
+
 void check_same_run(const Resumable& from, const nlohmann::json& identity, const Options& options,
                     report::Console& console) {
   const nlohmann::json &before = from.checkpoint.state, none = nlohmann::json::object();
   OptionChanges c = changes(before.value("args", none), identity["args"]);
   if (const int64_t was = images_a_step_before(before); was != images_a_step(options))
     c.refused += fmt::format("  {:<22} {} -> {}{}\n", "images a step", was, images_a_step(options),
-                             was % (options.grad_accum * options.ranks)
-                                 ? ""
-                                 : fmt::format(" (--batch-size {} makes them the same)",
-                                               was / options.grad_accum / options.ranks));
+                             flag_for(was, options));
   if (const auto a = before.value("classes", nlohmann::json()); a != identity["classes"])
     c.refused += fmt::format("  {:<22} {}\n", "classes", changed_classes(a, identity["classes"]));
   if (!c.refused.empty())
@@ -279,6 +304,8 @@ struct Run {
   tasks::Classification& task;
   Trainer& trainer;
   report::Console& console;
+  const dist::Launch& launch;
+  dist::Group& group;
 };
 
 void resume(const Run& r, Resumable& from, const nlohmann::json& identity) {
@@ -300,10 +327,11 @@ void write_report(const Run& r, const std::vector<nlohmann::json>& rows) {
   report::Report report{
       .title = title_of(r.options),
       .data = fmt::format("{} training and {} validation images of {} x {} "
-                          "pixels, {} classes.",
+                          "pixels, {} classes.{}",
                           report::grouped(r.data.training->size()),
                           report::grouped(r.data.validation->size()), r.options.img_size->height,
-                          r.options.img_size->width, *r.options.num_classes),
+                          r.options.img_size->width, *r.options.num_classes,
+                          r.group.alone() ? "" : fmt::format(" {} processes.", r.group.ranks())),
       .configuration = settings(r.options, r.given),
       .rows = rows,
       .scores = r.trainer.schema(),
@@ -324,7 +352,11 @@ void write_report(const Run& r, const std::vector<nlohmann::json>& rows) {
 }
 
 void conclude(const Run& r, ExitCode code) {
-  if (code == ExitCode::interrupted) r.console.line(fmt::format("go on by: {}", r.go_on));
+  if (code == ExitCode::interrupted)
+    r.console.line(r.group.alone() || dist::is_launched()
+                       ? fmt::format("go on by: {}", r.go_on)
+                       : fmt::format("go on by, as {} processes of {}: {}", r.launch.ranks,
+                                     r.launch.launcher, r.go_on));
   if (code != ExitCode::ok) return;
   const TrainState& state = r.trainer.state();
   if (state.skipped)
@@ -383,16 +415,15 @@ ExitCode train_and_write(const Run& r, const nlohmann::json& identity, const nlo
     list_incomplete();
     throw;
   }
-  list_incomplete();
-  conclude(r, code);
+  r.group.busy("writing what could not be written before", list_incomplete);
   return code;
 }
 
 ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::string>& command,
                   const dist::Launch& launch, dist::Group& group) {
   const Options given = options;
-  options.device = device_of_rank(options.device, launch);
-  if (options.threads) set_num_threads(int(*options.threads));
+  const Compute compute = parse_compute(device_of_rank(options.device, launch), options.dtype);
+  set_threads(options, group);
   report::Console console;
   console.forgive_screen();
   if (!group.leads()) console.mute();
@@ -421,17 +452,18 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
       from = find_checkpoint(options, folder, go_on);
     });
   adopt(options, from, group);
-  resolve(options, data);
+  resolve(options, data, compute);
   sgformer::Classifier model(model_config(options));
   model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
-  const Compute compute = parse_compute(options.device, options.dtype);
   model.parameters().allocate(compute.dtype, compute.device);
   model.parameters().initialize(uint64_t(options.seed));
 
   if (const std::string& weights = options.initial_checkpoint;
       group.leads() && !weights.empty() && !from)
-    console.line(infer::load_initial_weights(model, infer::find_weights(weights),
-                                             initial_ema(options), options.reset_head));
+    group.busy("reading the weights", [&] {
+      console.line(infer::load_initial_weights(model, infer::find_weights(weights),
+                                               initial_ema(options), options.reset_head));
+    });
   std::optional<StepCost> cost;
   if (compute.device.type == DeviceType::cpu) cost = check_cost(console, options, model, available);
   tasks::ClassificationSettings settings_of_task = classification(options);
@@ -456,7 +488,7 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
     return ExitCode::ok;
   }
 
-  const Run run{given, options, data, folder, go_on, model, task, trainer, console};
+  const Run run{given, options, data, folder, go_on, model, task, trainer, console, launch, group};
   if (from) {
     resume(run, *from, identity);
     from.reset();  // its tensors
@@ -472,11 +504,18 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
                    {"device", name_of(compute.device.type)},
                    {"steps of an epoch", trainer.epoch_steps()},
                    {"gradient slices", trainer.slice_ends()}});
-  if (!group.leads()) {
+  ExitCode code{};
+  if (group.leads()) {
+    code = train_and_write(run, identity, args, cost, signals);
+  } else {
     signals.save_first();
-    return trainer.run(nullptr);
+    code = trainer.run(nullptr);
   }
-  return train_and_write(run, identity, args, cost, signals);
+  // A launcher may end what is left where one process has ended: none does before rank 0 has
+  // written all.
+  group.barrier("the end of the run");
+  if (group.leads()) conclude(run, code);
+  return code;
 }
 
 }  // namespace
@@ -492,7 +531,9 @@ ExitCode run(Options options, StopSignals& signals, const std::vector<std::strin
   try {
     return run_rank(options, signals, command, launch, *group);
   } catch (const std::exception& e) {
-    group->leave(e.what());
+    // This rank says all of it; from the others its first line is enough.
+    const std::string_view all = e.what();
+    group->leave(all.substr(0, all.find('\n')));
     throw;
   }
 }

@@ -5,20 +5,17 @@
 #include <atomic>
 #include <cstring>
 
-#include "dist/launcher.h"
+#include "dist/stop_signals.h"
 
 namespace sg::train {
 namespace {
 
 std::atomic<int> noted = 0;
 std::atomic<bool> nothing_to_save = false;
-std::atomic<int> counted = 0;
-// Of this process, if it is a rank; else 0. Slurm, for one, signals all processes of a job, and the
-// launcher passes the same signal on: in a rank only what the launcher sends is counted.
-std::atomic<pid_t> launcher = 0;
+dist::StopRequests requests;
 
 // Calls nothing but what a signal handler may.
-void note(int signal, pid_t sender) {
+void note(int signal) {
   if (nothing_to_save) {
     const char digits[] = {char('0' + signal / 10), char('0' + signal % 10), 0};
     for (const char* text : {"signal ", digits + (signal < 10),
@@ -27,14 +24,14 @@ void note(int signal, pid_t sender) {
     ::_exit(128 + signal);
   }
   noted = signal;
-  if ((launcher == 0 || sender == launcher) && ++counted > 1) ::_exit(128 + signal);
+  if (requests.next() == dist::StopRequests::Request::second) ::_exit(128 + signal);
 }
 
 }  // namespace
 
 StopSignals::StopSignals(Begin begin) {
-  noted = counted = 0;
-  launcher = dist::is_launched() ? ::getppid() : 0;
+  noted = 0;
+  requests.reset();
   nothing_to_save = begin == Begin::nothing_to_save;
   sigset_t set;
   ::sigemptyset(&set);
@@ -47,17 +44,16 @@ StopSignals::StopSignals(Begin begin) {
   }
   ::pthread_sigmask(SIG_BLOCK, &set, &mask_before_);
   taker_ = std::thread([this, set] {
-    siginfo_t info{};
     while (true) {
-      const int s = ::sigwaitinfo(&set, &info);
+      const int s = ::sigwaitinfo(&set, nullptr);
       if (ended_) return;
-      if (s > 0) note(s, info.si_pid);
+      if (s > 0) note(s);
     }
   });
   // For threads that were there before.
   struct sigaction action {};
-  action.sa_sigaction = [](int s, siginfo_t* info, void*) { note(s, info->si_pid); };
-  action.sa_flags = SA_RESTART | SA_SIGINFO;
+  action.sa_handler = note;
+  action.sa_flags = SA_RESTART;
   for (const auto& [s, before] : before_) ::sigaction(s, &action, nullptr);
 }
 

@@ -9,8 +9,8 @@
 
 namespace sg::train {
 
-// While it lives, the first of the signals is only noted; a second one ends the program at once
-// with 128 + its number. SIGHUP remains ignored where it was (nohup).
+// While it lives, the first of the signals is only noted; a second one, as dist/stop_signals.h has
+// it, ends the program at once with 128 + its number. SIGHUP remains ignored where it was (nohup).
 //
 // A thread of its own takes the signals, and this thread and those that it starts never see them:
 // code that oneDNN generates for matmuls keeps addresses below the stack pointer, where a

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/backend.h"
+#include "core/cpu/cores.h"
 #include "core/text.h"
 #include "train/run_folder.h"
 
@@ -12,7 +13,7 @@ namespace sg::train {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kMostRanks = 1024;
+constexpr int kMostRanks = 1024, kMostRanksOfCore = 16;
 
 bool asks_for_gpus(const std::string& device) { return device == "auto" || device == "cuda"; }
 
@@ -51,6 +52,10 @@ int ranks_of(const Options& o) {
          "--nproc-per-node: expected at most the {} GPU{} of this host, found {}; give fewer, or "
          "--device cpu",
          gpus, gpus == 1 ? "" : "s", *n);
+  if (const Cores cores = usable_cores(); *n > kMostRanksOfCore * cores.usable)
+    fail(ExitCode::usage,
+         "--nproc-per-node: expected at most {} processes, {} for each of the {} cores, found {}",
+         kMostRanksOfCore * cores.usable, kMostRanksOfCore, cores.usable, *n);
   return int(*n);
 }
 
@@ -85,7 +90,7 @@ bool starts_ranks(const Options& o, const dist::Launch& launch) {
     fail(
         ExitCode::usage,
         "--nproc-per-node: {} has started {} processes already, and this is rank {} of them; leave "
-        "--nproc-per-node out, or start sgtrain once",
+        "--nproc-per-node out (--nproc-per-node '' where a --config has it), or start sgtrain once",
         launch.launcher, launch.ranks, launch.rank);
   return true;
 }

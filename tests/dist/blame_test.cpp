@@ -43,6 +43,8 @@ const Case kCases[] = {
     {"ended late, as the launcher said", {killed(SIGKILL), late(), exits(5)}, 0, 5, {0}, true},
     {"done, and one hangs at its end", {exits(0), late()}, 0, 5, {1}, true},
     {"each lost another", {exits(5), exits(5)}, 0, 5, {}, true},
+    {"flags or data differ", {exits(76), exits(76, 1)}, 0, 5, {}, false},
+    {"one was killed before it heard", {exits(76), killed(SIGKILL, 1)}, 0, 5, {1}, true},
     {"one cannot be killed", {exits(5), {.late = true, .stuck = true}}, 0, 5, {1}, false},
     {"beside a failure", {exits(1), {.late = true, .stuck = true}}, 0, 1, {0}, false},
     // Signals of the user.
@@ -84,6 +86,7 @@ TEST_CASE("launcher: how a rank ended, in words") {
   CHECK(describe(exits(0)) == "ended with exit code 0");
   CHECK(describe(exits(3)) == "ended with exit code 3 (data)");
   CHECK(describe(exits(5)) == "ended with exit code 5 (another rank was lost)");
+  CHECK(describe(exits(76)) == "ended with exit code 76 (not started alike)");
   CHECK(describe(exits(143)) == "ended with exit code 143 (SIGTERM)");
   CHECK(describe(exits(42)) == "ended with exit code 42");
   CHECK(describe(late()) == "did not end");

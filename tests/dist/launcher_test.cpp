@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <sstream>
+#include <thread>
 
 #include "core/cpu/cores.h"
+#include "dist/stop_signals.h"
 #include "tests/support/environment.h"
 #include "tests/support/files.h"
 #include "tests/support/process.h"
@@ -204,6 +206,9 @@ TEST_CASE("launcher: signals go to every rank, once each") {
   REQUIRE(twice.are_ready(2));
   twice.signal(SIGUSR1);
   REQUIRE((twice.says_in_time("1 0") && twice.says_in_time("1 1")));
+  twice.signal(SIGUSR1);  // as timeout(1) does: it is the same request
+  std::this_thread::sleep_for(dist::StopRequests::kOneRequest);
+  CHECK(!twice.says("2 "));
   twice.signal(SIGUSR1);
   CHECK(twice.finish() == 75);
   CHECK((twice.says("2 0\n") && twice.says("2 1\n")));
@@ -219,7 +224,8 @@ TEST_CASE("launcher: signals that end ranks before their first step, or at once"
   Launched deaf(ranks(2, "trap '' TERM; echo ready $RANK >&2; while :; do sleep 0.05; done"));
   REQUIRE(deaf.are_ready(2));
   deaf.signal(SIGTERM);
-  ::usleep(700'000);  // it may take as long as it needs to save
+  // It may take as long as it needs to save.
+  std::this_thread::sleep_for(dist::StopRequests::kOneRequest);
   CHECK(is_running(deaf.pid()));
   deaf.signal(SIGTERM);
   CHECK(deaf.finish() == 5);
@@ -262,12 +268,42 @@ TEST_CASE("launcher: all ranks start again, where that may help") {
   CHECK(too_few.says("no restart is left of 1\ngo on from last.safetensors by: bash -c "));
   CHECK(!too_few.says("start 2"));
 
+  // The same command helps where the run has gone on, but not against numbers that are not finite.
+  for (const auto& [script, helps] : {std::pair("exit 2", false),
+                                      {"exit 4", false},
+                                      {"touch $0; exit 4", true},
+                                      {"touch $0; exit 6", false}}) {
+    const TemporaryFolder folder;
+    const std::string last = (folder / "last").string();
+    auto one = ranks(1, "");
+    one.start = [=](int64_t) { return dist::LauncherStart{{"bash", "-c", script, last}, last}; };
+    Launched o(one);
+    CHECK(o.finish() > 0);
+    CHECK_MESSAGE(o.says("go on from ") == helps, script);
+  }
+
   for (const auto& [script, code] : {std::pair("exit 3", 3), {"kill -9 $$", 5}, {"exit 6", 6}}) {
     auto one = ranks(1, fmt::format("echo start >&2; [ $SG_RESTART = 1 ] && exit 0; {}", script));
     one.max_restarts = 1;
     Launched o(one);
     CHECK(o.finish() == (code == 5 ? 0 : code));
     CHECK(o.says("start again") == (code == 5));
+  }
+}
+
+TEST_CASE("launcher: a command that would fail again is not what to go on by") {
+  // Code, whether something was saved that the command of the next start goes on from.
+  for (const auto& [code, saved] :
+       {std::pair(1, false), {4, true}, {4, false}, {2, false}, {6, true}}) {
+    auto s = ranks(1, fmt::format("exit {}", code));
+    s.start = [saved, command = s.start(0).command](int64_t restart) mutable {
+      dist::LauncherStart start{command, "last.safetensors"};
+      if (saved && restart) start.command.push_back("--resume");
+      return start;
+    };
+    Launched l(s);
+    CHECK(l.finish() == code);
+    CHECK(l.says("go on from last.safetensors by: ") == (code == 1 || (code == 4 && saved)));
   }
 }
 

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "tests/support/environment.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -59,4 +60,6 @@ TEST_CASE("console: no escapes where the terminal or its user wants none") {
   CHECK(sent("bar", 80, "dumb") == "done\r\n");
   CHECK(sent("bar", 80, "xterm", "1") == "done\r\n");
   CHECK(contains(sent("bar", 80, "xterm"), "\x1b"));
+  const Environment of_mpirun("OMPI_COMM_WORLD_SIZE", "2");
+  CHECK(sent("bar", 80, "xterm") == "done\r\n");
 }

@@ -159,4 +159,9 @@ TEST_CASE(
         "<h3>Seconds of a step</h3>", "communication that is not hidden, epoch 1: 0.02"})
     CHECK_MESSAGE(contains(page, part), part);
   CHECK(!contains(page, ">nan"));
+  // Parts of a step begin at 0, so that their lengths compare.
+  r.rows[1]["comm_seconds"] = 0.08, r.rows[1]["comm_exposed_seconds"] = 0.02;
+  const std::string steady = report::report_html(r);
+  CHECK(contains(steady.substr(steady.find("<h3>Seconds of a step</h3>")),
+                 "text-anchor=\"end\">0</text>"));
 }

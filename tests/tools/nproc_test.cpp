@@ -61,10 +61,13 @@ TEST_CASE("sgtrain --nproc-per-node: a signal saves and ends; killed, it leaves 
   const std::string command = sgtrain(data, out, "--epochs 40 --max-restarts 3 --resume auto");
   pid_t launcher = start_launcher(command, err);
   REQUIRE(wait_for_text(out / "train.log", "Train: 0 [2/8"));
-  // Slurm may signal all processes of a job. In a rank that and what the launcher passes on are
-  // one.
+  // Slurm may signal all processes of a job, and its srun pass the same on. Those, and what the
+  // launcher sends, are one.
   const std::array<pid_t, 2> first = ranks_of(launcher);
-  for (const pid_t pid : {first[0], first[1], launcher}) ::kill(pid, SIGUSR1);
+  for (const pid_t pid : {launcher, first[0], first[1], launcher}) {
+    ::kill(pid, SIGUSR1);
+    ::usleep(1000);  // it is taken before the next one comes
+  }
   CHECK(finish(launcher) == 75);
   CHECK(!contains(read_file(err), "start again"));
   const std::string log = read_file(out / "train.log");
@@ -102,6 +105,8 @@ TEST_CASE("sgtrain --nproc-per-node: the folder has one name; a try writes nothi
   for (const char* ends : {"--help", "--version"}) CHECK(shell(ends) == 0);
   CHECK(shell("--nproc-per-node 0") == 2);
   CHECK(contains(read_file(folder / "err"), "error: --nproc-per-node: expected a number"));
+  CHECK(shell("--nproc-per-node \"$NOT_SET\"") == 2);
+  CHECK(contains(read_file(folder / "err"), "or gpu, found nothing"));
   CHECK(shell("--epochs -1") == 2);
   CHECK(!contains(read_file(folder / "err"), "rank"));  // said once, before any is started
   CHECK(shell("--data nowhere") == 3);                  // what a rank finds
@@ -119,13 +124,13 @@ TEST_CASE("docs/sgtrain.sbatch: what was interrupted and saved is queued again, 
     put(folder / name, "#!/bin/sh\n" + script);
     fs::permissions(folder / name, fs::perms::owner_all);
   };
-  const auto script = [&](int code) {
+  const auto script = [&](int code, const char* run = "RUN=run") {
     stand_in("srun", fmt::format("echo $MASTER_ADDR:$MASTER_PORT $*; exit {}\n", code));
     stand_in("scontrol", "echo first; echo second; echo scontrol $* >&2\n");
     const std::string line = fmt::format(
         "cd {} && PATH=$PWD:$PATH SLURM_JOB_ID=12345 SLURM_JOB_NODELIST='n[1-2]' "
-        "SLURM_CPUS_PER_TASK=12 DATA='my images' RUN=run bash {}/docs/sgtrain.sbatch >out 2>err",
-        folder.path().string(), SG_SOURCE_DIR);
+        "SLURM_CPUS_PER_TASK=12 DATA='my images' {} bash {}/docs/sgtrain.sbatch >out 2>err",
+        folder.path().string(), run, SG_SOURCE_DIR);
     return WEXITSTATUS(std::system(line.c_str()));
   };
   CHECK(script(75) == 75);
@@ -135,6 +140,9 @@ TEST_CASE("docs/sgtrain.sbatch: what was interrupted and saved is queued again, 
   CHECK(script(0) == 0);
   CHECK(script(5) == 5);
   CHECK(!contains(read_file(folder / "err"), "requeue"));
+  CHECK(script(75, "RUN=") != 75);
+  CHECK(contains(read_file(folder / "err"), "RUN: is not set: the folder of the run"));
+  CHECK(read_file(folder / "out") == "");
 }
 
 TEST_CASE("sgtrain --nproc-per-node: GPUs that are not there") {

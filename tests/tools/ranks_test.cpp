@@ -5,7 +5,9 @@
 
 #include <fstream>
 
+#include "core/cpu/cores.h"
 #include "tests/support/process.h"
+#include "tests/support/skip.h"
 #include "tests/tools/runs.h"
 
 namespace sg {
@@ -94,7 +96,12 @@ TEST_CASE("ranks: a run goes on with another number of them, and sees the same i
       sgtrain(data, out, "-b 4 --grad-accum 1 --nproc-per-node 2 --max-restarts 3 " + goes_on));
   CHECK(refused.code == 4);
   CHECK(
-      contains(refused.err, "images a step          16 -> 8 (--batch-size 8 makes them the same)"));
+      contains(refused.err, "images a step          16 -> 8 (--grad-accum 2 makes them the same)"));
+  CHECK(contains(refused.err, "[rank 1] error: rank 0 ("));
+  CHECK(!contains(refused.err, "[rank 1]   images a step"));  // said once
+  CHECK(!contains(refused.err, "go on from"));                // the same command would fail again
+  CHECK(contains(run_program(sgtrain(data, out, "-b 6 --grad-accum 1 " + goes_on)).err,
+                 "16 -> 6 (--batch-size 16 makes them the same)"));
   CHECK(!contains(refused.err, "restart 1"));
   // Without --mixup-group the group stays what it was.
   const auto four = run_program(
@@ -104,6 +111,36 @@ TEST_CASE("ranks: a run goes on with another number of them, and sees the same i
   CHECK(last_tensors(out) == last_tensors(whole));
   CHECK(values(out, "loss") == values(whole, "loss"));
   check_evaluations(out, whole);
+}
+
+TEST_CASE("ranks: of another launcher: by the args.json of ours, on their share of the cores") {
+  const TemporaryFolder folder;
+  write_idx(folder / "data", 64, 8);
+  const fs::path out = folder / "out", args = folder / "args.json";
+  put(args, nlohmann::json{{"model", "sgformer_nano"},
+                           {"data", (folder / "data").string()},
+                           {"output", out.string()},
+                           {"device", "cpu"},
+                           {"batch_size", 4},
+                           {"epochs", 1000},
+                           {"log_interval", 1},
+                           {"nproc_per_node", "2"},
+                           {"max_restarts", 1}}
+                .dump());
+  const int port = 20000 + int(::getpid()) % 20000;
+  std::vector<pid_t> started;
+  for (int rank = 0; rank < 2; ++rank)
+    started.push_back(start("sgtrain --config " + args.string(),
+                            folder / fmt::format("err{}", rank),
+                            {"-u", "OMP_NUM_THREADS", fmt::format("RANK={}", rank), "WORLD_SIZE=2",
+                             fmt::format("LOCAL_RANK={}", rank), "LOCAL_WORLD_SIZE=2",
+                             "MASTER_ADDR=127.0.0.1", fmt::format("MASTER_PORT={}", port)}));
+  CHECK_MESSAGE(wait_for_text(out / "train.log", "Train: 0 [2/"), read_file(folder / "err0"));
+  for (const pid_t pid : started) ::kill(pid, SIGTERM);
+  for (const pid_t pid : started) CHECK(finish(pid) == 75);
+  const std::string log = read_file(out / "train.log");
+  CHECK(contains(log, fmt::format("; {} compute and", std::max(1, usable_cores().usable / 2))));
+  CHECK(contains(log, "go on by, as 2 processes of torchrun: "));
 }
 
 TEST_CASE("ranks: those that were started differently are named, with both values") {
@@ -162,6 +199,23 @@ TEST_CASE("ranks: one that is killed or stopped, in training or evaluation, is n
     CHECK_MESSAGE(contains(said, fmt::format("rank {} (", rank)), said);
     CHECK_MESSAGE(contains(said, fmt::format("process {})", lost)), said);
   }
+}
+
+TEST_CASE("ranks: none ends before rank 0 has written all, since a launcher then ends the others") {
+  if (!fs::exists(SG_SLOW_DISK)) return skip("no library that delays fsync()");
+  const TemporaryFolder folder;
+  const fs::path data = folder / "data", out = folder / "out";
+  write_idx(data, 16, 8);
+  std::vector<pid_t> started;
+  for (const int rank : {0, 1})
+    started.push_back(start(
+        sgtrain(data, out, "--epochs 1 --dist-timeout 3"), folder / fmt::format("err{}", rank),
+        {fmt::format("LD_PRELOAD={}", SG_SLOW_DISK), "ASAN_OPTIONS=verify_asan_link_order=0",
+         fmt::format("RANK={}", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+         fmt::format("MASTER_PORT={}", 20000 + int(::getpid()) % 20000)}));
+  CHECK(finish(started[1]) == 0);
+  CHECK(fs::exists(out / "report.html"));  // which is written after the checkpoint
+  CHECK(finish(started[0]) == 0);
 }
 
 }  // namespace sg

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/cpu/cores.h"
 #include "tests/support/environment.h"
 #include "tests/support/faults.h"
 #include "tests/support/files.h"
@@ -38,6 +39,12 @@ TEST_CASE("ranks: how many") {
   for (const char* wrong : {"0", "-1", "1.5", "two", "auto", "1000000"})
     CHECK_MESSAGE(contains(refused(options(wrong)), fmt::format("or gpu, found '{}'", wrong)),
                   wrong);
+  const int cores = usable_cores().usable;
+  if (const int most = 16 * cores; most < 1024)
+    CHECK(
+        contains(refused(options(std::to_string(most + 1))),
+                 fmt::format("expected at most {} processes, 16 for each of the {} cores, found {}",
+                             most, cores, most + 1)));
   CHECK(contains(refused(options("gpu")), "counts GPUs, but --device is cpu"));
   CHECK(contains(refused(options("2", "cuda:0")), "--device cuda:0: is one GPU"));
   // What is wrong with the run itself is said once, not by each rank.
@@ -65,6 +72,8 @@ TEST_CASE("ranks: who starts them") {
   CHECK(contains(
       error_of(ExitCode::usage, [&] { starts_ranks(options("2"), of_torchrun); }),
       "--nproc-per-node: torchrun has started 8 processes already, and this is rank 3 of them"));
+  CHECK(contains(error_of(ExitCode::usage, [&] { starts_ranks(options("2"), of_torchrun); }),
+                 "(--nproc-per-node '' where a --config has it)"));
   Options o = options("");
   o.max_restarts = 2;
   CHECK(contains(error_of(ExitCode::usage, [&] { starts_ranks(o, alone); }),

@@ -7,6 +7,7 @@
 #include <array>
 #include <thread>
 
+#include "dist/stop_signals.h"
 #include "tests/support/process.h"
 #include "tests/train/toy.h"
 #include "train/signals.h"
@@ -184,6 +185,17 @@ TEST_CASE("signals: while there is nothing to save one ends the program, then it
             return train::stop_signal() == signal ? 7 : 8;
           })) == 7);
   }
+  // timeout(1) and schedulers send one request twice; a second request ends the program.
+  for (const bool again : {false, true})
+    CHECK(wait_for(start_child([&] {
+            const StopSignals signals;
+            ask_to_stop(SIGTERM);
+            ::kill(::getpid(), SIGTERM);
+            std::this_thread::sleep_for(dist::StopRequests::kOneRequest * again);
+            if (again) ::kill(::getpid(), SIGTERM);
+            ::usleep(200'000);
+            return 7;
+          })) == (again ? 128 + SIGTERM : 7));
   // As nohup starts a program.
   CHECK(wait_for(start_child([&] {
           ::signal(SIGHUP, SIG_IGN);

@@ -5,6 +5,8 @@
 #include <optional>
 
 #include "core/text.h"
+#include "dist/launch.h"
+#include "dist/launcher.h"
 #include "io/file.h"
 #include "io/yaml.h"
 #include "tools/common/timm.h"
@@ -33,6 +35,14 @@ Defaults read_ahead(const std::vector<std::string>& args) {
     // The parser of all flags finds the same, and says it.
   }
   return d;
+}
+
+// The args.json of a run with --nproc-per-node may be given under torchrun, mpirun or srun, which
+// then start the processes.
+void leave_to_launcher(nlohmann::json& file) {
+  if (!file.is_object() || dist::is_launched()) return;
+  for (const std::string key : {"nproc_per_node", "nproc-per-node", "max_restarts", "max-restarts"})
+    if (file.contains(key) && dist::launch_of_environment().ranks > 1) file.erase(key);
 }
 
 std::string lower_case(std::string text) {
@@ -79,6 +89,9 @@ V parse_value(const train::OptionInfo& info, const std::string& text) {
 // Our own conversions, since those of CLI11 take 010 for 8 and do not say what is allowed.
 void read(const train::OptionInfo& info, const CLI::results_t& typed, std::string& value) {
   value = info.name() == "model" ? lower_case(typed[0]) : typed[0];
+  if (value.empty() && info.name() == "nproc-per-node")  // else one process would train unasked
+    fail(ExitCode::usage,
+         "--nproc-per-node: expected a number of processes, or gpu, found nothing");
 }
 template <class V>
 void read(const train::OptionInfo& info, const CLI::results_t& typed, V& value) {
@@ -188,6 +201,7 @@ train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
   }
   if (model_ema && file.is_object())  // it wins over a false, which says --model-ema-decay 0
     file.erase("model_ema"), file.erase("model-ema");
+  leave_to_launcher(file);
   const std::vector<GivenTimmFlag> of_timm = take_timm_keys(file, config);
   train::Options options = train::default_options(model.empty() ? train::Options().model : model);
   train::apply_json(options, file, config);
