@@ -124,7 +124,7 @@ void Control::leave(std::string_view reason) {
   if (parting_ || ended_ || !verdict_.empty()) return;
   parting_ = true;
   post(lock, {Type::leave, {}, {std::string(reason)}});
-  changed_.wait_for(lock, kLastWords, [&] { return ended_; });
+  changed_.wait_for(lock, kLastWords, [&] { return ended_ || !verdict_.empty(); });
 }
 
 void Control::goodbye() {

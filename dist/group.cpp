@@ -97,7 +97,7 @@ class ProcessGroup final : public Group {
   void close_communicator() {
     try {
       if (communicator_) communicator_->close();
-    } catch (const Error& e) {
+    } catch (const std::exception& e) {
       say("warning", e.what());
     }
   }

@@ -21,6 +21,7 @@
 #include "dist/rank_output.h"
 #include "dist/rank_process.h"
 #include "dist/socket.h"
+#include "dist/standing.h"
 #include "dist/stop_signals.h"
 
 namespace sg::dist {
@@ -111,10 +112,6 @@ std::vector<int> share_of(const std::vector<int>& cores, int rank, int ranks) {
     return cores.begin() + std::ptrdiff_t(cores.size()) * r / ranks;
   };
   return {begin(rank), begin(rank + 1)};
-}
-
-std::string list_of(const std::vector<int>& ranks) {
-  return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
 }
 
 struct Rank {

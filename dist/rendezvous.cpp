@@ -26,9 +26,12 @@ constexpr Seconds kHelloTime{2};    // for an open connection to answer the hell
 constexpr Seconds kPause{0.1};      // between rounds
 constexpr std::string_view kFirstLine = "sgtrain rank 0";
 
+// It listens for rank 0 before any rank is started.
+bool has_our_launcher(const Launch& launch) { return launch.launcher == "sgtrain"; }
+
 // Where rank 0 may listen, the first one first.
 std::vector<int> ports_of(const Launch& launch) {
-  if (launch.launcher == "sgtrain") return {launch.port};  // it holds it for rank 0
+  if (has_our_launcher(launch)) return {launch.port};
   std::vector<int> ports;
   for (int p = launch.port + launch.port_is_taken; p < launch.port + kPorts && p < 65536; ++p)
     ports.push_back(p);
@@ -136,7 +139,7 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
   const std::filesystem::path file =
       launch.address.empty() ? file_of(launch, folder) : std::filesystem::path();
   const auto begin = Clock::now();
-  bool warned = false;
+  bool warned = false, gone = false;
   std::map<int, std::string> refusals;  // by port, of all rounds: what refused may be gone by now
   for (;;) {
     std::vector<Place> places;
@@ -148,6 +151,10 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
     std::map<std::string, std::vector<int>> problems;  // with the ports that have it
     for (const Place& place : places) {
       Connected c = connect_to(place.host, place.port, kConnectTime);
+      if (c.refused && has_our_launcher(launch)) {
+        gone = true;
+        c.problem = "nobody listens any more: rank 0 has ended";
+      }
       if (c.problem.empty()) {
         Channel connection(std::move(c.fd), Channel::kMaxHello);
         c.problem = greet(connection, launch, refusals[place.port]);
@@ -163,7 +170,7 @@ Channel find_rank_0(const Launch& launch, const ControlSettings& settings,
     }
 
     const Seconds waited = Clock::now() - begin;
-    const bool late = waited > settings.timeout;
+    const bool late = gone || waited > settings.timeout;
     if (late || (!warned && waited > settings.warn_after())) {
       warned = true;
       std::string found;

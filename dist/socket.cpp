@@ -85,7 +85,7 @@ Connected connect_to(const std::string& host, int port, Seconds timeout) {
   if (const int e = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found))
     return {FileDescriptor(), fmt::format("host name: {}", ::gai_strerror(e))};
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, ::freeaddrinfo);
-  std::string problem;
+  int last_error = 0;
   for (const addrinfo* a = found; a; a = a->ai_next) {
     FileDescriptor fd(::socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd.get() < 0) continue;
@@ -111,9 +111,11 @@ Connected connect_to(const std::string& host, int port, Seconds timeout) {
       ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
       return {std::move(fd), ""};
     }
-    problem = std::strerror(error);
+    last_error = error;
   }
-  return {FileDescriptor(), problem.empty() ? "no address that can be reached" : problem};
+  return {FileDescriptor(),
+          last_error ? std::strerror(last_error) : "no address that can be reached",
+          last_error == ECONNREFUSED};
 }
 
 std::string peer_address(int fd) {

@@ -24,6 +24,7 @@ int port_of(int listener);
 struct Connected {
   FileDescriptor fd;
   std::string problem;
+  bool refused = false;  // the host is there, and nobody listens
 };
 Connected connect_to(const std::string& host, int port, Seconds timeout);
 

@@ -1,56 +1,64 @@
 #include "nn/gradient_slices.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 namespace sg::nn {
 
+namespace {
+
+int64_t end_of(const Parameter& p) { return p.offset + p.shape.numel(); }
+
+}  // namespace
+
 std::vector<GradientRange> slice_table(const ParameterStore& parameters, int64_t elements) {
   check(elements >= 1, "gradient slices: elements: expected at least 1, found {}", elements);
   const std::vector<const Parameter*> in_order = parameters.in_order();
-  const int64_t end = parameters.grads().numel();
   size_t last = in_order.size();  // the first parameter of the last slice
-  while (last > 0 && (last == in_order.size() ||
-                      end - in_order[last - 1]->offset <= elements / kLastSliceShare))
+  while (last > 0 &&
+         (last == in_order.size() ||
+          end_of(*in_order.back()) - in_order[last - 1]->offset <= elements / kLastSliceShare))
     --last;
   std::vector<GradientRange> table;
   for (size_t i = 0; i < in_order.size(); ++i) {
-    const int64_t offset = in_order[i]->offset;
-    if (i == 0 || i == last || offset - table.back().begin >= elements) {
-      if (i > 0) table.back().end = offset;
-      table.push_back({offset, end});
-    }
+    const int64_t begin = in_order[i]->offset;
+    if (i == 0 || i == last || begin - table.back().begin >= elements)
+      table.push_back({begin, begin});
+    table.back().end = end_of(*in_order[i]);
   }
   return table;
 }
 
-GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer, int64_t elements)
-    : parameters_(parameters),
-      reducer_(reducer),
-      in_order_(parameters.in_order()),
-      table_(slice_table(parameters, elements)) {
-  assign_parameters();
+std::vector<GradientRange> slice_table(const ParameterStore& parameters,
+                                       const std::vector<int64_t>& ends) {
+  const auto wrong = [&] {
+    fail(ExitCode::checkpoint,
+         "gradient slices that end at {}: expected ends of parameters of the model, in order, the "
+         "last one for all of its {} elements",
+         fmt::join(ends, ", "), parameters.grads().numel());
+  };
+  if (std::ranges::adjacent_find(ends, std::greater_equal{}) != ends.end() || ends.empty() ||
+      ends.back() > parameters.grads().numel())
+    wrong();
+  std::vector<GradientRange> table;
+  auto end = ends.begin();
+  for (const Parameter* p : parameters.in_order()) {
+    const auto next = std::upper_bound(end, ends.end(), p->offset);
+    if (next == ends.end() || end_of(*p) > *next) wrong();
+    if (table.empty() || next != end) table.push_back({p->offset, p->offset});
+    table.back().end = end_of(*p);
+    end = next;
+  }
+  return table;
 }
 
 GradientSlices::GradientSlices(ParameterStore& parameters, Reducer& reducer,
-                               const std::vector<int64_t>& ends)
-    : parameters_(parameters), reducer_(reducer), in_order_(parameters.in_order()) {
-  int64_t begin = 0;
-  for (const int64_t end : ends) {
-    const auto is_end = [&](const Parameter* p) { return p->offset == end; };
-    if (end <= begin ||
-        (end != parameters.grads().numel() && std::ranges::none_of(in_order_, is_end)))
-      fail(ExitCode::checkpoint, "gradient slices: no parameter of the model ends at element {}",
-           end);
-    table_.push_back({std::exchange(begin, end), end});
-  }
-  if (begin != parameters.grads().numel())
-    fail(ExitCode::checkpoint, "gradient slices: expected {} elements, found {}",
-         parameters.grads().numel(), begin);
-  assign_parameters();
-}
-
-void GradientSlices::assign_parameters() {
+                               std::vector<GradientRange> table)
+    : parameters_(parameters),
+      reducer_(reducer),
+      in_order_(parameters.in_order()),
+      table_(std::move(table)) {
   for (const Parameter* p : in_order_)
     slice_of_.push_back(size_t(
         std::ranges::upper_bound(table_, p->offset, {}, &GradientRange::end) - table_.begin()));

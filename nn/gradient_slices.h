@@ -31,17 +31,20 @@ constexpr int64_t kLastSliceShare = 8;
 struct GradientRange {
   int64_t begin, end;  // elements of ParameterStore::grads()
 };
-// Whole parameters, `elements` or a little more a slice. The last slice is small, since no work is
-// left to hide it: what of the last parameters fits into an eighth, but one at least. A function of
-// the parameters and `elements` alone. The parameters must be allocated.
+// Whole parameters, `elements` or a little more a slice, without frozen ones at its ends. The last
+// slice is small, since no work is left to hide it: what of the last parameters fits into an
+// eighth, but one at least. A function of the parameters and `elements` alone. The parameters must
+// be allocated.
 std::vector<GradientRange> slice_table(const ParameterStore& parameters,
                                        int64_t elements = kSliceElements);
+// As a checkpoint has it. Throws ExitCode::checkpoint where a slice ends within a parameter.
+std::vector<GradientRange> slice_table(const ParameterStore& parameters,
+                                       const std::vector<int64_t>& ends);
 
 class GradientSlices {
  public:
-  GradientSlices(ParameterStore& parameters, Reducer& reducer, int64_t elements = kSliceElements);
-  // Slices that end so. Throws ExitCode::checkpoint where an end is not that of a parameter.
-  GradientSlices(ParameterStore& parameters, Reducer& reducer, const std::vector<int64_t>& ends);
+  // A table of slice_table(), of these parameters.
+  GradientSlices(ParameterStore& parameters, Reducer& reducer, std::vector<GradientRange> table);
 
   const std::vector<GradientRange>& table() const { return table_; }
 
@@ -54,7 +57,6 @@ class GradientSlices {
 
  private:
   Tensor slice(size_t index) const;
-  void assign_parameters();
 
   ParameterStore& parameters_;
   Reducer& reducer_;

@@ -1,7 +1,5 @@
 #include "train/run.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
 
@@ -13,6 +11,7 @@
 #include "core/text.h"
 #include "dist/group.h"
 #include "dist/launcher.h"
+#include "dist/socket.h"
 #include "infer/model_file.h"
 #include "io/file.h"
 #include "sgformer/config_json.h"
@@ -62,10 +61,9 @@ std::string device_of_rank(const std::string& device, const dist::Launch& launch
 // So many threads compute. Ranks of a host that may use the same cores share them, unless it is
 // said how many threads each is to have. Collective.
 void set_threads(const Options& o, dist::Group& group) {
-  char host[256] = "";
-  ::gethostname(host, sizeof host - 1);
-  const std::vector<std::string> cores = group.all_gather(
-      "cores of the ranks", fmt::format("{} {}", host, fmt::join(cores_of_mask(), ",")));
+  const std::vector<std::string> cores =
+      group.all_gather("cores of the ranks",
+                       fmt::format("{} {}", dist::host_name(), fmt::join(cores_of_mask(), ",")));
   if (o.threads)
     set_num_threads(int(*o.threads));
   else if (!std::getenv("OMP_NUM_THREADS"))
@@ -296,6 +294,131 @@ StepCost check_cost(report::Console& console, const Options& o, sgformer::Classi
   return cost;
 }
 
+// A run that is set up.
+struct Run {
+  const Options &given, &options;  // options: all filled in
+  const Data& data;
+  const fs::path& folder;
+  const std::string& go_on;  // the command line by which it goes on
+  sgformer::Classifier& model;
+  tasks::Classification& task;
+  Trainer& trainer;
+  report::Console& console;
+  const dist::Launch& launch;
+  dist::Group& group;
+};
+
+void resume(const Run& r, Resumable& from, const nlohmann::json& identity) {
+  check_same_run(from, identity, r.options, r.console);
+  adapt_to_data(from.checkpoint, r.options, r.data.training->size(), r.trainer.epoch_steps(),
+                r.console);
+  try {
+    r.trainer.restore(from.checkpoint, !r.options.no_resume_opt);
+  } catch (const Error& e) {
+    fail(e.code(), "{}: {}", from.path.string(), e.what());
+  }
+  r.console.line(
+      fmt::format("resuming from {}, step {}", from.path.string(), r.trainer.state().step));
+  if (!r.options.initial_checkpoint.empty())
+    r.console.line(fmt::format("{} is not read: the run goes on", r.options.initial_checkpoint));
+}
+
+void write_report(const Run& r, const std::vector<nlohmann::json>& rows) {
+  report::Report report{
+      .title = title_of(r.options),
+      .data = fmt::format("{} training and {} validation images of {} x {} "
+                          "pixels, {} classes.{}",
+                          report::grouped(r.data.training->size()),
+                          report::grouped(r.data.validation->size()), r.options.img_size->height,
+                          r.options.img_size->width, *r.options.num_classes,
+                          r.group.alone() ? "" : fmt::format(" {} processes.", r.group.ranks())),
+      .configuration = settings(r.options, r.given),
+      .rows = rows,
+      .scores = r.trainer.schema(),
+      .epoch_steps = r.trainer.epoch_steps(),
+      .epochs = r.trainer.total_epochs(),
+      .parameters = r.model.parameters().count(),
+      .finished = r.trainer.finished()};
+  const infer::Predictor predict(r.model, {transforms(r.options), channel_stats(r.options)});
+  try {
+    r.trainer.with_ema(
+        [&] { report.samples = report_samples(predict, *r.data.validation, r.data.titles); });
+  } catch (const Error& e) {  // the page is the more wanted where the weights are damaged
+    if (e.code() != ExitCode::nonfinite) throw;
+    r.console.warning(fmt::format("report.html has no samples: {}", e.what()));
+  }
+  report.findings = r.task.findings();
+  write_file(r.folder / "report.html", report::report_html(report));
+}
+
+void conclude(const Run& r, ExitCode code) {
+  if (code == ExitCode::interrupted)
+    r.console.line(r.group.alone() || dist::is_launched()
+                       ? fmt::format("go on by: {}", r.go_on)
+                       : fmt::format("go on by, as {} processes of {}: {}", r.launch.ranks,
+                                     r.launch.launcher, r.go_on));
+  if (code != ExitCode::ok) return;
+  const TrainState& state = r.trainer.state();
+  if (state.skipped)
+    r.console.warning(fmt::format("{} of {} steps were skipped: they had no finite numbers",
+                                  state.skipped, state.step));
+  const std::string best =
+      state.best_epoch < 0 ? "no epoch has a score"
+                           : fmt::format("best epoch {} with {} {:.3f}; {}", state.best_epoch + 1,
+                                         r.trainer.schema()[0].name, state.best,
+                                         (r.folder / kCheckpoints / "best.safetensors").string());
+  r.console.line(fmt::format("done: {}, {}", best, (r.folder / "report.html").string()));
+}
+
+// Rank 0's part: it trains, and writes all files. `args` is what args.json has.
+ExitCode train_and_write(const Run& r, const nlohmann::json& identity, const nlohmann::json& args,
+                         const std::optional<StepCost>& cost, StopSignals& signals) {
+  remove_unfinished(r.folder);
+  write_file(r.folder / "args.json", args.dump(2) + "\n");  // first: it says whose folder this is
+  r.console.open_log(r.folder / "train.log");
+  Outputs outputs{
+      .log = report::RunLog(r.folder, r.trainer.state().step, r.trainer.unevaluated_epoch(),
+                            r.task.schema()),
+      .checkpoints = CheckpointFolder(r.folder / kCheckpoints, int(r.options.checkpoint_hist)),
+      .identity = identity};
+  // A page that cannot be made is no reason to end: the next epoch makes it again.
+  std::string report_problem;
+  outputs.report = [&] {
+    try {
+      write_report(r, outputs.log.rows());
+      report_problem.clear();
+    } catch (const std::exception& e) {
+      const bool first = report_problem.empty();
+      report_problem = fmt::format("report.html: {}", e.what());
+      if (first) r.console.warning(report_problem + "; the run goes on, and tries again");
+    }
+  };
+  r.console.line(fmt::format("writing to {}", r.folder.string()));
+
+  signals.save_first();
+  const auto list_incomplete = [&] {
+    if (!report_problem.empty()) outputs.report();
+    std::vector<std::string> problems = outputs.log.problems();
+    problems.insert(problems.end(), {report_problem, r.console.log_problem()});
+    std::erase(problems, "");
+    for (const std::string& problem : problems)
+      r.console.warning(fmt::format("incomplete: {}", problem));
+  };
+  ExitCode code{};
+  try {
+    code = r.trainer.run(&outputs);
+  } catch (const OutOfMemory& e) {
+    list_incomplete();
+    const size_t left = available_memory() + Allocator::of({}).stats().reserved;
+    fail(e.code(), "{}: {}", e.what(), smaller_batch(cost, r.options.batch_size, double(left)));
+  } catch (const Error&) {
+    list_incomplete();
+    throw;
+  }
+  r.group.busy("writing what could not be written before", list_incomplete);
+  return code;
+}
+
 ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::string>& command,
                   const dist::Launch& launch, dist::Group& group) {
   const Options given = options;
@@ -369,18 +492,9 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
     return ExitCode::ok;
   }
 
+  const Run run{given, options, data, folder, go_on, model, task, trainer, console, launch, group};
   if (from) {
-    check_same_run(*from, identity, options, console);
-    adapt_to_data(from->checkpoint, options, data.training->size(), trainer.epoch_steps(), console);
-    try {
-      trainer.restore(from->checkpoint, !options.no_resume_opt);
-    } catch (const Error& e) {
-      fail(e.code(), "{}: {}", from->path.string(), e.what());
-    }
-    console.line(
-        fmt::format("resuming from {}, step {}", from->path.string(), trainer.state().step));
-    if (!options.initial_checkpoint.empty())
-      console.line(fmt::format("{} is not read: the run goes on", options.initial_checkpoint));
+    resume(run, *from, identity);
     from.reset();  // its tensors
   } else if (options.resume == "auto") {
     console.line(fmt::format("{}: no checkpoint yet, starting anew", folder.string()));
@@ -394,102 +508,17 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
                    {"device", name_of(compute.device.type)},
                    {"steps of an epoch", trainer.epoch_steps()},
                    {"gradient slices", trainer.slice_ends()}});
+  ExitCode code{};
+  if (group.leads()) {
+    code = train_and_write(run, identity, args, cost, signals);
+  } else {
+    signals.save_first();
+    code = trainer.run(nullptr);
+  }
   // A launcher may end what is left where one process has ended: none does before rank 0 has
   // written all.
-  constexpr const char* kEnd = "the end of the run";
-  if (!group.leads()) {
-    signals.save_first();
-    const ExitCode code = trainer.run(nullptr);
-    group.barrier(kEnd);
-    return code;
-  }
-  remove_unfinished(folder);
-  write_file(folder / "args.json", args.dump(2) + "\n");  // first: it says whose folder this is
-  console.open_log(folder / "train.log");
-  Outputs outputs{
-      .log =
-          report::RunLog(folder, trainer.state().step, trainer.unevaluated_epoch(), task.schema()),
-      .checkpoints = CheckpointFolder(folder / kCheckpoints, int(options.checkpoint_hist)),
-      .identity = identity};
-  std::string report_problem;
-  const auto write_report = [&] {
-    report::Report report{
-        .title = title_of(options),
-        .data = fmt::format("{} training and {} validation images of {} x {} "
-                            "pixels, {} classes.{}",
-                            report::grouped(data.training->size()),
-                            report::grouped(data.validation->size()), options.img_size->height,
-                            options.img_size->width, *options.num_classes,
-                            group.alone() ? "" : fmt::format(" {} processes.", group.ranks())),
-        .configuration = settings(options, given),
-        .rows = outputs.log.rows(),
-        .scores = trainer.schema(),
-        .epoch_steps = trainer.epoch_steps(),
-        .epochs = trainer.total_steps() / trainer.epoch_steps(),
-        .parameters = model.parameters().count(),
-        .finished = trainer.finished()};
-    const infer::Predictor predict(model, {transforms(options), channel_stats(options)});
-    try {
-      trainer.with_ema(
-          [&] { report.samples = report_samples(predict, *data.validation, data.titles); });
-    } catch (const Error& e) {  // the page is the more wanted where the weights are damaged
-      if (e.code() != ExitCode::nonfinite) throw;
-      console.warning(fmt::format("report.html has no samples: {}", e.what()));
-    }
-    report.findings = task.findings();
-    write_file(folder / "report.html", report::report_html(report));
-  };
-  // A page that cannot be made is no reason to end: the next epoch makes it again.
-  outputs.report = [&] {
-    try {
-      write_report();
-      report_problem.clear();
-    } catch (const std::exception& e) {
-      const bool first = report_problem.empty();
-      report_problem = fmt::format("report.html: {}", e.what());
-      if (first) console.warning(report_problem + "; the run goes on, and tries again");
-    }
-  };
-  console.line(fmt::format("writing to {}", folder.string()));
-
-  signals.save_first();
-  const auto list_incomplete = [&] {
-    if (!report_problem.empty()) outputs.report();
-    std::vector<std::string> problems = outputs.log.problems();
-    problems.insert(problems.end(), {report_problem, console.log_problem()});
-    std::erase(problems, "");
-    for (const std::string& problem : problems)
-      console.warning(fmt::format("incomplete: {}", problem));
-  };
-  ExitCode code{};
-  try {
-    code = trainer.run(&outputs);
-  } catch (const OutOfMemory& e) {
-    list_incomplete();
-    const size_t left = available_memory() + Allocator::of({}).stats().reserved;
-    fail(e.code(), "{}: {}", e.what(), smaller_batch(cost, options.batch_size, double(left)));
-  } catch (const Error&) {
-    list_incomplete();
-    throw;
-  }
-  group.busy("writing what could not be written before", list_incomplete);
-  group.barrier(kEnd);
-  if (code == ExitCode::interrupted)
-    console.line(launch.ranks == 1 || dist::is_launched()
-                     ? fmt::format("go on by: {}", go_on)
-                     : fmt::format("go on by, as {} processes of {}: {}", launch.ranks,
-                                   launch.launcher, go_on));
-  const TrainState& state = trainer.state();
-  if (code == ExitCode::ok && state.skipped)
-    console.warning(fmt::format("{} of {} steps were skipped: they had no finite numbers",
-                                state.skipped, state.step));
-  const std::string best =
-      state.best_epoch < 0 ? "no epoch has a score"
-                           : fmt::format("best epoch {} with {} {:.3f}; {}", state.best_epoch + 1,
-                                         trainer.schema()[0].name, state.best,
-                                         (folder / kCheckpoints / "best.safetensors").string());
-  if (code == ExitCode::ok)
-    console.line(fmt::format("done: {}, {}", best, (folder / "report.html").string()));
+  group.barrier("the end of the run");
+  if (group.leads()) conclude(run, code);
   return code;
 }
 

@@ -23,7 +23,9 @@ double default_ema_decay(int64_t total_steps) {
   return std::clamp(1 - 31 / double(std::max<int64_t>(total_steps, 1)), 0.0, 0.99992);
 }
 
-Options with_rates(Options o) {
+// Of this task and group, with the rates that follow from them.
+Options complete(Options o, const tasks::Task& task, const dist::Group& group) {
+  o.batch_size = task.batch_size(), o.ranks = group.ranks();
   o.lr = peak_learning_rate(o), o.warmup_epochs = warmup_epochs(o);
   return o;
 }
@@ -81,7 +83,7 @@ void Trainer::StepSeconds::add(const Step& s) {
 
 Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& console,
                  dist::Group& group)
-    : options_(with_rates(options)),
+    : options_(complete(options, task, group)),
       task_(task),
       console_(console),
       group_(group),
@@ -105,7 +107,8 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
   const ReduceOrder order = parse_reduce_order(options.reduce_order);
   if (communicator_) {
     reducer_.emplace(*communicator_, order, dist::parse_wire(options.reduce_dtype), message_);
-    slices_.emplace(task.parameters(), *reducer_, slice_elements(options));
+    slices_.emplace(task.parameters(), *reducer_,
+                    nn::slice_table(task.parameters(), slice_elements(options)));
     reducer_->set_table(slices_->table(), task.parameters().grads());
   }
   if (order == ReduceOrder::fixed && options.grad_accum > 1) {
@@ -212,17 +215,17 @@ std::string Trainer::after_nonfinite(const std::string& reason, Outputs& outputs
     message += fmt::format(
         "; the weights of step {} gave finite losses: go on from them with a smaller learning "
         "rate, --resume {} {}",
-        step, good->path.string(), smaller_rate(options_, images_a_step()));
+        step, good->path.string(), smaller_rate(options_, images_a_step(options_)));
   else
     message += fmt::format(
         "; no checkpoint of this run is known to be good: begin again with a smaller learning "
         "rate, {}",
-        smaller_rate(options_, images_a_step()));
+        smaller_rate(options_, images_a_step(options_)));
   return message;
 }
 
 void Trainer::attach(nn::Reducer& reducer, int64_t slice_elements) {
-  slices_.emplace(task_.parameters(), reducer, slice_elements);
+  slices_.emplace(task_.parameters(), reducer, nn::slice_table(task_.parameters(), slice_elements));
 }
 
 double Trainer::learning_rate(int64_t step) const {
@@ -242,7 +245,7 @@ std::vector<int64_t> Trainer::slice_ends() const {
 }
 
 void Trainer::set_slices(const std::vector<int64_t>& ends) {
-  slices_.emplace(task_.parameters(), *reducer_, ends);
+  slices_.emplace(task_.parameters(), *reducer_, nn::slice_table(task_.parameters(), ends));
   reducer_->set_table(slices_->table(), task_.parameters().grads());
 }
 
@@ -377,7 +380,7 @@ void Trainer::StepSeconds::write(nlohmann::json& row, bool alone) const {
 }
 
 void Trainer::log_step(const Step& s, Outputs* outputs) {
-  const double images = double(images_a_step());
+  const double images = double(images_a_step(options_));
   step_seconds_ = step_seconds_ ? 0.95 * step_seconds_ + 0.05 * s.seconds : s.seconds;
   interval_.add(s);
   if (console_.terminal())
@@ -541,11 +544,12 @@ void Trainer::warn_of_chance() const {
   const double loss = state_.loss.value();
   const bool rising = state_.epoch == 0 && *options_.warmup_epochs > 0;
   if (!chance_loss_ || rising || !(loss >= *chance_loss_)) return;
-  console_.warning(fmt::format(
-      "the loss of this epoch, {:.3f}, is not better than that of chance, {:.3f}: the "
-      "learning rate "
-      "{:.1e} may not fit steps of {} images; --lr-base scales it by them",
-      loss, *chance_loss_, learning_rate(std::max<int64_t>(state_.step - 1, 0)), images_a_step()));
+  console_.warning(
+      fmt::format("the loss of this epoch, {:.3f}, is not better than that of chance, {:.3f}: the "
+                  "learning rate "
+                  "{:.1e} may not fit steps of {} images; --lr-base scales it by them",
+                  loss, *chance_loss_, learning_rate(std::max<int64_t>(state_.step - 1, 0)),
+                  images_a_step(options_)));
 }
 
 }  // namespace sg::train

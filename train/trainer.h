@@ -66,7 +66,8 @@ class Trainer {
   void share();
   Checkpoint checkpoint(const nlohmann::json& identity) const;
   const TrainState& state() const { return state_; }
-  // With the learning rate, warm-up and decay of the EMA that it chose where none was given.
+  // Those of the task and the group, with the learning rate, warm-up and decay of the EMA that it
+  // chose where none was given.
   const Options& options() const { return options_; }
   // The task's, with the one of --eval-metric, which chooses the best, first.
   const ScoreSchema& schema() const { return schema_; }
@@ -100,9 +101,6 @@ class Trainer {
   Step step();
   // Forward and backward of batch i of a step, and after the last one the update.
   void micro_step(const tasks::Batch& batch, int64_t i);
-  int64_t images_a_step() const {
-    return task_.batch_size() * options_.grad_accum * group_.ranks();
-  }
   // This process is to stop, or, of several, one of them is, as the last step told all.
   bool asked_to_stop() const;
   nlohmann::json state_json() const;

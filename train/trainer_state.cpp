@@ -29,7 +29,7 @@ Checkpoint Trainer::checkpoint(const nlohmann::json& identity) const {
   c.state.update(state_json());
   c.state.update({{"updates", optimizer_.updates},
                   {"ranks", group_.ranks()},
-                  {"images_a_step", images_a_step()}});
+                  {"images_a_step", images_a_step(options_)}});
   if (slices_) c.state["gradient_slices"] = slice_ends();
   return c;
 }

@@ -87,26 +87,23 @@ TEST_CASE("a rank that is stopped for less than the timeout goes on") {
   test::check_all_well(run.wait());
 }
 
-TEST_CASE("a rank that lives but does not come to an all-reduce is named, with where it is") {
-  Ranks run(3, within(kTimeout), [](dist::Group& group) {
+TEST_CASE("a rank that lives but does not come is named, with where it is") {
+  Ranks reducing(3, within(kTimeout), [](dist::Group& group) {
     group.progress("step 7");
     Tensor t = zeros({100});
     group.communicator({}).all_reduce("slice 1 of 2", t);
     if (group.rank() == 1) pause_for(kTimeout + 0.7);
     group.communicator({}).all_reduce("slice 2 of 2", t);
   });
-  for (const Outcome& o : run.wait())
-    check_lost(
-        o, kInTime + 1,
-        {"rank 1 (host ", "has not reached slice 2 of 2: it is in step 7", "ranks 0, 2 wait"});
-}
-
-TEST_CASE("the same in a barrier, before the first step") {
-  Ranks run(2, within(kTimeout), [](dist::Group& group) {
+  Ranks before_the_first_step(2, within(kTimeout), [](dist::Group& group) {
     if (group.rank() == 0) pause_for(kTimeout + 0.7);
     group.barrier("all there");
   });
-  for (const Outcome& o : run.wait())
+  for (const Outcome& o : reducing.wait())
+    check_lost(
+        o, kInTime + 1,
+        {"rank 1 (host ", "has not reached slice 2 of 2: it is in step 7", "ranks 0, 2 wait"});
+  for (const Outcome& o : before_the_first_step.wait())
     check_lost(o, kInTime + 1, {"rank 0 (host ", "has not reached all there", "rank 1 waits"});
 }
 
@@ -144,6 +141,7 @@ TEST_CASE("rank 0 that never comes is named by the others") {
   Ranks run(
       1, within(1), [](dist::Group&) {},
       [port](dist::Launch& launch) {
+        launch.launcher = "torchrun";
         launch.rank = 1;
         launch.ranks = 2;
         launch.port = port;

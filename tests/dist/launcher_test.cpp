@@ -4,7 +4,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <fstream>
 #include <sstream>
 #include <thread>
 
@@ -92,14 +91,6 @@ std::vector<std::string> lines_of(const std::string& text) {
   std::istringstream stream(text);
   for (std::string line; std::getline(stream, line);) lines.push_back(line);
   return lines;
-}
-
-bool runs(pid_t pid) {  // a zombie does not
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string text;
-  std::getline(file, text);
-  const size_t end = text.rfind(") ");
-  return end != text.npos && text[end + 2] != 'Z';
 }
 
 }  // namespace
@@ -235,7 +226,7 @@ TEST_CASE("launcher: signals that end ranks before their first step, or at once"
   deaf.signal(SIGTERM);
   // It may take as long as it needs to save.
   std::this_thread::sleep_for(dist::StopRequests::kOneRequest);
-  CHECK(runs(deaf.pid()));
+  CHECK(is_running(deaf.pid()));
   deaf.signal(SIGTERM);
   CHECK(deaf.finish() == 5);
   CHECK(deaf.says(") did not end"));
@@ -244,7 +235,7 @@ TEST_CASE("launcher: signals that end ranks before their first step, or at once"
   REQUIRE(nohup.are_ready(1));
   nohup.signal(SIGHUP);
   ::usleep(200'000);
-  CHECK(runs(nohup.pid()));
+  CHECK(is_running(nohup.pid()));
   nohup.signal(SIGTERM);
   CHECK(nohup.finish() == 128 + SIGTERM);
 }
@@ -300,22 +291,6 @@ TEST_CASE("launcher: all ranks start again, where that may help") {
   }
 }
 
-TEST_CASE("launcher: a command that would fail again is not what to go on by") {
-  // Code, whether something was saved that the command of the next start goes on from.
-  for (const auto& [code, saved] :
-       {std::pair(1, false), {4, true}, {4, false}, {2, false}, {6, true}}) {
-    auto s = ranks(1, fmt::format("exit {}", code));
-    s.start = [saved, command = s.start(0).command](int64_t restart) mutable {
-      dist::LauncherStart start{command, "last.safetensors"};
-      if (saved && restart) start.command.push_back("--resume");
-      return start;
-    };
-    Launched l(s);
-    CHECK(l.finish() == code);
-    CHECK(l.says("go on from last.safetensors by: ") == (code == 1 || (code == 4 && saved)));
-  }
-}
-
 TEST_CASE("launcher: no restart after a signal") {
   auto s = ranks(1, "exit 1");
   s.max_restarts = 5, s.backoff = LauncherSettings::Seconds(30);
@@ -346,12 +321,12 @@ TEST_CASE("launcher: killed itself, it leaves no rank behind") {
   for (int i = 0; i < 500 && lines_of(read_file(pids)).size() < 3; ++i) ::usleep(10'000);
   const auto all = lines_of(read_file(pids));
   REQUIRE(all.size() == 3);
-  for (const std::string& pid : all) CHECK(runs(std::stoi(pid)));
+  for (const std::string& pid : all) CHECK(is_running(std::stoi(pid)));
   l.signal(SIGKILL);
   CHECK(l.finish() == 128 + SIGKILL);
   for (const std::string& pid : all) {
-    for (int i = 0; i < 500 && runs(std::stoi(pid)); ++i) ::usleep(10'000);
-    CHECK(!runs(std::stoi(pid)));
+    for (int i = 0; i < 500 && is_running(std::stoi(pid)); ++i) ::usleep(10'000);
+    CHECK(!is_running(std::stoi(pid)));
   }
 }
 

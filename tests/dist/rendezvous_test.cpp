@@ -124,17 +124,28 @@ TEST_CASE("two runs with the same MASTER_PORT do not mix") {
 }
 
 TEST_CASE("a rank of another run or size is refused, and told why") {
-  const std::pair<std::function<void(dist::Launch&)>, std::string> cases[] = {
-      {[](dist::Launch& l) { l.job = "mine"; }, "rank 0 of another run ('test', not 'mine')"},
-      {[](dist::Launch& l) { l.ranks = 3; }, "rank 0 of 2 processes, not of 3"}};
-  for (const auto& [change, why] : cases) {
-    Ranks run(2, within(1), meet, [&](dist::Launch& l) {
-      if (l.rank == 1) change(l);
-    });
-    const auto outcomes = run.wait();
-    test::check_lost(outcomes[0], 3, {"rank 1 of 2 did not come"});
-    test::check_lost(outcomes[1], 3, {"did not find rank 0", why});
+  Ranks other_run(2, within(1), meet, [](dist::Launch& l) {
+    if (l.rank == 1) l.job = "mine";
+  });
+  Ranks other_size(2, within(1), meet, [](dist::Launch& l) {
+    if (l.rank == 1) l.ranks = 3;
+  });
+  for (const auto& [run, why] :
+       {std::pair(&other_run, "rank 0 of another run ('test', not 'mine')"),
+        {&other_size, "rank 0 of 2 processes, not of 3"}}) {
+    const auto outcomes = run->wait();
+    test::check_lost(outcomes[0], 4, {"rank 1 of 2 did not come"});
+    test::check_lost(outcomes[1], 4, {"did not find rank 0", why});
   }
+}
+
+TEST_CASE("of our launcher, which listens before any rank is there, a port that refuses is lost") {
+  Ranks run(2, within(20), meet, [](dist::Launch& launch) {
+    if (launch.rank == 0) ::raise(SIGKILL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  });
+  test::check_lost(run.wait()[1], 5,
+                   {"rank 1 of 2 ", "did not find rank 0", "nobody listens any more"});
 }
 
 TEST_CASE("a second process with the same rank is refused") {

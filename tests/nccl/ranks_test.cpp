@@ -99,8 +99,13 @@ std::vector<float> nano(bool eager, dist::Group& group) {
   train::Options o = train::default_options("sgformer_nano");
   o.data = "bars", o.num_classes = 4, o.img_size = 28, o.eager = eager;
   o.batch_size = 2, o.workers = 0, o.drop_path = 0.3, o.ranks = group.ranks();
-  o.bucket_cap_mb = 0.2, o.reduce_dtype = "bf16";
-  sgformer::Classifier model(train::model_config(o));
+  o.bucket_cap_mb = 0.05, o.reduce_dtype = "bf16";
+  sgformer::Config config = train::model_config(o);
+  // The host computes as a GPU would, slowly: fewer tokens and channels.
+  config.stem_strides = {2, 1, 2}, config.pos_embed_side = 7;
+  for (sgformer::StageConfig& stage : config.stages)
+    stage.dim = std::min<int64_t>(stage.dim, 48), stage.heads = 2;
+  sgformer::Classifier model(config);
   model.parameters().allocate(Dtype::bf16, kCuda);
   model.parameters().initialize(1);
   const auto bars = std::make_shared<Bars>(16);

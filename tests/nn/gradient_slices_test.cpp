@@ -41,11 +41,7 @@ TEST_CASE("gradient slices: each leaves complete, once, in the order of the tabl
     CAPTURE(elements);
     Net net, plain;
     Recorder recorder(net.store);
-    nn::GradientSlices slices(net.store, recorder, elements);
-    CHECK(slices.table().front().begin == 0);
-    CHECK(slices.table().back().end == net.store.grads().numel());
-    for (size_t i = 1; i < slices.table().size(); ++i)
-      CHECK(slices.table()[i].begin == slices.table()[i - 1].end);
+    nn::GradientSlices slices(net.store, recorder, nn::slice_table(net.store, elements));
     for (const bool with_branch : {true, true, false, false, true}) {
       plain.store.clear_grads(), autograd::backward(plain.loss(with_branch));
       plain.store.zero_unreached_grads();
@@ -90,13 +86,39 @@ TEST_CASE("gradient slices: as large as asked for, but the last, which nothing h
   CHECK(sizes(large, 100) == Sizes{16, 1600});
 }
 
+TEST_CASE("gradient slices: what is frozen is not sent, but between others") {
+  nn::ParameterStore store;  // laid out last first: e d c b a
+  const nn::ParameterScope scope(store);
+  const std::pair<const char*, int64_t> declared[] = {
+      {"a", 16}, {"b", 64}, {"c", 64}, {"d", 800}, {"e", 1600}};
+  for (const auto& [name, n] : declared) scope.add({{.name = name, .official = {n}}}, {n});
+  store.allocate();
+  const auto ranges = [&](const std::string& frozen, const auto& how) {
+    store.set_groups([&](const nn::NamedSlice& part) {
+      return nn::ParameterGroup{.frozen = frozen.find(part.name) != std::string::npos};
+    });
+    std::vector<std::pair<int64_t, int64_t>> all;
+    for (const nn::GradientRange& r : nn::slice_table(store, how)) all.emplace_back(r.begin, r.end);
+    return all;
+  };
+  using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+  CHECK(ranges("ab", 2000) == Ranges{{0, 2400}, {2400, 2464}});
+  CHECK(ranges("abcd", 100000) == Ranges{{0, 1600}});
+  CHECK(ranges("e", 1) == Ranges{{1600, 2400}, {2400, 2464}, {2464, 2528}, {2528, 2544}});
+  CHECK(ranges("c", 100000) == Ranges{{0, 2544}});
+  const std::vector<int64_t> ends{1600, 2464, 2544};  // of a checkpoint
+  CHECK(ranges("", ends) == Ranges{{0, 1600}, {1600, 2464}, {2464, 2544}});
+  CHECK(ranges("ab", ends) == Ranges{{0, 1600}, {1600, 2464}});
+  CHECK(ranges("dc", ends) == Ranges{{0, 1600}, {2464, 2544}});
+}
+
 TEST_CASE("gradient slices: what an earlier pass has collected is sent, not cleared") {
   Net net, plain;
   for (const Net* n : {&net, &plain}) autograd::backward(n->loss(true));
   autograd::backward(plain.loss(false));
   plain.store.zero_unreached_grads();
   Recorder recorder(net.store);
-  nn::GradientSlices slices(net.store, recorder, 1);
+  nn::GradientSlices slices(net.store, recorder, nn::slice_table(net.store, 1));
   slices.backward({}, net.loss(false));
   recorder.check_step(slices.table().size());
   CHECK(to_vector<float>(net.store.get(net.store.grads(), "branch.weight")) ==
@@ -107,23 +129,25 @@ TEST_CASE("gradient slices: by their ends, as a checkpoint has them, and sent as
   Net net;
   Recorder recorder(net.store);
   const int64_t all = net.store.grads().numel(), first = net.store.in_order()[1]->offset;
-  nn::GradientSlices slices(net.store, recorder, std::vector<int64_t>{first, all});
+  nn::GradientSlices slices(net.store, recorder,
+                            nn::slice_table(net.store, std::vector<int64_t>{first, all}));
   REQUIRE(slices.table().size() == 2);
-  CHECK(slices.table()[0].end == first);
+  CHECK(slices.table()[0].end <= first);
+  CHECK(slices.table()[1].begin == first);
   slices.backward({}, net.loss(true));
   recorder.check_step(2);
   slices.send();
   recorder.check_step(2);
   for (const std::vector<int64_t>& wrong :
-       {std::vector<int64_t>{first}, {first - 1, all}, {first, first, all}, {all, all + 1}, {}})
-    CHECK_THROWS_AS(nn::GradientSlices(net.store, recorder, wrong), Error);
+       {std::vector<int64_t>{first}, {1, all}, {first, first, all}, {all, all + 1}, {}})
+    CHECK_THROWS_AS(nn::slice_table(net.store, wrong), Error);
 }
 
 TEST_CASE("gradient slices: a step that writes a gradient more or less often is refused by name") {
   for (const int uses : {3, 1}) {
     Net net;
     Recorder recorder(net.store);
-    nn::GradientSlices slices(net.store, recorder, 1);
+    nn::GradientSlices slices(net.store, recorder, nn::slice_table(net.store, 1));
     slices.backward({}, net.loss(true, uses));
     recorder.check_step(slices.table().size());
     net.store.clear_grads();

@@ -1,11 +1,11 @@
 // sgtrain as a launcher, of two ranks; tests/dist has more of the launcher itself.
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <fstream>
 
+#include "tests/support/process.h"
 #include "tests/tools/runs.h"
 
 namespace sg {
@@ -14,34 +14,20 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// sgtrain --nproc-per-node 2 in the background; its standard error goes to a file.
+// sgtrain --nproc-per-node 2 in the background.
 pid_t start_launcher(const std::string& command, const fs::path& err) {
-  const std::string line =
-      fmt::format("exec {} --nproc-per-node 2 >/dev/null 2>{}", program(command), err.string());
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-    ::_exit(127);
-  }
-  return child;
+  return start_program(command + " --nproc-per-node 2", err);
 }
 
 std::array<pid_t, 2> ranks_of(pid_t launcher) {
-  std::ifstream file(fmt::format("/proc/{}/task/{}/children", launcher, launcher));
-  std::array<pid_t, 2> ranks{};
-  file >> ranks[0] >> ranks[1];
-  REQUIRE(ranks[1] > 0);
-  return ranks;
+  const std::vector<pid_t> ranks = children_of(launcher);
+  REQUIRE(ranks.size() == 2);
+  return {ranks[0], ranks[1]};
 }
 
-bool ends_in_time(pid_t pid) {  // or is a zombie
-  for (int i = 0; i < 1000; ++i, ::usleep(10'000)) {
-    std::ifstream file(fmt::format("/proc/{}/stat", pid));
-    std::string text;
-    std::getline(file, text);
-    if (text.find(") ") == text.npos || text.find(") Z") != text.npos) return true;
-  }
-  return false;
+bool ends_in_time(pid_t pid) {
+  for (int i = 0; i < 1000 && is_running(pid); ++i) ::usleep(10'000);
+  return !is_running(pid);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 // sgtrain with several ranks on this host: they train as one process does, and what happens when
 // one is lost.
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -9,6 +8,7 @@
 #include "core/cpu/cores.h"
 #include "tests/support/environment.h"
 #include "tests/support/paths.h"
+#include "tests/support/process.h"
 #include "tests/support/skip.h"
 #include "tests/tools/runs.h"
 
@@ -24,26 +24,6 @@ std::string ranks(const fs::path& data, const fs::path& out, int n, const std::s
                  fmt::format("-b 4 --grad-accum {} --mixup-group 4 --nproc-per-node {} "
                              "--dist-timeout 8 {}",
                              4 / n, n, more));
-}
-
-// In the background; standard error goes to a file, standard output nowhere.
-pid_t start(const std::string& command, const fs::path& err,
-            const std::vector<std::string>& environment = {}) {
-  const std::string line = fmt::format("exec env {} {} >/dev/null 2>{}",
-                                       fmt::join(environment, " "), program(command), err.string());
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-    ::_exit(127);
-  }
-  return child;
-}
-
-std::vector<pid_t> children_of(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/task/{}/children", pid, pid));
-  std::vector<pid_t> children;
-  for (pid_t child; file >> child;) children.push_back(child);
-  return children;
 }
 
 // The ranks of a launcher, once it has started n of them.
@@ -180,7 +160,7 @@ TEST_CASE("ranks: those that were started differently are named, with both value
     ++port;
     for (int rank = 0; rank < 2; ++rank) {
       const Environment programs("SG_BIN_DIR", (rank ? programs_of_1 : program_folder()).string());
-      started.push_back(start(
+      started.push_back(start_program(
           sgtrain(rank ? data_of_1 : data, folder / "out",
                   "--dist-timeout 10 " + (rank ? flags_of_1 : std::string())),
           folder / fmt::format("err{}", rank),
@@ -220,7 +200,7 @@ TEST_CASE("ranks: one that is killed or stopped, in training or evaluation, is n
     CAPTURE(run);
     const fs::path out = folder / fmt::format("out{}", ++run), err = folder / "err";
     const pid_t launcher =
-        start(ranks(data, out, 2, "--dist-timeout 4 --validation-batch-size 8"), err);
+        start_program(ranks(data, out, 2, "--dist-timeout 4 --validation-batch-size 8"), err);
     REQUIRE(wait_for_text(out / "train.log", place));
     const pid_t lost = ranks_of(launcher, 2)[rank];
     const auto begin = std::chrono::steady_clock::now();

@@ -60,8 +60,10 @@ std::string sgtrain(const fs::path& data, const fs::path& output, const std::str
       data.string(), output.string(), more);
 }
 
-pid_t start_program(const std::string& command) {
-  const std::string line = fmt::format("exec {} >/dev/null 2>&1", program(command));
+pid_t start_program(const std::string& command, const fs::path& err,
+                    const std::vector<std::string>& environment) {
+  const std::string line = fmt::format("exec env {} {} >/dev/null 2>{}",
+                                       fmt::join(environment, " "), program(command), err.string());
   const pid_t child = ::fork();
   if (child == 0) {
     ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);

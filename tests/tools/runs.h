@@ -13,8 +13,9 @@ void write_folders(const std::filesystem::path& folder, int64_t training, int64_
 std::string sgtrain(const std::filesystem::path& data, const std::filesystem::path& output,
                     const std::string& more = "");
 
-// The program in the background, its standard output and error thrown away.
-pid_t start_program(const std::string& command);
+// The program in the background; standard error goes to a file, standard output nowhere.
+pid_t start_program(const std::string& command, const std::filesystem::path& err = "/dev/null",
+                    const std::vector<std::string>& environment = {});
 // Its exit code; 128 + n after signal n.
 int finish(pid_t child);
 // Until the file contains the text at or after `from`; false after a minute.

@@ -45,7 +45,8 @@ class Bench {
     if (o.mode == BenchMode::infer) return;
     drop_paths_ = draw_drop_paths(model.config(), o.batch, 0, 0, 0, p.dtype()).to(device_);
     optimizer_.emplace(model.parameters(), AdamWSettings{.ema_decay = 0.99992});
-    if (reducer) slices_.emplace(model.parameters(), *reducer, 1);
+    if (reducer)
+      slices_.emplace(model.parameters(), *reducer, nn::slice_table(model.parameters(), 1));
   }
 
   void step() {
