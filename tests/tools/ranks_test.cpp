@@ -132,11 +132,11 @@ TEST_CASE("ranks: of another launcher: by the args.json of ours, on their share 
   const int port = 20000 + int(::getpid()) % 20000;
   std::vector<pid_t> started;
   for (int rank = 0; rank < 2; ++rank)
-    started.push_back(start("sgtrain --config " + args.string(),
-                            folder / fmt::format("err{}", rank),
-                            {"-u", "OMP_NUM_THREADS", fmt::format("RANK={}", rank), "WORLD_SIZE=2",
-                             fmt::format("LOCAL_RANK={}", rank), "LOCAL_WORLD_SIZE=2",
-                             "MASTER_ADDR=127.0.0.1", fmt::format("MASTER_PORT={}", port)}));
+    started.push_back(
+        start_program("sgtrain --config " + args.string(), folder / fmt::format("err{}", rank),
+                      {"-u", "OMP_NUM_THREADS", fmt::format("RANK={}", rank), "WORLD_SIZE=2",
+                       fmt::format("LOCAL_RANK={}", rank), "LOCAL_WORLD_SIZE=2",
+                       "MASTER_ADDR=127.0.0.1", fmt::format("MASTER_PORT={}", port)}));
   CHECK_MESSAGE(wait_for_text(out / "train.log", "Train: 0 [2/"), read_file(folder / "err0"));
   for (const pid_t pid : started) ::kill(pid, SIGTERM);
   for (const pid_t pid : started) CHECK(finish(pid) == 75);
@@ -221,7 +221,7 @@ TEST_CASE("ranks: none ends before rank 0 has written all, since a launcher then
   write_idx(data, 16, 8);
   std::vector<pid_t> started;
   for (const int rank : {0, 1})
-    started.push_back(start(
+    started.push_back(start_program(
         sgtrain(data, out, "--epochs 1 --dist-timeout 3"), folder / fmt::format("err{}", rank),
         {fmt::format("LD_PRELOAD={}", SG_SLOW_DISK), "ASAN_OPTIONS=verify_asan_link_order=0",
          fmt::format("RANK={}", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
