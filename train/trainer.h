@@ -96,7 +96,11 @@ class Trainer {
   void with_ema(const std::function<void()>& f);
 
  private:
-  struct Step;                         // what one step did
+  struct Step {
+    double loss = 0, grad_norm = 0, lr = 0, seconds = 0, waited = 0;
+    dist::CommunicationTimes communication;
+    bool applied = true;
+  };
   bool train_epoch(Outputs* outputs);  // false when asked to stop
   Step step();
   // Forward and backward of batch i of a step, and after the last one the update.
