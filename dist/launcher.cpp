@@ -258,7 +258,7 @@ void Launcher::wait(Clock::time_point until) {
 void Launcher::take_signals() {
   while (const int s = signals_.next()) {
     if (s == SIGCHLD) continue;
-    const auto request = requests_.next();
+    const auto request = requests_.next(s);
     if (request == StopRequests::Request::same) continue;
     signal_ = s;
     for (const Rank& rank : ranks_)

@@ -24,7 +24,7 @@ void note(int signal) {
     ::_exit(128 + signal);
   }
   noted = signal;
-  if (requests.next() == dist::StopRequests::Request::second) ::_exit(128 + signal);
+  if (requests.next(signal) == dist::StopRequests::Request::second) ::_exit(128 + signal);
 }
 
 }  // namespace
