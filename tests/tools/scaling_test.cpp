@@ -223,8 +223,9 @@ TEST_CASE("sgbench: ranks are simulated with the slices of the model") {
     CHECK(s["ready"] >= ready);
     ready = s["ready"];
   }
-  CHECK(j["sent"][0]["ready"] < 0.7);  // long before the last
-  CHECK(ready > 0.7);
+  // Of measured times the order alone is certain.
+  CHECK(j["sent"][0]["ready"] > 0);
+  CHECK(j["sent"][0]["ready"] < ready);
   CHECK(ready < 1);
 
   ran = test::run_program(command + h200);
