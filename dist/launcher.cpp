@@ -1,11 +1,8 @@
 #include "dist/launcher.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,17 +71,6 @@ class Signals {
  private:
   sigset_t before_;
   FileDescriptor fd_;
-};
-
-// A socket that listens at a free port of this host alone.
-struct Listener {
-  Listener() : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{.sin_family = AF_INET, .sin_addr = {::htonl(INADDR_LOOPBACK)}};
-    auto* const any = reinterpret_cast<sockaddr*>(&address);
-    check(::bind(fd.get(), any, sizeof address) == 0 && ::listen(fd.get(), SOMAXCONN) == 0,
-          "--nproc-per-node: no port to listen at: {}", std::strerror(errno));
-  }
-  FileDescriptor fd;
 };
 
 std::string random_token() {
@@ -206,13 +192,13 @@ Outcome Launcher::run_once(int64_t restart, const LauncherStart& start) {
 
 void Launcher::start_all(int64_t restart, const LauncherStart& start) {
   const int n = settings_.ranks;
-  const Listener listener;
+  const FileDescriptor listener = listen_on_loopback();
   const std::vector<int> cores = cores_of_mask();
   std::map<std::string, std::string> variables{
       {"WORLD_SIZE", std::to_string(n)},
       {"LOCAL_WORLD_SIZE", std::to_string(n)},
       {"MASTER_ADDR", "127.0.0.1"},
-      {"MASTER_PORT", std::to_string(port_of(listener.fd.get()))},
+      {"MASTER_PORT", std::to_string(port_of(listener.get()))},
       {kLauncher, "sgtrain"},
       {"SG_JOB", job_},
       {"SG_RESTART", std::to_string(restart)}};
@@ -224,14 +210,14 @@ void Launcher::start_all(int64_t restart, const LauncherStart& start) {
   for (int r = 0; r < n; ++r) {
     variables["RANK"] = variables["LOCAL_RANK"] = std::to_string(r);
     if (r == 0)
-      variables["SG_LISTENER"] = std::to_string(listener.fd.get());
+      variables["SG_LISTENER"] = std::to_string(listener.get());
     else
       variables.erase("SG_LISTENER");
     RankProcess process = start_rank({.program = program,
                                       .arguments = start.command,
                                       .environment = environment_with(variables),
                                       .cores = share_of(cores, r, n),
-                                      .listener = r == 0 ? listener.fd.get() : -1,
+                                      .listener = r == 0 ? listener.get() : -1,
                                       .keeps_output = r == 0,
                                       .signals = signals_.before()});
     const auto shown = r == 0 ? RankOutput::Shown::as_is : RankOutput::Shown::with_rank;

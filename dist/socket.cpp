@@ -36,7 +36,7 @@ std::string text_of(AnyAddress a) {
   return text.starts_with(mapped) ? text.substr(mapped.size()) : text;
 }
 
-std::optional<FileDescriptor> listen_on(int family, int port) {
+std::optional<FileDescriptor> listen_on(int family, int port, bool loopback = false) {
   FileDescriptor fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (fd.get() < 0) return FileDescriptor();
   const int on = 1, off = 0;
@@ -52,6 +52,7 @@ std::optional<FileDescriptor> listen_on(int family, int port) {
     auto& in = reinterpret_cast<sockaddr_in&>(a.storage);
     in.sin_family = AF_INET;
     in.sin_port = htons(uint16_t(port));
+    if (loopback) in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     a.size = sizeof(in);
   }
   if (::bind(fd.get(), a.get(), a.size) == 0 && ::listen(fd.get(), SOMAXCONN) == 0) return fd;
@@ -67,6 +68,12 @@ std::optional<FileDescriptor> listen_on(int port) {
     if (!fd || fd->get() >= 0) return fd;
   }
   fail(ExitCode::failure, "cannot listen on TCP port {}: {}", port, std::strerror(errno));
+}
+
+FileDescriptor listen_on_loopback() {
+  std::optional<FileDescriptor> fd = listen_on(AF_INET, 0, true);
+  check(fd && fd->get() >= 0, "cannot listen on a port of 127.0.0.1: {}", std::strerror(errno));
+  return std::move(*fd);
 }
 
 int port_of(int listener) {

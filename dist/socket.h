@@ -18,6 +18,8 @@ using Seconds = std::chrono::duration<double>;
 // Listens on all addresses of this host; port 0: any free one. Nothing where the port is in use;
 // other errors throw ExitCode::failure.
 std::optional<FileDescriptor> listen_on(int port);
+// At a free port of 127.0.0.1 alone.
+FileDescriptor listen_on_loopback();
 int port_of(int listener);
 
 // A connection, or why there is none: "connection refused".

@@ -52,7 +52,7 @@ struct Tally {
     for (const Outcome& o : outcomes) {
       loss.add(o.loss);
       for (auto [mean, k] : {std::pair(&top1, 1), std::pair(&top5, 5)})
-        mean->add(o.rank >= 0 && o.rank < k ? 100 : 0);
+        mean->add(o.in_top(k) ? 100 : 0);
     }
   }
   Scores scores() const {

@@ -70,8 +70,7 @@ std::vector<Outcome> outcomes_of(const std::vector<int64_t>& indices, const Tens
 }
 
 int64_t top_k_hits(const std::vector<Outcome>& outcomes, int64_t k) {
-  return std::ranges::count_if(outcomes,
-                               [&](const Outcome& o) { return o.rank >= 0 && o.rank < k; });
+  return std::ranges::count_if(outcomes, [&](const Outcome& o) { return o.in_top(k); });
 }
 
 Matrix confusion_matrix(const std::vector<Outcome>& outcomes, const std::vector<std::string>& names,

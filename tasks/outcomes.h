@@ -21,6 +21,7 @@ struct Outcome {
   double probability;  // of the predicted class
   double loss;         // cross entropy; NaN where the label is unknown
   bool right() const { return predicted == label; }
+  bool in_top(int64_t k) const { return rank >= 0 && rank < k; }
 };
 
 // The outcomes of a batch: logits f32 (B, K) and labels i32 (B) on the CPU, -1 where unknown.

@@ -4,7 +4,6 @@
 #include <cstdlib>
 
 #include "core/allocator.h"
-#include "core/backend.h"
 #include "core/cpu/cores.h"
 #include "core/cpu/memory.h"
 #include "core/cpu/parallel.h"
@@ -21,6 +20,7 @@
 #include "train/report_samples.h"
 #include "train/run_folder.h"
 #include "train/same_run.h"
+#include "train/start_ranks.h"
 #include "train/step_cost.h"
 #include "train/trainer.h"
 
@@ -43,20 +43,6 @@ Data open_data(const Options& o) {
   for (const std::string& name : request.classes)
     if (const auto found = all.find(name); found != all.end()) d.titles.insert(*found);
   return d;
-}
-
-// "auto" and "cuda" are a GPU of its own for each rank of a host; a single one is what the launcher
-// let the rank see.
-std::string device_of_rank(const std::string& device, const dist::Launch& launch) {
-  if (launch.local_ranks == 1 || (device != "auto" && device != "cuda")) return device;
-  const int gpus = has_backend(DeviceType::cuda) ? backend(DeviceType::cuda).device_count() : 0;
-  if (gpus == 0) return device;
-  if (gpus > 1 && gpus < launch.local_ranks)
-    fail(ExitCode::usage,
-         "--device {}: {} processes on this host need as many GPUs, found {}; start fewer, or give "
-         "--device cpu",
-         device, launch.local_ranks, gpus);
-  return str(Device{DeviceType::cuda, gpus == 1 ? 0 : launch.local_rank});
 }
 
 // So many threads compute. Ranks of a host that may use the same cores share them, unless it is
@@ -419,8 +405,7 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
   if (options.start_epoch) trainer.start_at(*options.start_epoch);
   trainer.share();
   check_agreement(group, "step",
-                  {{"version", SG_VERSION},
-                   {"parameters", model.parameters().count()},
+                  {{"parameters", model.parameters().count()},
                    {"dtype", name_of(compute.dtype)},
                    {"device", name_of(compute.device.type)},
                    {"steps of an epoch", trainer.epoch_steps()},

@@ -95,6 +95,19 @@ bool starts_ranks(const Options& o, const dist::Launch& launch) {
   return true;
 }
 
+std::string device_of_rank(const std::string& device, const dist::Launch& launch) {
+  if (launch.local_ranks == 1 || !asks_for_gpus(device)) return device;
+  const std::vector<int> gpus = usable_gpus();
+  if (gpus.empty()) return device;
+  if (gpus.size() > 1 && gpus.size() < size_t(launch.local_ranks))
+    fail(ExitCode::usage,
+         "--device {}: {} processes on this host need as many GPUs, found {}; start fewer, or give "
+         "--device cpu",
+         device, launch.local_ranks, gpus.size());
+  return str(
+      Device{DeviceType::cuda, gpus.size() == 1 ? gpus[0] : gpus[size_t(launch.local_rank)]});
+}
+
 dist::LauncherSettings launcher_settings(Options o, std::vector<std::string> command) {
   o.ranks = ranks_of(o);
   validate(o);

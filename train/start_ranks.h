@@ -1,4 +1,5 @@
-// --nproc-per-node: which processes the launcher starts, and how they go on after a failure.
+// --nproc-per-node: which processes the launcher starts, and how they go on after a failure; and
+// which GPU each rank has.
 #pragma once
 #include <string>
 #include <vector>
@@ -18,5 +19,9 @@ bool starts_ranks(const Options& options, const dist::Launch& launch);
 // again go on from there. Throws ExitCode::usage, as validate() does, and where there are fewer
 // GPUs than ranks.
 dist::LauncherSettings launcher_settings(Options options, std::vector<std::string> command);
+
+// --device of a rank: "auto" and "cuda" are a GPU of its own for each rank of a host; a single one
+// is what the launcher let the rank see. Throws ExitCode::usage where there are too few.
+std::string device_of_rank(const std::string& device, const dist::Launch& launch);
 
 }  // namespace sg::train
