@@ -62,10 +62,7 @@ std::vector<float> trained(bool eager, dist::Communicator* to = nullptr, Wire wi
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   REQUIRE(trainer.run(&outputs) == ExitCode::ok);
-  std::vector<float> all;
-  for (const auto& [name, t] : trainer.checkpoint(nlohmann::json::object()).tensors)
-    all.insert(all.end(), t.span<float>().begin(), t.span<float>().end());
-  return all;
+  return bits_of(trainer);
 }
 
 }  // namespace

@@ -20,10 +20,7 @@ std::vector<float> trained(train::Options options, Dtype dtype = Dtype::f32) {
                          .checkpoints = train::CheckpointFolder(folder / "checkpoints"),
                          .identity = nlohmann::json::object()};
   REQUIRE(trainer.run(&outputs) == ExitCode::ok);
-  std::vector<float> all;
-  for (const auto& [name, t] : trainer.checkpoint(nlohmann::json::object()).tensors)
-    all.insert(all.end(), t.span<float>().begin(), t.span<float>().end());
-  return all;
+  return bits_of(trainer);
 }
 
 double difference(const std::vector<float>& a, const std::vector<float>& b) {

@@ -77,6 +77,14 @@ inline train::Options toy_options() {
   return o;
 }
 
+// Weights, moments and EMA.
+inline std::vector<float> bits_of(const train::Trainer& trainer) {
+  std::vector<float> all;
+  for (const NamedTensor& t : trainer.checkpoint(nlohmann::json::object()).tensors)
+    std::ranges::copy(to_vector<float>(t.second), std::back_inserter(all));
+  return all;
+}
+
 // One process of a run: begins, or goes on from the newest checkpoint of the folder.
 template <class T>
 struct RunOf {
@@ -97,13 +105,7 @@ struct RunOf {
                            .identity = nlohmann::json::object()};
     return trainer->run(&outputs);
   }
-  // Weights, moments and EMA.
-  std::vector<float> bits() const {
-    std::vector<float> all;
-    for (const NamedTensor& t : trainer->checkpoint(nlohmann::json::object()).tensors)
-      std::ranges::copy(to_vector<float>(t.second), std::back_inserter(all));
-    return all;
-  }
+  std::vector<float> bits() const { return bits_of(*trainer); }
   // The rows of metrics.jsonl without what is not the same twice.
   std::string log() const {
     std::istringstream lines(read_file(folder / "metrics.jsonl"));
