@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/cpu/parallel.h"
 #include "core/rng.h"
@@ -10,6 +11,7 @@ namespace sg::nn {
 namespace {
 
 constexpr int64_t kAlign = 16;  // elements: parameters start on their own cache line
+int64_t aligned(const Shape& shape) { return (shape.numel() + kAlign - 1) / kAlign * kAlign; }
 
 // The index in memory of element i of the official layout.
 std::function<int64_t(int64_t)> place_of_official(const NamedSlice& part) {
@@ -100,11 +102,24 @@ Parameter* ParameterStore::add(std::vector<NamedSlice> parts, Shape shape, Dtype
   return &parameters_.back();
 }
 
+Buffer* ParameterStore::add_buffer(const std::string& name, Shape shape, double initial) {
+  check(!values_.defined(), "parameters: {} is declared after allocate()", name);
+  const bool taken = places_.contains(name) ||
+                     std::ranges::find(named_buffers_, name, &Buffer::name) != named_buffers_.end();
+  check(!taken, "parameters: {} is declared twice", name);
+  named_buffers_.push_back({name, shape, initial, 0, {}});
+  return &named_buffers_.back();
+}
+
 void ParameterStore::allocate(Dtype dtype, Device device) {
+  int64_t state = 0;
+  for (Buffer& b : named_buffers_) b.offset = std::exchange(state, state + aligned(b.shape));
+  if (state) buffers_ = zeros({state}, acc_dtype(dtype), device);
+  for (Buffer& b : named_buffers_)
+    b.value = buffers_.slice(b.offset, b.offset + b.shape.numel()).view(b.shape);
   int64_t total = 0;
   for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p) {
-    p->offset = total;
-    total += (p->shape.numel() + kAlign - 1) / kAlign * kAlign;
+    p->offset = std::exchange(total, total + aligned(p->shape));
   }
   grads_ = zeros({total}, acc_dtype(dtype), device);
   if (dtype == Dtype::bf16) bf16_values_ = empty({total}, dtype, device);
@@ -138,6 +153,7 @@ void ParameterStore::initialize(uint64_t seed) {
   });
   values_.copy_(host);
   if (bf16_values_) bf16_values_.copy_(values_);
+  for (Buffer& b : named_buffers_) b.value.fill_(b.initial);
 }
 
 void ParameterStore::clear_grads() {

@@ -70,6 +70,15 @@ struct Parameter {
   bool frozen() const { return parts[0].group.frozen; }
 };
 
+// State that is computed, not trained: the running statistics of batch norm.
+struct Buffer {
+  std::string name;
+  Shape shape;
+  double initial = 0;
+  int64_t offset = 0;  // elements, in the flat buffer
+  Tensor value;        // of the dtype acc_dtype(ParameterStore::dtype())
+};
+
 // The parts of one group.
 struct GroupSize {
   ParameterGroup group;
@@ -87,8 +96,12 @@ class ParameterStore {
   Parameter* add(std::vector<NamedSlice> parts, Shape shape,
                  DtypeRole role = DtypeRole::elementwise);
 
-  // Makes the buffers. `dtype` is that of activations: for bf16, values and gradients are f32, and
-  // bf16_values() follows the values. Values are zero until initialize() or set().
+  // Declares state that is kept in checkpoints beside the parameters, under its name. All values
+  // are `initial` at first. The returned pointer remains valid. Throws on a duplicate name.
+  Buffer* add_buffer(const std::string& name, Shape shape, double initial);
+
+  // Makes the flat buffers. `dtype` is that of activations: for bf16, values and gradients are f32,
+  // and bf16_values() follows the values. Values are zero until initialize() or set().
   void allocate(Dtype dtype = Dtype::f32, Device device = {});
   Dtype dtype() const { return bf16_values_ ? Dtype::bf16 : values_.dtype(); }
   Device device() const { return values_.device(); }
@@ -102,6 +115,10 @@ class ParameterStore {
   const Tensor& grads() const { return grads_; }
   // Lets the parameters use another buffer of values() shape, e.g. the EMA, until called again.
   void use_values(Tensor flat);
+
+  // All state that add_buffer() declared, in one tensor; undefined where there is none.
+  Tensor& buffers() { return buffers_; }
+  const std::deque<Buffer>& named_buffers() const { return named_buffers_; }
 
   void clear_grads();
   // Zeroes the gradient of every parameter that backward did not reach, so that all are defined.
@@ -140,7 +157,8 @@ class ParameterStore {
   std::deque<Parameter> parameters_;
   std::vector<std::string> names_;
   std::map<std::string, Place> places_;
-  Tensor values_, grads_, bf16_values_;
+  std::deque<Buffer> named_buffers_;
+  Tensor values_, grads_, bf16_values_, buffers_;
 };
 
 // Where a module declares its parameters: a store and a name prefix ("block1.0.attn.").
@@ -154,6 +172,9 @@ class ParameterScope {
   // Prefixes the names.
   Parameter* add(std::vector<NamedSlice> parts, Shape shape,
                  DtypeRole role = DtypeRole::elementwise) const;
+  Buffer* add_buffer(const std::string& name, Shape shape, double initial) const {
+    return store_->add_buffer(prefix_ + name, shape, initial);
+  }
   std::string name(const std::string& leaf) const { return prefix_ + leaf; }
 
  private:

@@ -22,6 +22,8 @@ Checkpoint Trainer::checkpoint(const nlohmann::json& identity) const {
   const nn::ParameterStore& parameters = task_.parameters();
   Checkpoint c;
   c.tensors = named(parameters, parameters.values());
+  for (const nn::Buffer& b : parameters.named_buffers())
+    c.tensors.emplace_back(b.name, b.value.to(Device{}).clone());
   append(c.tensors, prefixed(kMoment1, named(parameters, optimizer_.moment1())));
   append(c.tensors, prefixed(kMoment2, named(parameters, optimizer_.moment2())));
   if (optimizer_.ema()) append(c.tensors, prefixed(kEma, named(parameters, optimizer_.ema())));
@@ -77,8 +79,8 @@ void Trainer::share() {
   unproven_step_ = restored_step_;
   set_slices(shared.at("gradient_slices").get<std::vector<int64_t>>());
   nn::ParameterStore& parameters = task_.parameters();
-  for (Tensor* tensor :
-       {&parameters.values(), &optimizer_.moment1(), &optimizer_.moment2(), &optimizer_.ema()})
+  for (Tensor* tensor : {&parameters.values(), &parameters.buffers(), &optimizer_.moment1(),
+                         &optimizer_.moment2(), &optimizer_.ema()})
     if (*tensor) communicator_->broadcast("weights and moments", *tensor);
   parameters.use_values(parameters.values());  // the bf16 copy follows
 }
@@ -88,11 +90,17 @@ void Trainer::fill(Tensor& flat, const Checkpoint& from, std::string_view prefix
   std::vector<std::pair<std::string, Shape>> expected;
   for (const std::string& name : parameters.names())
     expected.emplace_back(name, parameters.part(name).official);
+  if (prefix.empty())
+    for (const nn::Buffer& b : parameters.named_buffers()) expected.emplace_back(b.name, b.shape);
   const std::vector<NamedTensor> found = part(from.tensors, prefix);
   if (const sgformer::Differences d = sgformer::differences(found, expected); !d.none())
     fail(ExitCode::checkpoint, "the checkpoint does not fit the model{}:\n{}",
          prefix.empty() ? "" : fmt::format(" ({}*)", prefix), d.table());
-  for (const auto& [name, tensor] : found) parameters.set(flat, name, tensor);
+  for (const auto& [name, tensor] : found)
+    if (parameters.contains(name)) parameters.set(flat, name, tensor);
+  for (const nn::Buffer& b : parameters.named_buffers())
+    for (const auto& [name, tensor] : found)
+      if (name == b.name) Tensor(b.value).copy_(tensor);
 }
 
 void Trainer::start_at(int64_t epoch) {

@@ -5,6 +5,7 @@
 namespace sg {
 
 Tensor group_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps, Activation act) {
+  check(act != Activation::relu, "group_norm: an activation of none or gelu, found relu");
   check_dims("group_norm", "x", x, 4);
   check_shape("group_norm", "w", w, {x.dim(3)});
   check_shape("group_norm", "b", b, {x.dim(3)});

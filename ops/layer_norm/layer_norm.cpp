@@ -5,6 +5,7 @@
 namespace sg {
 
 Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps, Activation act) {
+  check(act != Activation::relu, "layer_norm: an activation of none or gelu, found relu");
   check(x.defined() && x.dims() >= 1, "layer_norm: x: expected at least one dimension");
   const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
   check_shape("layer_norm", "w", w, {c});

@@ -115,3 +115,23 @@ TEST_CASE("a rule puts parameters into groups; frozen ones are no leaves and no 
   }),
                        "parameters: a and b are one parameter: freeze both or none", Error);
 }
+
+TEST_CASE("buffers lie beside the parameters, begin with their value and are no parameters") {
+  ParameterStore store;
+  const ParameterScope root(store);
+  root.add({{"w", {3}}}, {3});
+  Buffer* mean = (root / "bn").add_buffer("running_mean", {5}, 0);
+  Buffer* var = (root / "bn").add_buffer("running_var", {5}, 1);
+  CHECK_THROWS_WITH_AS(root.add_buffer("w", {3}, 0), "parameters: w is declared twice", Error);
+  CHECK_THROWS_WITH_AS(root.add_buffer("bn.running_var", {3}, 0),
+                       "parameters: bn.running_var is declared twice", Error);
+  store.allocate(Dtype::f64);
+  store.initialize(3);
+  CHECK(store.count() == 3);
+  CHECK(to_vector<double>(mean->value) == std::vector<double>(5, 0));
+  CHECK(to_vector<double>(var->value) == std::vector<double>(5, 1));
+  var->value.fill_(7);  // a view of the flat buffer
+  CHECK(to_vector<double>(store.buffers().slice(var->offset, var->offset + 5)) ==
+        std::vector<double>(5, 7));
+  CHECK(!autograd::requires_grad(var->value));
+}
