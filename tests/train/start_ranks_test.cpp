@@ -3,12 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include "core/backend.h"
 #include "core/cpu/cores.h"
 #include "setups/setups.h"
 #include "tests/support/environment.h"
 #include "tests/support/faults.h"
 #include "tests/support/files.h"
-#include "tests/support/skip.h"
 #include "train/run_folder.h"
 
 using namespace sg;
