@@ -1,5 +1,6 @@
 #include "tools/golden/kinds.h"
 
+#include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -14,6 +15,10 @@ constexpr Kind kKinds[] = {
     {"stem", check_module},
     {"patch_merging", check_module},
     {"sgformer", check_model},
+    {"fpn", check_fpn},
+    {"semantic_fpn", check_semantic_fpn},
+    {"upernet", check_upernet},
+    {"fcn_head", check_fcn_head},
 };
 
 }  // namespace
