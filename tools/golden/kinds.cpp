@@ -1,5 +1,6 @@
 #include "tools/golden/kinds.h"
 
+#include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -14,6 +15,7 @@ constexpr Kind kKinds[] = {
     {"stem", check_module},
     {"patch_merging", check_module},
     {"sgformer", check_model},
+    {"segmentation_loss", check_segmentation_loss},
 };
 
 }  // namespace
