@@ -35,10 +35,11 @@ Tensor formula_parameter(const std::string& key, const std::string& name, const 
   std::vector<float> u = formula(key + "/" + name, official.numel());
   const bool vector = official.size() == 1;
   const double fan_in = double(official.numel()) / double(official[0]);
-  const float factor = name.ends_with("pos_embed") ? 0.5f
-                       : vector                    ? (name.ends_with("weight") ? 0.2f : 0.1f)
-                                                   : float(std::sqrt(3.0 / fan_in));
-  const float shift = vector && name.ends_with("weight") ? 1.0f : 0.0f;
+  const bool variance = name.ends_with("running_var");
+  const float factor = name.ends_with("pos_embed") || variance ? 0.5f
+                       : vector ? (name.ends_with("weight") ? 0.2f : 0.1f)
+                                : float(std::sqrt(3.0 / fan_in));
+  const float shift = (vector && name.ends_with("weight")) || variance ? 1.0f : 0.0f;
   for (float& v : u) v = shift + v * factor;
   return from_vector(u, official);
 }
@@ -50,17 +51,25 @@ const std::string& Case::text(const std::string& name) const {
 }
 
 std::vector<int64_t> Case::numbers(const std::string& name) const {
-  std::vector<int64_t> values;
+  const auto lists = lists_of_numbers(name);
+  check(lists.size() == 1, "{}: metadata '{}': expected one list", file.path().string(), name);
+  return lists[0];
+}
+
+std::vector<std::vector<int64_t>> Case::lists_of_numbers(const std::string& name) const {
+  std::vector<std::vector<int64_t>> lists(1);
   const std::string& s = text(name);
   for (const char* p = s.data(); p < s.data() + s.size();) {
     int64_t v = 0;
     const auto [end, ec] = std::from_chars(p, s.data() + s.size(), v);
-    check(ec == std::errc() && (end == s.data() + s.size() || *end == ','),
+    const bool last = end == s.data() + s.size();
+    check(ec == std::errc() && (last || *end == ',' || *end == ';'),
           "{}: metadata '{}': '{}' is not a list of whole numbers", file.path().string(), name, s);
-    values.push_back(v);
+    lists.back().push_back(v);
+    if (!last && *end == ';') lists.emplace_back();
     p = end + 1;
   }
-  return values;
+  return lists;
 }
 
 int64_t Case::number(const std::string& name) const {
@@ -70,11 +79,21 @@ int64_t Case::number(const std::string& name) const {
 }
 
 Shape Case::shape(const std::string& name, int dims) const {
-  Shape shape;
-  for (const int64_t d : numbers(name)) shape.push_back(d);
-  check(shape.size() == dims, "{}: metadata '{}': expected {} dimensions, found {}",
-        file.path().string(), name, dims, shape.str());
-  return shape;
+  const std::vector<Shape> all = shapes(name, dims);
+  check(all.size() == 1, "{}: metadata '{}': expected one shape", file.path().string(), name);
+  return all[0];
+}
+
+std::vector<Shape> Case::shapes(const std::string& name, int dims) const {
+  std::vector<Shape> result;
+  for (const std::vector<int64_t>& list : lists_of_numbers(name)) {
+    Shape shape;
+    for (const int64_t d : list) shape.push_back(d);
+    check(shape.size() == dims, "{}: metadata '{}': expected {} dimensions, found {}",
+          file.path().string(), name, dims, shape.str());
+    result.push_back(shape);
+  }
+  return result;
 }
 
 Tensor Case::uniform(const std::string& name, Shape shape) const {
@@ -90,6 +109,8 @@ void Case::fill(nn::ParameterStore& store) const {
   for (const std::string& name : store.names())
     store.set(store.values(), name,
               formula_parameter(text("key"), name, store.part(name).official));
+  for (const nn::Buffer& b : store.named_buffers())
+    Tensor(b.value).copy_(formula_parameter(text("key"), b.name, b.shape).to(b.value.dtype()));
 }
 
 Tensor transpose_map(const Tensor& t, bool to_channels_last) {
@@ -104,6 +125,19 @@ Tensor transpose_map(const Tensor& t, bool to_channels_last) {
           y.data<T>()[(n * columns + j) * rows + i] = t.data<T>()[(n * rows + i) * columns + j];
   });
   return y;
+}
+
+double epsilon(Dtype dtype, int64_t terms) {
+  return dtype == Dtype::bf16 ? 0x1p-9 : 0x1p-24 * std::sqrt(double(terms)) / 3;
+}
+
+int64_t longest_product(const nn::ParameterStore& store) {
+  int64_t terms = 1;
+  for (const std::string& name : store.names()) {
+    const Shape& s = store.part(name).official;
+    if (s.size() > 1) terms = std::max(terms, s.numel() / s[0]);
+  }
+  return terms;
 }
 
 Tensor Comparison::given(const std::string& name) {
@@ -137,7 +171,23 @@ void Comparison::add_gradients(const nn::ParameterStore& store) {
     const Tensor g = store.get(store.grads(), name);
     add("grad." + name, g);
     add("grad_norm." + name, full({1}, norm(g), Dtype::f64));
+    add_probe(name, g);
   }
+}
+
+// The terms of <gradient, probe> have either sign: its error is against what it would be if they
+// had the sizes of these and any signs, the norm of the gradient times sqrt(1 / 3), the root mean
+// square of the probe.
+void Comparison::add_probe(const std::string& parameter, const Tensor& gradient) {
+  const std::string name = "grad_dot." + parameter;
+  if (!file_.contains(name)) return;
+  const auto probe = formula(file_.metadata().at("key") + "/probe/" + parameter, gradient.numel());
+  const auto values = to_vector<double>(fetch(gradient));
+  double sum = 0;
+  for (size_t i = 0; i < values.size(); ++i) sum += values[i] * double(probe[i]);
+  const RelativeError error = relative_error_of(full({1}, sum, Dtype::f64), file_.tensor(name),
+                                                norm(gradient) / std::sqrt(3.0));
+  rows_.push_back({name, {.whole = error.whole}, bounds_.gradients});
 }
 
 void Comparison::add_gradients_together(const nn::ParameterStore& store) {

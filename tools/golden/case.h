@@ -29,16 +29,20 @@ struct Case {
   std::vector<int64_t> numbers(const std::string& name) const;
   int64_t number(const std::string& name) const;
   double real(const std::string& name) const { return std::stod(text(name)); }
-  // A list as a shape, which has `dims` dimensions.
+  // A list as a shape, which has `dims` dimensions; shapes "1,2;3,4".
   Shape shape(const std::string& name, int dims) const;
+  std::vector<Shape> shapes(const std::string& name, int dims) const;
 
   // u of "<key>/<name>", on the CPU, in the dtype of parameters.
   Tensor uniform(const std::string& name, Shape shape) const;
   // The same for a map of the official shape (B, C, H, W): (B, H, W, C), placed.
   Tensor uniform_map(const std::string& name, const Shape& official) const;
   Tensor place(const Tensor& t) const { return t.to(dtype).to(device); }
-  // Fills all parameters by formula.
+  // Fills all parameters and buffers by formula.
   void fill(nn::ParameterStore& store) const;
+
+ private:
+  std::vector<std::vector<int64_t>> lists_of_numbers(const std::string& name) const;
 };
 
 // f64 (B, C, H, W) to (B, H, W, C), or back; f32 too.
@@ -54,6 +58,13 @@ struct Row {
   }
   bool passed() const { return error.within(bound); }
 };
+
+// The relative error of one result: its rounding, which in f32 is that of a sum of `terms` products
+// of either sign. Its partial sums grow like sqrt(k), and each is rounded by 2^-24 at most, 0.4
+// times that on average: together 0.3 * 2^-24 * sqrt(terms).
+double epsilon(Dtype dtype, int64_t terms);
+// The longest sum in a product: over the inputs of a layer.
+int64_t longest_product(const nn::ParameterStore& store);
 
 // What tensors of a file may be off.
 struct Bounds {
@@ -73,6 +84,7 @@ class Comparison {
   void add_map(const std::string& name, const Tensor& found);
   // Whole numbers and bytes, which must be equal.
   void add_exact(const std::string& name, const Tensor& found);
+  // Of each parameter what the file has of grad, grad_norm and grad_dot.
   void add_gradients(const nn::ParameterStore& store);
   // As add_gradients, but the gradients of all parameters are one tensor, of which each is a row:
   // what the sums of a small one are made of is as large as elsewhere. A row of one element or a
@@ -84,6 +96,7 @@ class Comparison {
   std::vector<Row> finish();
 
  private:
+  void add_probe(const std::string& parameter, const Tensor& gradient);
   Tensor expected_of(const std::string& parameter) const;
   void compare(const std::string& name, const Tensor& found, double bound);
 

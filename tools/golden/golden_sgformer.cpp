@@ -14,23 +14,6 @@ namespace {
 
 using namespace sgformer;
 
-// The relative error of one result: its rounding, which in f32 is that of a sum of `terms` products
-// of either sign. Its partial sums grow like sqrt(k), and each is rounded by 2^-24 at most, 0.4
-// times that on average: together 0.3 * 2^-24 * sqrt(terms).
-double epsilon(Dtype dtype, int64_t terms) {
-  return dtype == Dtype::bf16 ? 0x1p-9 : 0x1p-24 * std::sqrt(double(terms)) / 3;
-}
-
-// The longest sum in a product: over the inputs of a layer.
-int64_t longest_product(const nn::ParameterStore& store) {
-  int64_t terms = 1;
-  for (const std::string& name : store.names()) {
-    const Shape& s = store.part(name).official;
-    if (s.size() > 1) terms = std::max(terms, s.numel() / s[0]);
-  }
-  return terms;
-}
-
 // Bounds of a single module with `samples` tokens or pixels, over which gradients of weights are
 // sums. The errors of the roundings of a chain add up at worst: about 6 in each direction through
 // an attention module, an MLP, the stem or a patch merging, and 4 times as many through two blocks.

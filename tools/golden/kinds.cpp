@@ -1,6 +1,8 @@
 #include "tools/golden/kinds.h"
 
 #include "tools/golden/golden_opencv.h"
+#include "tools/golden/golden_heads.h"
+#include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -17,6 +19,11 @@ constexpr Kind kKinds[] = {
     {"sgformer", check_model},
     {"resize_u8", check_opencv_resize},
     {"photometric", check_photometric},
+    {"fpn", check_fpn},
+    {"semantic_fpn", check_semantic_fpn},
+    {"upernet", check_upernet},
+    {"fcn_head", check_fcn_head},
+    {"segmentation_loss", check_segmentation_loss},
 };
 
 }  // namespace
