@@ -16,6 +16,25 @@ Parameter* add_vector(const ParameterScope& scope, const std::string& name, int6
 
 int64_t size_of(const Parameter* p) { return p->shape.numel(); }
 
+// Weights (out, in, kernel, kernel) of a convolution; of 1 x 1 they are those of a linear layer.
+Parameter* add_kernel(const ParameterScope& scope, const std::string& name, int kernel, int64_t in,
+                      int64_t out, Init init) {
+  check(kernel == 1 || kernel == 3, "{}: expected a kernel of 1 or 3, found {}", scope.name(name),
+        kernel);
+  const Shape official{out, in, kernel, kernel};
+  if (kernel == 1)
+    return scope.add({{name, official, Layout::same, init}}, {out, in}, DtypeRole::matmul);
+  return scope.add({{name, official, Layout::conv, init}}, {out, 3, 3, in}, DtypeRole::matmul);
+}
+
+Tensor convolve(const Tensor& x, int kernel, const Parameter* w, const Tensor& bias,
+                int stride = 1) {
+  if (kernel == 1) return linear(x, w->value, bias);
+  return conv2d(x, w->value, bias, {stride, 1, 1, 1, 1});
+}
+
+const char* kind_of(int kernel) { return kernel == 1 ? "conv1x1" : "conv3x3"; }
+
 }  // namespace
 
 Linear::Linear(const ParameterScope& scope, const std::vector<Output>& outputs, int64_t in) {
@@ -68,12 +87,10 @@ ConvNorm::ConvNorm(const ParameterScope& scope, const std::string& name, Kind ki
   const std::string weight = name + ".c.weight";
   switch (kind) {
     case Kind::conv3x3:
-      c_ = scope.add({{weight, {out, in, 3, 3}, Layout::conv, Init::conv}}, {out, 3, 3, in},
-                     DtypeRole::matmul);
+      c_ = add_kernel(scope, weight, 3, in, out, Init::conv);
       break;
     case Kind::conv1x1:
-      c_ = scope.add({{weight, {out, in, 1, 1}, Layout::same, Init::conv}}, {out, in},
-                     DtypeRole::matmul);
+      c_ = add_kernel(scope, weight, 1, in, out, Init::conv);
       break;
     case Kind::depthwise3x3:
       check(in == out, "{}: a depthwise convolution keeps its {} channels, {} were asked", name_,
@@ -89,10 +106,10 @@ Tensor ConvNorm::operator()(const Tensor& x) const {
   Tensor y;
   switch (kind_) {
     case Kind::conv3x3:
-      y = conv2d(x, c_->value, {}, {stride_, 1, 1, 1, 1});
+      y = convolve(x, 3, c_, {}, stride_);
       break;
     case Kind::conv1x1:
-      y = linear(x, c_->value, {});
+      y = convolve(x, 1, c_, {});
       break;
     case Kind::depthwise3x3:
       y = depthwise3x3(x, c_->value, {}, stride_);
@@ -103,6 +120,39 @@ Tensor ConvNorm::operator()(const Tensor& x) const {
   y = group_norm(y, w_->value, b_->value, 1e-5, act_);
   trace(name_ + ".bn", act_ == Activation::gelu ? "group_norm+gelu" : "group_norm", y,
         size_of(w_) + size_of(b_));
+  return y;
+}
+
+Conv2d::Conv2d(const ParameterScope& scope, const std::string& name, int kernel, int64_t in,
+               int64_t out, Init init)
+    : name_(scope.name(name)),
+      kernel_(kernel),
+      w_(add_kernel(scope, name + ".weight", kernel, in, out, init)),
+      b_(add_vector(scope, name + ".bias", out, Init::zeros, DtypeRole::matmul)) {}
+
+Tensor Conv2d::operator()(const Tensor& x, int stride) const {
+  check(stride == 1 || kernel_ == 3, "{}: a kernel of 1 has no stride", name_);
+  const Tensor y = convolve(x, kernel_, w_, b_->value, stride);
+  trace(name_, kind_of(kernel_), y, size_of(w_) + size_of(b_));
+  return y;
+}
+
+ConvBnRelu::ConvBnRelu(const ParameterScope& scope, const std::string& name, int kernel, int64_t in,
+                       int64_t out)
+    : name_(scope.name(name)),
+      kernel_(kernel),
+      c_(add_kernel(scope, name + ".conv.weight", kernel, in, out, Init::conv)),
+      w_(add_vector(scope, name + ".bn.weight", out, Init::ones)),
+      b_(add_vector(scope, name + ".bn.bias", out, Init::zeros)),
+      mean_(scope.add_buffer(name + ".bn.running_mean", {out}, 0)),
+      var_(scope.add_buffer(name + ".bn.running_var", {out}, 1)) {}
+
+Tensor ConvBnRelu::operator()(const Tensor& x, BatchNormSettings settings) const {
+  Tensor y = convolve(x, kernel_, c_, {});
+  trace(name_ + ".conv", kind_of(kernel_), y, size_of(c_));
+  settings.act = Activation::relu;
+  y = batch_norm(y, w_->value, b_->value, mean_->value, var_->value, settings);
+  trace(name_ + ".bn", "batch_norm+relu", y, size_of(w_) + size_of(b_));
   return y;
 }
 

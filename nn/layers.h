@@ -3,6 +3,7 @@
 #include "nn/parameters.h"
 #include "ops/activation.h"
 #include "ops/add_layer_norm/add_layer_norm.h"
+#include "ops/batch_norm/batch_norm.h"
 #include "ops/conv2d/conv2d.h"
 
 namespace sg::nn {
@@ -66,6 +67,39 @@ class ConvNorm {
   int stride_ = 1;
   Activation act_ = Activation::none;
   Parameter *c_ = nullptr, *w_ = nullptr, *b_ = nullptr;
+};
+
+// A convolution with bias, kernel x kernel (1 or 3), that keeps the size of the map.
+class Conv2d {
+ public:
+  Conv2d() = default;
+  Conv2d(const ParameterScope& scope, const std::string& name, int kernel, int64_t in, int64_t out,
+         Init init);
+  // `stride` 2: of a kernel of 3, what it gives at even rows and columns.
+  Tensor operator()(const Tensor& x, int stride = 1) const;
+
+ private:
+  std::string name_;
+  int kernel_ = 1;
+  Parameter *w_ = nullptr, *b_ = nullptr;
+};
+
+// A convolution without bias (`<name>.conv`) that keeps the size of the map, batch norm
+// (`<name>.bn`) and ReLU: mmcv's ConvModule.
+class ConvBnRelu {
+ public:
+  ConvBnRelu() = default;
+  // kernel: 1 or 3
+  ConvBnRelu(const ParameterScope& scope, const std::string& name, int kernel, int64_t in,
+             int64_t out);
+  // All of `settings` but the activation are those of the batch norm.
+  Tensor operator()(const Tensor& x, BatchNormSettings settings) const;
+
+ private:
+  std::string name_;
+  int kernel_ = 1;
+  Parameter *c_ = nullptr, *w_ = nullptr, *b_ = nullptr;
+  Buffer *mean_ = nullptr, *var_ = nullptr;
 };
 
 // The `sr` layers of the published model: a convolution with kernel = stride = s and bias, which

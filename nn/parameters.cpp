@@ -72,6 +72,16 @@ Tensor initial_value(const NamedSlice& part, uint64_t seed, size_t index) {
       normal(std::sqrt(2.0 / double(s[2] * s[3] * s[0] / groups)));
       break;
     }
+    case Init::xavier: {
+      const Shape& s = part.official;
+      const double limit = std::sqrt(6.0 / double((s[0] + s[1]) * s[2] * s[3]));
+      Random random(seed, Purpose::init, index);
+      for (double& v : t.span<double>()) v = random.uniform(-limit, limit);
+      break;
+    }
+    case Init::logits:
+      normal(0.01);
+      break;
     case Init::position:
       fill_position(t.data<double>(), part.official);
       break;

@@ -30,6 +30,8 @@ enum class Init {
   zeros,
   linear,    // N(0, 0.02^2)
   conv,      // N(0, 2 / fan_out), fan_out = kh * kw * out / groups
+  xavier,    // U(-a, a), a^2 = 6 / (fan_in + fan_out): convolutions of feature pyramids
+  logits,    // N(0, 0.01^2): what gives logits of each pixel
   position,  // 2-D sine-cosine table (1, side * side, C)
 };
 

@@ -7,16 +7,19 @@ namespace {
 
 constexpr const char* kGuidance[] = {"hybrid", "local", "global", "uniform"};
 
-// Not get_to(), which cuts numbers to what fits.
 template <class T>
 void read(const nlohmann::json& j, T& value) {
-  const int64_t found = j.is_number_integer() ? j.get<int64_t>() : -1;
-  if (found < 0 || found > INT32_MAX)
-    fail(ExitCode::checkpoint, "expected a whole number below 2^31, found {}", j.dump());
-  value = T(found);
+  value = T(whole_number(j));
 }
 
 }  // namespace
+
+int64_t whole_number(const nlohmann::json& j) {
+  const int64_t found = j.is_number_integer() ? j.get<int64_t>() : -1;
+  if (found < 0 || found > INT32_MAX)
+    fail(ExitCode::checkpoint, "expected a whole number below 2^31, found {}", j.dump());
+  return found;
+}
 
 nlohmann::json config_to_json(const Config& c) {
   nlohmann::json stages = nlohmann::json::array();

@@ -6,6 +6,9 @@
 
 namespace sg::sgformer {
 
+// From 0 to 2^31 - 1; nlohmann's get() would cut what does not fit. Throws ExitCode::checkpoint.
+int64_t whole_number(const nlohmann::json& json);
+
 nlohmann::json config_to_json(const Config& config);
 // A configuration that fits together; throws ExitCode::checkpoint naming what is missing, of the
 // wrong type, or does not fit.

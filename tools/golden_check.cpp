@@ -13,7 +13,7 @@ namespace {
 
 // Damaged ones too: which they were meant to be is not known, and their check says what is wrong.
 bool may_be_golden(const fs::path& file) try {
-  return sg::sgformer::is_golden(file) || sg::tools::is_golden_images(file);
+  return sg::golden::is_golden(file) || sg::tools::is_golden_images(file);
 } catch (const sg::Error&) {
   return true;
 }
@@ -42,7 +42,7 @@ void print(const fs::path& file, const sg::tools::ImageCheck& r) {
     fmt::print("    unknown operations: {}\n", fmt::join(r.not_checked, ", "));
 }
 
-void print(const fs::path& file, const sg::sgformer::GoldenResult& r, bool verbose) {
+void print(const fs::path& file, const sg::golden::Result& r, bool verbose) {
   fmt::print("{} {} ({}):", r.passed() ? "ok  " : "FAIL", file.string(), r.module);
   const size_t shown = verbose ? r.rows.size() : std::min<size_t>(2, r.rows.size());
   for (size_t i = 0; i < shown; ++i) {
@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
             print(file, r);
             continue;
           }
-          const auto r = sg::sgformer::check_golden(file, sg::parse_dtype(dtype), on);
+          const auto r = sg::golden::check_golden(file, sg::parse_dtype(dtype), on);
           if (r.checked()) {
             ++(r.passed() ? passed : failed);
             print(file, r, verbose);

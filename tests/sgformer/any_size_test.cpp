@@ -3,7 +3,7 @@
 
 #include "tests/sgformer/literal.h"
 #include "tests/support/op_case.h"
-#include "tools/golden/golden.h"
+#include "tools/golden/case.h"
 
 using namespace sg;
 using namespace sg::sgformer;
@@ -34,7 +34,7 @@ void compare(const Config& config, int64_t height, int64_t width, int64_t batch 
   nn::ParameterStore& p = model.parameters();
   p.allocate(Dtype::f64);
   for (const std::string& name : p.names())
-    p.set(p.values(), name, formula_parameter("any_size", name, p.part(name).official));
+    p.set(p.values(), name, golden::formula_parameter("any_size", name, p.part(name).official));
   const Tensor images = test::random({batch, height, width, 3}, 1);
   const Tensor upstream = test::random({batch, config.classes}, 2);
 

@@ -8,7 +8,7 @@
 #include "sgformer/config_json.h"
 #include "tests/support/files.h"
 #include "tests/support/op_case.h"
-#include "tools/golden/golden.h"
+#include "tools/golden/golden_sgformer.h"
 #include "tools/golden/relative_error.h"
 
 using namespace sg;
@@ -221,7 +221,7 @@ Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Ste
   p.allocate(dtype, device);
   // Not the weights of a beginning, whose attention is so even that gradients of queries cancel.
   for (const std::string& name : p.names())
-    p.set(p.values(), name, formula_parameter("step", name, p.part(name).official));
+    p.set(p.values(), name, golden::formula_parameter("step", name, p.part(name).official));
   const auto place = [&](const Tensor& t) { return t.to(acc_dtype(dtype)).to(device); };
   const Tensor x = test::random({2, side, side, 3}, 1).to(Dtype::f32).to(dtype).to(device);
   ForwardOptions options{.drop_paths = place(draw_drop_paths(config, 2, 1, 1, 0)),
@@ -263,8 +263,8 @@ TEST_CASE("the whole network on cuda: the CPU's numbers, the ranking given") {
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
       CAPTURE(name_of(dtype));
       const Step found = run_step(config, side, test::kCuda, dtype, &expected);
-      const double bound = model_bound(config, dtype),
-                   of_gradients = model_gradient_bound(config, dtype);
+      const double bound = golden::model_bound(config, dtype),
+                   of_gradients = golden::model_gradient_bound(config, dtype);
       test::check_close(found.logits, expected.logits, bound);
       REQUIRE(found.significance.size() == expected.significance.size());
       for (size_t i = 0; i < found.significance.size(); ++i) {

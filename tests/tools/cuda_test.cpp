@@ -6,7 +6,7 @@
 
 #include "io/checkpoint.h"
 #include "tests/tools/runs.h"
-#include "tools/golden/golden.h"
+#include "tools/golden/golden_sgformer.h"
 
 namespace sg {
 
@@ -116,7 +116,7 @@ TEST_CASE("sgeval and sgpredict on cuda: what the CPU finds, to the precision of
   CHECK(fs::exists(folder / "map-0000.png"));
   REQUIRE(expected.size() == 8);
   REQUIRE(found.size() == 8);
-  const double bound = sgformer::model_bound(sgformer::find_config("sgformer_nano"), Dtype::bf16);
+  const double bound = golden::model_bound(sgformer::find_config("sgformer_nano"), Dtype::bf16);
   double mean_norm = 0;
   for (size_t i = 0; i < 8; ++i) {
     std::vector<double> difference = found[i];

@@ -9,16 +9,17 @@
 #include "core/error.h"
 #include "io/safetensors.h"
 #include "tests/tools/programs.h"
+#include "tools/golden/golden_sgformer.h"
 
 using namespace sg;
-using namespace sg::sgformer;
+using namespace sg::golden;
 using test::kCuda;
 namespace fs = std::filesystem;
 
 namespace {
 
 void check_file(const fs::path& file, Dtype dtype, Device device = {}) {
-  const GoldenResult r = check_golden(file, dtype, device);
+  const Result r = check_golden(file, dtype, device);
   CAPTURE(file.string());
   CAPTURE(name_of(dtype));
   REQUIRE(!r.rows.empty());
@@ -94,7 +95,7 @@ TEST_CASE("a wrong number of a golden file is seen, in the whole or in its row")
   CHECK(evaluated([](auto) {}).passed());
   // Too little for the norm of the whole.
   const auto channels = size_t(original.shape("output")[2]);
-  const GoldenResult row = evaluated([&](auto v) {
+  const Result row = evaluated([&](auto v) {
     for (double& x : v.subspan(v.size() / 2 / channels * channels, channels)) x *= 1 + 5e-5;
   });
   CHECK_FALSE(row.passed());
@@ -129,7 +130,7 @@ TEST_CASE("a file of a kind that is not known here is not checked, and others st
 }
 
 TEST_CASE("the bounds of whole models grow with their depth, and are those of their precision") {
-  const Config s = find_config("sgformer_s"), b = find_config("sgformer_b");
+  const auto s = sgformer::find_config("sgformer_s"), b = sgformer::find_config("sgformer_b");
   CHECK(model_bound(s, Dtype::f64) == 1e-9);
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
     CHECK(model_bound(b, dtype) > model_bound(s, dtype));

@@ -1,0 +1,100 @@
+#include "tools/golden/golden_heads.h"
+
+#include <functional>
+
+#include "sgformer/segment/heads.h"
+
+namespace sg::golden {
+namespace {
+
+using namespace sgformer;
+using Forward = std::function<std::vector<Tensor>(const std::vector<Tensor>& maps)>;
+
+BatchNormSettings batch_norm_of(const Case& c) {
+  const std::string& mode = c.text("batch_norm");
+  check(mode == "train" || mode == "eval",
+        "{}: metadata 'batch_norm': expected train or eval, found {}", c.file.path().string(),
+        mode);
+  return {.training = mode == "train", .momentum = c.real("momentum"), .eps = c.real("eps")};
+}
+
+// `links` convolutions follow each other on the longest way through the module.
+Bounds bounds_of(const Case& c, const nn::ParameterStore& store, int links, int64_t pixels) {
+  if (c.dtype == Dtype::f64) return {1e-9, 1e-9};
+  const double one = epsilon(c.dtype, std::max(pixels, longest_product(store)));
+  return {links * one, 2 * links * one};
+}
+
+std::vector<Row> check_maps(const Case& c, nn::ParameterStore& store, int links,
+                            const Forward& forward) {
+  c.fill(store);
+  const bool single = c.file.metadata().contains("input_shape");
+  const std::vector<Shape> shapes = c.shapes(single ? "input_shape" : "input_shapes", 4);
+  const auto numbered = [](const char* name, size_t i, bool alone) {
+    return alone ? name : fmt::format("{}.{}", name, i);
+  };
+  std::vector<Tensor> maps;
+  for (size_t i = 0; i < shapes.size(); ++i)
+    maps.push_back(autograd::leaf(c.uniform_map(numbered("input", i, single), shapes[i])));
+  const std::vector<Tensor> outputs = forward(maps);
+  const std::vector<Shape> expected = c.shapes("output_shapes", 4);
+  check(outputs.size() == expected.size(), "{}: expected {} outputs, computed {}",
+        c.file.path().string(), expected.size(), outputs.size());
+  std::vector<Tensor> upstream;
+  for (size_t i = 0; i < outputs.size(); ++i)
+    upstream.push_back(c.uniform_map(numbered("grad", i, outputs.size() == 1), expected[i]));
+  autograd::backward(outputs, upstream);
+
+  Comparison comparison(c, bounds_of(c, store, links, shapes[0][0] * shapes[0][2] * shapes[0][3]));
+  for (size_t i = 0; i < outputs.size(); ++i)
+    comparison.add_map(numbered("output", i, outputs.size() == 1), outputs[i]);
+  for (size_t i = 0; i < maps.size(); ++i)
+    comparison.add_map(numbered("grad_input", i, single), autograd::grad_of(maps[i]));
+  comparison.add_gradients(store);
+  for (const nn::Buffer& b : store.named_buffers()) comparison.add("after." + b.name, b.value);
+  return comparison.finish();
+}
+
+}  // namespace
+
+std::vector<Row> check_fpn(const Case& c) {
+  nn::ParameterStore store;
+  const Fpn fpn(nn::ParameterScope(store), c.numbers("in_channels"), c.number("out_channels"),
+                size_t(c.number("outputs")));
+  return check_maps(c, store, 2, [&](const auto& maps) { return fpn(maps); });
+}
+
+std::vector<Row> check_semantic_fpn(const Case& c) {
+  nn::ParameterStore store;
+  SegmentorConfig config;
+  config.neck_channels = c.number("neck_channels");
+  config.channels = c.number("channels");
+  config.classes = c.number("classes");
+  const SemanticFpn head(nn::ParameterScope(store), c.numbers("in_channels"), config);
+  return check_maps(c, store, 9, [&](const auto& maps) -> std::vector<Tensor> {
+    return {head(maps, {}, batch_norm_of(c))};
+  });
+}
+
+std::vector<Row> check_upernet(const Case& c) {
+  nn::ParameterStore store;
+  SegmentorConfig config;
+  config.channels = c.number("channels");
+  config.classes = c.number("classes");
+  config.pool_scales = c.numbers("pool_scales");
+  const UperNet head(nn::ParameterScope(store), c.numbers("in_channels"), config);
+  return check_maps(c, store, 9, [&](const auto& maps) -> std::vector<Tensor> {
+    return {head(maps, {}, batch_norm_of(c))};
+  });
+}
+
+std::vector<Row> check_fcn_head(const Case& c) {
+  nn::ParameterStore store;
+  const FcnHead head(nn::ParameterScope(store), c.number("in_channels"), c.number("channels"),
+                     c.number("classes"));
+  return check_maps(c, store, 3, [&](const auto& maps) -> std::vector<Tensor> {
+    return {head(maps[0], {}, batch_norm_of(c))};
+  });
+}
+
+}  // namespace sg::golden

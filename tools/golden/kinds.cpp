@@ -1,0 +1,31 @@
+#include "tools/golden/kinds.h"
+
+#include "tools/golden/golden_heads.h"
+#include "tools/golden/golden_sgformer.h"
+
+namespace sg::golden {
+namespace {
+
+constexpr Kind kKinds[] = {
+    {"hybrid_attention", check_module},
+    {"self_guided_attention", check_module},
+    {"full_attention", check_module},
+    {"block_pair", check_module},
+    {"mlp", check_module},
+    {"stem", check_module},
+    {"patch_merging", check_module},
+    {"sgformer", check_model},
+    {"fpn", check_fpn},
+    {"semantic_fpn", check_semantic_fpn},
+    {"upernet", check_upernet},
+    {"fcn_head", check_fcn_head},
+};
+
+}  // namespace
+
+const Kind* find_kind(std::string_view module) {
+  const auto found = std::ranges::find(kKinds, module, &Kind::module);
+  return found == std::end(kKinds) ? nullptr : found;
+}
+
+}  // namespace sg::golden
