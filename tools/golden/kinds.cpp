@@ -1,6 +1,7 @@
 #include "tools/golden/kinds.h"
 
 #include "tools/golden/golden_heads.h"
+#include "tools/golden/golden_miou.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -19,6 +20,7 @@ constexpr Kind kKinds[] = {
     {"semantic_fpn", check_semantic_fpn},
     {"upernet", check_upernet},
     {"fcn_head", check_fcn_head},
+    {"miou", check_miou},
 };
 
 }  // namespace
