@@ -1,6 +1,7 @@
 #include "tools/golden/kinds.h"
 
 #include "tools/golden/golden_heads.h"
+#include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_miou.h"
 #include "tools/golden/golden_sgformer.h"
 
@@ -21,6 +22,7 @@ constexpr Kind kKinds[] = {
     {"upernet", check_upernet},
     {"fcn_head", check_fcn_head},
     {"miou", check_miou},
+    {"segmentation_loss", check_segmentation_loss},
 };
 
 }  // namespace
