@@ -150,6 +150,8 @@ std::vector<NamedTensor> load_part(const std::filesystem::path& path, std::strin
   for (const std::string& name : file.names())
     if (is_in(name, prefix))
       result.emplace_back(name.substr(prefix.size()), verified_tensor(file, name));
+    else if (prefix == kEma && is_in(name, "") && !file.contains(std::string(kEma) + name))
+      result.emplace_back(name, verified_tensor(file, name));
   return result;
 }
 

@@ -35,7 +35,8 @@ struct Checkpoint {
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
 // Verifies every checksum; an error names the damaged tensor (ExitCode::checkpoint).
 Checkpoint load_checkpoint(const std::filesystem::path& path);
-// The tensors under one prefix, "" for the weights; only those are read and verified.
+// The tensors under one prefix, "" for the weights; only those are read and verified. To the
+// averaged weights (kEma) belongs what has no average: running statistics.
 std::vector<NamedTensor> load_part(const std::filesystem::path& path, std::string_view prefix);
 // The state alone: the header is verified, the tensors are not read.
 nlohmann::json checkpoint_state(const std::filesystem::path& path);

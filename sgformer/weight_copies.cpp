@@ -7,6 +7,7 @@
 #include <set>
 
 #include "sgformer/classifier.h"
+#include "sgformer/segment/segmentor.h"
 
 namespace sg::sgformer {
 namespace {
@@ -14,17 +15,52 @@ namespace {
 constexpr size_t kMaxCopies = 64;
 using Names = std::set<std::string, std::less<>>;
 
-const Names& official_names() {
+// Models declare their tensors and allocate nothing.
+void add_names(Names& to, const nn::ParameterStore& parameters) {
+  to.insert(parameters.names().begin(), parameters.names().end());
+  for (const nn::Buffer& b : parameters.named_buffers()) to.insert(b.name);
+}
+
+const Names& classifier_names() {
   static const Names names = [] {
     Names all;
-    for (const std::string& model : config_names()) {
-      const Classifier classifier(find_config(model));  // declares, allocates nothing
-      const auto& of_model = classifier.parameters().names();
-      all.insert(of_model.begin(), of_model.end());
-    }
+    for (const std::string& model : config_names())
+      add_names(all, Classifier(find_config(model)).parameters());
     return all;
   }();
   return names;
+}
+
+const Names& segmentor_names() {
+  static const Names names = [] {
+    Names all;
+    for (const std::string& model : config_names())
+      for (const std::string& head : head_names())
+        add_names(all, Segmentor(find_segmentor_config(model, head, 1)).parameters());
+    return all;
+  }();
+  return names;
+}
+
+// The names of the kind of model that a file holds: a segmentor has a head for pixels.
+const Names& names_of_kind(const std::vector<std::string>& in_file) {
+  const bool segmentor = std::ranges::any_of(in_file, [](const std::string& name) {
+    const size_t at = name.find(kDecodeHead);
+    return at != name.npos && (at == 0 || name[at - 1] == '.') &&
+           segmentor_names().contains(std::string_view(name).substr(at));
+  });
+  return segmentor ? segmentor_names() : classifier_names();
+}
+
+// Programs that take maps of all stages count their norms from 0: norm0 to norm3.
+void count_norms_from_1(WeightCopy& copy) {
+  constexpr std::string_view kNorm = "backbone.norm";
+  if (std::ranges::none_of(copy.names, [](const auto& item) {
+        return item.first.starts_with("backbone.norm0.");
+      }))
+    return;
+  for (auto& [official, spelt] : copy.names)
+    if (official.starts_with(kNorm)) ++official.at(kNorm.size());
 }
 
 // Names of dictionaries and attributes in which programs keep weights, the usual first.
@@ -94,23 +130,27 @@ std::string list(const std::vector<const WeightCopy*>& copies) {
 
 }  // namespace
 
-bool is_official_name(std::string_view name) { return official_names().contains(name); }
+bool is_official_name(std::string_view name) {
+  return classifier_names().contains(name) || segmentor_names().contains(name);
+}
 
 std::string describe_prefix(std::string_view prefix) {
   return prefix.empty() ? "bare names" : printable(fmt::format("'{}'", prefix));
 }
 
-std::vector<WeightCopy> weight_copies(const std::vector<std::string>& in_file,
-                                      std::string_view file) {
+std::vector<WeightCopy> weight_copies(std::vector<std::string> in_file, std::string_view file) {
+  // PyTorch's batch norm counts its steps, for a kind of average that nobody here takes.
+  std::erase_if(in_file, [](const auto& name) { return name.ends_with(".num_batches_tracked"); });
   std::vector<std::string> names;
   for (const std::string& name : in_file) names.push_back(without_wrappers(name));
+  const Names& official_names = names_of_kind(names);
   std::map<std::string, std::string> all;  // and as the file spells them
   for (size_t i = 0; i < names.size(); ++i) all.emplace(names[i], in_file[i]);
 
   std::map<std::string, size_t> count;  // official names that follow a prefix
   for (const std::string& name : names)
     for (size_t at = 0; at < name.size(); at = std::min(name.find('.', at), name.size()) + 1)
-      if (is_official_name(std::string_view(name).substr(at))) {
+      if (official_names.contains(std::string_view(name).substr(at))) {
         ++count[name.substr(0, at)];
         break;
       }
@@ -146,7 +186,7 @@ std::vector<WeightCopy> weight_copies(const std::vector<std::string>& in_file,
     for (std::string next = parent(prefix), last = prefix; next != last && !count.contains(next);
          last = next, next = parent(next))
       above.push_back(next);
-    for (const std::string& name : official_names()) {
+    for (const std::string& name : official_names) {
       if (above.empty() || all.contains(prefix + name)) continue;
       const auto beside = std::ranges::find_if(
           above, [&](const std::string& place) { return all.contains(place + name); });
@@ -164,6 +204,7 @@ std::vector<WeightCopy> weight_copies(const std::vector<std::string>& in_file,
     const auto& [official, spelt] = copy.names.front();
     copy.prefix =
         spelt.ends_with(official) ? spelt.substr(0, spelt.size() - official.size()) : prefix;
+    count_norms_from_1(copy);
     copies.push_back(std::move(copy));
   }
   return copies;

@@ -51,6 +51,11 @@ Weights read_checkpoint(const fs::path& path, std::optional<bool> ema) {
 
 }  // namespace
 
+bool Weights::of_segmentor() const {
+  return std::ranges::any_of(tensors,
+                             [](const auto& t) { return t.first.starts_with(kDecodeHead); });
+}
+
 Weights load_weights(const fs::path& path, std::optional<bool> ema) {
   if (kind_of(path) != FileKind::safetensors) return read(Pth::open(path), ema);
   return is_checkpoint(path) ? read_checkpoint(path, ema) : read(Safetensors::open(path), ema);

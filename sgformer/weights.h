@@ -15,6 +15,8 @@ struct Weights {
   bool ema = false;                  // the averaged ones
   std::string prefix;                // taken off the names that they have in the file
   std::string summary;               // of the above, a line for people that starts with the file
+
+  bool of_segmentor() const;  // a head for pixels is among them
 };
 
 // From a checkpoint of ours, a plain safetensors file or one of torch.save; which it is, its first

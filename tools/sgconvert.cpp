@@ -38,6 +38,18 @@ sg::StoredType type_of(const std::string& dtype) {
   return dtype == "bf16" ? sg::StoredType::bf16 : sg::StoredType::f32;
 }
 
+// Of all of a model, running statistics too.
+template <class Model>
+std::vector<sg::NamedTensor> tensors_of(const sg::infer::LoadedModel<Model>& file) {
+  sg::tools::announce(file);
+  const sg::nn::ParameterStore& parameters = file.model->parameters();
+  std::vector<sg::NamedTensor> tensors;
+  for (const std::string& name : parameters.names())
+    tensors.emplace_back(name, parameters.get(parameters.values(), name));
+  for (const sg::nn::Buffer& b : parameters.named_buffers()) tensors.emplace_back(b.name, b.value);
+  return tensors;
+}
+
 // Under the official names. Where the file or --model says which model it is, they are all of it.
 std::vector<sg::NamedTensor> read(const Request& r) {
   if (r.model.empty() && !sg::is_checkpoint(r.in)) {
@@ -50,13 +62,10 @@ std::vector<sg::NamedTensor> read(const Request& r) {
                         sg::printable(name)));
     return std::move(weights.tensors);
   }
-  const auto file = sg::infer::load_model(r.in, {.ema = r.ema, .model = r.model});
-  sg::tools::announce(file);
-  const sg::nn::ParameterStore& parameters = file.model->parameters();
-  std::vector<sg::NamedTensor> tensors;
-  for (const std::string& name : parameters.names())
-    tensors.emplace_back(name, parameters.get(parameters.values(), name));
-  return tensors;
+  const sg::infer::ModelFileRequest request{.ema = r.ema, .model = r.model};
+  return sg::infer::task_of(r.in) == sg::infer::kSegmentation
+             ? tensors_of(sg::infer::load_segmentor(r.in, request))
+             : tensors_of(sg::infer::load_model(r.in, request));
 }
 
 // A file that holds no weights at all is none either.

@@ -1,6 +1,7 @@
 // sginfo: what a model, or a checkpoint, is made of.
 #include <fmt/format.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "core/text.h"
@@ -15,12 +16,16 @@ using sg::nn::LayerRow;
 
 std::string grouped_digits(int64_t n) { return fmt::format("{}", fmt::group_digits(n)); }
 
-// Rows of the layers below one block, stem or patch merging as one row: "block1.0.mlp.fc1" belongs
-// to "block1.0".
+// Rows of the layers below one block, stem or patch merging, or of one list of a head as one row:
+// "block1.0.mlp.fc1" belongs to "block1.0", "decode_head.fpn_convs.2.conv" to
+// "decode_head.fpn_convs".
 std::string group_of(const std::string& name) {
-  const size_t dot = name.find('.');
-  if (!name.starts_with("block") || dot == std::string::npos) return name.substr(0, dot);
-  return name.substr(0, name.find('.', dot + 1));
+  constexpr std::string_view kBackbone = "backbone.";
+  const size_t begin = name.starts_with(kBackbone) ? kBackbone.size() : 0;
+  const size_t dot = name.find('.', begin);
+  const bool two = name.compare(begin, 5, "block") == 0 || name.starts_with("neck.") ||
+                   name.starts_with(sg::sgformer::kDecodeHead);
+  return name.substr(0, two && dot != name.npos ? name.find('.', dot + 1) : dot);
 }
 
 std::vector<LayerRow> grouped(const std::vector<LayerRow>& rows) {
@@ -91,18 +96,52 @@ nlohmann::json to_json(const LayerRow& r) {
   return j;
 }
 
-// Its weights are read too: the answer is of a file that can be used.
-sg::infer::ModelFile read(const std::string& checkpoint, const std::string& model,
-                          std::optional<bool> ema, const sg::train::Options& options) {
-  if (model.empty() && !sg::is_checkpoint(checkpoint))
-    sg::fail(sg::ExitCode::usage,
-             "{}: holds weights alone, not what model they are of; name the model too: {}",
-             checkpoint, fmt::join(sg::sgformer::config_names(), ", "));
-  auto file =
-      sg::infer::load_model(checkpoint, {.ema = ema, .model = model, .change = [&](auto config) {
-                                           return sg::train::apply(options, std::move(config));
-                                         }});
-  sg::tools::announce(file);
+// What is shown, of either kind of model.
+struct Subject {
+  std::string name;
+  int64_t classes;
+  const sg::sgformer::Config& backbone;
+  const sg::nn::ParameterStore& parameters;
+  std::function<void(const sg::Tensor& images)> forward;
+};
+Subject subject(const sg::sgformer::Classifier& model) {
+  const sg::sgformer::Config& c = model.config();
+  return {c.name, c.classes, c, model.parameters(), [&](const auto& x) { model.forward(x); }};
+}
+Subject subject(const sg::sgformer::Segmentor& model) {
+  const sg::sgformer::SegmentorConfig& c = model.config();
+  return {fmt::format("{} with {}", c.backbone.name, name_of(c.head)), c.classes, c.backbone,
+          model.parameters(), [&](const auto& x) { model.forward(x); }};
+}
+
+// The weights of a file are read too: the answer is of a file that can be used.
+struct Request {
+  std::string checkpoint, model, head;  // of what the command line does not say: empty
+  std::optional<bool> ema;
+  sg::infer::ModelFileRequest of_file(const sg::train::Options& options) const {
+    return {.ema = ema, .model = model, .change = [&options](auto config) {
+              return sg::train::apply(options, std::move(config));
+            }};
+  }
+};
+
+sg::infer::ModelFile classifier(const Request& request, const sg::train::Options& options) {
+  if (!request.checkpoint.empty())
+    return sg::infer::load_model(request.checkpoint, request.of_file(options));
+  return {.model = std::make_unique<sg::sgformer::Classifier>(sg::train::model_config(options))};
+}
+
+sg::infer::SegmentorFile segmentor(const Request& request, const sg::train::Options& options) {
+  sg::infer::SegmentorFile file;
+  if (request.checkpoint.empty()) {
+    sg::sgformer::SegmentorConfig config = sg::sgformer::find_segmentor_config(
+        options.model, request.head, options.num_classes.value_or(150));
+    config.backbone = sg::train::apply(options, config.backbone);
+    file.model = std::make_unique<sg::sgformer::Segmentor>(config);
+  } else {
+    file = sg::infer::load_segmentor(request.checkpoint, request.of_file(options));
+  }
+  file.model->parameters().set_groups(group_rule(file.model->config(), {}));
   return file;
 }
 
@@ -116,78 +155,101 @@ void print_state(const nlohmann::json& state) {
 
 }  // namespace
 
+// Prints what the command line asks for; `file` has a model whose parameters are allocated.
+template <class Model>
+void show(const sg::infer::LoadedModel<Model>& file, const std::string& checkpoint,
+          std::optional<sg::ImageSize> img_size, bool all, bool json) {
+  const Subject model = subject(*file.model);
+  const sg::ImageSize image = img_size.value_or(int(model.backbone.image));
+  std::vector<LayerRow> rows;
+  {
+    const sg::autograd::NoGrad no_grad;
+    const sg::nn::Trace trace;
+    model.forward(sg::zeros({1, image.height, image.width, 3}));
+    rows = trace.rows();
+  }
+  const LayerRow total = sum(rows);
+  if (!all) rows = grouped(rows);
+  const int64_t parameters = model.parameters.count();
+  const int64_t tensors = int64_t(model.parameters.names().size());
+  const Decay decay = decayed(model.parameters);
+
+  if (json) {
+    nlohmann::json j{{"model", model.name},
+                     {"classes", model.classes},
+                     {"height", image.height},
+                     {"width", image.width},
+                     {"parameters", parameters},
+                     {"macs", total.macs},
+                     {"decayed_parameters", decay.parameters},
+                     {"decayed_tensors", decay.tensors},
+                     {"tensors", tensors}};
+    if (!file.state.is_null()) j["checkpoint"] = file.state;
+    for (const LayerRow& r : rows) j["layers"].push_back(to_json(r));
+    fmt::print("{}\n", j.dump(2));
+    return;
+  }
+  fmt::print("{}, {} classes, one image of {}x{}\n\n", model.name, model.classes, image.height,
+             image.width);
+  print_table(rows, total);
+  if (parameters != total.parameters)
+    fmt::print("\n{} parameters more are of the auxiliary head, which runs in training alone",
+               grouped_digits(parameters - total.parameters));
+  fmt::print("\n{} parameters in {} tensors, {} of them with weight decay; {:.3f} GMAC\n",
+             grouped_digits(parameters), tensors, grouped_digits(decay.parameters),
+             1e-9 * total.macs);
+  if (!file.state.is_null()) {
+    fmt::print("\ncheckpoint {}\n", sg::escape_odd_bytes(checkpoint));
+    print_state(file.state);
+  }
+}
+
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
         "Shows what a model consists of, for one image: output shape, parameters, multiply-adds in "
         "1e9 (GMAC), and memory of the outputs in MiB of float32.");
     sg::train::Options options;
-    std::string checkpoint;
-    std::optional<bool> ema;
+    Request request;
     bool all = false, json = false;
     auto* name = sg::tools::add_option(app, {"model,--model", "model name"}, options.model);
-    app.add_option("--checkpoint", checkpoint,
+    app.add_option("--head", request.head,
+                   "the model with this head for segmentation: semantic_fpn or upernet; "
+                   "--num-classes is then 150 by default");
+    app.add_option("--checkpoint", request.checkpoint,
                    "a checkpoint of sgtrain or a run's folder instead of a name, or weights alone "
                    "of the named "
                    "model");
-    sg::tools::add_ema_flags(app, ema);
+    sg::tools::add_ema_flags(app, request.ema);
     sg::tools::add_options(app, options, sg::tools::kModelFlags);
     sg::tools::add_options(app, options, {"img-size"});
     app.add_flag("--all", all, "a row per layer instead of a row per block");
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, argc, argv);
 
-    if (checkpoint.empty() && ema)
-      sg::fail(sg::ExitCode::usage, "--ema and --no-ema choose weights of --checkpoint");
-    sg::infer::ModelFile file;
-    if (checkpoint.empty()) {
-      file.model = std::make_unique<sg::sgformer::Classifier>(sg::train::model_config(options));
-      file.model->parameters().allocate();
+    bool of_pixels = !request.head.empty();
+    if (request.checkpoint.empty()) {
+      if (request.ema)
+        sg::fail(sg::ExitCode::usage, "--ema and --no-ema choose weights of --checkpoint");
     } else {
-      checkpoint = sg::infer::find_weights(checkpoint).string();
-      file = read(checkpoint, name->count() ? options.model : "", ema, options);
+      if (of_pixels)
+        sg::fail(sg::ExitCode::usage, "--head: the file of --checkpoint says which head it has");
+      request.checkpoint = sg::infer::find_weights(request.checkpoint).string();
+      if (name->count()) request.model = options.model;
+      if (request.model.empty() && !sg::is_checkpoint(request.checkpoint))
+        sg::fail(sg::ExitCode::usage,
+                 "{}: holds weights alone, not what model they are of; name the model too: {}",
+                 request.checkpoint, fmt::join(sg::sgformer::config_names(), ", "));
+      of_pixels = sg::infer::task_of(request.checkpoint) == sg::infer::kSegmentation;
     }
-    const sg::sgformer::Classifier& model = *file.model;
-    const nlohmann::json& state = file.state;
-    const sg::sgformer::Config& config = model.config();
-    const sg::ImageSize image = options.img_size.value_or(int(config.image));
-    std::vector<LayerRow> rows;
-    {
-      const sg::autograd::NoGrad no_grad;
-      const sg::nn::Trace trace;
-      model.forward(sg::zeros({1, image.height, image.width, 3}));
-      rows = trace.rows();
-    }
-    const LayerRow total = sum(rows);
-    if (!all) rows = grouped(rows);
-    const int64_t tensors = int64_t(model.parameters().names().size());
-    const Decay decay = decayed(model.parameters());
-
-    if (json) {
-      nlohmann::json j{{"model", config.name},
-                       {"classes", config.classes},
-                       {"height", image.height},
-                       {"width", image.width},
-                       {"parameters", total.parameters},
-                       {"macs", total.macs},
-                       {"decayed_parameters", decay.parameters},
-                       {"decayed_tensors", decay.tensors},
-                       {"tensors", tensors}};
-      if (!state.is_null()) j["checkpoint"] = state;
-      for (const LayerRow& r : rows) j["layers"].push_back(to_json(r));
-      fmt::print("{}\n", j.dump(2));
-      return sg::ExitCode::ok;
-    }
-    fmt::print("{}, {} classes, one image of {}x{}\n\n", config.name, config.classes, image.height,
-               image.width);
-    print_table(rows, total);
-    fmt::print("\n{} parameters in {} tensors, {} of them with weight decay; {:.3f} GMAC\n",
-               grouped_digits(total.parameters), tensors, grouped_digits(decay.parameters),
-               1e-9 * total.macs);
-    if (!state.is_null()) {
-      fmt::print("\ncheckpoint {}\n", sg::escape_odd_bytes(checkpoint));
-      print_state(state);
-    }
+    const auto show_file = [&](auto file) {
+      if (request.checkpoint.empty())
+        file.model->parameters().allocate();
+      else
+        sg::tools::announce(file);
+      show(file, request.checkpoint, options.img_size, all, json);
+    };
+    of_pixels ? show_file(segmentor(request, options)) : show_file(classifier(request, options));
     return sg::ExitCode::ok;
   });
 }

@@ -22,33 +22,29 @@ Tensor reshape(const Tensor& x, Shape shape) {
   return gather(x, same, shape);
 }
 
-// Parameters as leaves in official layout.
-struct Weights {
-  std::map<std::string, Tensor> leaves;
-  std::string prefix;
+using Weights = LiteralWeights;
 
-  Weights in(const std::string& name) const { return {leaves, prefix + name + "."}; }
-  Tensor operator()(const std::string& name) const { return leaves.at(prefix + name); }
-  bool has(const std::string& name) const { return leaves.contains(prefix + name); }
-  Tensor lin(const std::string& name, const Tensor& x) const {
-    return linear(x, (*this)(name + ".weight"), (*this)(name + ".bias"));
-  }
-  Tensor norm(const std::string& name, const Tensor& x, double eps) const {
-    return affine(standardize(x, eps), (*this)(name + ".weight"), (*this)(name + ".bias"));
-  }
-  Tensor depthwise(const std::string& name, const Tensor& x, int stride, bool bias) const {
-    const Tensor w = (*this)(name + ".weight");
-    return depthwise3x3(x, reshape(permute(w, {2, 3, 1, 0}), {3, 3, w.dim(0)}),
-                        bias ? (*this)(name + ".bias") : Tensor(), stride);
-  }
-};
+Tensor lin(const Weights& w, const std::string& name, const Tensor& x) {
+  return linear(x, w(name + ".weight"), w(name + ".bias"));
+}
+
+Tensor norm(const Weights& w, const std::string& name, const Tensor& x, double eps) {
+  return affine(standardize(x, eps), w(name + ".weight"), w(name + ".bias"));
+}
+
+Tensor depthwise(const Weights& w, const std::string& name, const Tensor& x, int stride,
+                 bool bias) {
+  const Tensor k = w(name + ".weight");
+  return depthwise3x3(x, reshape(permute(k, {2, 3, 1, 0}), {3, 3, k.dim(0)}),
+                      bias ? w(name + ".bias") : Tensor(), stride);
+}
 
 // Conv2d_BN: convolution without bias, GroupNorm of one group.
 Tensor conv_norm(const Weights& w, const std::string& name, const Tensor& x, int stride) {
   const Tensor k = w(name + ".c.weight");
   Tensor y;
   if (k.dim(1) == 1 && k.dim(2) == 3)
-    y = w.depthwise(name + ".c", x, stride, false);
+    y = depthwise(w, name + ".c", x, stride, false);
   else
     y = conv2d(x, permute(k, {0, 2, 3, 1}), {}, stride, k.dim(2) / 2, k.dim(2) / 2, k.dim(2) / 2,
                k.dim(2) / 2);
@@ -171,8 +167,8 @@ Attended attend(const Tensor& q, const Tensor& kv, int heads, const std::vector<
 
 // LePE, sum with the heads, output projection. x (B, H, W, C), heads (B, N, C).
 Tensor finish(const Weights& w, const Tensor& x, const Tensor& heads) {
-  const Tensor lepe = w.depthwise("lepe_conv", w.lin("lepe_linear", x), 1, true);
-  return w.lin("proj", add(reshape(heads, x.shape()), lepe));
+  const Tensor lepe = depthwise(w, "lepe_conv", lin(w, "lepe_linear", x), 1, true);
+  return lin(w, "proj", add(reshape(heads, x.shape()), lepe));
 }
 
 // Channels of (B, N, C_i) side by side.
@@ -204,7 +200,7 @@ Tensor merge(const Weights& w, const std::string& number, const Tensor& x, int s
   const Tensor p = gather(x, padded, {x.dim(0), h, wd, c});
   const Tensor y = conv2d(p, permute(w("sr" + number + ".weight"), {0, 2, 3, 1}),
                           w("sr" + number + ".bias"), s, 0, 0, 0, 0);
-  return gelu(w.norm("norm" + number, y, 1e-5));
+  return gelu(norm(w, "norm" + number, y, 1e-5));
 }
 
 Tensor hybrid(const Weights& w, const Config& config, const StageConfig& stage, const Tensor& x,
@@ -221,8 +217,8 @@ Tensor hybrid(const Weights& w, const Config& config, const StageConfig& stage, 
     if (s > 1) source = merge(w, std::exchange(first_merge, false) ? "" : number, x, s);
     const int64_t kh = source.dim(1), kw = source.dim(2);
     const Tensor q =
-        reshape(w.lin("q" + number, x), {x.dim(0), n, stage.dim / int64_t(stage.scales.size())});
-    const Tensor kv = w.lin("kv" + number, source);
+        reshape(lin(w, "q" + number, x), {x.dim(0), n, stage.dim / int64_t(stage.scales.size())});
+    const Tensor kv = lin(w, "kv" + number, source);
     Index token_key;
     for (int64_t t = 0; t < n; ++t) token_key.push_back(t / wd / s * kw + t % wd / s);
     const int m = config.window;
@@ -303,13 +299,13 @@ Tensor self_guided(const Weights& w, const StageConfig& stage, const Tensor& x,
   }
   const int64_t l = std::accumulate(chunks.begin(), chunks.end(), int64_t{0});
   const Tensor y = gather(concat(parts, {int64_t(index.size())}), index, {batch, l, c});
-  const Tensor q = reshape(w.lin("q", x), {batch, n, c});
+  const Tensor q = reshape(lin(w, "q", x), {batch, n, c});
   std::vector<Tensor> halves;
   for (int half = 0; half < 2; ++half) {
     Index columns;
     for (int64_t i = 0; i < batch * n * c / 2; ++i)
       columns.push_back(i / (c / 2) * c + half * c / 2 + i % (c / 2));
-    const Tensor kv = w.lin(half ? "kv2" : "kv1", y);
+    const Tensor kv = lin(w, half ? "kv2" : "kv1", y);
     halves.push_back(attend(gather(q, columns, {batch, n, c / 2}), kv, stage.heads / 2,
                             {everything(n, l)}, 1, {}, masked)
                          .out);
@@ -319,31 +315,33 @@ Tensor self_guided(const Weights& w, const StageConfig& stage, const Tensor& x,
 
 Tensor full_attention(const Weights& w, const StageConfig& stage, const Tensor& x) {
   const int64_t n = x.dim(1) * x.dim(2), c = x.dim(3);
-  const Tensor q = reshape(w.lin("q", x), {x.dim(0), n, c});
-  const Tensor kv = reshape(w.lin("kv", x), {x.dim(0), n, 2 * c});
+  const Tensor q = reshape(lin(w, "q", x), {x.dim(0), n, c});
+  const Tensor kv = reshape(lin(w, "kv", x), {x.dim(0), n, 2 * c});
   return finish(w, x, attend(q, kv, stage.heads, {everything(n, n)}, 1, {}).out);
 }
 
 Tensor mlp(const Weights& w, const Tensor& x) {
-  const Tensor z = w.lin("fc1", x);
-  return w.lin("fc2", gelu(add(z, w.in("dwconv").depthwise("dwconv", z, 1, true))));
+  const Tensor z = lin(w, "fc1", x);
+  return lin(w, "fc2", gelu(add(z, depthwise(w.in("dwconv"), "dwconv", z, 1, true))));
 }
 
 }  // namespace
 
-LiteralResult run_literal(const Config& config, const nn::ParameterStore& parameters,
-                          const Tensor& images, const Tensor& upstream) {
-  Weights w;
+LiteralWeights literal_weights(const nn::ParameterStore& parameters) {
+  LiteralWeights w;
   for (const std::string& name : parameters.names())
     w.leaves[name] = autograd::leaf(parameters.get(parameters.values(), name));
-  const Tensor image = autograd::leaf(images);
-  LiteralResult result;
+  return w;
+}
 
+LiteralFeatures literal_backbone(const Config& config, const LiteralWeights& w,
+                                 const Tensor& images) {
+  LiteralFeatures result;
   const Weights stem = w.in("patch_embed1").in("conv");
-  Tensor x = gelu(conv_norm(stem, "0", image, config.stem_strides[0]));
+  Tensor x = gelu(conv_norm(stem, "0", images, config.stem_strides[0]));
   x = gelu(conv_norm(stem, "2", x, config.stem_strides[1]));
   x = conv_norm(stem, "4", x, config.stem_strides[2]);
-  x = w.in("patch_embed1").norm("norm", x, 1e-5);
+  x = norm(w.in("patch_embed1"), "norm", x, 1e-5);
   const Tensor table = resize_table(w("pos_embed"), config.pos_embed_side, x.dim(1), x.dim(2));
   Index every;
   for (int64_t i = 0; i < x.numel(); ++i) every.push_back(i % table.numel());
@@ -360,7 +358,7 @@ LiteralResult run_literal(const Config& config, const nn::ParameterStore& parame
     std::vector<double> significance;
     for (int j = 0; j < stage.depth; ++j) {
       const Weights block = w.in(fmt::format("block{}.{}", i + 1, j)), attn = block.in("attn");
-      const Tensor normed = block.norm("norm1", x, 1e-6);
+      const Tensor normed = norm(block, "norm1", x, 1e-6);
       if (stage.scales.empty()) {
         x = add(x, full_attention(attn, stage, normed));
       } else if (j % 2 == 0) {
@@ -369,13 +367,25 @@ LiteralResult run_literal(const Config& config, const nn::ParameterStore& parame
       } else {
         x = add(x, self_guided(attn, stage, normed, significance));
       }
-      x = add(x, mlp(block.in("mlp"), block.norm("norm2", x, 1e-6)));
+      x = add(x, mlp(block.in("mlp"), norm(block, "norm2", x, 1e-6)));
     }
-    x = w.norm(fmt::format("norm{}", i + 1), x, 1e-6);
+    x = norm(w, fmt::format("norm{}", i + 1), x, 1e-6);
+    result.maps.push_back(x);
   }
+  return result;
+}
+
+LiteralResult run_literal(const Config& config, const nn::ParameterStore& parameters,
+                          const Tensor& images, const Tensor& upstream) {
+  const Weights w = literal_weights(parameters);
+  const Tensor image = autograd::leaf(images);
+  const LiteralFeatures features = literal_backbone(config, w, image);
+  LiteralResult result;
+  result.significance = features.significance;
+  const Tensor& x = features.maps[3];
   const int64_t n = x.dim(1) * x.dim(2);
   const Tensor tokens = permute(reshape(x, {x.dim(0), n, x.dim(3)}), {0, 2, 1});
-  result.logits = w.lin("head", scale(sum_last(tokens), 1 / double(n)));
+  result.logits = lin(w, "head", scale(sum_last(tokens), 1 / double(n)));
   autograd::backward({result.logits}, {upstream});
   for (const auto& [name, leaf] : w.leaves) result.gradients[name] = autograd::grad_of(leaf);
   result.image_gradient = autograd::grad_of(image);

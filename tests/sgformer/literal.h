@@ -10,6 +10,23 @@
 
 namespace sg::test {
 
+// Parameters as leaves, in official layout; names are looked up behind `prefix`.
+struct LiteralWeights {
+  std::map<std::string, Tensor> leaves;
+  std::string prefix;
+
+  LiteralWeights in(const std::string& name) const { return {leaves, prefix + name + "."}; }
+  Tensor operator()(const std::string& name) const { return leaves.at(prefix + name); }
+};
+LiteralWeights literal_weights(const nn::ParameterStore& parameters);
+
+struct LiteralFeatures {
+  std::vector<Tensor> maps;          // (B, H, W, C) of the four stages
+  std::vector<Tensor> significance;  // (B, H * W), of every hybrid block
+};
+LiteralFeatures literal_backbone(const sgformer::Config& config, const LiteralWeights& weights,
+                                 const Tensor& images);
+
 struct LiteralResult {
   Tensor loss, logits;
   std::vector<Tensor> significance;         // (B, H * W), of every hybrid block

@@ -6,7 +6,8 @@
 namespace sg::tools {
 
 // Says on standard error which weights were taken from where.
-inline void announce(const infer::ModelFile& file) {
+template <class Model>
+void announce(const infer::LoadedModel<Model>& file) {
   say(file.summary + (file.class_names.empty() ? "; no class names in it" : ""));
 }
 

@@ -185,10 +185,9 @@ void Comparison::add_probe(const std::string& parameter, const Tensor& gradient)
   const auto values = to_vector<double>(fetch(gradient));
   double sum = 0;
   for (size_t i = 0; i < values.size(); ++i) sum += values[i] * double(probe[i]);
-  rows_.push_back({name,
-                   relative_error_of(full({1}, sum, Dtype::f64), file_.tensor(name),
-                                     norm(gradient) / std::sqrt(3.0)),
-                   bounds_.gradients});
+  const RelativeError error = relative_error_of(full({1}, sum, Dtype::f64), file_.tensor(name),
+                                                norm(gradient) / std::sqrt(3.0));
+  rows_.push_back({name, {.whole = error.whole}, bounds_.gradients});
 }
 
 void Comparison::add_gradients_together(const nn::ParameterStore& store) {
