@@ -3,6 +3,7 @@
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_miou.h"
+#include "tools/golden/golden_opencv.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -23,6 +24,8 @@ constexpr Kind kKinds[] = {
     {"fcn_head", check_fcn_head},
     {"miou", check_miou},
     {"segmentation_loss", check_segmentation_loss},
+    {"resize_u8", check_opencv_resize},
+    {"photometric", check_photometric},
 };
 
 }  // namespace
