@@ -22,6 +22,7 @@ enum class Purpose : uint32_t {
   color_jitter,
   mix,  // mixup and CutMix: ops/normalize_images/draw_mix_erase.cpp, as erased_box
   erased_box,
+  dropout,  // ops/dropout2d/dropout2d.cpp
 };
 
 // A stream of random numbers by name: kernels draw from it at any position.

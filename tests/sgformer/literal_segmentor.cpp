@@ -70,8 +70,7 @@ Tensor side_by_side(const std::vector<Tensor>& maps) {
   Tensor all = maps[0];
   for (size_t k = 1; k < maps.size(); ++k) {
     const int64_t a = all.dim(3), b = maps[k].dim(3);
-    Shape shape = all.shape();
-    shape[3] = a + b;
+    const Shape shape{all.dim(0), all.dim(1), all.dim(2), a + b};
     Index index;
     for (int64_t i = 0; i < shape.numel(); ++i) {
       const int64_t pixel = i / (a + b), channel = i % (a + b);

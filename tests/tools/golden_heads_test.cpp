@@ -1,0 +1,54 @@
+// Feature pyramid and heads of segmentation against golden numbers.
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "tests/tools/programs.h"
+#include "tools/golden/golden.h"
+
+using namespace sg;
+using test::kCuda;
+namespace fs = std::filesystem;
+
+namespace {
+
+void check_modules(Dtype dtype, Device device, bool real_channels) {
+  const fs::path folder = test::shared("golden/dense/modules");
+  if (folder.empty()) return;
+  std::map<std::string, int> files{
+      {"fpn", 0}, {"semantic_fpn", 0}, {"upernet", 0}, {"fcn_head", 0}};
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const auto kind = std::ranges::find_if(
+        files, [&](const auto& item) { return name.starts_with(item.first + "_"); });
+    if (kind == files.end()) continue;  // of detection
+    if (!real_channels && test::contains(name, "real_channels")) continue;
+    CAPTURE(name);
+    CAPTURE(name_of(dtype));
+    const golden::Result r = golden::check_golden(entry.path(), dtype, device);
+    REQUIRE(!r.rows.empty());
+    CAPTURE(r.rows[0].tensor);
+    CHECK(r.rows[0].share_of_bound() <= 1);
+    CHECK(r.passed());
+    ++kind->second;
+  }
+  for (const auto& [kind, count] : files) {
+    CAPTURE(kind);
+    CHECK(count > 0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("heads of segmentation and their pyramid in f64") {
+  check_modules(Dtype::f64, Device{}, true);
+}
+TEST_CASE("heads of segmentation and their pyramid in f32") {
+  check_modules(Dtype::f32, Device{}, true);
+}
+TEST_CASE("heads of segmentation and their pyramid on cuda, in f32 and bf16") {
+  if (!test::have_cuda()) return;
+  const bool all = !test::emulated();  // 512 channels take the emulation minutes
+  check_modules(Dtype::f32, kCuda, all);
+  check_modules(Dtype::bf16, kCuda, all);
+}
