@@ -1,7 +1,5 @@
 #include "data/loader.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -54,11 +52,6 @@ std::byte* place_of(Tensor& batch, int64_t item) {
 
 }  // namespace
 
-int64_t allowed_broken(double max_broken_share, int64_t samples) {
-  const int64_t few = max_broken_share > 0 ? std::min(kFewBroken, samples / 2) : 0;
-  return std::max(int64_t(max_broken_share * double(samples)), few);
-}
-
 Loader::Loader(std::shared_ptr<const SampleMaker> maker, LoaderConfig config)
     : maker_(std::move(maker)),
       images_(maker_->images()),
@@ -66,6 +59,7 @@ Loader::Loader(std::shared_ptr<const SampleMaker> maker, LoaderConfig config)
       order_(
           images_,
           {.shuffled = config_.training, .seed = config_.seed, .aug_repeats = config_.aug_repeats}),
+      broken_(config_.max_broken_share, images_.size()),
       own_(maker_->worker(config_.training)) {
   check_config(images_, config_, order_);
   const int64_t b = config_.batch_size, all = order_.positions();
@@ -259,27 +253,8 @@ void Loader::wait_for(Slot& slot, int64_t batch) {
 void Loader::report_broken(Slot& slot) {
   std::stable_sort(slot.broken.begin(), slot.broken.end(),
                    [](const Broken& a, const Broken& b) { return a.item < b.item; });
-  const int64_t n = images_.size();
-  const int64_t allowed = allowed_broken(config_.max_broken_share, n);
-  for (const Broken& b : slot.broken) {
-    if (broken_.emplace(b.sample, b.message).second)
-      spdlog::warn("skipped, {} so far: {}", broken_.size(), b.message);
-  }
-  if (int64_t(broken_.size()) <= allowed) return;
-  std::string list;
-  int shown = 0;
-  for (const auto& [sample, message] : broken_) {
-    if (++shown > 20) {
-      list += fmt::format("\n  and {} more", broken_.size() - 20);
-      break;
-    }
-    list += "\n  " + message;
-  }
-  fail(
-      ExitCode::data,
-      "{} of {} images are broken, {} are allowed (--max-broken-share {}):{}\nmend or remove them; "
-      "a larger share lets a run go on",
-      broken_.size(), n, allowed, config_.max_broken_share, list);
+  for (const Broken& b : slot.broken) broken_.add(b.sample, b.message);
+  broken_.check();
 }
 
 // False where no item of the batch is left.

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "data/broken_samples.h"
 #include "data/epoch_order.h"
 #include "data/sample_maker.h"
 
@@ -40,12 +41,9 @@ struct LoaderConfig {
   int workers = 4;       // threads; 0: samples are made in the caller's thread, inside next()
   int prefetch = 2;      // batches made ahead
   Device device;         // that batches are copied to: they lie in host memory pinned for it
-  // Largest fraction of the samples that may be broken; above 0, a few (kFewBroken) always may.
+  // Largest fraction of the samples that may be broken (data/broken_samples.h).
   double max_broken_share = 0.01;
 };
-constexpr int64_t kFewBroken = 10;
-// How many of `samples` may be broken.
-int64_t allowed_broken(double max_broken_share, int64_t samples);
 
 struct Batch {
   std::vector<Tensor> tensors;   // as SampleMaker::tensors(), of B samples
@@ -74,9 +72,9 @@ class Loader {
   // else refers to them. Rethrows the error of a worker at the batch in which it happened.
   bool next(Batch& batch);
 
-  int64_t broken() const { return int64_t(broken_.size()); }  // different samples so far
+  int64_t broken() const { return int64_t(broken_samples().size()); }  // different samples so far
   // What is wrong with them, by index.
-  const std::map<int64_t, std::string>& broken_samples() const { return broken_; }
+  const std::map<int64_t, std::string>& broken_samples() const { return broken_.messages(); }
 
  private:
   struct Broken {
@@ -113,7 +111,7 @@ class Loader {
   int64_t samples_ = 0, batches_ = 0;
   int64_t epoch_ = -1;
   EpochOrder order_;
-  std::map<int64_t, std::string> broken_;
+  BrokenSamples broken_;
   std::unique_ptr<SampleMaker::Worker> own_;  // where there are no threads
 
   std::mutex mutex_;  // guards what follows, and the counters of the slots

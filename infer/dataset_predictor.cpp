@@ -44,7 +44,7 @@ bool DatasetPredictor::next() {
   };
   // A record is of one shape, and of the weights or the averaged ones; it leaves no maps behind.
   if (with_significance_)
-    significance_ = last_maps(forward());
+    significance_ = last_maps(forward().significance);
   else
     forward_.run({uint64_t(n), uint64_t(uintptr_t(parameters.values().raw()))}, [&] { forward(); });
   feed_.prefetch();

@@ -176,20 +176,6 @@ Classification::Classification(sgformer::Classifier& model,
     class_weights_ = from_vector(weights, {model.config().classes}).to(dtype).to(device);
 }
 
-Classification::Draws::Draws(Shape shape, Dtype dtype, Device to)
-    : host_(empty_pinned(shape, dtype, to)), copied_(backend(to.type).event(to)) {
-  device_ = to.type == DeviceType::cpu ? host_ : empty(shape, dtype, to);
-}
-
-template <class F>
-void Classification::Draws::update(F&& draw) {
-  copied_->synchronize();
-  draw(host_);
-  if (device_.same_memory(host_)) return;
-  device_.copy_(host_);
-  copied_->record(device_.stream());
-}
-
 void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
   epoch_ = epoch;
   feed_.start_epoch(epoch, first_batch);

@@ -1,8 +1,9 @@
 #include "tools/golden/kinds.h"
 
-#include "tools/golden/golden_opencv.h"
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
+#include "tools/golden/golden_miou.h"
+#include "tools/golden/golden_opencv.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -17,13 +18,14 @@ constexpr Kind kKinds[] = {
     {"stem", check_module},
     {"patch_merging", check_module},
     {"sgformer", check_model},
-    {"resize_u8", check_opencv_resize},
-    {"photometric", check_photometric},
     {"fpn", check_fpn},
     {"semantic_fpn", check_semantic_fpn},
     {"upernet", check_upernet},
     {"fcn_head", check_fcn_head},
+    {"miou", check_miou},
     {"segmentation_loss", check_segmentation_loss},
+    {"resize_u8", check_opencv_resize},
+    {"photometric", check_photometric},
 };
 
 }  // namespace
