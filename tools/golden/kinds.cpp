@@ -1,5 +1,6 @@
 #include "tools/golden/kinds.h"
 
+#include "tools/golden/golden_resize.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -14,6 +15,8 @@ constexpr Kind kKinds[] = {
     {"stem", check_module},
     {"patch_merging", check_module},
     {"sgformer", check_model},
+    {"interpolate", check_interpolate},
+    {"adaptive_pool", check_adaptive_pool},
 };
 
 }  // namespace
