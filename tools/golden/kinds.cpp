@@ -1,6 +1,7 @@
 #include "tools/golden/kinds.h"
 
 #include "tools/golden/golden_losses.h"
+#include "tools/golden/golden_resize.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -16,6 +17,8 @@ constexpr Kind kKinds[] = {
     {"patch_merging", check_module},
     {"sgformer", check_model},
     {"segmentation_loss", check_segmentation_loss},
+    {"interpolate", check_interpolate},
+    {"adaptive_pool", check_adaptive_pool},
 };
 
 }  // namespace
