@@ -99,15 +99,16 @@ void forward(Stream&, In logits, In labels, int ignore, Out softmax, Out loss) {
     const Problem<S> p(logits, labels, ignore);
     Tensor row_losses = empty({p.batch * p.height}, Dtype::f64);
     double* const losses = row_losses.data<double>();
-    Scratch<T> scratch(p.w * (p.padded + 1));
+    Scratch<T> scratch(p.w * (p.padded + 1) + 2 * p.width);
     parallel_for(p.batch * p.height, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
       T *const mixed = scratch.mine(), *const tops = mixed + p.w * p.padded;
+      T *const below = tops + p.w, *const sums = below + p.width;  // of pixels that count
       std::fill_n(mixed, p.w * p.padded, kClassPad<T>);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t b = row / p.height, y = row % p.height;
         p.mix_rows(b, p.rows.at(unsigned(y)), unsigned(y), mixed);
         for (int64_t x = 0; x < p.w; ++x) tops[x] = top_of(mixed + x * p.padded, p.padded);
-        losses[row] = 0;
+        int64_t count = 0;
         for (int64_t x = 0; x < p.width; ++x) {
           const int label = p.labels[row * p.width + x];
           if (label == p.ignore) continue;
@@ -128,12 +129,15 @@ void forward(Stream&, In logits, In labels, int ignore, Out softmax, Out loss) {
             sum = z.exp_sum(p.padded, top);
           }
           if (std::isnan(top)) sum = top;  // the vector exp of a NaN is 0
-          losses[row] += double((top - z.at(label)) + std::log(sum));
+          below[count] = top - z.at(label), sums[count++] = sum;
           if (softmax) {
             T* const keep = softmax.data<T>() + 2 * (row * p.width + x);
             keep[0] = top, keep[1] = 1 / sum;
           }
         }
+        losses[row] = double(sum_lanes<T>(count, [&](auto d, int64_t i) HWY_ATTR {
+          return hn::Add(hn::LoadU(d, below + i), hn::Log(d, hn::LoadU(d, sums + i)));
+        }));
       }
     });
     double total = 0;
