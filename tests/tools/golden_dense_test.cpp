@@ -35,6 +35,7 @@ void check_kinds(const char* folder, const Counts& expected, Dtype dtype, Device
 }
 
 const Counts kResizing{{"interpolate", 10}, {"adaptive_pool", 16}};
+const Counts kLosses{{"segmentation_loss", 4}};
 
 }  // namespace
 
@@ -47,4 +48,15 @@ TEST_CASE("resizing of maps on cuda") {
   if (!test::have_cuda()) return;
   check_kinds("golden/dense/resize", kResizing, Dtype::f32, kCuda);
   check_kinds("golden/dense/resize", kResizing, Dtype::bf16, kCuda);
+}
+
+TEST_CASE("losses, their parts and gradients") {
+  check_kinds("golden/dense/losses", kLosses, Dtype::f64);
+  check_kinds("golden/dense/losses", kLosses, Dtype::f32);
+}
+
+TEST_CASE("losses on cuda") {
+  if (!test::have_cuda()) return;
+  check_kinds("golden/dense/losses", kLosses, Dtype::f32, kCuda);
+  check_kinds("golden/dense/losses", kLosses, Dtype::bf16, kCuda);
 }
