@@ -195,6 +195,8 @@ std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& lay
 
 }  // namespace
 
+std::string Dataset::identity(int64_t i) const { return key(i) + '\0' + std::to_string(label(i)); }
+
 void Dataset::remark_empty_classes(const std::string& source, const ClassNames& empty) {
   if (!empty.empty())
     remarks_.push_back(fmt::format("{}: no images of {} of {} classes: {}; goes on without them",

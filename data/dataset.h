@@ -6,42 +6,19 @@
 #include <string>
 #include <vector>
 
-#include "data/class_names.h"
-#include "data/decode.h"
 #include "data/folder_listing.h"
+#include "data/image_set.h"
 
 namespace sg::data {
 
-// Immutable after construction; all members may be called from several threads.
-class Dataset {
+// Images of one class each.
+class Dataset : public ImageSet {
  public:
-  virtual ~Dataset() = default;
-  virtual int64_t size() const = 0;
   virtual int label(int64_t i) const = 0;
-  virtual std::string name(int64_t i) const = 0;  // for messages
-  // Tells sample i from the others of its class, wherever the data set lies.
-  virtual std::string key(int64_t i) const { return name(i); }
-  // The file that holds sample i.
-  virtual std::string file(int64_t i) const { return name(i); }
-  // Sample i; its encoded bytes, if any, are in `buffer`, which must outlive the result.
-  virtual std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const = 0;
-
-  // Of samples that lie in files of many, each best read from its begin to its end: where those of
-  // each file end. Empty: any order of reading is as good.
-  virtual std::vector<int64_t> shard_ends() const { return {}; }
-  // Tells the system that sample i is read soon.
-  virtual void prefetch(int64_t) const {}
-
-  const ClassNames& class_names() const { return class_names_; }
-  int num_classes() const { return int(class_names_.size()); }
-  // Messages for the user, one per line: files left out, classes without images.
-  const std::vector<std::string>& remarks() const { return remarks_; }
+  std::string identity(int64_t i) const override;
 
  protected:
   void remark_empty_classes(const std::string& source, const ClassNames& empty);
-
-  ClassNames class_names_;
-  std::vector<std::string> remarks_;
 };
 
 // A sub-folder per class, with the images in it or deeper. Files with an image's extension, in any

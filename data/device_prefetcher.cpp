@@ -5,27 +5,25 @@
 namespace sg::data {
 namespace {
 
-data::LoaderConfig pinned(data::LoaderConfig config, Device device) {
+LoaderConfig pinned(LoaderConfig config, Device device) {
   config.device = device;
   return config;
 }
 
 }  // namespace
 
-DevicePrefetcher::DevicePrefetcher(std::shared_ptr<const data::Dataset> dataset,
-                                   data::LoaderConfig config, Device device)
-    : loader_(std::move(dataset), pinned(std::move(config), device)), device_(device) {
+DevicePrefetcher::DevicePrefetcher(std::shared_ptr<const SampleMaker> maker, LoaderConfig config,
+                                   Device device)
+    : loader_(maker, pinned(std::move(config), device)), device_(device) {
   for (Upload& u : uploads_) {
     u.computed = backend(device.type).event(device);
     u.arrived = backend(device.type).event(device);
     u.used = backend(device.type).event(device);
   }
   if (on_host()) return;
-  const int64_t b = loader_.config().batch_size;
-  const ImageSize size = loader_.config().transform.img_size;
-  const auto make = [&](Room& room) {
-    room = {empty({b, size.height, size.width, 3}, Dtype::u8, device),
-            empty({b}, Dtype::i32, device)};
+  const auto make = [&](std::vector<Tensor>& room) {
+    for (const SampleTensor& t : maker->tensors())
+      room.push_back(empty(t.of_batch(loader_.config().batch_size), t.dtype, device));
   };
   make(room_);
   for (Upload& u : uploads_) {
@@ -54,7 +52,7 @@ bool DevicePrefetcher::fetch() {
   if (u.pending) return true;
   if (ended_) return false;
   // The host's memory of two batches ago is free when its copy has been made.
-  if (u.batch.images) u.arrived->synchronize();
+  if (!u.batch.tensors.empty()) u.arrived->synchronize();
   ended_ = !loader_.next(u.batch);
   if (ended_) return false;
   u.pending = true, u.prefetched = false;
@@ -62,8 +60,8 @@ bool DevicePrefetcher::fetch() {
   Backend& b = backend(device_.type);
   Stream& copies = b.stream(device_, StreamRole::copy);
   u.used->wait_in(copies);
-  b.copy(copies, u.room.images.raw(), u.batch.images.raw(), u.batch.images.bytes());
-  b.copy(copies, u.room.labels.raw(), u.batch.labels.raw(), u.batch.labels.bytes());
+  for (size_t i = 0; i < u.room.size(); ++i)
+    b.copy(copies, u.room[i].raw(), u.batch.tensors[i].raw(), u.batch.tensors[i].bytes());
   u.arrived->record(copies);
   return true;
 }
@@ -91,9 +89,12 @@ bool DevicePrefetcher::next() {
   next_ = 1 - next_;
   Stream& stream = current_stream(device_);
   u.arrived->wait_in(stream);
-  const int64_t n = u.batch.images.dim(0);
-  images_ = room_.images.slice(0, n), labels_ = room_.labels.slice(0, n);
-  images_.copy_(u.room.images.slice(0, n)), labels_.copy_(u.room.labels.slice(0, n));
+  const auto n = int64_t(u.batch.indices.size());
+  tensors_.clear();
+  for (size_t i = 0; i < room_.size(); ++i) {
+    tensors_.push_back(room_[i].slice(0, n));
+    tensors_[i].copy_(u.room[i].slice(0, n));
+  }
   u.used->record(stream);
   return true;
 }

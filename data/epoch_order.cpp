@@ -17,8 +17,8 @@ void shuffle(std::vector<uint32_t>& order, Random& random) {
 
 }  // namespace
 
-EpochOrder::EpochOrder(const Dataset& dataset, const EpochOrderConfig& config)
-    : config_(config), size_(dataset.size()), shard_ends_(dataset.shard_ends()) {
+EpochOrder::EpochOrder(const ImageSet& images, const EpochOrderConfig& config)
+    : config_(config), size_(images.size()), shard_ends_(images.shard_ends()) {
   check(size_ < int64_t{UINT32_MAX}, "a dataset of {} samples is too large", size_);
   check(shard_ends_.empty() || shard_ends_.back() == size_,
         "the shards of a dataset of {} samples end at {}", size_,

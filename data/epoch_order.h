@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/rng.h"
-#include "data/dataset.h"
+#include "data/image_set.h"
 
 namespace sg::data {
 
@@ -27,7 +27,7 @@ constexpr int64_t kSelectedRound = 256;  // selected_round of timm's RepeatAugSa
 // so stay near each other: shards should hold samples of all classes.
 class EpochOrder {
  public:
-  EpochOrder(const Dataset& dataset, const EpochOrderConfig& config);
+  EpochOrder(const ImageSet& images, const EpochOrderConfig& config);
 
   // Of an epoch, for all ranks together.
   int64_t positions() const;

@@ -1,7 +1,5 @@
 #include "data/loader.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -20,7 +18,7 @@ int64_t step_images(const LoaderConfig& c) {
   return int64_t{c.batch_size} * c.step_batches * c.ranks;
 }
 
-void check_config(const Dataset& dataset, const LoaderConfig& c, const EpochOrder& order) {
+void check_config(const ImageSet& images, const LoaderConfig& c, const EpochOrder& order) {
   const auto require = [](bool ok, std::string_view name, std::string_view expected, auto found) {
     if (!ok) fail(ExitCode::usage, "{}: expected {}, found {}", name, expected, found);
   };
@@ -32,35 +30,38 @@ void check_config(const Dataset& dataset, const LoaderConfig& c, const EpochOrde
   require(c.aug_repeats >= 0, "aug-repeats", "at least 0", c.aug_repeats);
   require(c.max_broken_share >= 0 && c.max_broken_share <= 1, "max-broken-share", "0 to 1",
           c.max_broken_share);
-  c.transform.check();
-  if (c.training && dataset.size() < int64_t{c.batch_size} * c.ranks)
+  if (c.training && images.size() < int64_t{c.batch_size} * c.ranks)
     fail(ExitCode::usage,
          "--batch-size: {}{} needs {} images a step, the training set has {}; use a smaller batch",
          c.batch_size, c.ranks > 1 ? fmt::format(" on each of {} ranks", c.ranks) : "",
-         int64_t{c.batch_size} * c.ranks, dataset.size());
+         int64_t{c.batch_size} * c.ranks, images.size());
   if (const int64_t all = order.positions(); c.training && all < int64_t{c.batch_size} * c.ranks)
     fail(
         ExitCode::usage,
         "--aug-repeats: an epoch is a multiple of {} images, of {} it has {}, less than a batch of "
         "{}; use a smaller batch, or --aug-repeats 0",
-        kSelectedRound, dataset.size(), all, int64_t{c.batch_size} * c.ranks);
+        kSelectedRound, images.size(), all, int64_t{c.batch_size} * c.ranks);
+}
+
+size_t bytes_of_sample(const Tensor& batch) { return batch.bytes() / size_t(batch.dim(0)); }
+
+// Where the sample of an item lies in a tensor of a batch.
+std::byte* place_of(Tensor& batch, int64_t item) {
+  return static_cast<std::byte*>(batch.raw()) + size_t(item) * bytes_of_sample(batch);
 }
 
 }  // namespace
 
-int64_t allowed_broken(double max_broken_share, int64_t samples) {
-  const int64_t few = max_broken_share > 0 ? std::min(kFewBroken, samples / 2) : 0;
-  return std::max(int64_t(max_broken_share * double(samples)), few);
-}
-
-Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderConfig config)
-    : dataset_(std::move(dataset)),
+Loader::Loader(std::shared_ptr<const SampleMaker> maker, LoaderConfig config)
+    : maker_(std::move(maker)),
+      images_(maker_->images()),
       config_(std::move(config)),
       order_(
-          *dataset_,
+          images_,
           {.shuffled = config_.training, .seed = config_.seed, .aug_repeats = config_.aug_repeats}),
-      own_{Transform(config_.transform), {}} {
-  check_config(*dataset_, config_, order_);
+      broken_(config_.max_broken_share, images_.size()),
+      own_(maker_->worker(config_.training)) {
+  check_config(images_, config_, order_);
   const int64_t b = config_.batch_size, all = order_.positions();
   if (config_.training)
     samples_ = all / step_images(config_) * config_.step_batches * b;
@@ -91,14 +92,17 @@ void Loader::stop() {
 }
 
 void Loader::allocate(Slot& slot) const {
-  const int64_t b = config_.batch_size;
-  const auto [h, w] = config_.transform.img_size;
-  const auto make = [&](Shape shape, Dtype dtype) {
-    return config_.device.type == DeviceType::cpu ? empty(shape, dtype)
-                                                  : empty_pinned(shape, dtype, config_.device);
-  };
-  slot.images = make({b, h, w, 3}, Dtype::u8);
-  slot.labels = make({b}, Dtype::i32);
+  slot.tensors.clear();
+  for (const SampleTensor& t : maker_->tensors()) {
+    const Shape shape = t.of_batch(config_.batch_size);
+    slot.tensors.push_back(config_.device.type == DeviceType::cpu
+                               ? empty(shape, t.dtype)
+                               : empty_pinned(shape, t.dtype, config_.device));
+  }
+}
+
+void Loader::allocate_if_shared(Slot& slot) const {
+  if (!std::ranges::all_of(slot.tensors, &Tensor::unshared)) allocate(slot);
 }
 
 int64_t Loader::items_of(int64_t batch) const {
@@ -124,13 +128,13 @@ void Loader::start_epoch(int64_t epoch, int64_t first_batch) {
   end_ = samples_;
   for (Slot& slot : slots_) {
     slot.number = -1;
-    if (!slot.images.unshared() || !slot.labels.unshared()) allocate(slot);
+    allocate_if_shared(slot);
   }
   work_.notify_all();
 }
 
 void Loader::work() {
-  Scratch scratch{Transform(config_.transform), {}};
+  const std::unique_ptr<SampleMaker::Worker> worker = maker_->worker(config_.training);
   std::unique_lock lock(mutex_);
   while (true) {
     work_.wait(lock, [&] {
@@ -141,7 +145,7 @@ void Loader::work() {
     const int64_t position = position_;
     Slot& slot = claim(position);
     lock.unlock();
-    make(slot, position, scratch);
+    make(slot, position, *worker);
     lock.lock();
     --active_;
     if (--slot.pending == 0 || active_ == 0) ready_.notify_all();
@@ -163,16 +167,16 @@ Loader::Slot& Loader::claim(int64_t position) {
   return slot;
 }
 
-void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
+void Loader::make(Slot& slot, int64_t position, SampleMaker::Worker& worker) {
   const int64_t item = position % config_.batch_size;
   try {
     const int64_t i = order_of(position);
-    if (const int64_t next = order_.entering(i); next >= 0) dataset_->prefetch(next);
+    if (const int64_t next = order_.entering(i); next >= 0) images_.prefetch(next);
     const auto [sample, copy] = order_.at(i);
-    if (try_sample(slot, item, {sample, copy}, scratch) || !config_.training) return;
+    if (try_sample(slot, item, {sample, copy}, worker) || !config_.training) return;
     Random random(config_.seed, Purpose::replacement, uint64_t(epoch_), uint64_t(sample));
     for (int tries = 0; tries < kReplacements; ++tries)
-      if (try_sample(slot, item, {random.integer(0, dataset_->size() - 1), copy}, scratch)) return;
+      if (try_sample(slot, item, {random.integer(0, images_.size() - 1), copy}, worker)) return;
     const std::lock_guard lock(mutex_);
     const auto why = std::ranges::find(slot.broken, item, &Broken::item);
     fail(ExitCode::data, "{}; nor can {} others be read that were chosen in its place",
@@ -185,17 +189,13 @@ void Loader::make(Slot& slot, int64_t position, Scratch& scratch) {
 }
 
 // False where the sample is broken.
-bool Loader::try_sample(Slot& slot, int64_t item, const EpochOrder::Item& drawn, Scratch& scratch) {
+bool Loader::try_sample(Slot& slot, int64_t item, const EpochOrder::Item& drawn,
+                        SampleMaker::Worker& worker) {
   const auto [sample, copy] = drawn;
-  const auto [h, w] = config_.transform.img_size;
-  uint8_t* out = slot.images.data<uint8_t>() + item * h * w * 3;
+  std::vector<std::byte*> out;
+  for (Tensor& t : slot.tensors) out.push_back(place_of(t, item));
   try {
-    const auto source = dataset_->open(sample, scratch.bytes);
-    if (config_.training)
-      // Draws are keyed by sample; the copies of one take keys that no sample has.
-      scratch.transform.train(*source, config_.seed, epoch_, sample + copy * dataset_->size(), out);
-    else
-      scratch.transform.eval(*source, out);
+    worker.make({config_.seed, epoch_, sample, copy}, out);
   } catch (const Error& e) {
     if (e.code() != ExitCode::data) throw;
     const std::lock_guard lock(mutex_);
@@ -206,10 +206,9 @@ bool Loader::try_sample(Slot& slot, int64_t item, const EpochOrder::Item& drawn,
     slot.broken.push_back({item, sample,
                            fmt::format("{}: no memory to decode it; use fewer workers, or a "
                                        "smaller image",
-                                       dataset_->name(sample))});
+                                       images_.name(sample))});
     return false;
   }
-  slot.labels.data<int32_t>()[item] = dataset_->label(sample);
   slot.indices[size_t(item)] = sample;
   return true;
 }
@@ -225,10 +224,7 @@ bool Loader::next(Batch& batch) {
     report_broken(slot);
     found = hand_out(slot, batch);
     // The slot handed out before this one is filled next.
-    if (batch_ > 0) {
-      Slot& old = slot_of(batch_ - 1);
-      if (!old.images.unshared() || !old.labels.unshared()) allocate(old);
-    }
+    if (batch_ > 0) allocate_if_shared(slot_of(batch_ - 1));
     {
       const std::lock_guard lock(mutex_);
       ++batch_;
@@ -247,7 +243,7 @@ void Loader::wait_for(Slot& slot, int64_t batch) {
     const int64_t position = position_;
     claim(position);
     lock.unlock();
-    make(slot, position, own_);
+    make(slot, position, *own_);
     lock.lock();
     --active_, --slot.pending;
   }
@@ -257,46 +253,25 @@ void Loader::wait_for(Slot& slot, int64_t batch) {
 void Loader::report_broken(Slot& slot) {
   std::stable_sort(slot.broken.begin(), slot.broken.end(),
                    [](const Broken& a, const Broken& b) { return a.item < b.item; });
-  const int64_t n = dataset_->size();
-  const int64_t allowed = allowed_broken(config_.max_broken_share, n);
-  for (const Broken& b : slot.broken) {
-    if (broken_.emplace(b.sample, b.message).second)
-      spdlog::warn("skipped, {} so far: {}", broken_.size(), b.message);
-  }
-  if (int64_t(broken_.size()) <= allowed) return;
-  std::string list;
-  int shown = 0;
-  for (const auto& [sample, message] : broken_) {
-    if (++shown > 20) {
-      list += fmt::format("\n  and {} more", broken_.size() - 20);
-      break;
-    }
-    list += "\n  " + message;
-  }
-  fail(
-      ExitCode::data,
-      "{} of {} images are broken, {} are allowed (--max-broken-share {}):{}\nmend or remove them; "
-      "a larger share lets a run go on",
-      broken_.size(), n, allowed, config_.max_broken_share, list);
+  for (const Broken& b : slot.broken) broken_.add(b.sample, b.message);
+  broken_.check();
 }
 
 // False where no item of the batch is left.
 bool Loader::hand_out(Slot& slot, Batch& batch) {
-  const size_t bytes = slot.images.bytes() / size_t(config_.batch_size);
-  uint8_t* images = slot.images.data<uint8_t>();
-  int32_t* labels = slot.labels.data<int32_t>();
   size_t kept = 0;
   for (size_t i = 0; i < slot.indices.size(); ++i) {
     if (slot.indices[i] < 0) continue;
     if (kept != i) {
-      std::memcpy(images + kept * bytes, images + i * bytes, bytes);
-      labels[kept] = labels[i], slot.indices[kept] = slot.indices[i];
+      for (Tensor& t : slot.tensors)
+        std::memcpy(place_of(t, int64_t(kept)), place_of(t, int64_t(i)), bytes_of_sample(t));
+      slot.indices[kept] = slot.indices[i];
     }
     ++kept;
   }
   slot.indices.resize(kept);
-  batch.images = slot.images.slice(0, int64_t(kept));
-  batch.labels = slot.labels.slice(0, int64_t(kept));
+  batch.tensors.clear();
+  for (const Tensor& t : slot.tensors) batch.tensors.push_back(t.slice(0, int64_t(kept)));
   batch.indices = slot.indices;
   batch.number = slot.number;
   return kept > 0;

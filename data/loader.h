@@ -1,4 +1,4 @@
-// Batches of transformed images, made ahead by threads, in an order that depends on nothing but
+// Batches of samples, made ahead by threads, in an order that depends on nothing but
 // (seed, epoch): the same bits for any number of workers, and for any number of ranks the same
 // samples in each global batch.
 //
@@ -24,9 +24,9 @@
 #include <vector>
 
 #include "core/tensor.h"
-#include "data/dataset.h"
+#include "data/broken_samples.h"
 #include "data/epoch_order.h"
-#include "data/transforms.h"
+#include "data/sample_maker.h"
 
 namespace sg::data {
 
@@ -38,20 +38,15 @@ struct LoaderConfig {
   int aug_repeats = 0;
   int rank = 0, ranks = 1;
   int step_batches = 1;  // training: of this rank in a step
-  int workers = 4;       // threads; 0: images are made in the caller's thread, inside next()
+  int workers = 4;       // threads; 0: samples are made in the caller's thread, inside next()
   int prefetch = 2;      // batches made ahead
   Device device;         // that batches are copied to: they lie in host memory pinned for it
-  // Largest fraction of the samples that may be broken; above 0, a few (kFewBroken) always may.
+  // Largest fraction of the samples that may be broken (data/broken_samples.h).
   double max_broken_share = 0.01;
-  TransformConfig transform;
 };
-constexpr int64_t kFewBroken = 10;
-// How many of `samples` may be broken.
-int64_t allowed_broken(double max_broken_share, int64_t samples);
 
 struct Batch {
-  Tensor images;                 // u8 (B, H, W, 3)
-  Tensor labels;                 // i32 (B)
+  std::vector<Tensor> tensors;   // as SampleMaker::tensors(), of B samples
   std::vector<int64_t> indices;  // of the dataset
   int64_t number = 0;            // in its epoch; resume with start_epoch(epoch, number + 1)
   double waited = 0;             // seconds spent in next()
@@ -59,12 +54,12 @@ struct Batch {
 
 class Loader {
  public:
-  Loader(std::shared_ptr<const Dataset> dataset, LoaderConfig config);
+  Loader(std::shared_ptr<const SampleMaker> maker, LoaderConfig config);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  const Dataset& dataset() const { return *dataset_; }
+  const ImageSet& images() const { return images_; }
   const LoaderConfig& config() const { return config_; }
   int64_t samples() const { return samples_; }  // of this rank, an epoch
   int64_t batches() const { return batches_; }  // of this rank, an epoch
@@ -77,9 +72,9 @@ class Loader {
   // else refers to them. Rethrows the error of a worker at the batch in which it happened.
   bool next(Batch& batch);
 
-  int64_t broken() const { return int64_t(broken_.size()); }  // different samples so far
+  int64_t broken() const { return int64_t(broken_samples().size()); }  // different samples so far
   // What is wrong with them, by index.
-  const std::map<int64_t, std::string>& broken_samples() const { return broken_; }
+  const std::map<int64_t, std::string>& broken_samples() const { return broken_.messages(); }
 
  private:
   struct Broken {
@@ -88,38 +83,36 @@ class Loader {
   };
   // A batch in the making. Item i of the batch is written by one worker.
   struct Slot {
-    Tensor images, labels;
+    std::vector<Tensor> tensors;
     std::vector<int64_t> indices;  // -1: left out
     std::vector<Broken> broken;
     std::exception_ptr error;
     int64_t error_item = 0;
     int64_t number = -1, pending = 0;
   };
-  struct Scratch {
-    Transform transform;
-    std::vector<uint8_t> bytes;
-  };
-
   void stop();
   void work();
   void allocate(Slot& slot) const;
+  void allocate_if_shared(Slot& slot) const;
   int64_t items_of(int64_t batch) const;
   int64_t order_of(int64_t position) const;  // where in the epoch's order
   Slot& slot_of(int64_t batch) { return slots_[size_t(batch) % slots_.size()]; }
   Slot& claim(int64_t position);
-  void make(Slot& slot, int64_t position, Scratch& scratch);
-  bool try_sample(Slot& slot, int64_t item, const EpochOrder::Item& drawn, Scratch& scratch);
+  void make(Slot& slot, int64_t position, SampleMaker::Worker& worker);
+  bool try_sample(Slot& slot, int64_t item, const EpochOrder::Item& drawn,
+                  SampleMaker::Worker& worker);
   void wait_for(Slot& slot, int64_t batch);
   void report_broken(Slot& slot);
   bool hand_out(Slot& slot, Batch& batch);
 
-  std::shared_ptr<const Dataset> dataset_;
+  std::shared_ptr<const SampleMaker> maker_;
+  const ImageSet& images_;
   LoaderConfig config_;
   int64_t samples_ = 0, batches_ = 0;
   int64_t epoch_ = -1;
   EpochOrder order_;
-  std::map<int64_t, std::string> broken_;
-  Scratch own_;  // where there are no workers
+  BrokenSamples broken_;
+  std::unique_ptr<SampleMaker::Worker> own_;  // where there are no threads
 
   std::mutex mutex_;  // guards what follows, and the counters of the slots
   std::condition_variable work_, ready_;

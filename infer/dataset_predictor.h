@@ -5,6 +5,7 @@
 
 #include "core/graph.h"
 #include "data/device_prefetcher.h"
+#include "data/labelled_images.h"
 #include "infer/predictor.h"
 
 namespace sg::infer {
@@ -32,8 +33,10 @@ class DatasetPredictor {
 
   // The batch, valid until next(). Images that cannot be read are left out.
   const std::vector<int64_t>& indices() const { return feed_.indices(); }  // of the dataset
-  const Tensor& labels() const { return feed_.host_labels(); }             // i32 (B), on the CPU
-  const Tensor& logits() const { return logits_; }                         // f32 (B, K), on the CPU
+  const Tensor& labels() const {                                           // i32 (B), on the CPU
+    return feed_.host_tensors()[data::LabelledImages::kLabels];
+  }
+  const Tensor& logits() const { return logits_; }  // f32 (B, K), on the CPU
   // If asked for: the last map of each stage that has one, f32 (B, H, W) on the CPU.
   const std::vector<Tensor>& significance() const { return significance_; }
 

@@ -22,9 +22,9 @@ std::vector<double> softmax(std::span<const float> logits) {
   return p;
 }
 
-std::vector<Tensor> last_maps(const sgformer::Classifier::Output& output) {
+std::vector<Tensor> last_maps(const std::vector<sgformer::SignificanceMap>& significance) {
   std::map<int, Tensor> last;  // by stage
-  for (const auto& s : output.significance) last[s.stage] = s.map;
+  for (const auto& s : significance) last[s.stage] = s.map;
   std::vector<Tensor> maps;
   for (const auto& [stage, map] : last) maps.push_back(map.to(Device{}).to(Dtype::f32));
   return maps;
@@ -61,7 +61,7 @@ std::vector<Prediction> Predictor::operator()(std::span<const data::Image> image
       normalize_images(pixels.to(parameters.device()), preprocessing_.stats, parameters.dtype()),
       {.significance = significance});
   const Tensor logits = out.logits.to(Device{}).to(Dtype::f32);
-  const std::vector<Tensor> last = last_maps(out);
+  const std::vector<Tensor> last = last_maps(out.significance);
 
   std::vector<Prediction> predictions(images.size());
   const int64_t classes = logits.dim(1);

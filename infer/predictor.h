@@ -33,7 +33,7 @@ std::vector<ClassProbability> top_classes(const Prediction& prediction, int64_t 
 // they are no numbers.
 std::vector<double> softmax(std::span<const float> logits);
 // The last significance map of each stage that has one, f32 (B, H, W) on the CPU.
-std::vector<Tensor> last_maps(const sgformer::Classifier::Output& output);
+std::vector<Tensor> last_maps(const std::vector<sgformer::SignificanceMap>& significance);
 
 class Predictor {
  public:

@@ -2,64 +2,37 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "core/error.h"
-#include "report/significance_image.h"
-
-// Its functions are defined static in the header, some of them unused.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#include <stb/stb_easy_font.h>
-#pragma GCC diagnostic pop
+#include "data/draw.h"
 
 namespace sg::report {
 namespace {
 
-using Color = std::array<uint8_t, 3>;
+using data::Color, data::fill;
 constexpr Color kInk{22, 25, 29}, kSoft{93, 102, 115}, kPage{255, 255, 255}, kRight{42, 111, 219},
     kWrong{192, 57, 43};
-constexpr int kScale = 2;  // pixels a pixel of the font, whose letters are about 6 x 8
+constexpr int kScale = 2;  // pixels a pixel of the font
 constexpr int kLine = 12 * kScale, kMargin = 16;
 constexpr size_t kMaxNamed = 60, kLongestName = 24;
 constexpr int kMaxSide = 3600;
 
-void fill(data::Image& image, int left, int top, int width, int height, Color color) {
-  for (int y = std::max(top, 0); y < std::min(top + height, image.height); ++y)
-    for (int x = std::max(left, 0); x < std::min(left + width, image.width); ++x)
-      std::ranges::copy(color, image.row(y) + x * 3);
-}
-
-// What the font has, cut where it is long.
 std::string printable_ascii(const std::string& text) {
-  std::string out;
-  for (const char c : text)
-    if ((uint8_t(c) & 0xC0) != 0x80) out += c >= ' ' && c <= '~' ? c : '?';
-  if (out.size() > kLongestName) out = out.substr(0, kLongestName - 2) + "..";
-  return out;
+  return data::printable_ascii(text, kLongestName);
+}
+int text_width(const std::string& text) { return data::text_width(text, kScale); }
+void write(data::Image& image, int x, int y, const std::string& text, Color color,
+           bool upwards = false) {
+  data::write_text(image, x, y, text, color, kScale, upwards);
 }
 
-int text_width(std::string text) { return kScale * stb_easy_font_width(text.data()); }
-
-// `upwards`: turned by a quarter to the left, (x, y) being its lower left corner.
-void write(data::Image& image, int x, int y, std::string text, Color color, bool upwards = false) {
-  struct Vertex {
-    float x, y, z;
-    uint32_t color;
-  };
-  std::vector<Vertex> quads(text.size() * 64 + 64);
-  const int count = stb_easy_font_print(0, 0, text.data(), nullptr, quads.data(),
-                                        int(quads.size() * sizeof(Vertex)));
-  for (int i = 0; i < count; ++i) {
-    const Vertex &a = quads[size_t(i) * 4], &c = quads[size_t(i) * 4 + 2];
-    const int left = int(a.x) * kScale, top = int(a.y) * kScale;
-    const int width = int(c.x - a.x) * kScale, height = int(c.y - a.y) * kScale;
-    if (upwards)
-      fill(image, x + top, y - left - width, height, width, color);
-    else
-      fill(image, x + left, y + top, width, height, color);
-  }
+// At most four letters, so that cells stay narrow: 9999, 12k, 3.4M.
+std::string short_count(int64_t count) {
+  if (count < 10000) return std::to_string(count);
+  double value = double(count);
+  const char* unit = "kMGTPE";
+  for (value /= 1000; value >= 999.5; ++unit) value /= 1000;
+  return fmt::format("{:.{}f}{}", value, value < 9.95 ? 1 : 0, *unit);
 }
 
 Color mixed(Color color, double share) {
@@ -82,7 +55,7 @@ data::Image matrix_image(const Matrix& matrix) {
   for (const std::string& name : matrix.names)
     names.push_back(printable_ascii(name)), longest = std::max(longest, text_width(names.back()));
   for (const int64_t c : matrix.counts)
-    if (c) widest = std::max(widest, text_width(std::to_string(c)));
+    if (c) widest = std::max(widest, text_width(short_count(c)));
   if (!named) longest = 0;
   const int cell = named ? std::max(kLine + 4, widest + 8) : std::max(kMaxSide / n / 2, 1);
   const std::string row_axis = printable_ascii(matrix.row_axis);
@@ -91,7 +64,7 @@ data::Image matrix_image(const Matrix& matrix) {
 
   data::Image image;
   image.reset(top + n * cell + kMargin, left + std::max(n * cell, 160) + kMargin);
-  fill(image, 0, 0, image.width, image.height, kPage);
+  fill(image, {0, 0, image.width, image.height}, kPage);
   write(image, left, kMargin, printable_ascii(matrix.column_axis), kSoft);
   write(image, left - 8 - text_width(row_axis), top - 8 - 8 * kScale, row_axis, kSoft);
   for (int row = 0; row < n; ++row) {
@@ -110,9 +83,9 @@ data::Image matrix_image(const Matrix& matrix) {
       const int x = left + column * cell, y = top + row * cell, gap = named ? 1 : 0;
       // The square root, so that a few wrong ones are seen.
       const Color color = mixed(row == column ? kRight : kWrong, std::sqrt(share));
-      fill(image, x, y, cell - gap, cell - gap, named && !count ? Color{246, 247, 249} : color);
+      fill(image, {x, y, cell - gap, cell - gap}, named && !count ? Color{246, 247, 249} : color);
       if (!named || !count) continue;
-      const std::string text = std::to_string(count);
+      const std::string text = short_count(count);
       write(image, x + (cell - text_width(text)) / 2, y + (cell - 8 * kScale) / 2, text,
             share > 0.3 ? kPage : kInk);
     }

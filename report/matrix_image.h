@@ -5,8 +5,8 @@
 
 namespace sg::report {
 
-// Names and counts are written where the cells have room for them, that is of up to some fifty
-// names; at most 4096 pixels a side. Letters beyond ASCII are shown as '?'.
+// Names and counts (12k, 3.4M) are written where the cells have room for them, that is of up to
+// sixty names; at most 4096 pixels a side. Letters beyond ASCII are shown as '?'.
 data::Image matrix_image(const Matrix& matrix);
 
 }  // namespace sg::report

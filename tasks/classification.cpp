@@ -13,11 +13,13 @@
 namespace sg::tasks {
 namespace {
 
+constexpr size_t kImages = data::LabelledImages::kImages;
+constexpr size_t kLabels = data::LabelledImages::kLabels;
+
 data::LoaderConfig loader_config(const ClassificationSettings& s) {
   data::LoaderConfig c;
   c.batch_size = int(s.batch_size), c.workers = int(s.workers);
   c.max_broken_share = s.max_broken_share;
-  c.transform = s.transform;
   c.seed = s.seed;
   c.aug_repeats = s.aug_repeats;
   c.rank = s.group->rank(), c.ranks = s.group->ranks(), c.step_batches = int(s.step_batches);
@@ -160,7 +162,8 @@ Classification::Classification(sgformer::Classifier& model,
       seed_(settings.seed),
       stats_(settings.stats),
       class_titles_(settings.class_titles),
-      feed_(std::move(training), loader_config(settings), model.parameters().device()),
+      feed_(std::make_shared<data::LabelledImages>(std::move(training), settings.transform),
+            loader_config(settings), model.parameters().device()),
       evaluator_(model, std::move(validation), evaluation_settings(settings)) {
   const Device device = model.parameters().device();
   const Shape shape{2 * int64_t(drop_path_rates(model.config()).size()), batch_size()};
@@ -171,20 +174,6 @@ Classification::Classification(sgformer::Classifier& model,
     changes_ = Draws({batch_size(), kMixEraseWords}, Dtype::i32, device);
   if (const auto& weights = settings.class_weights; !weights.empty())
     class_weights_ = from_vector(weights, {model.config().classes}).to(dtype).to(device);
-}
-
-Classification::Draws::Draws(Shape shape, Dtype dtype, Device to)
-    : host_(empty_pinned(shape, dtype, to)), copied_(backend(to.type).event(to)) {
-  device_ = to.type == DeviceType::cpu ? host_ : empty(shape, dtype, to);
-}
-
-template <class F>
-void Classification::Draws::update(F&& draw) {
-  copied_->synchronize();
-  draw(host_);
-  if (device_.same_memory(host_)) return;
-  device_.copy_(host_);
-  copied_->record(device_.stream());
 }
 
 void Classification::start_epoch(int64_t epoch, int64_t first_batch) {
@@ -200,7 +189,8 @@ Batch Classification::load_batch(const BatchPosition& position) {
                               position.first_sample, host.dtype(), host);
   });
   if (changes_) {
-    const int64_t h = feed_.images().dim(1), w = feed_.images().dim(2);
+    const Tensor& images = feed_.tensors()[kImages];
+    const int64_t h = images.dim(1), w = images.dim(2);
     MixEraseConfig config = mix_erase_;
     if (mix_off_epoch_ && epoch_ >= mix_off_epoch_) config.mixup = config.cutmix = 0;
     changes_.update([&](Tensor& host) {
@@ -210,9 +200,9 @@ Batch Classification::load_batch(const BatchPosition& position) {
     });
   }
   return {.position = position,
-          .images = feed_.images(),
+          .images = feed_.tensors()[kImages],
           .valid = {},
-          .targets = {feed_.labels()},
+          .targets = {feed_.tensors()[kLabels]},
           .waited = feed_.waited() - before};
 }
 
@@ -230,19 +220,19 @@ Losses Classification::losses(const Batch& batch) {
 
 Findings Classification::findings() const {
   Findings f = evaluator_.findings();
-  if (feed_.images()) {
+  if (!feed_.tensors().empty()) {
     const Device cpu;
     const Tensor& changes = changes_.on_device();
     f.galleries.insert(
         f.galleries.begin(),
-        training_images(
-            {feed_.images().to(cpu), feed_.host_labels(), changes ? changes.to(cpu) : changes},
-            stats_, feed_.loader().dataset().class_names(), class_titles_));
+        training_images({feed_.tensors()[kImages].to(cpu), feed_.host_tensors()[kLabels],
+                         changes ? changes.to(cpu) : changes},
+                        stats_, feed_.loader().images().class_names(), class_titles_));
   }
   if (const int64_t broken = feed_.loader().broken())
     f.notes.push_back(
         fmt::format("{} of {} training images could not be read; others took their places.", broken,
-                    feed_.loader().dataset().size()));
+                    feed_.loader().images().size()));
   return f;
 }
 

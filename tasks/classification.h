@@ -10,6 +10,7 @@
 #include "ops/normalize_images/draw_mix_erase.h"
 #include "ops/normalize_images/normalize_images.h"
 #include "sgformer/classifier.h"
+#include "tasks/draws.h"
 #include "tasks/outcomes.h"
 #include "tasks/task.h"
 
@@ -94,22 +95,6 @@ class Classification : public Task {
   Findings findings() const override;
 
  private:
-  // What is drawn for each batch, always in the same memory, as a captured step needs it.
-  class Draws {
-   public:
-    Draws() = default;
-    Draws(Shape shape, Dtype dtype, Device device);
-    explicit operator bool() const { return bool(device_); }
-    const Tensor& on_device() const { return device_; }
-    // draw(host) fills it anew.
-    template <class F>
-    void update(F&& draw);
-
-   private:
-    Tensor device_, host_;
-    std::unique_ptr<Event> copied_;  // from the host: it may be overwritten
-  };
-
   sgformer::Classifier& model_;
   double smoothing_;
   MixEraseConfig mix_erase_;

@@ -95,12 +95,12 @@ sg::ExitCode bench_loader(const sg::train::Options& o, bool json) {
 
 // Resident memory while the loader hands out batches.
 sg::ExitCode bench_loader_memory(const sg::train::Options& o, int64_t batches, bool json) {
-  const auto samples = sg::benchmark::loader_memory(open_images(o),
-                                                    {.batch_size = int(o.batch_size),
-                                                     .workers = int(sg::train::loading_threads(o)),
-                                                     .max_broken_share = 1,
-                                                     .transform = sg::train::transforms(o)},
-                                                    batches);
+  const auto samples = sg::benchmark::loader_memory(
+      std::make_shared<sg::data::LabelledImages>(open_images(o), sg::train::transforms(o)),
+      {.batch_size = int(o.batch_size),
+       .workers = int(sg::train::loading_threads(o)),
+       .max_broken_share = 1},
+      batches);
   nlohmann::json rows;
   for (const auto& s : samples) {
     rows.push_back({{"batches", s.batches}, {"resident_bytes", s.resident}});

@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <set>
-
 #include "core/cpu/parallel.h"
 #include "core/text.h"
 #include "data/image_list.h"
@@ -14,10 +12,13 @@
 #include "report/console.h"
 #include "report/significance_image.h"
 #include "tools/common/announce.h"
+#include "tools/common/eval.h"
 #include "tools/common/images.h"
 #include "tools/common/options.h"
 #include "tools/common/output_file.h"
 #include "tools/common/predict.h"
+#include "tools/common/predict_segmentation.h"
+#include "tools/common/unique_names.h"
 
 namespace {
 
@@ -46,15 +47,13 @@ class PanelPaths {
     if (!folder_ && !several_) return out_;
     std::string stem = fs::path(image).stem().string();
     if (!folder_) stem = fmt::format("{}-{}", out_.stem().string(), stem);
-    std::string name = stem;
-    for (int i = 2; !taken_.insert(name).second; ++i) name = fmt::format("{}-{}", stem, i);
-    return (folder_ ? out_ : out_.parent_path()) / (name + ".png");
+    return (folder_ ? out_ : out_.parent_path()) / (unique_(stem, {".png"}) + ".png");
   }
 
  private:
   fs::path out_;
   bool folder_, several_;
-  std::set<std::string> taken_;
+  sg::tools::UniqueNames unique_;
 };
 
 // The maps over the image at its own resolution: what the network saw of it would be blurred.
@@ -80,11 +79,12 @@ void print(const ImageResult& result) {
 int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
-        "Tells the classes of images (any size), the most probable first. Images that cannot be "
-        "read are named and counted, the others done, and the exit code is 3. A checkpoint of "
+        "Tells the classes of images (any size), the most probable first; of a checkpoint of "
+        "segmentation, writes the class of each pixel into the folder --output. Images that cannot "
+        "be read are named and counted, the others done, and the exit code is 3. A checkpoint of "
         "sgtrain knows its model; of weights alone say it with --model.");
     sg::train::Options shared;
-    std::string checkpoint, significance, list, results_file;
+    std::string checkpoint, significance, list, results_file, output;
     std::vector<std::string> arguments;
     std::optional<bool> ema;
     int64_t top = 5;
@@ -112,16 +112,50 @@ int main(int argc, char** argv) {
     app.add_flag("--csv", csv, "CSV on standard output, a row per class")->excludes(json_flag);
     app.add_option("--results-file", results_file,
                    "writes the results there: .csv, .json (an array) or .jsonl (an object a line)");
+    app.add_option(
+        "--output", output,
+        "segmentation: a folder for <name>.png (a palette PNG whose numbers are those of "
+        "the label images it was trained with), <name>-overlay.png (coloured, with a "
+        "legend) and <name>-significance.png; over files of earlier calls alone");
     sg::tools::parse(app, argc, argv);
     if (!list.empty()) arguments.push_back(list == "-" ? list : "@" + list);
     if (arguments.empty())
       sg::fail(sg::ExitCode::usage, "image: expected images, folders, @FILE or -, found none");
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
-    const auto images = std::make_shared<sg::data::ImageList>(sg::tools::find_images(arguments));
+    const std::vector<std::string> paths_of_images = sg::tools::find_images(arguments);
+    const auto images = std::make_shared<sg::data::ImageList>(paths_of_images);
     // What would be written over is known before anything is computed.
     std::vector<fs::path> panels, paths{checkpoint};
-    for (int64_t i = 0; i < images->size(); ++i) paths.push_back(images->name(i));
+    for (const std::string& path : paths_of_images) paths.push_back(path);
     const sg::tools::InputFiles read(paths);
+    const std::string weights = sg::infer::find_weights(checkpoint).string();
+    if (sg::infer::task_of(weights) == sg::infer::kSegmentation) {
+      sg::tools::refuse_flags(app, {"--significance", "--csv", "--results-file", "--img-size"},
+                              "segmentation");
+      if (output.empty())
+        sg::fail(sg::ExitCode::usage,
+                 "--output: expected a folder for the labels of the images, found none");
+      const auto files = sg::tools::label_files(output, paths_of_images, read);
+      const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
+      sg::tools::announce(compute);
+      const auto file = sg::infer::load_segmentor(
+          weights, {.ema = ema,
+                    .model = shared.model,
+                    .change = [&](auto config) { return sg::train::apply(shared, config); },
+                    .compute = compute});
+      sg::tools::announce(file);
+      sg::report::Console console(!json && ::isatty(STDOUT_FILENO), stderr);
+      return sg::tools::predict_segmentation(
+          file, weights,
+          {.images = paths_of_images,
+           .files = files,
+           .names = sg::train::known_classes(shared, file.class_names),
+           .top = top,
+           .workers = sg::train::loading_threads(shared),
+           .json = json},
+          console);
+    }
+    sg::tools::refuse_flags(app, {"--output"}, "classification");
     if (!results_file.empty()) sg::tools::check_results_file(results_file, read);
     if (!significance.empty()) {
       PanelPaths panel_of(significance, images->size() > 1);
@@ -134,7 +168,7 @@ int main(int argc, char** argv) {
     sg::tools::announce(compute);
 
     const auto file = sg::infer::load_model(
-        sg::infer::find_weights(checkpoint),
+        weights,
         {.ema = ema,
          .model = shared.model,
          .change = [&](auto config) { return sg::train::apply(shared, std::move(config)); },

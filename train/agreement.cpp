@@ -51,15 +51,13 @@ nlohmann::json options_to_agree_on(const Options& options) {
   return json;
 }
 
-nlohmann::json listing_to_agree_on(const data::Dataset& dataset) {
+nlohmann::json listing_to_agree_on(const data::ImageSet& images) {
   Hash hash;
-  for (int64_t i = 0; i < dataset.size(); ++i) {
-    const std::string key = dataset.key(i);
-    const int label = dataset.label(i);
-    hash.add(key.data(), key.size() + 1);
-    hash.add(&label, sizeof label);
+  for (int64_t i = 0; i < images.size(); ++i) {
+    const std::string identity = images.identity(i);
+    hash.add(identity.data(), identity.size() + 1);
   }
-  return {{"images", dataset.size()}, {"names and labels", hex(hash.digest())}};
+  return {{"images", images.size()}, {"names and labels", hex(hash.digest())}};
 }
 
 }  // namespace sg::train

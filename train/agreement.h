@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "data/dataset.h"
+#include "data/image_set.h"
 #include "dist/group.h"
 #include "train/options.h"
 
@@ -19,6 +19,6 @@ void check_agreement(dist::Group& group, std::string_view what, const nlohmann::
 nlohmann::json options_to_agree_on(const Options& options);
 // Of the samples, wherever the data set lies: how many there are, and a hash of their names and
 // labels in their order.
-nlohmann::json listing_to_agree_on(const data::Dataset& dataset);
+nlohmann::json listing_to_agree_on(const data::ImageSet& images);
 
 }  // namespace sg::train

@@ -39,16 +39,21 @@ void check_range(const OptionInfo& info, double value);
 template <class O, class F>
 void each_model_option(O& o, F&& f) {
   using enum OnResume;
+  f(OptionInfo{"--task", "what is learnt: classification, segmentation", fixed}, o.task);
+  f(OptionInfo{"--head", "of segmentation: upernet, semantic_fpn", fixed}, o.head);
   f(OptionInfo{"--model", "sgformer_s, sgformer_m, sgformer_b, or sgformer_nano for small images",
                fixed},
     o.model);
   f(OptionInfo{"--num-classes", "width of the head; default: the classes of the data", fixed, 1,
                1 << 24},
     o.num_classes);
-  f(OptionInfo{"--img-size",
-               "pixels: N, or HEIGHT WIDTH or HxW; default: the model's own (nano 28, others 224)",
-               fixed, 1, 8192},
-    o.img_size);
+  f(
+      OptionInfo{
+          "--img-size",
+          "pixels: N, or HEIGHT WIDTH or HxW; default: the model's own (nano 28, others 224); of "
+          "segmentation, the training crop, 512",
+          fixed, 1, 8192},
+      o.img_size);
   f(OptionInfo{"--guidance", "significance that guides: hybrid, local, global, uniform", fixed},
     o.guidance);
   f(OptionInfo{"--scales",
@@ -106,6 +111,32 @@ void each_data_option(O& o, F&& f) {
                "--data",
                ignored},
     o.class_names);
+  f(OptionInfo{"--ignore-index",
+               "segmentation: label of pixels that are neither learnt nor counted, as the files "
+               "have it; default: 255",
+               fixed, 0, 255},
+    o.ignore_index);
+  f(OptionInfo{"--reduce-zero-label",
+               "segmentation: label 0 is ignored, 1 is the first class, as in ADE20K; the default "
+               "where the file of classes counts from 1",
+               fixed},
+    o.reduce_zero_label);
+  f(OptionInfo{"--image-scale",
+               "segmentation: longer and shorter side that images are resized into, keeping their "
+               "shape; default: 4 times --img-size, and --img-size",
+               fixed, 1, 65536},
+    o.image_scale);
+  f(OptionInfo{"--ratio-range",
+               "segmentation: --image-scale of a training image is multiplied by a number between",
+               noted, 1e-3, 1e3},
+    o.ratio_range);
+  f(
+      OptionInfo{
+          "--cat-max-ratio",
+          "segmentation: largest share of one class in a training crop, else another is drawn, "
+          "up to ten times",
+          noted, 0, 1},
+      o.cat_max_ratio);
   f(OptionInfo{"--max-broken-share",
                "share of images that may be broken and are skipped; ten may in any case but of 0",
                ignored, 0, 1},
@@ -194,6 +225,15 @@ void each_optimization_option(O& o, F&& f) {
     o.warmup_epochs);
   f(OptionInfo{"--cooldown-epochs", "epochs at --min-lr after the others", noted, 0, 1e6},
     o.cooldown_epochs);
+  f(OptionInfo{"--steps",
+               "segmentation: length of the run, in place of --epochs; default: the recipe's",
+               noted, 0, 1LL << 53},
+    o.steps);
+  f(OptionInfo{"--eval-interval",
+               "steps from one evaluation and its checkpoint to the next, at the end of an epoch; "
+               "default: every epoch, with --steps a tenth of the run; the end always has them",
+               noted, 1, 1LL << 53},
+    o.eval_interval);
   f(OptionInfo{"--patience-epochs",
                "end the run after so many epochs in a row without a better score; 0: never", noted,
                0, 1e6},
@@ -234,6 +274,16 @@ void each_optimization_option(O& o, F&& f) {
   f(OptionInfo{"--warmup-prefix",
                "--warmup-epochs come before --epochs, which are those of the cosine alone", fixed},
     o.warmup_prefix);
+  f(OptionInfo{"--poly-power",
+               "segmentation: the learning rate falls as (1 - step / steps) to this power", noted,
+               0, 100},
+    o.poly_power);
+  f(OptionInfo{"--warmup-steps", "segmentation: steps of linear warm-up", noted, 0, 1LL << 53},
+    o.warmup_steps);
+  f(OptionInfo{"--warmup-ratio",
+               "segmentation: share of the learning rate that --warmup-steps begin with", noted, 0,
+               1},
+    o.warmup_ratio);
   f(OptionInfo{"--opt-eps", "of AdamW, added to the root of the second moment", noted, 1e-30, 1},
     o.opt_eps);
   f(OptionInfo{"--opt-betas", "of AdamW, of the first and the second moment", noted, 0,
@@ -249,6 +299,8 @@ void each_optimization_option(O& o, F&& f) {
                0, std::nextafter(1, 0)},
     o.drop_path);
   f(OptionInfo{"--smoothing", "of the labels", noted, 0, 1}, o.smoothing);
+  f(OptionInfo{"--aux-weight", "segmentation: of the auxiliary head's loss", noted, 0, 1e3},
+    o.aux_weight);
   f(OptionInfo{"--bce-loss", "binary cross entropy of each class in place of one over the classes"},
     o.bce_loss);
   f(OptionInfo{"--bce-target-thresh",
@@ -368,7 +420,8 @@ void each_output_option(O& o, F&& f) {
     o.recovery_interval);
   f(OptionInfo{"--checkpoint-hist", "best checkpoints to keep", ignored, 1, 1e6},
     o.checkpoint_hist);
-  f(OptionInfo{"--eval-metric", "score that chooses the best checkpoint: top1, top5 or loss",
+  f(OptionInfo{"--eval-metric",
+               "score that chooses the best checkpoint: top1, top5 or loss; mIoU, mAcc or aAcc",
                fixed},
     o.eval_metric);
   f(OptionInfo{"--dry-run", "build everything, print it, and end without writing", not_kept},

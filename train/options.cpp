@@ -18,8 +18,6 @@
 namespace sg::train {
 namespace {
 
-constexpr std::string_view kNano = "sgformer_nano";
-
 std::string key_of(std::string_view name) {
   std::string key(name);
   std::replace(key.begin(), key.end(), '-', '_');
@@ -122,25 +120,6 @@ std::string range_of(const OptionInfo& info) {
   return fmt::format("from {} to {}", info.low, info.high);
 }
 
-Options default_options(std::string_view model) {
-  Options o;
-  o.model = model;
-  sgformer::find_config(model);
-  if (model == kNano) {
-    o.epochs = 3, o.cooldown_epochs = 0;
-    o.warmup_lr = 5e-4;
-    o.scale = {1, 1}, o.ratio = {1, 1};  // so short a run learns most from whole images
-  } else {
-    // Not in Options itself: a run of a version that lacked them is told what is new.
-    const MixEraseConfig published;
-    o.aa = "rand-m9-mstd0.5-inc1";
-    o.mixup = published.mixup, o.cutmix = published.cutmix;
-    o.reprob = published.erase_probability;
-    o.color_jitter = 0.4;  // where --aa is none
-  }
-  return o;
-}
-
 nlohmann::json to_json(const Options& options) {
   nlohmann::json json = nlohmann::json::object();
   each_option(options, [&](const OptionInfo& info, const auto& value) {
@@ -189,9 +168,9 @@ nlohmann::json args_json(const Options& given, const nlohmann::json& used) {
   return args;
 }
 
-std::vector<report::Setting> settings(const Options& used, const Options& given) {
-  const nlohmann::json values = to_json(used), set = to_json(given);
-  const nlohmann::json usual = to_json(default_options(used.model));
+std::vector<report::Setting> settings(const Options& used, const Options& given,
+                                      const Options& usual) {
+  const nlohmann::json values = to_json(used), set = to_json(given), recipe = to_json(usual);
   std::vector<report::Setting> rows;
   each_option(used, [&](const OptionInfo& info, const auto&) {
     const std::string key = key_of(info.name());
@@ -201,7 +180,7 @@ std::vector<report::Setting> settings(const Options& used, const Options& given)
                     .value = value.is_string() ? value.template get<std::string>() : value.dump(),
                     .help = info.help,
                     .changed = counts(info) && set.contains(key) &&
-                               usual.value(key, nlohmann::json()) != set[key]});
+                               recipe.value(key, nlohmann::json()) != set[key]});
   });
   return rows;
 }
@@ -264,7 +243,7 @@ void validate(const Options& o) {
     fail(ExitCode::usage,
          "--{}: --resume auto would do it again in every start; give --resume a checkpoint",
          o.no_resume_opt ? "no-resume-opt" : "start-epoch");
-  if (o.start_epoch && *o.start_epoch >= total_epochs(o))
+  if (o.start_epoch && !o.steps && *o.start_epoch >= total_epochs(o))
     fail(ExitCode::usage, "--start-epoch: expected less than the {} epochs of the run, found {}",
          total_epochs(o), *o.start_epoch);
   if (o.model_ema_warmup && o.model_ema_decay == 0.0)
@@ -282,15 +261,8 @@ void validate(const Options& o) {
          "--reduce-order fixed: of several processes, --grad-accum is to be a power of two, found "
          "{}",
          o.grad_accum);
-  mix_erase(o);
-  bce(o);
   group_settings(o);
   optimizer_settings(o);
-  data::parse_class_order(o.class_order);
-  Options probe = o;  // without classes of data
-  probe.num_classes = o.num_classes.value_or(1);
-  sgformer::validate(model_config(probe));
-  transforms(probe).check();
 }
 
 sgformer::Config apply(const Options& o, sgformer::Config c) {
@@ -381,56 +353,8 @@ sgformer::GroupSettings group_settings(const Options& o) {
   return {o.layer_decay, sgformer::parse_frozen_stages(o.freeze)};
 }
 
-MixEraseConfig mix_erase(const Options& o) {
-  const MixEraseConfig c{.mixup = o.mixup,
-                         .cutmix = o.cutmix_minmax ? 1 : o.cutmix,  // as timm
-                         .cutmix_minmax = o.cutmix_minmax,
-                         .mix_probability = o.mixup_prob,
-                         .switch_probability = o.mixup_switch_prob,
-                         .mode = parse_mix_mode(o.mixup_mode),
-                         .group = o.mixup_group.value_or(o.batch_size),
-                         .erase_probability = o.no_aug ? 0 : o.reprob,
-                         .erase_mode = parse_erase_mode(o.remode),
-                         .erased_count = o.recount};
-  if (c.mixes() && (c.group % 2 || o.batch_size % c.group))
-    fail(ExitCode::usage,
-         "{}: mixup and CutMix pair the images of a batch: expected an even number{}, found {}; "
-         "--mixup 0 --cutmix 0 turns them off",
-         o.mixup_group ? "--mixup-group" : "--batch-size",
-         o.mixup_group ? fmt::format(" that divides the batch of {}", o.batch_size) : "", c.group);
-  c.check();
-  return c;
-}
-
-int64_t batch_multiple(const Options& o) {
-  return mix_erase(o).mixes() ? o.mixup_group.value_or(2) : 1;
-}
-
-std::optional<BinaryCrossEntropy> bce(const Options& o) {
-  if (o.bce_loss) {
-    if (!o.class_weights.empty())
-      fail(ExitCode::usage,
-           "--class-weights: of the cross entropy over the classes, not of --bce-loss; give one");
-    return BinaryCrossEntropy{o.bce_target_thresh, o.bce_sum};
-  }
-  if (o.bce_target_thresh || o.bce_sum)
-    fail(ExitCode::usage, "--{}: of --bce-loss, which is missing",
-         o.bce_sum ? "bce-sum" : "bce-target-thresh");
-  return {};
-}
-
-tasks::ClassificationSettings classification(const Options& o) {
-  return {{o.batch_size, loading_threads(o), o.max_broken_share, transforms(o), channel_stats(o),
-           o.eager},
-          o.grad_accum,
-          uint64_t(o.seed),
-          o.smoothing,
-          int(o.aug_repeats),
-          {},
-          mix_erase(o),
-          o.mixup_off_epoch,
-          bce(o),
-          o.validation_batch_size};
+std::optional<bool> initial_ema(const Options& o) {
+  return o.ema || o.no_ema ? std::optional(o.ema) : std::nullopt;
 }
 
 data::DatasetRequest dataset_request(const Options& o) {

@@ -10,14 +10,15 @@
 #include <vector>
 
 #include "core/compute.h"
+#include "data/dataset.h"
 #include "data/transforms.h"
 #include "nn/optim/schedule.h"
 #include "ops/adamw/adamw.h"
+#include "ops/normalize_images/draw_mix_erase.h"
 #include "ops/normalize_images/normalize_images.h"
 #include "report/report.h"
 #include "sgformer/config.h"
 #include "sgformer/parameter_groups.h"
-#include "tasks/classification.h"
 
 namespace sg::train {
 
@@ -28,7 +29,7 @@ using Triple = std::array<double, 3>;
 // and stay empty in args.json: see resolve() and peak_learning_rate().
 struct Options {
   // Model
-  std::string model = "sgformer_s";
+  std::string task = "classification", model = "sgformer_s", head;
   std::optional<int64_t> num_classes;
   std::optional<ImageSize> img_size;
   std::string guidance, scales, regions;
@@ -38,6 +39,11 @@ struct Options {
   std::string data, train_split = "train", val_split = "val";
   double val_share = 0;
   std::string class_map, class_order = "name", class_names;
+  std::optional<int64_t> ignore_index;
+  bool reduce_zero_label = false;
+  std::optional<Pair> image_scale;
+  Pair ratio_range{0.5, 2};
+  double cat_max_ratio = 0.75;
   double max_broken_share = 0.01;
   bool no_listing_cache = false;
   int64_t aug_repeats = 0;
@@ -66,11 +72,15 @@ struct Options {
   int64_t patience_epochs = 0;
   int64_t batch_size = 128, grad_accum = 1;
   std::optional<int64_t> validation_batch_size;
+  int64_t steps = 0;
+  std::optional<int64_t> eval_interval;
   std::optional<double> lr, lr_base;
   int64_t lr_base_size = 256;
   std::string lr_base_scale = "sqrt";
   double min_lr = 1e-5, warmup_lr = 1e-6, layer_decay = 1;
   bool sched_on_updates = false, warmup_prefix = false;
+  double poly_power = 1, warmup_ratio = 1e-6, aux_weight = 0.4;
+  int64_t warmup_steps = 0;
   double opt_eps = AdamWSettings().eps;
   Pair opt_betas{AdamWSettings().beta1, AdamWSettings().beta2};
   double weight_decay = 0.05, clip_grad = 0;
@@ -108,8 +118,7 @@ struct Options {
   bool dry_run = false;
 };
 
-// The recipe of a model: the published one, or for sgformer_nano one that takes minutes.
-Options default_options(std::string_view model);
+constexpr std::string_view kNano = "sgformer_nano";
 
 // {"batch_size": 128, ...}; what is empty is left out. Texts are escaped (core/text.h).
 nlohmann::json to_json(const Options& options);
@@ -120,16 +129,16 @@ std::vector<std::string> without_start_options(const std::vector<std::string>& c
 // What args.json holds: the options as they were given, so that a run by --config decides anew what
 // was left to decide; and under "resolved", which is for people, what was decided.
 nlohmann::json args_json(const Options& given, const nlohmann::json& used);
-// For the report: what is used, and whether that was given and the model's own recipe has it
-// otherwise.
-std::vector<report::Setting> settings(const Options& used, const Options& given);
+// For the report: what is used, and whether that was given and the usual recipe has it otherwise.
+std::vector<report::Setting> settings(const Options& used, const Options& given,
+                                      const Options& usual);
 // Takes on what an args.json says; '-' and '_' are the same in names, which may be any of those of
 // the flag. Throws ExitCode::usage on an unknown name (with the nearest) or a value of the wrong
 // type.
 void apply_json(Options& options, const nlohmann::json& json, std::string_view file);
 
 // Throw ExitCode::usage naming the flag, what is allowed and what was found: check_ranges() of
-// every number for itself, validate() of a whole training run.
+// every number for itself, validate() of a training run whatever its task.
 void check_ranges(const Options& options);
 void validate(const Options& options);
 
@@ -158,13 +167,8 @@ int64_t loading_threads(const Options& options);
 sgformer::GroupSettings group_settings(const Options& options);
 // All but the decay of the averaged weights where it is not given.
 AdamWSettings optimizer_settings(const Options& options);
-// Throws ExitCode::usage where images are mixed and some would have no partner.
-MixEraseConfig mix_erase(const Options& options);
-// Where images are mixed, --mixup-group or else 2, since each needs a partner; else 1.
-int64_t batch_multiple(const Options& options);
-// --bce-loss. Throws ExitCode::usage where a flag does not go with it.
-std::optional<BinaryCrossEntropy> bce(const Options& options);
-tasks::ClassificationSettings classification(const Options& options);
+// Which weights of --initial-checkpoint; empty: the averaged ones where it has them.
+std::optional<bool> initial_ema(const Options& options);
 // What --data and the flags about splits and classes mean, with the classes of --class-map.
 data::DatasetRequest dataset_request(const Options& options);
 // Class names: of a checkpoint that knows its classes, else of --class-map; may be empty. Throws

@@ -11,39 +11,16 @@
 #include "dist/group.h"
 #include "dist/launcher.h"
 #include "dist/socket.h"
-#include "infer/model_file.h"
 #include "io/file.h"
-#include "sgformer/config_json.h"
-#include "tasks/class_weights.h"
-#include "tasks/classification.h"
 #include "train/agreement.h"
-#include "train/report_samples.h"
 #include "train/run_folder.h"
 #include "train/same_run.h"
 #include "train/start_ranks.h"
-#include "train/step_cost.h"
 #include "train/trainer.h"
 
 namespace sg::train {
 namespace fs = std::filesystem;
 namespace {
-
-struct Data {
-  std::shared_ptr<const data::Dataset> training, validation;
-  data::ClassTitles titles;
-};
-
-Data open_data(const Options& o) {
-  Data d;
-  data::DatasetRequest request = dataset_request(o);
-  d.training = data::open_dataset(o.data, data::Split::train, request);
-  request.classes = d.training->class_names();
-  d.validation = data::open_dataset(o.data, data::Split::val, request);
-  const data::ClassTitles all = class_titles(o);
-  for (const std::string& name : request.classes)
-    if (const auto found = all.find(name); found != all.end()) d.titles.insert(*found);
-  return d;
-}
 
 // So many threads compute. Ranks of a host that may use the same cores share them, unless it is
 // said how many threads each is to have. Collective.
@@ -58,31 +35,14 @@ void set_threads(const Options& o, dist::Group& group) {
         std::max(1, num_threads() / int(std::ranges::count(cores, cores[size_t(group.rank())]))));
 }
 
-// Fills in what depends on the data.
-void resolve(Options& o, const Data& d, const Compute& compute) {
-  const int64_t classes = d.training->num_classes();
-  if (o.num_classes && *o.num_classes < classes)
-    fail(ExitCode::usage, "--num-classes: the data has {} classes, found {}", classes,
-         *o.num_classes);
-  o.num_classes = o.num_classes.value_or(classes);
-  o.drop_path = model_config(o).drop_path;
-  o.workers = loading_threads(o);
-  o.dtype = name_of(compute.dtype);
-  const data::TransformConfig t = transforms(o);
-  o.img_size = t.img_size, o.crop_pct = t.crop_pct;
-  if (const MixEraseConfig mix = mix_erase(o); mix.mixes()) o.mixup_group = mix.group;
-}
-
-// Of a run that goes on, what must not follow a batch size that is another now: the images that are
-// mixed among themselves. A checkpoint of before it was written has the batch as the group.
-void adopt(Options& o, const std::optional<Resumable>& from, dist::Group& group) {
-  nlohmann::json adopted;
-  if (from && !o.mixup_group)
-    if (const auto& args = from->checkpoint.state.value("args", nlohmann::json::object());
-        mix_erase(o).mixes())
-      adopted = args.value("mixup_group", args.value("batch_size", nlohmann::json()));
-  adopted = nlohmann::json::parse(group.broadcast("images mixed together", adopted.dump()));
-  if (!adopted.is_null()) o.mixup_group = adopted.get<int64_t>();
+// Of a run that goes on, what must not follow flags that are others now.
+void adopt(Options& o, const Setup& setup, const std::optional<Resumable>& from,
+           dist::Group& group) {
+  nlohmann::json adopted = nlohmann::json::object();
+  if (from)
+    adopted = setup.adopted(o, from->checkpoint.state.value("args", nlohmann::json::object()));
+  apply_json(o, nlohmann::json::parse(group.broadcast("options of the checkpoint", adopted.dump())),
+             "the checkpoint");
 }
 
 // The command line by which a run goes on in its folder.
@@ -92,11 +52,6 @@ std::string go_on_command(std::vector<std::string> command, const Options& given
   if (!names_folder(given)) command.insert(command.end(), {"--output", folder.string()});
   command.insert(command.end(), {"--resume", "auto"});
   return shell_command(command);
-}
-
-// Which weights of --initial-checkpoint; empty: the averaged ones where it has them.
-std::optional<bool> initial_ema(const Options& o) {
-  return o.ema || o.no_ema ? std::optional(o.ema) : std::nullopt;
 }
 
 // "sgformer_s on imagenet"
@@ -124,14 +79,13 @@ std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folde
   return found;
 }
 
-nlohmann::json identity_of(const Options& o, const Data& d, const sgformer::Classifier& model) {
-  return {{"args", without_start_options(to_json(o))},
-          {"model", sgformer::config_to_json(model.config())},
-          {"classes", d.training->class_names()},
-          {"class_titles", d.titles},
-          {"train_images", d.training->size()},
-          {"seed", o.seed},
-          {"version", SG_VERSION}};
+nlohmann::json identity_of(const Options& o, const Setup& setup) {
+  nlohmann::json identity = setup.identity();
+  identity.update({{"args", without_start_options(to_json(o))},
+                   {"train_images", setup.training_images()},
+                   {"seed", o.seed},
+                   {"version", SG_VERSION}});
+  return identity;
 }
 
 // "402 tensors of 115,649 parameters: learning rate x 1, no weight decay"
@@ -145,22 +99,19 @@ std::string describe(const nn::GroupSize& size, double weight_decay) {
       g.frozen ? "frozen" : fmt::format("learning rate x {:.4g}, {}", g.lr_scale, decay));
 }
 
-void introduce(report::Console& console, const Options& o, const Data& d,
-               const sgformer::Classifier& model, const Compute& compute, const Trainer& trainer,
+void introduce(report::Console& console, const Options& o, const Setup& setup,
+               const nn::ParameterStore& parameters, const Compute& compute, const Trainer& trainer,
                const dist::Launch& launch) {
-  console.line(fmt::format("sgtrain {}: {}, {:.2f} million parameters, {} classes", SG_VERSION,
-                           o.model, 1e-6 * double(model.parameters().count()), *o.num_classes));
-  for (const nn::GroupSize& group : model.parameters().groups())
+  console.line(fmt::format("sgtrain {}: {}", SG_VERSION, setup.introduce_model(o)));
+  for (const nn::GroupSize& group : parameters.groups())
     console.line("  " + describe(group, o.weight_decay));
-  console.line(fmt::format("data {}: {} training and {} validation images, seen at {} x {}", o.data,
-                           d.training->size(), d.validation->size(), o.img_size->height,
-                           o.img_size->width));
-  for (const auto* dataset : {d.training.get(), d.validation.get()})
-    for (const std::string& remark : dataset->remarks()) console.line(remark);
+  for (const std::string& line : setup.introduce_data(o)) console.line(line);
   console.line(fmt::format("{}; {}", describe(compute), o.dtype));
-  console.line(fmt::format("{} epochs of {} steps of {} images; {} compute and {} loading threads",
-                           trainer.total_steps() / trainer.epoch_steps(), trainer.epoch_steps(),
-                           images_a_step(o), num_threads(), *o.workers));
+  console.line(fmt::format(
+      "{} of {} images; {} compute and {} loading threads",
+      o.steps ? fmt::format("{} steps, epochs have {}", o.steps, trainer.epoch_steps())
+              : fmt::format("{} epochs of {} steps", trainer.total_epochs(), trainer.epoch_steps()),
+      images_a_step(o), num_threads(), *o.workers));
   if (o.ranks > 1)
     console.line(fmt::format(
         "{} processes, started by {}, each with {} images of a step{}; gradients are summed by {} "
@@ -171,14 +122,16 @@ void introduce(report::Console& console, const Options& o, const Data& d,
 }
 
 // What was decided for want of a flag, where that is not the recipe.
-void introduce_rates(report::Console& console, const Options& given, const Options& used) {
+void introduce_rates(report::Console& console, const Options& given, const Options& used,
+                     const Schedule& schedule) {
   if (given.lr_base && given.lr)
     console.warning(fmt::format("--lr {} wins over --lr-base {}", *given.lr, *given.lr_base));
   else if (given.lr_base)
     console.line(fmt::format(
         "learning rate {:.4g}: --lr-base {} for steps of {} images, here {} ({})", *used.lr,
         *given.lr_base, used.lr_base_size, images_a_step(used), used.lr_base_scale));
-  if (Options usual = used; !given.warmup_epochs) {
+  if (Options usual = used;
+      !given.warmup_epochs && std::holds_alternative<CosineSchedule>(schedule)) {
     usual.warmup_epochs.reset(), usual.epochs = Options().epochs;
     if (warmup_epochs(usual) != *used.warmup_epochs)
       console.line(fmt::format("warm-up of {} epochs: the recipe's {} are too many for a run of {}",
@@ -187,24 +140,21 @@ void introduce_rates(report::Console& console, const Options& given, const Optio
 }
 
 // Before the first step: whether it can be taken, and whether it will take unusually long.
-StepCost check_cost(report::Console& console, const Options& o, sgformer::Classifier& model,
-                    size_t available, int64_t multiple) {
-  StepCost cost = measure_step_cost(model, *o.img_size);
-  cost.multiple = multiple;
+StepCost check_cost(report::Console& console, const Options& o, Setup& setup, size_t available) {
+  const StepCost cost = setup.cost(o);
   check_memory(cost, o.batch_size, *o.img_size, double(available));
-  const std::string note = note_of_cost(cost, *o.img_size, model.config().image);
+  const std::string note = note_of_cost(cost, *o.img_size, setup.usual_side());
   if (!note.empty()) console.warning(note);
   return cost;
 }
 
 // A run that is set up.
 struct Run {
-  const Options &given, &options;  // options: all filled in
-  const Data& data;
+  const Options &given, &options, &usual;  // options: all filled in
+  Setup& setup;
   const fs::path& folder;
   const std::string& go_on;  // the command line by which it goes on
-  sgformer::Classifier& model;
-  tasks::Classification& task;
+  tasks::Task& task;
   Trainer& trainer;
   report::Console& console;
   const dist::Launch& launch;
@@ -213,7 +163,7 @@ struct Run {
 
 void resume(const Run& r, Resumable& from, const nlohmann::json& identity) {
   check_same_run(from, identity, r.options, r.console);
-  adapt_to_data(from.checkpoint, r.options, r.data.training->size(), r.trainer.epoch_steps(),
+  adapt_to_data(from.checkpoint, r.options, r.setup.training_images(), r.trainer.epoch_steps(),
                 r.console);
   try {
     r.trainer.restore(from.checkpoint, !r.options.no_resume_opt);
@@ -229,23 +179,17 @@ void resume(const Run& r, Resumable& from, const nlohmann::json& identity) {
 void write_report(const Run& r, const std::vector<nlohmann::json>& rows) {
   report::Report report{
       .title = title_of(r.options),
-      .data = fmt::format("{} training and {} validation images of {} x {} "
-                          "pixels, {} classes.{}",
-                          report::grouped(r.data.training->size()),
-                          report::grouped(r.data.validation->size()), r.options.img_size->height,
-                          r.options.img_size->width, *r.options.num_classes,
-                          r.group.alone() ? "" : fmt::format(" {} processes.", r.group.ranks())),
-      .configuration = settings(r.options, r.given),
+      .data = r.setup.describe_data(r.options) +
+              (r.group.alone() ? "" : fmt::format(" {} processes.", r.group.ranks())),
+      .configuration = settings(r.options, r.given, r.usual),
       .rows = rows,
       .scores = r.trainer.schema(),
       .epoch_steps = r.trainer.epoch_steps(),
       .epochs = r.trainer.total_epochs(),
-      .parameters = r.model.parameters().count(),
+      .parameters = r.task.parameters().count(),
       .finished = r.trainer.finished()};
-  const infer::Predictor predict(r.model, {transforms(r.options), channel_stats(r.options)});
   try {
-    r.trainer.with_ema(
-        [&] { report.samples = report_samples(predict, *r.data.validation, r.data.titles); });
+    r.trainer.with_ema([&] { report.samples = r.setup.samples(); });
   } catch (const Error& e) {  // the page is the more wanted where the weights are damaged
     if (e.code() != ExitCode::nonfinite) throw;
     r.console.warning(fmt::format("report.html has no samples: {}", e.what()));
@@ -322,8 +266,9 @@ ExitCode train_and_write(const Run& r, const nlohmann::json& identity, const nlo
   return code;
 }
 
-ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::string>& command,
-                  const dist::Launch& launch, dist::Group& group) {
+ExitCode run_rank(Options options, const Options& usual, Setup& setup, StopSignals& signals,
+                  const std::vector<std::string>& command, const dist::Launch& launch,
+                  dist::Group& group) {
   const Options given = options;
   const Compute compute = parse_compute(device_of_rank(options.device, launch), options.dtype);
   set_threads(options, group);
@@ -334,13 +279,8 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
   if (!names_folder(options))
     options.output = group.broadcast("folder of the run", new_folder(options).string());
 
-  Data data;
-  group.busy("listing the images", [&] { data = open_data(options); });
-  if (!group.alone())
-    check_agreement(group, "data",
-                    {{"training", listing_to_agree_on(*data.training)},
-                     {"validation", listing_to_agree_on(*data.validation)},
-                     {"classes", data.training->class_names()}});
+  group.busy("listing the images", [&] { setup.open_data(options); });
+  if (!group.alone()) check_agreement(group, "data", setup.data_to_agree_on());
 
   const fs::path folder = run_folder(options);
   const std::string go_on = go_on_command(command, given, folder);
@@ -354,36 +294,23 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
       lock.emplace(folder);
       from = find_checkpoint(options, folder, go_on);
     });
-  adopt(options, from, group);
-  const int64_t multiple =
-      batch_multiple(options);  // a group that is as large as the batch is none
-  resolve(options, data, compute);
-  sgformer::Classifier model(model_config(options));
-  model.parameters().set_groups(sgformer::group_rule(model.config(), group_settings(options)));
-  model.parameters().allocate(compute.dtype, compute.device);
-  model.parameters().initialize(uint64_t(options.seed));
-
-  if (const std::string& weights = options.initial_checkpoint;
-      group.leads() && !weights.empty() && !from)
-    group.busy("reading the weights", [&] {
-      console.line(infer::load_initial_weights(model, infer::find_weights(weights),
-                                               initial_ema(options), options.reset_head));
-    });
+  adopt(options, setup, from, group);
+  options.workers = loading_threads(options);
+  options.dtype = name_of(compute.dtype);
+  setup.resolve(options);
+  nn::ParameterStore& parameters = setup.make_model(options);
+  parameters.allocate(compute.dtype, compute.device);
+  parameters.initialize(uint64_t(options.seed));
+  if (group.leads() && !options.initial_checkpoint.empty() && !from)
+    group.busy("reading the weights", [&] { console.line(setup.load_initial_weights(options)); });
   std::optional<StepCost> cost;
-  if (compute.device.type == DeviceType::cpu)
-    cost = check_cost(console, options, model, available, multiple);
-  tasks::ClassificationSettings settings_of_task = classification(options);
-  const std::vector<double> weights = settings_of_task.class_weights =
-      tasks::class_weights(options.class_weights, *data.training, *options.num_classes);
-  settings_of_task.class_titles = data.titles;
-  settings_of_task.group = &group;
-  tasks::Classification task(model, data.training, data.validation, settings_of_task);
+  if (compute.device.type == DeviceType::cpu) cost = check_cost(console, options, setup, available);
+  tasks::Task& task = setup.make_task(options, group);
   Trainer trainer(options, task, console, group);
   options = trainer.options();
-  introduce(console, options, data, model, compute, trainer, launch);
-  introduce_rates(console, given, options);
-  nlohmann::json identity = identity_of(options, data, model);
-  if (!weights.empty()) identity["class_weights"] = weights;
+  introduce(console, options, setup, parameters, compute, trainer, launch);
+  introduce_rates(console, given, options, trainer.schedule());
+  const nlohmann::json identity = identity_of(options, setup);
   nlohmann::json args = args_json(given, identity["args"]);
   args["version"] = SG_VERSION;
   args["resolved"]["device"] = str(compute.device), args["resolved"]["threads"] = num_threads();
@@ -395,7 +322,7 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
     return ExitCode::ok;
   }
 
-  const Run run{given, options, data, folder, go_on, model, task, trainer, console, launch, group};
+  const Run run{given, options, usual, setup, folder, go_on, task, trainer, console, launch, group};
   if (from) {
     resume(run, *from, identity);
     from.reset();  // its tensors
@@ -405,7 +332,7 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
   if (options.start_epoch) trainer.start_at(*options.start_epoch);
   trainer.share();
   check_agreement(group, "step",
-                  {{"parameters", model.parameters().count()},
+                  {{"parameters", parameters.count()},
                    {"dtype", name_of(compute.dtype)},
                    {"device", name_of(compute.device.type)},
                    {"steps of an epoch", trainer.epoch_steps()},
@@ -426,16 +353,19 @@ ExitCode run_rank(Options options, StopSignals& signals, const std::vector<std::
 
 }  // namespace
 
-ExitCode run(Options options, StopSignals& signals, const std::vector<std::string>& command) {
+ExitCode run(Options options, const Options& usual, Setup& setup, StopSignals& signals,
+             const std::vector<std::string>& command) {
   const dist::Launch launch = dist::launch_of_environment();
   options.ranks = launch.ranks;
   validate(options);
-  if (launch.ranks == 1) return run_rank(options, signals, command, launch, dist::alone());
+  setup.validate(options);
+  if (launch.ranks == 1)
+    return run_rank(options, usual, setup, signals, command, launch, dist::alone());
   const auto group =
       dist::join(launch, {.timeout = std::chrono::duration<double>(options.dist_timeout),
                           .folder = names_folder(options) ? run_folder(options) : fs::path()});
   try {
-    return run_rank(options, signals, command, launch, *group);
+    return run_rank(options, usual, setup, signals, command, launch, *group);
   } catch (const std::exception& e) {
     // This rank says all of it; from the others its first line is enough.
     const std::string_view all = e.what();

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 
+#include "autograd/tape.h"
 #include "core/allocator.h"
 #include "nn/trace.h"
-#include "ops/cross_entropy/cross_entropy.h"
 
 namespace sg::train {
 namespace {
@@ -21,23 +21,21 @@ struct Trial {
 
 double pixels_of(ImageSize size) { return double(size.height) * size.width; }
 
-Trial try_image(sgformer::Classifier& model, ImageSize size) {
+Trial try_images(const LossOfImages& loss_of, Dtype dtype, ImageSize size, int64_t batch) {
   Allocator& allocator = Allocator::of({});
   allocator.release_cached();
   const size_t before = allocator.stats().reserved;
   Trial t{.pixels = pixels_of(size)};
   {
-    const Dtype dtype = model.parameters().dtype();
-    Tensor logits;
+    Tensor loss;
     {
       const nn::Trace trace;  // not of backward, which may compute layers again
-      logits = model.forward(zeros({1, size.height, size.width, 3}, dtype)).logits;
-      for (const nn::LayerRow& row : trace.rows()) t.macs += row.macs;
+      loss = loss_of(zeros({batch, size.height, size.width, 3}, dtype));
+      for (const nn::LayerRow& row : trace.rows()) t.macs += row.macs / double(batch);
     }
-    const Tensor targets = zeros(logits.shape(), acc_dtype(dtype));
-    autograd::backward(soft_cross_entropy(logits, targets).loss);
+    autograd::backward(loss);
   }
-  t.bytes = double(allocator.stats().reserved - before);
+  t.bytes = double(allocator.stats().reserved - before) / double(batch);
   allocator.release_cached();
   return t;
 }
@@ -60,15 +58,15 @@ int64_t StepCost::batch_that_fits(double available) const {
   return std::max<int64_t>(0, int64_t((available - fixed_bytes) / bytes) / multiple * multiple);
 }
 
-StepCost measure_step_cost(sgformer::Classifier& model, ImageSize size) {
-  const int usual = int(model.config().image);
+StepCost measure_step_cost(nn::ParameterStore& parameters, const LossOfImages& loss, int usual,
+                           ImageSize size, int64_t batch) {
   const double pixels = pixels_of(size);
+  const auto trial = [&](ImageSize of) { return try_images(loss, parameters.dtype(), of, batch); };
   Trial t, of_usual;
   if (pixels <= pixels_of(usual)) {
-    t = of_usual = try_image(model, size);
+    t = of_usual = trial(size);
   } else {
-    const std::array trials{try_image(model, usual / 2), try_image(model, usual),
-                            try_image(model, usual * 3 / 2)};
+    const std::array trials{trial(usual / 2), trial(usual), trial(usual * 3 / 2)};
     of_usual = trials[1];
     // Never below what is proportional to the pixels.
     const double ratio = pixels / of_usual.pixels;
@@ -77,11 +75,11 @@ StepCost measure_step_cost(sgformer::Classifier& model, ImageSize size) {
   }
   // Two moments and averaged weights are to come; a checkpoint is a copy of them and the weights,
   // and is read back.
-  const double parameters = double(model.parameters().count());
+  const double count = double(parameters.count());
   return {.macs = t.macs,
           .usual_macs = of_usual.macs,
           .bytes = kMargin * t.bytes + kLoaderBatches * 3 * pixels,
-          .fixed_bytes = 11 * parameters * double(size_of(model.parameters().values().dtype()))};
+          .fixed_bytes = 11 * count * double(size_of(parameters.values().dtype()))};
 }
 
 std::string note_of_cost(const StepCost& c, ImageSize size, int64_t usual_side) {

@@ -1,10 +1,11 @@
 // Memory and multiply-adds of a training step, estimated before the first one.
 #pragma once
+#include <functional>
 #include <optional>
 #include <string>
 
 #include "core/box.h"
-#include "sgformer/classifier.h"
+#include "nn/parameters.h"
 
 namespace sg::train {
 
@@ -18,11 +19,14 @@ struct StepCost {
   int64_t batch_that_fits(double available) const;  // 0: not even `multiple` images
 };
 
-// Measured by forward and backward of one image of this size. For images larger than the model's
-// own, extrapolated from three smaller sizes by a parabola in the number of pixels (attention is
-// quadratic in it). The margin covers what the allocator and the loader hold besides. On the CPU;
-// gradients of the model are overwritten.
-StepCost measure_step_cost(sgformer::Classifier& model, ImageSize size);
+// Measured by forward and backward of `batch` images of this size, (B, H, W, 3), whose loss is
+// loss(images). For images larger than the model's own (`usual_side`), extrapolated from three
+// smaller sizes by a parabola in the number of pixels (attention is quadratic in it). The margin
+// covers what the allocator and the loader hold besides. On the CPU; gradients of the model are
+// overwritten.
+using LossOfImages = std::function<Tensor(const Tensor& images)>;
+StepCost measure_step_cost(nn::ParameterStore& parameters, const LossOfImages& loss, int usual_side,
+                           ImageSize size, int64_t batch = 1);
 
 // "a step takes ... times the operations ..." where an image takes much more than the usual; else
 // "".

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <algorithm>
+#include <array>
 
 #include "autograd/add_into.h"
 #include "autograd/tape.h"
@@ -27,6 +28,7 @@ double default_ema_decay(int64_t total_steps) {
 Options complete(Options o, const tasks::Task& task, const dist::Group& group) {
   o.batch_size = task.batch_size(), o.ranks = group.ranks();
   o.lr = peak_learning_rate(o), o.warmup_epochs = warmup_epochs(o);
+  if (o.steps && !o.eval_interval) o.eval_interval = std::max<int64_t>(1, o.steps / 10);
   return o;
 }
 
@@ -111,15 +113,33 @@ Trainer::Trainer(const Options& options, tasks::Task& task, report::Console& con
          options.grad_accum, task.batch_size());
 }
 
+int64_t Trainer::total_epochs() const {
+  return options_.steps ? (options_.steps + epoch_steps_ - 1) / epoch_steps_
+                        : train::total_epochs(options_);
+}
+
 int64_t Trainer::unevaluated_epoch() const {
   return state_.epoch + (state_.evaluated && (state_.epoch_steps == epoch_steps_ || finished()));
 }
 
 bool Trainer::finished() const {
   const bool last = state_.epoch + 1 >= total_epochs() && state_.epoch_steps == epoch_steps_;
-  return state_.evaluated &&
-         (last || out_of_patience() || (options_.max_steps && state_.step >= options_.max_steps));
+  return state_.evaluated && (last || out_of_patience() || out_of_steps());
 }
+
+bool Trainer::out_of_steps() const {
+  return std::ranges::any_of(std::array{options_.steps, options_.max_steps},
+                             [&](int64_t most) { return most && state_.step >= most; });
+}
+
+bool Trainer::evaluation_is_due() const {
+  if (out_of_steps() || state_.epoch + 1 >= total_epochs()) return true;
+  // The epoch has passed a multiple of the interval.
+  const int64_t every = options_.eval_interval.value_or(1);
+  return state_.step / every > (state_.step - state_.epoch_steps) / every;
+}
+
+void Trainer::next_epoch() { ++state_.epoch, state_.epoch_steps = 0, state_.loss = {}; }
 
 bool Trainer::out_of_patience() const {
   const int64_t begin = state_.best_epoch < 0 ? first_epoch_ - 1 : state_.best_epoch;
@@ -132,9 +152,13 @@ bool Trainer::asked_to_stop() const { return communicator_ ? stopping_ : stop_si
 ExitCode Trainer::run(Outputs* outputs) {
   find_best(outputs);
   while (!finished()) {
-    if (std::exchange(state_.evaluated, false) && state_.epoch_steps == epoch_steps_)
-      ++state_.epoch, state_.epoch_steps = 0, state_.loss = {};
-    if (!train_epoch(outputs) || !evaluate_epoch(outputs)) {
+    if (std::exchange(state_.evaluated, false) && state_.epoch_steps == epoch_steps_) next_epoch();
+    const bool stopped = !train_epoch(outputs);
+    if (!stopped && !evaluation_is_due()) {
+      next_epoch();
+      continue;
+    }
+    if (stopped || !evaluate_epoch(outputs)) {
       if (saved_step_ != state_.step) save_recovery(outputs);
       console_.line(fmt::format("{}: saved at step {}",
                                 stop_signal() ? fmt::format("signal {}", stop_signal())
@@ -239,10 +263,9 @@ void Trainer::set_slices(const std::vector<int64_t>& ends) {
 }
 
 bool Trainer::train_epoch(Outputs* outputs) {
-  const auto reached = [&] { return options_.max_steps && state_.step >= options_.max_steps; };
   task_.start_epoch(state_.epoch, state_.epoch_steps * options_.grad_accum);
   epoch_ = {};
-  while (state_.epoch_steps < epoch_steps_ && !reached()) {
+  while (state_.epoch_steps < epoch_steps_ && !out_of_steps()) {
     if (asked_to_stop()) return false;
     const Step done = step();
     if (done.applied && plausible(done.loss)) {
@@ -449,7 +472,7 @@ void Trainer::save_epoch(const tasks::Scores& model, const tasks::Scores& chosen
 
 void Trainer::warn_of_chance() const {
   const double loss = state_.loss.value();
-  const bool rising = state_.epoch == 0 && *options_.warmup_epochs > 0;
+  const bool rising = state_.epoch == 0 && learning_rate(0) < *options_.lr / 2;  // warm-up
   if (!chance_loss_ || rising || !(loss >= *chance_loss_)) return;
   console_.warning(
       fmt::format("the loss of this epoch, {:.3f}, is not better than that of chance, {:.3f}: the "

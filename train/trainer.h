@@ -72,8 +72,12 @@ class Trainer {
   // The task's, with the one of --eval-metric, which chooses the best, first.
   const ScoreSchema& schema() const { return schema_; }
   int64_t epoch_steps() const { return epoch_steps_; }
-  int64_t total_epochs() const { return train::total_epochs(options_); }
-  int64_t total_steps() const { return epoch_steps_ * total_epochs(); }
+  // The last epoch of a run of --steps may be shorter than the others.
+  int64_t total_epochs() const;
+  int64_t total_steps() const {
+    return options_.steps ? options_.steps : epoch_steps_ * total_epochs();
+  }
+  const Schedule& schedule() const { return schedule_; }
   bool finished() const;
   // The first epoch whose final evaluation is still to come; the run log keeps those before it.
   int64_t unevaluated_epoch() const;
@@ -102,6 +106,10 @@ class Trainer {
     bool applied = true;
   };
   bool train_epoch(Outputs* outputs);  // false when asked to stop
+  // Whether the run ends here: --steps or --max-steps are done.
+  bool out_of_steps() const;
+  bool evaluation_is_due() const;  // at the end of an epoch
+  void next_epoch();
   Step step();
   // Forward and backward of batch i of a step, and after the last one the update.
   void micro_step(const tasks::Batch& batch, int64_t i);

@@ -17,12 +17,14 @@ struct ChannelStats {  // ImageNet's, in units of the full range
 // changes: undefined, or what pack() returned, on the device of the pixels: images are mixed
 // (in f32, rounded to u8), normalized, and erased, in this order. A partner outside the batch
 // throws ExitCode::data on the CPU and makes the image NaN on a device.
+// valid: undefined, or i32 (B, 2) on that device: height and width of the part of an image that is
+// no padding. Beyond it the result is 0.
 // All devices give the same bits, except for the last bits of the noise.
 Tensor normalize_images(const Tensor& pixels, const ChannelStats& stats, Dtype dtype = Dtype::f32,
-                        const Tensor& changes = {});
+                        const Tensor& changes = {}, const Tensor& valid = {});
 
 namespace kernels {
-using NormalizeImages = void(Stream&, In pixels, In changes, const ChannelStats&, Out y);
+using NormalizeImages = void(Stream&, In pixels, In changes, In valid, const ChannelStats&, Out y);
 constinit inline Slot<NormalizeImages> normalize_images{"normalize_images"};
 }  // namespace kernels
 

@@ -39,7 +39,7 @@ struct Table {  // 256 values a channel: looking one up beats computing it
   }
 };
 
-void normalize_images(Stream&, In pixels, In changes, const ChannelStats& stats, Out y) {
+void normalize_images(Stream&, In pixels, In changes, In valid, const ChannelStats& stats, Out y) {
   const int64_t batch = y.dim(0), height = y.dim(1), width = y.dim(2);
   const auto* change = changes ? static_cast<const MixErase*>(changes.raw()) : nullptr;
   for (int64_t b = 0; change && b < batch; ++b)
@@ -48,7 +48,7 @@ void normalize_images(Stream&, In pixels, In changes, const ChannelStats& stats,
            change[b].partner, b, batch);
   dispatch<float, double, bf16>(y.dtype(), "normalize_images", [&]<class S>() {
     const Table<S> table(stats);
-    const auto do_row = [&](int64_t b, int row) {
+    const auto change_row = [&](int64_t b, int row) {
       const int64_t first = (b * height + row) * width * 3;
       const uint8_t* own = pixels.data<uint8_t>() + first;
       S* to = y.data<S>() + first;
@@ -71,6 +71,14 @@ void normalize_images(Stream&, In pixels, In changes, const ChannelStats& stats,
           const auto value = erased_to(p, i, row * width + x);
           for (int64_t c = 0; c < 3; ++c) to[3 * x + c] = S(AccType<S>(value[size_t(c)]));
         });
+    };
+    const auto do_row = [&](int64_t b, int row) {
+      change_row(b, row);
+      if (!valid) return;
+      const int32_t* const part = valid.data<int32_t>() + 2 * b;
+      const int64_t columns = row < part[0] ? std::clamp<int64_t>(part[1], 0, width) : 0;
+      std::fill_n(y.data<S>() + ((b * height + row) * width + columns) * 3, (width - columns) * 3,
+                  S(AccType<S>(0)));
     };
     const int64_t grain = (1 << 14) / std::max<int64_t>(width, 1) + 1;
     parallel_for(batch * height, grain, [&](int64_t begin, int64_t end) {

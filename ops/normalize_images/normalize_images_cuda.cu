@@ -15,6 +15,7 @@ constexpr int kThreads = 256, kSteps = 8;  // a thread a value in the table
 struct ImageBatch {
   const uint8_t* pixels;
   const MixErase* changes;  // or null
+  const int32_t* valid;     // or null
   int64_t batch;
   int height, width;
   int blocks;                      // an image
@@ -60,15 +61,28 @@ __device__ void mix_in(const ImageBatch& p, const MixErase& change, int first,
   }
 }
 
-// Writes the elements [first, first + n) of an image that lie in an erased box.
+// 0 for the elements from `first` on that are padding.
+template <int N>
+__device__ void pad(const ImageBatch& p, const Box& valid, int first, cuda::Vec<float, N>& v) {
+  int y = first / 3 / p.width, x = first / 3 % p.width, channel = first % 3;
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    if (!valid.has(y, x)) v[i] = 0;
+    if (++channel == 3) channel = 0, ++x;
+    if (x == p.width) x = 0, ++y;
+  }
+}
+
+// Writes the elements [first, first + n) of an image that lie in an erased box and are no padding.
 template <class T>
-__device__ void erase(const ImageBatch& p, const MixErase& change, int first, int n, T* y) {
+__device__ void erase(const ImageBatch& p, const MixErase& change, const Box& valid, int first,
+                      int n, T* y) {
 #pragma unroll 1
   for (int pixel = first / 3; 3 * pixel < first + n; ++pixel) {
     int box = -1;  // the last one that covers the pixel
     for (int i = 0; i < kMaxErased && !change.erased[i].empty(); ++i)
       if (change.erased[i].has(pixel / p.width, pixel % p.width)) box = i;
-    if (box < 0) continue;
+    if (box < 0 || !valid.has(pixel / p.width, pixel % p.width)) continue;
     float value[3] = {};
     if (change.erase_mode != EraseMode::constant)
       noise_of(change.noise, uint32_t(change.erase_mode == EraseMode::colour ? box : pixel), value);
@@ -93,6 +107,8 @@ __global__ void __launch_bounds__(kThreads) normalize_kernel(ImageBatch p, T* y)
   const bool broken = change && (change->partner < 0 || change->partner >= p.batch);
   const bool mixed = change && !broken && !change->mixed.empty();
   const bool erased = change && !change->erased[0].empty();
+  const Box valid{0, 0, p.valid ? p.valid[2 * image + 1] : p.width,
+                  p.valid ? p.valid[2 * image] : p.height};
   const uint8_t* const from = p.pixels + image * p.size();
   y += image * p.size();
   __syncthreads();
@@ -110,12 +126,14 @@ __global__ void __launch_bounds__(kThreads) normalize_kernel(ImageBatch p, T* y)
       out[i] = broken ? NAN : table[channel * 256 + v[i]];
       channel = channel == 2 ? 0 : channel + 1;
     }
+    if (p.valid) pad(p, valid, first, out);
     cuda::store_float<N>(y + first, out);
-    if (erased) erase(p, *change, first, N, y);
+    if (erased) erase(p, *change, valid, first, N, y);
   }
 }
 
-void normalize_images(Stream& stream, In pixels, In changes, const ChannelStats& stats, Out y) {
+void normalize_images(Stream& stream, In pixels, In changes, In valid, const ChannelStats& stats,
+                      Out y) {
   dispatch<float, bf16>(y.dtype(), "normalize_images on cuda", [&]<class T>() {
     const int64_t size = y.dim(1) * y.dim(2) * 3;
     // As many values are read as written at a time.
@@ -123,6 +141,7 @@ void normalize_images(Stream& stream, In pixels, In changes, const ChannelStats&
       constexpr int N = decltype(width)::value;
       ImageBatch p{pixels.data<uint8_t>(),
                    changes ? static_cast<const MixErase*>(changes.raw()) : nullptr,
+                   valid ? valid.data<int32_t>() : nullptr,
                    y.dim(0),
                    int(y.dim(1)),
                    int(y.dim(2)),

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "data/labelled_images.h"
 #include "tests/support/bars_dataset.h"
 #include "tests/support/faults.h"
 #include "tests/support/skip.h"
@@ -12,11 +13,19 @@
 using namespace sg;
 using namespace sg::test;
 
+namespace {
+
+std::shared_ptr<const data::SampleMaker> samples_of(std::shared_ptr<const Bars> bars) {
+  return std::make_shared<data::LabelledImages>(std::move(bars),
+                                                data::TransformConfig{.img_size = kBarSide});
+}
+
+}  // namespace
+
 TEST_CASE("feed: its memory goes back when the copies that use it have been made") {
-  const auto bars = std::make_shared<Bars>(7);
+  const auto bars = samples_of(std::make_shared<Bars>(7));
   data::LoaderConfig config;
   config.batch_size = 3, config.workers = 1, config.training = false;
-  config.transform.img_size = kBarSide;
   delay_cuda_work(false, true);
   for (const bool dropped : {false, true}) {
     Allocator::of(kCuda).release_cached();

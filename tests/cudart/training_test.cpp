@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "core/backend.h"
+#include "setups/classification.h"
+#include "setups/setups.h"
 #include "tasks/classification.h"
 #include "tests/cudart/library.h"
 #include "tests/support/bars_dataset.h"
@@ -18,14 +20,14 @@ const Device kCuda{DeviceType::cuda, 0};
 
 // Calls of a few steps in the steady state, and the weights after them.
 std::pair<std::vector<std::string>, std::vector<float>> steps(bool eager) {
-  train::Options o = train::default_options("sgformer_nano");
+  train::Options o = setups::default_options("sgformer_nano");
   o.data = "bars", o.num_classes = 4, o.img_size = 28, o.eager = eager;
   o.batch_size = 2, o.workers = 0, o.drop_path = 0.3;
   sgformer::Classifier model(train::model_config(o));
   model.parameters().allocate(Dtype::bf16, kCuda);
   model.parameters().initialize(1);
   const auto bars = std::make_shared<test::Bars>(16);
-  tasks::Classification task(model, bars, bars, train::classification(o));
+  tasks::Classification task(model, bars, bars, setups::classification(o));
   report::Console console(true);
   train::Trainer trainer(o, task, console);
   for (int i = 0; i < 3; ++i) trainer.try_step();

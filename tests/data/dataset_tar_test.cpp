@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "data/labelled_images.h"
 #include "data/loader.h"
 #include "io/tar.h"
 #include "tests/data/images.h"
@@ -420,16 +421,16 @@ TEST_CASE("training on shards: each sample once, the same for any workers, resum
   const auto d = std::make_shared<TarDataset>(find_shards(dir.path().string()), ClassNames{},
                                               ClassOrder::name, fs::path());
   LoaderConfig config;
-  config.batch_size = 4, config.transform.img_size = 8;
+  config.batch_size = 4;
   const auto run = [&](int workers, int64_t epoch, int64_t first = 0) {
     config.workers = workers;
-    Loader loader(d, config);
+    Loader loader(std::make_shared<LabelledImages>(d, TransformConfig{.img_size = 8}), config);
     loader.start_epoch(epoch, first);
     Seen seen;
     for (Batch batch; loader.next(batch);) {
-      seen.images.push_back(to_vector<uint8_t>(batch.images));
+      seen.images.push_back(to_vector<uint8_t>(batch.tensors[LabelledImages::kImages]));
       seen.samples.insert(seen.samples.end(), batch.indices.begin(), batch.indices.end());
-      const auto labels = to_vector<int32_t>(batch.labels);
+      const auto labels = to_vector<int32_t>(batch.tensors[LabelledImages::kLabels]);
       for (size_t i = 0; i < labels.size(); ++i) CHECK(labels[i] == batch.indices[i] % 3);
     }
     return seen;

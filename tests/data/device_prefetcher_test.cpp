@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "data/labelled_images.h"
 #include "tests/support/bars_dataset.h"
 #include "tests/support/faults.h"
 #include "tests/support/skip.h"
@@ -14,17 +15,23 @@ using namespace sg::test;
 
 namespace {
 
+std::shared_ptr<const data::SampleMaker> samples_of(std::shared_ptr<const Bars> bars) {
+  return std::make_shared<data::LabelledImages>(std::move(bars),
+                                                data::TransformConfig{.img_size = kBarSide});
+}
+
 data::LoaderConfig config_of(int batch) {
   data::LoaderConfig c;
   c.batch_size = batch, c.workers = 1, c.training = false;
-  c.transform.img_size = kBarSide;
   return c;
 }
 
 // Two whole batches and a short one, so that each epoch begins with the other upload.
 void compare_with_cpu() {
-  const auto bars = std::make_shared<Bars>(7);
+  const auto bars = samples_of(std::make_shared<Bars>(7));
   data::DevicePrefetcher feed(bars, config_of(3), kCuda), expected(bars, config_of(3), {});
+  const auto images_of = [](const auto& f) { return f.tensors()[data::LabelledImages::kImages]; };
+  const auto labels_of = [](const auto& f) { return f.tensors()[data::LabelledImages::kLabels]; };
   const void *images = nullptr, *labels = nullptr;
   for (int epoch = 0; epoch < 4; ++epoch) {
     feed.start_epoch(epoch), expected.start_epoch(epoch);
@@ -32,12 +39,13 @@ void compare_with_cpu() {
     while (expected.next()) {
       REQUIRE(feed.next());
       feed.prefetch();
-      if (!images) images = feed.images().raw(), labels = feed.labels().raw();
-      CHECK(feed.images().raw() == images);
-      CHECK(feed.labels().raw() == labels);
-      CHECK(to_vector<int32_t>(feed.host_labels()) == to_vector<int32_t>(expected.labels()));
-      seen.push_back(feed.images().clone()), seen.push_back(expected.images().clone());
-      seen.push_back(feed.labels().clone()), seen.push_back(expected.labels().clone());
+      if (!images) images = images_of(feed).raw(), labels = labels_of(feed).raw();
+      CHECK(images_of(feed).raw() == images);
+      CHECK(labels_of(feed).raw() == labels);
+      CHECK(to_vector<int32_t>(feed.host_tensors()[data::LabelledImages::kLabels]) ==
+            to_vector<int32_t>(labels_of(expected)));
+      seen.push_back(images_of(feed).clone()), seen.push_back(images_of(expected).clone());
+      seen.push_back(labels_of(feed).clone()), seen.push_back(labels_of(expected).clone());
     }
     CHECK_FALSE(feed.next());
     for (size_t i = 0; i < seen.size(); i += 2)
@@ -64,7 +72,7 @@ TEST_CASE("feed: what the device waits for a slow loader counts, also where pref
   if (!have_cuda()) return;
   for (const bool prefetched : {false, true}) {
     CAPTURE(prefetched);
-    data::DevicePrefetcher feed(std::make_shared<SlowBars>(9), config_of(3), kCuda);
+    data::DevicePrefetcher feed(samples_of(std::make_shared<SlowBars>(9)), config_of(3), kCuda);
     feed.start_epoch(0);
     for (int batch = 0; batch < 3; ++batch) {
       if (prefetched) feed.prefetch();  // behind no work: the device idles at once
@@ -75,7 +83,7 @@ TEST_CASE("feed: what the device waits for a slow loader counts, also where pref
     }
   }
   // A loader that is ahead.
-  data::DevicePrefetcher feed(std::make_shared<Bars>(3), config_of(3), kCuda);
+  data::DevicePrefetcher feed(samples_of(std::make_shared<Bars>(3)), config_of(3), kCuda);
   feed.start_epoch(0);
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   feed.prefetch();

@@ -13,14 +13,14 @@ using namespace sg::data;
 
 namespace {
 
-// Samples without images; `ends` as Dataset::shard_ends().
-class Numbers final : public Dataset {
+// Samples without images; `ends` as ImageSet::shard_ends().
+class Numbers final : public ImageSet {
  public:
   explicit Numbers(int64_t size, std::vector<int64_t> ends = {})
       : size_(size), ends_(std::move(ends)) {}
   int64_t size() const override { return size_; }
-  int label(int64_t) const override { return 0; }
   std::string name(int64_t i) const override { return std::to_string(i); }
+  std::string identity(int64_t i) const override { return name(i); }
   std::unique_ptr<Source> open(int64_t, std::vector<uint8_t>&) const override { return nullptr; }
   std::vector<int64_t> shard_ends() const override { return ends_; }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "data/labelled_images.h"
 #include "tests/data/images.h"
 #include "tests/support/files.h"
 #include "tests/support/log.h"
@@ -52,8 +53,11 @@ class DrawnImages final : public Dataset {
 LoaderConfig config_of(int batch, int workers, bool training = true) {
   LoaderConfig c;
   c.batch_size = batch, c.workers = workers, c.training = training;
-  c.transform.img_size = 16;
   return c;
+}
+
+std::shared_ptr<const SampleMaker> samples_of(std::shared_ptr<const Dataset> d) {
+  return std::make_shared<LabelledImages>(std::move(d), TransformConfig{.img_size = 16});
 }
 
 struct Seen {
@@ -72,10 +76,11 @@ Seen rest(Loader& loader) {
   Seen seen;
   Batch batch;
   while (loader.next(batch)) {
-    CHECK(batch.images.shape() == Shape{int64_t(batch.indices.size()), 16, 16, 3});
-    CHECK(batch.labels.shape() == Shape{int64_t(batch.indices.size())});
-    seen.images.push_back(to_vector<uint8_t>(batch.images));
-    seen.labels.push_back(to_vector<int32_t>(batch.labels));
+    CHECK(batch.tensors[LabelledImages::kImages].shape() ==
+          Shape{int64_t(batch.indices.size()), 16, 16, 3});
+    CHECK(batch.tensors[LabelledImages::kLabels].shape() == Shape{int64_t(batch.indices.size())});
+    seen.images.push_back(to_vector<uint8_t>(batch.tensors[LabelledImages::kImages]));
+    seen.labels.push_back(to_vector<int32_t>(batch.tensors[LabelledImages::kLabels]));
     seen.indices.push_back(batch.indices);
     for (size_t i = 0; i < batch.indices.size(); ++i)
       CHECK(seen.labels.back()[i] == batch.indices[i] % 2);
@@ -85,7 +90,7 @@ Seen rest(Loader& loader) {
 
 Seen run(std::shared_ptr<const Dataset> d, const LoaderConfig& c, int64_t epoch,
          int64_t first = 0) {
-  Loader loader(std::move(d), c);
+  Loader loader(samples_of(std::move(d)), c);
   loader.start_epoch(epoch, first);
   return rest(loader);
 }
@@ -126,7 +131,7 @@ TEST_CASE("an image that takes more memory than there is is skipped and counted 
   for (int workers : {0, 2}) {
     LoaderConfig config = config_of(4, workers, false);
     config.max_broken_share = 0.5;
-    Loader loader(d, config);
+    Loader loader(samples_of(d), config);
     loader.start_epoch(0);
     CHECK(rest(loader).samples() == std::vector<int64_t>{0, 1, 2, 3, 5, 6, 7, 8, 9});
     CHECK(loader.broken() == 1);
@@ -136,7 +141,7 @@ TEST_CASE("an image that takes more memory than there is is skipped and counted 
 
 TEST_CASE("training takes each sample once and drops the last partial batch") {
   const auto d = std::make_shared<DrawnImages>(50);
-  Loader loader(d, config_of(8, 2));
+  Loader loader(samples_of(d), config_of(8, 2));
   CHECK(loader.batches() == 6);
   loader.start_epoch(0);
   const auto samples = rest(loader).samples();
@@ -227,8 +232,8 @@ TEST_CASE("repeated augmentation: copies side by side over the ranks, each of ot
 TEST_CASE("repeated augmentation of too small a set is refused") {
   LoaderConfig c = config_of(8, 0);
   c.aug_repeats = 2;
-  const auto error =
-      test::error_of(ExitCode::usage, [&] { Loader(std::make_shared<DrawnImages>(255), c); });
+  const auto error = test::error_of(
+      ExitCode::usage, [&] { Loader(samples_of(std::make_shared<DrawnImages>(255)), c); });
   CHECK(contains(error, "--aug-repeats"));
   CHECK(contains(error, "of 255 it has 0, less than a batch of 8"));
 }
@@ -240,7 +245,7 @@ TEST_CASE("where the ranks do not divide the set, all have as many batches of ot
   for (int rank = 0; rank < 8; ++rank) {
     LoaderConfig c = config_of(15, 0);
     c.rank = rank, c.ranks = 8;
-    Loader loader(d, c);
+    Loader loader(samples_of(d), c);
     CHECK(loader.batches() == 10);  // of 120
     loader.start_epoch(0);
     Batch batch;
@@ -267,7 +272,7 @@ TEST_CASE("evaluation counts each sample once on any number of ranks, in order")
 TEST_CASE("broken images: replaced in training, left out in evaluation, counted once") {
   const test::Log log;
   const auto d = std::make_shared<DrawnImages>(30, std::set<int64_t>{0, 1, 2, 17});
-  Loader train(d, config_of(10, 2));
+  Loader train(samples_of(d), config_of(10, 2));
   for (int epoch = 0; epoch < 3; ++epoch) {
     train.start_epoch(epoch);
     const auto samples = rest(train).samples();
@@ -276,7 +281,7 @@ TEST_CASE("broken images: replaced in training, left out in evaluation, counted 
     CHECK(train.broken() == 4);
   }
   CHECK(log.lines() == 4);
-  Loader eval(d, config_of(3, 2, false));  // the whole first batch is broken
+  Loader eval(samples_of(d), config_of(3, 2, false));  // the whole first batch is broken
   eval.start_epoch(0);
   const auto samples = rest(eval).samples();
   CHECK(samples.size() == 26);
@@ -290,7 +295,7 @@ TEST_CASE("too many broken images end the run and are named, wherever the worker
   const auto d = std::make_shared<DrawnImages>(300, broken);
   std::set<int64_t> ended_at;
   for (int workers : {0, 1, 4}) {
-    Loader loader(d, config_of(8, workers, false));
+    Loader loader(samples_of(d), config_of(8, workers, false));
     loader.start_epoch(0);
     Batch batch;
     const std::string error = test::error_of(ExitCode::data, [&] {
@@ -309,7 +314,7 @@ TEST_CASE("too many broken images end the run and are named, wherever the worker
 }
 
 TEST_CASE("where no image can be read the error tells why") {
-  Loader loader(std::make_shared<DrawnImages>(6, std::set<int64_t>{0, 1, 2, 3, 4, 5}),
+  Loader loader(samples_of(std::make_shared<DrawnImages>(6, std::set<int64_t>{0, 1, 2, 3, 4, 5})),
                 config_of(3, 1));
   loader.start_epoch(0);
   Batch batch;
@@ -326,7 +331,7 @@ TEST_CASE("a file deleted during the run is one more broken image") {
     test::put(dir / ("train/a/" + std::to_string(i) + ".png"),
               test::text(test::png(test::scene(16, 16, uint64_t(i)))));
   std::shared_ptr<const Dataset> d = open_dataset(dir.path().string(), Split::train);
-  Loader loader(d, config_of(4, 2));
+  Loader loader(samples_of(d), config_of(4, 2));
   Batch batch;
   loader.start_epoch(0);
   while (loader.next(batch)) {
@@ -343,7 +348,7 @@ TEST_CASE("what is not a broken image reaches the caller, at its batch") {
   for (int workers : {0, 1, 3}) {
     auto d = std::make_shared<DrawnImages>(40);
     d->disaster = 13;
-    Loader loader(d, config_of(4, workers, false));
+    Loader loader(samples_of(d), config_of(4, workers, false));
     loader.start_epoch(0);
     Batch batch;
     for (int i = 0; i < 3; ++i) CHECK(loader.next(batch));
@@ -354,12 +359,12 @@ TEST_CASE("what is not a broken image reaches the caller, at its batch") {
 
 TEST_CASE("buffers are reused, but never while someone refers to them") {
   const auto d = std::make_shared<DrawnImages>(64);
-  Loader loader(d, config_of(8, 2));
+  Loader loader(samples_of(d), config_of(8, 2));
   Batch batch;
   std::set<const void*> buffers;
   for (int epoch = 0; epoch < 3; ++epoch) {
     loader.start_epoch(epoch);
-    while (loader.next(batch)) buffers.insert(batch.images.raw());
+    while (loader.next(batch)) buffers.insert(batch.tensors[LabelledImages::kImages].raw());
   }
   // Three slots; the later starts find one of them in use and take another.
   CHECK(buffers.size() <= 5);
@@ -369,17 +374,18 @@ TEST_CASE("buffers are reused, but never while someone refers to them") {
   loader.start_epoch(7);
   for (Batch& b : kept) {
     REQUIRE(loader.next(b));
-    copies.push_back(to_vector<uint8_t>(b.images));
+    copies.push_back(to_vector<uint8_t>(b.tensors[LabelledImages::kImages]));
   }
   loader.start_epoch(8);
   while (loader.next(batch)) {
   }
-  for (size_t i = 0; i < kept.size(); ++i) CHECK(to_vector<uint8_t>(kept[i].images) == copies[i]);
+  for (size_t i = 0; i < kept.size(); ++i)
+    CHECK(to_vector<uint8_t>(kept[i].tensors[LabelledImages::kImages]) == copies[i]);
 }
 
 TEST_CASE("a steady run asks the system for no tensor memory") {
   const auto d = std::make_shared<DrawnImages>(64);
-  Loader loader(d, config_of(8, 2));
+  Loader loader(samples_of(d), config_of(8, 2));
   Batch batch;
   const auto allocations = [] { return Allocator::of({}).stats().system_allocations; };
   loader.start_epoch(0);
@@ -402,7 +408,7 @@ TEST_CASE("it may be destroyed or started again at any time") {
   const auto d = std::make_shared<DrawnImages>(64);
   for (int taken = 0; taken < 6; ++taken)
     for (int workers : {0, 3}) {
-      Loader loader(d, config_of(4, workers));
+      Loader loader(samples_of(d), config_of(4, workers));
       Batch batch;
       for (int restart = 0; restart < 3; ++restart) {
         loader.start_epoch(restart);
@@ -410,7 +416,7 @@ TEST_CASE("it may be destroyed or started again at any time") {
       }
       loader.start_epoch(0);
     }
-  Loader never_started(d, config_of(4, 2));
+  Loader never_started(samples_of(d), config_of(4, 2));
 }
 
 TEST_CASE("settings that cannot work are refused") {
@@ -418,7 +424,7 @@ TEST_CASE("settings that cannot work are refused") {
   const auto refused = [&](auto change) {
     LoaderConfig c = config_of(4, 0);
     change(c);
-    return test::error_of(ExitCode::usage, [&] { Loader(d, c); });
+    return test::error_of(ExitCode::usage, [&] { Loader(samples_of(d), c); });
   };
   CHECK(contains(refused([](auto& c) { c.batch_size = 11; }), "the training set has 10"));
   CHECK(contains(refused([](auto& c) { c.ranks = 3; }), "on each of 3 ranks needs 12 images"));
@@ -426,11 +432,11 @@ TEST_CASE("settings that cannot work are refused") {
   CHECK(contains(refused([](auto& c) { c.workers = -1; }), "workers"));
   CHECK(contains(refused([](auto& c) { c.rank = 1; }), "rank"));
   CHECK(contains(refused([](auto& c) { c.max_broken_share = 2; }), "max-broken-share"));
-  Loader loader(d, config_of(4, 0));
+  Loader loader(samples_of(d), config_of(4, 0));
   Batch batch;
   test::error_of(ExitCode::failure, [&] { loader.next(batch); });
   test::error_of(ExitCode::failure, [&] { loader.start_epoch(0, 3); });
-  Loader larger_than_set(d, config_of(11, 0, false));  // fine in evaluation
+  Loader larger_than_set(samples_of(d), config_of(11, 0, false));  // fine in evaluation
 }
 
 TEST_CASE("the benchmark counts what it does") {

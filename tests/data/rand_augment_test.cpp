@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "data/labelled_images.h"
 #include "data/loader.h"
 #include "data/transforms/image_ops.h"
 #include "io/file.h"
@@ -272,13 +273,13 @@ TEST_CASE("an augmented batch is the same for any number of workers, and in a re
   const auto run = [](int workers, uint64_t seed, int64_t first_batch = 0) {
     LoaderConfig config;
     config.batch_size = 16, config.workers = workers, config.seed = seed;
-    config.transform.img_size = 20;
-    config.transform.rand_augment = parse_rand_augment(kPublished);
-    Loader loader(std::make_shared<test::Bars>(64), config);
+    const TransformConfig transform{.img_size = 20, .rand_augment = parse_rand_augment(kPublished)};
+    Loader loader(std::make_shared<LabelledImages>(std::make_shared<test::Bars>(64), transform),
+                  config);
     std::vector<uint8_t> bytes;
     loader.start_epoch(1, first_batch);
     for (Batch batch; loader.next(batch);) {
-      const auto images = to_vector<uint8_t>(batch.images);
+      const auto images = to_vector<uint8_t>(batch.tensors[LabelledImages::kImages]);
       bytes.insert(bytes.end(), images.begin(), images.end());
     }
     return bytes;

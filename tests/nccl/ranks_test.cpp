@@ -10,6 +10,8 @@
 #include "core/backend.h"
 #include "core/graph.h"
 #include "dist/group.h"
+#include "setups/classification.h"
+#include "setups/setups.h"
 #include "tests/cudart/library.h"
 #include "tests/nccl/library.h"
 #include "tests/support/bars_dataset.h"
@@ -96,7 +98,7 @@ std::vector<float> trained(train::Options o, dist::Group& group) {
 // Weights of the real model after three steps: issued, captured, replayed. Several slices leave
 // while backward runs.
 std::vector<float> nano(bool eager, dist::Group& group) {
-  train::Options o = train::default_options("sgformer_nano");
+  train::Options o = setups::default_options("sgformer_nano");
   o.data = "bars", o.num_classes = 4, o.img_size = 28, o.eager = eager;
   o.batch_size = 2, o.workers = 0, o.drop_path = 0.3, o.ranks = group.ranks();
   o.bucket_cap_mb = 0.05, o.reduce_dtype = "bf16";
@@ -109,7 +111,7 @@ std::vector<float> nano(bool eager, dist::Group& group) {
   model.parameters().allocate(Dtype::bf16, kCuda);
   model.parameters().initialize(1);
   const auto bars = std::make_shared<Bars>(16);
-  tasks::ClassificationSettings settings = train::classification(o);
+  tasks::ClassificationSettings settings = setups::classification(o);
   settings.group = &group;
   tasks::Classification task(model, bars, bars, settings);
   report::Console console(true);

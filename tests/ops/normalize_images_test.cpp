@@ -302,7 +302,39 @@ TEST_CASE(
   for (size_t i = 0; i < 96; ++i) CHECK(std::isnan(y[i]) == (i >= 48));
 }
 
+TEST_CASE("normalize_images: padding becomes 0, of changed images too; the rest stays") {
+  for (const auto& [h, w] : {std::pair{9, 11}, {8, 16}}) {
+    const Tensor pixels = random_pixels({4, h, w, 3}, 1);
+    // A part, all, more than there is, and nothing.
+    const Tensor valid = from_vector<int32_t>({5, 7, h, w, h + 3, 2, 0, 4}, {4, 2});
+    auto changes = some_changes();
+    changes[2].erased[0] = {1, 1, 4, 3}, changes[2].erase_mode = EraseMode::colour;
+    for (const Tensor& packed : {Tensor(), pack(changes, 9, 11)}) {
+      for (const Device device : test::devices())
+        for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+          const Tensor own = packed ? packed.to(device) : packed;
+          const auto plain = to_vector<float>(normalize_images(pixels.to(device), {}, dtype, own));
+          auto expected = plain;
+          for (int i = 0; i < int(plain.size()); ++i) {
+            const int32_t* const part = valid.data<int32_t>() + i / (3 * w * h) * 2;
+            if (i / 3 / w % h >= part[0] || i / 3 % w >= part[1]) expected[size_t(i)] = 0;
+          }
+          CHECK(expected != plain);
+          CHECK(to_vector<float>(normalize_images(pixels.to(device), {}, dtype, own,
+                                                  valid.to(device))) == expected);
+        }
+      if (h != 9) break;  // the changes are those of 9 x 11
+    }
+  }
+}
+
 TEST_CASE("normalize_images: wrong arguments are named") {
+  CHECK_THROWS_WITH_AS(
+      normalize_images(zeros({1, 2, 2, 3}, Dtype::u8), {}, Dtype::f32, {}, zeros({1, 2})),
+      "normalize_images: valid: expected i32 on cpu, found f32 on cpu", Error);
+  CHECK_THROWS_WITH_AS(
+      normalize_images(zeros({1, 2, 2, 3}, Dtype::u8), {}, Dtype::f32, {}, zeros({2}, Dtype::i32)),
+      "normalize_images: valid: expected shape (1, 2), found (2)", Error);
   CHECK_THROWS_WITH_AS(normalize_images(zeros({1, 2, 2, 3}), {}),
                        "normalize_images: pixels: expected (B, H, W, 3) u8, found (1, 2, 2, 3) f32",
                        Error);

@@ -69,3 +69,12 @@ TEST_CASE("matrix_image: any number of classes, any names") {
   odd.counts.pop_back();
   test::error_of(ExitCode::failure, [&] { report::matrix_image(odd); });
 }
+
+TEST_CASE("matrix_image: counts of pixels are written short, and cells stay narrow") {
+  Matrix few = matrix(60), many = matrix(60);
+  for (int64_t& c : few.counts) c = 9999;
+  for (int64_t& c : many.counts) c = 1234567890;
+  const data::Image a = report::matrix_image(few), b = report::matrix_image(many);
+  CHECK(b.width <= a.width);
+  CHECK(b.width <= 4096);
+}

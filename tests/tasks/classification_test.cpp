@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include "setups/classification.h"
+#include "setups/setups.h"
 #include "tests/support/bars_dataset.h"
 #include "tests/support/files.h"
 #include "tests/support/reducer.h"
@@ -14,7 +16,7 @@ using namespace sg::test;
 namespace {
 
 train::Options options_of(int64_t batch, int64_t workers = 0) {
-  train::Options o = train::default_options("sgformer_nano");
+  train::Options o = setups::default_options("sgformer_nano");
   o.data = "bars", o.num_classes = 4, o.img_size = 28;
   o.batch_size = batch, o.workers = workers;
   o.epochs = 40, o.warmup_epochs = 0, o.cooldown_epochs = 0;
@@ -43,7 +45,7 @@ struct Run {
     model.parameters().initialize(1);
     const auto bars = std::make_shared<Bars>(images);
     task =
-        std::make_unique<tasks::Classification>(model, bars, bars, train::classification(options));
+        std::make_unique<tasks::Classification>(model, bars, bars, setups::classification(options));
     trainer = std::make_unique<train::Trainer>(options, *task, console);
   }
   ExitCode go() {
@@ -121,7 +123,7 @@ TEST_CASE("classification: --bce-loss begins at ln 2 a class, mixed or not") {
 }
 
 TEST_CASE("classification: at the start S finds all of 1000 classes as likely: ln 1000 = 6.908") {
-  train::Options o = train::default_options("sgformer_s");
+  train::Options o = setups::default_options("sgformer_s");
   o.data = "bars", o.num_classes = 1000, o.batch_size = 2, o.workers = 0;
   o.smoothing = 1;  // the mean over all labels: that of one label is 0.3 off
   Run run(o, 4);

@@ -78,6 +78,29 @@ TEST_CASE("whole models on cuda, in f32 and bf16, the ranking given") {
   }
 }
 
+TEST_CASE("scores of semantic segmentation") { check_folder("golden/dense/miou", Dtype::f64); }
+
+TEST_CASE("a score of a golden file that is a number where none is found, or none, is seen") {
+  const fs::path small = test::shared("golden/dense/miou/small.safetensors");
+  if (small.empty()) return;
+  const Safetensors original = Safetensors::open(small);
+  const test::TemporaryFolder folder;
+  const auto passes = [&](const std::string& changed, const std::function<void(double&)>& change) {
+    std::vector<NamedTensor> tensors;
+    for (const std::string& name : original.names()) {
+      Tensor t = original.tensor(name);
+      if (name == changed) change((t = t.to(Dtype::f64).clone()).data<double>()[0]);
+      tensors.emplace_back(name, t);
+    }
+    write_safetensors(folder / "changed.safetensors", tensors, original.metadata());
+    return check_golden(folder / "changed.safetensors", Dtype::f64).passed();
+  };
+  CHECK(passes("iou", [](double&) {}));
+  CHECK_FALSE(passes("iou", [](double& v) { v = NAN; }));
+  CHECK_FALSE(passes("summary", [](double& v) { v *= 1 + 1e-10; }));
+  CHECK_FALSE(passes("intersection", [](double& v) { v += 1; }));
+}
+
 TEST_CASE("a wrong number of a golden file is seen, in the whole or in its row") {
   const fs::path module = test::shared("golden/modules/mlp.safetensors");
   if (module.empty()) return;

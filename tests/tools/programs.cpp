@@ -5,6 +5,7 @@
 #include "data/png_write.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
+#include "setups/setups.h"
 #include "sgformer/config_json.h"
 #include "sgformer/weights.h"
 #include "tests/support/paths.h"
@@ -46,7 +47,7 @@ std::unique_ptr<sgformer::Classifier> nano() {
 void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem::path& path) {
   save_checkpoint(path, {weights_of(model),
                          {{"step", 12},
-                          {"args", train::to_json(train::default_options("sgformer_nano"))},
+                          {"args", train::to_json(setups::default_options("sgformer_nano"))},
                           {"model", sgformer::config_to_json(model.config())},
                           {"classes", {"cat", "dog", "owl"}}}});
 }

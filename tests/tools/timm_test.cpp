@@ -8,7 +8,9 @@
 #include <set>
 
 #include "io/checkpoint.h"
+#include "setups/setups.h"
 #include "tests/support/environment.h"
+#include "tests/support/validate.h"
 #include "tests/tools/runs.h"
 #include "tools/common/options.h"
 
@@ -203,12 +205,12 @@ train::Options parsed(std::vector<std::string> words) {
 }
 
 std::string refused(const std::vector<std::string>& words) {
-  return error_of(ExitCode::usage, [&] { train::validate(parsed(words)); });
+  return error_of(ExitCode::usage, [&] { test::validate(parsed(words)); });
 }
 
 // With what a whole run on ImageNet decides for itself.
 nlohmann::json resolved(train::Options o) {
-  train::validate(o);
+  test::validate(o);
   const data::TransformConfig t = train::transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;
   o.lr = train::peak_learning_rate(o), o.warmup_epochs = train::warmup_epochs(o);
@@ -218,7 +220,7 @@ nlohmann::json resolved(train::Options o) {
 }
 
 train::Options published(const std::string& model) {
-  train::Options o = train::default_options(model);
+  train::Options o = setups::default_options(model);
   o.data = "imagenet";
   return o;
 }
@@ -381,7 +383,7 @@ TEST_CASE("timm: the args.yaml that train.py writes") {
     return std::vector<std::string>{"-c", path};
   };
   const train::Options o = parsed(with("aa: rand-m9-mstd0.5-inc1", "aa: rand-m9-mstd0.5-inc1"));
-  train::validate(o);
+  test::validate(o);
   CHECK(o.data == "/data/imagenet");
   CHECK(o.model == "sgformer_s");
   CHECK(o.img_size == ImageSize(192, 160));
@@ -484,7 +486,7 @@ TEST_CASE("presets: 224 is the published recipe of each model, 384 our fine-tuni
     CHECK(resolved(parsed({"imagenet", "-c", config("224")})) == resolved(published(model)));
 
     const train::Options o = parsed({"imagenet", "-c", config("384")});
-    train::validate(o);
+    test::validate(o);
     CHECK(o.model == model);
     CHECK(train::transforms(o).img_size == ImageSize(384, 384));
     CHECK(train::transforms(o).crop_pct == 1.0);

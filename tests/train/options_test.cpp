@@ -5,7 +5,10 @@
 #include <algorithm>
 
 #include "core/cpu/cores.h"
+#include "setups/classification.h"
+#include "setups/setups.h"
 #include "tests/support/files.h"
+#include "tests/support/validate.h"
 
 using namespace sg;
 using namespace sg::test;
@@ -16,20 +19,20 @@ namespace {
 const auto kNothing = nlohmann::json::object();
 
 Options given(const nlohmann::json& json) {
-  Options o = train::default_options("sgformer_s");
+  Options o = setups::default_options("sgformer_s");
   o.data = "somewhere";
   train::apply_json(o, json, "args.json");
   return o;
 }
 
 std::string refused(const nlohmann::json& json) {
-  return error_of(ExitCode::usage, [&] { train::validate(given(json)); });
+  return error_of(ExitCode::usage, [&] { test::validate(given(json)); });
 }
 
 }  // namespace
 
 TEST_CASE("options: args.json gives back every one of them") {
-  Options o = train::default_options("sgformer_nano");
+  Options o = setups::default_options("sgformer_nano");
   o.data = "d", o.num_classes = 7, o.mean = {0.1, 0.2, 0.3}, o.scale = {0.3, 0.9};
   o.model_ema_decay = 0.5, o.grad_checkpointing = true, o.guidance = "local", o.lr = 0.1 + 0.2;
   o.cutmix_minmax = {0.2, 0.9};
@@ -42,7 +45,7 @@ TEST_CASE("options: args.json gives back every one of them") {
 }
 
 TEST_CASE("options: paths are bytes, which args.json holds escaped") {
-  Options o = train::default_options("sgformer_nano"), back;
+  Options o = setups::default_options("sgformer_nano"), back;
   o.data = "d\xe9p\xf4t/caf\\xe9", o.output = "r\xc3\xa9sultat";
   const nlohmann::json json = train::to_json(o);
   CHECK(json["data"] == "d\\xe9p\\xf4t/caf\\x5cxe9");
@@ -121,8 +124,8 @@ TEST_CASE("options: out of range names the flag, the range and what was found") 
   }
   CHECK(contains(refused({{"start_epoch", 310}}), "--start-epoch: expected less than the 310"));
   CHECK(contains(refused({{"model_ema_warmup", true}, {"model_ema_decay", 0.0}}), "contradict"));
-  train::validate(given({{"epochs", 5}, {"warmup_epochs", 5}, {"warmup_prefix", true}}));
-  train::validate(given(kNothing));
+  test::validate(given({{"epochs", 5}, {"warmup_epochs", 5}, {"warmup_prefix", true}}));
+  test::validate(given(kNothing));
 }
 
 TEST_CASE("options: what a resumed run may change") {
@@ -159,7 +162,7 @@ TEST_CASE("options: augmentation") {
   CHECK(published->increasing);
   CHECK(published->fill == data::Rgb{124, 116, 104});
   CHECK(!published->filter);
-  CHECK(!train::transforms(train::default_options("sgformer_nano")).rand_augment);
+  CHECK(!train::transforms(setups::default_options("sgformer_nano")).rand_augment);
   for (const char* none : {"none", ""}) CHECK(!transforms({{"aa", none}}).rand_augment);
 
   const auto other = transforms(
@@ -173,8 +176,8 @@ TEST_CASE("options: augmentation") {
   CHECK(transforms({{"color_jitter_prob", 0.8}}).color_jitter_prob == 0.8);
   CHECK(transforms({{"grayscale_prob", 0.2}}).grayscale_prob == 0.2);
   CHECK(contains(refused({{"aa", "augmix-m5"}}), "aa: only RandAugment is built in"));
-  CHECK(train::classification(given(kNothing)).aug_repeats == 0);
-  CHECK(train::classification(given({{"aug_repeats", 3}})).aug_repeats == 3);
+  CHECK(setups::classification(given(kNothing)).aug_repeats == 0);
+  CHECK(setups::classification(given({{"aug_repeats", 3}})).aug_repeats == 3);
   CHECK(contains(refused({{"aug_repeats", -1}}), "--aug-repeats: expected"));
   CHECK(contains(refused({{"vflip", 2}}), "--vflip: expected from 0 to 1, found 2"));
 
@@ -186,14 +189,14 @@ TEST_CASE("options: augmentation") {
   CHECK(contains(resumed.noted, "\"none\" -> \"rand-m9-mstd0.5-inc1\""));
   for (const char* change : {"0.0 -> 0.8", "0.0 -> 1.0", "0.0 -> 0.25"})
     CHECK(contains(resumed.noted, change));
-  const auto nano = train::to_json(train::default_options("sgformer_nano"));
+  const auto nano = train::to_json(setups::default_options("sgformer_nano"));
   auto older_nano = nano;
   for (const char* key : {"aa", "mixup", "cutmix", "reprob"}) older_nano.erase(key);
   CHECK(train::changes(older_nano, nano).noted == "");
 }
 
 TEST_CASE("options: images are prepared as published, for evaluation and for training") {
-  const Options s = train::default_options("sgformer_s");
+  const Options s = setups::default_options("sgformer_s");
   const data::TransformConfig t = train::transforms(s);
   // The shorter side becomes 224 / 0.9, not 256; bicubic; halves of offsets go to the even side.
   const data::Resize wide = data::eval_resize(375, 500, t);
@@ -219,7 +222,8 @@ TEST_CASE("options: images are prepared as published, for evaluation and for tra
 }
 
 TEST_CASE("options: defaults are the recipe's, and small for the small model") {
-  const Options s = train::default_options("sgformer_s"), b = train::default_options("sgformer_b");
+  const Options s = setups::default_options("sgformer_s"),
+                b = setups::default_options("sgformer_b");
   CHECK(s.epochs == 300);
   CHECK(train::model_config(s).drop_path == 0.1);
   CHECK(train::model_config(b).drop_path == 0.4);
@@ -228,12 +232,12 @@ TEST_CASE("options: defaults are the recipe's, and small for the small model") {
   CHECK(train::transforms(s).img_size == 224);
   CHECK(train::transforms(s).crop_pct == 0.9);
   for (const char* name : {"sgformer_s", "sgformer_m", "sgformer_b"}) {
-    const Options o = train::default_options(name);
+    const Options o = setups::default_options(name);
     CHECK(o.epochs + o.cooldown_epochs == 310);
     CHECK((o.min_lr == 1e-5 && o.warmup_lr == 1e-6 && o.weight_decay == 0.05));
     CHECK((o.clip_grad == 0 && o.smoothing == 0.1 && o.batch_size == 128 && !o.bce_loss));
     CHECK(train::transforms(o).rand_augment);
-    const MixEraseConfig mixing = train::mix_erase(o);
+    const MixEraseConfig mixing = setups::mix_erase(o);
     CHECK((mixing.mixup == 0.8 && mixing.cutmix == 1 && !mixing.cutmix_minmax));
     CHECK((mixing.mix_probability == 1 && mixing.switch_probability == 0.5));
     CHECK((mixing.mode == MixMode::batch && mixing.group == 128 && o.mixup_off_epoch == 0));
@@ -241,37 +245,37 @@ TEST_CASE("options: defaults are the recipe's, and small for the small model") {
     CHECK(train::channel_stats(o).mean == std::array{0.485, 0.456, 0.406});
     CHECK(train::channel_stats(o).std == std::array{0.229, 0.224, 0.225});
   }
-  const Options nano = train::default_options("sgformer_nano");
+  const Options nano = setups::default_options("sgformer_nano");
   CHECK(nano.epochs < 30);
   CHECK(train::peak_learning_rate(nano) == 2e-3);
   CHECK(train::warmup_epochs(nano) == 0);
   CHECK(train::transforms(nano).img_size == 28);
   CHECK(train::transforms(nano).crop_pct == 1.0);
-  CHECK(contains(error_of(ExitCode::usage, [] { train::default_options("sgformer_nana"); }),
+  CHECK(contains(error_of(ExitCode::usage, [] { setups::default_options("sgformer_nana"); }),
                  "did you mean 'sgformer_nano'"));
 }
 
 TEST_CASE("options: mixup and CutMix pair the images of a batch") {
-  train::Options o = train::default_options("sgformer_s");
-  CHECK(train::mix_erase(o).mixes());
-  CHECK(train::mix_erase(o).group == 128);
-  CHECK(train::mix_erase(o).erase_probability == 0.25);
-  CHECK_FALSE(train::mix_erase(train::default_options("sgformer_nano")).mixes());
+  train::Options o = setups::default_options("sgformer_s");
+  CHECK(setups::mix_erase(o).mixes());
+  CHECK(setups::mix_erase(o).group == 128);
+  CHECK(setups::mix_erase(o).erase_probability == 0.25);
+  CHECK_FALSE(setups::mix_erase(setups::default_options("sgformer_nano")).mixes());
   o.no_aug = true;  // as timm: no erasing, but mixing
-  CHECK(train::mix_erase(o).erase_probability == 0);
-  CHECK(train::mix_erase(o).mixes());
+  CHECK(setups::mix_erase(o).erase_probability == 0);
+  CHECK(setups::mix_erase(o).mixes());
   o.batch_size = 9;
-  CHECK(contains(error_of(ExitCode::usage, [&] { train::mix_erase(o); }),
+  CHECK(contains(error_of(ExitCode::usage, [&] { setups::mix_erase(o); }),
                  "--batch-size: mixup and CutMix pair the images of a batch: expected an even"));
   o.batch_size = 10, o.mixup_group = 4;
-  CHECK(contains(error_of(ExitCode::usage, [&] { train::mix_erase(o); }),
+  CHECK(contains(error_of(ExitCode::usage, [&] { setups::mix_erase(o); }),
                  "that divides the batch of 10, found 4"));
   o.mixup = o.cutmix = 0;
-  CHECK_FALSE(train::mix_erase(o).mixes());
+  CHECK_FALSE(setups::mix_erase(o).mixes());
 }
 
 TEST_CASE("options: --cutmix-minmax, --remode and --recount, as timm's") {
-  const auto config = [](const nlohmann::json& json) { return train::mix_erase(given(json)); };
+  const auto config = [](const nlohmann::json& json) { return setups::mix_erase(given(json)); };
   CHECK(config(kNothing).erase_mode == EraseMode::pixel);
   CHECK(config(kNothing).erased_count == 1);
   CHECK(config({{"remode", "const"}}).erase_mode == EraseMode::constant);
@@ -289,9 +293,9 @@ TEST_CASE("options: --cutmix-minmax, --remode and --recount, as timm's") {
 }
 
 TEST_CASE("options: batches of mixed images are multiples of 2, or of --mixup-group") {
-  CHECK(train::batch_multiple(given(kNothing)) == 2);
-  CHECK(train::batch_multiple(given({{"mixup_group", 8}})) == 8);
-  CHECK(train::batch_multiple(given({{"mixup", 0}, {"cutmix", 0}})) == 1);
+  CHECK(setups::batch_multiple(given(kNothing)) == 2);
+  CHECK(setups::batch_multiple(given({{"mixup_group", 8}})) == 8);
+  CHECK(setups::batch_multiple(given({{"mixup", 0}, {"cutmix", 0}})) == 1);
 }
 
 TEST_CASE("options: a file that gives an option twice, or none, is refused with what it has") {
@@ -314,14 +318,14 @@ TEST_CASE("options: a wrong word or range is told with its flag") {
 }
 
 TEST_CASE("options: --bce-loss, and what goes with it alone") {
-  CHECK_FALSE(train::classification(given(kNothing)).bce);
-  const auto bce = train::classification(
+  CHECK_FALSE(setups::classification(given(kNothing)).bce);
+  const auto bce = setups::classification(
                        given({{"bce_loss", true}, {"bce_target_thresh", 0.2}, {"bce_sum", true}}))
                        .bce;
   REQUIRE(bce);
   CHECK(bce->threshold == 0.2);
   CHECK(bce->sum_classes);
-  CHECK_FALSE(train::bce(given({{"bce_loss", true}}))->threshold);
+  CHECK_FALSE(setups::bce(given({{"bce_loss", true}}))->threshold);
   CHECK(contains(refused({{"bce_sum", true}}), "--bce-sum: of --bce-loss, which is missing"));
   CHECK(contains(refused({{"bce_target_thresh", 0.2}}), "--bce-target-thresh: of --bce-loss"));
   CHECK(contains(refused({{"bce_loss", true}, {"class_weights", "balanced"}}), "--class-weights"));
@@ -330,7 +334,7 @@ TEST_CASE("options: --bce-loss, and what goes with it alone") {
 TEST_CASE("options: --lr-base is scaled by the images a step, as timm 1; --lr wins over it") {
   const auto rate = [](nlohmann::json json) {
     const Options o = given(json);
-    train::validate(o);
+    test::validate(o);
     return train::peak_learning_rate(o);
   };
   const nlohmann::json base{{"lr_base", 0.1}, {"batch_size", 64}, {"grad_accum", 16}};
@@ -372,7 +376,7 @@ TEST_CASE("options: those of the optimizer; of older versions, which lacked them
   CHECK(resumed.refused + resumed.noted == "");
   CHECK(train::total_epochs(given(kNothing)) == 310);
   CHECK(train::total_epochs(given({{"warmup_prefix", true}})) == 330);
-  CHECK(train::classification(given({{"validation_batch_size", 7}})).validation_batch_size == 7);
+  CHECK(setups::classification(given({{"validation_batch_size", 7}})).validation_batch_size == 7);
 }
 
 TEST_CASE("options: a warm-up that was not asked for fits into any run") {
@@ -385,7 +389,7 @@ TEST_CASE("options: a warm-up that was not asked for fits into any run") {
   CHECK(warmup(10) == 1);
   CHECK(warmup(2) == 1);
   CHECK(warmup(1) == 0);
-  for (int64_t epochs = 1; epochs < 30; ++epochs) train::validate(given({{"epochs", epochs}}));
+  for (int64_t epochs = 1; epochs < 30; ++epochs) test::validate(given({{"epochs", epochs}}));
 }
 
 TEST_CASE("options: as many loading threads as cores, 2 to 8, where --workers says none") {
@@ -413,7 +417,7 @@ TEST_CASE("options: args.json holds what was given, and apart from it what was d
   CHECK(train::to_json(again) == train::to_json(asked));
 
   // The report shows what is used, and marks what was asked for.
-  for (const auto& row : train::settings(used, asked)) {
+  for (const auto& row : train::settings(used, asked, setups::default_options(used.model))) {
     CAPTURE(row.name);
     CHECK(row.changed == (row.name == "batch-size" || row.name == "img-size"));
     if (row.name == "model-ema-decay") CHECK(row.value == "0.0");
@@ -421,7 +425,7 @@ TEST_CASE("options: args.json holds what was given, and apart from it what was d
 }
 
 TEST_CASE("options: what says how one process starts is in no file, nor in the command to go on") {
-  Options o = train::default_options("sgformer_nano");
+  Options o = setups::default_options("sgformer_nano");
   const auto as_it_was = train::without_start_options(train::to_json(o));
   o.resume = "auto", o.accept_data_change = true, o.dry_run = true;
   CHECK(train::without_start_options(train::to_json(o)) == as_it_was);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "setups/setups.h"
 #include "tests/support/published_rates.h"
 #include "tests/train/toy.h"
 
@@ -31,7 +32,7 @@ std::string last_checkpoint(const TemporaryFolder& folder) {
 TEST_CASE("recipe: 310 epochs, each at the published learning rate") {
   const auto steps_from = [](int64_t epoch, int64_t epochs) {
     const TemporaryFolder folder;
-    ToyRun run{.folder = folder.path(), .options = train::default_options("sgformer_s")};
+    ToyRun run{.folder = folder.path(), .options = setups::default_options("sgformer_s")};
     run.options.data = "toy", run.options.log_interval = 1;
     run.options.start_epoch = epoch, run.options.max_steps = (epoch + epochs) * 2;
     run.task.batches_of_epoch = 2;

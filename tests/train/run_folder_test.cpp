@@ -2,6 +2,7 @@
 
 #include "io/safetensors.h"
 #include "report/report.h"
+#include "setups/setups.h"
 #include "tests/support/files.h"
 #include "train/checkpoint_folder.h"
 #include "train/options.h"
@@ -14,7 +15,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::string own_args() {
-  Options options = default_options("sgformer_nano");
+  Options options = setups::default_options("sgformer_nano");
   options.data = "images";
   nlohmann::json args = to_json(options);
   args["version"] = "0.1.0";

@@ -3,7 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include "core/backend.h"
 #include "core/cpu/cores.h"
+#include "setups/setups.h"
 #include "tests/support/environment.h"
 #include "tests/support/faults.h"
 #include "tests/support/files.h"
@@ -18,7 +20,7 @@ using Words = std::vector<std::string>;
 namespace {
 
 Options options(const std::string& nproc, const std::string& device = "cpu") {
-  Options o = default_options("sgformer_nano");
+  Options o = setups::default_options("sgformer_nano");
   o.data = "d", o.nproc_per_node = nproc, o.device = device;
   return o;
 }

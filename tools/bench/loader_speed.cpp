@@ -68,9 +68,9 @@ LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::Transform
   return speed;
 }
 
-std::vector<LoaderMemory> loader_memory(std::shared_ptr<const data::Dataset> dataset,
+std::vector<LoaderMemory> loader_memory(std::shared_ptr<const data::SampleMaker> maker,
                                         const data::LoaderConfig& config, int64_t batches) {
-  data::Loader loader(std::move(dataset), config);
+  data::Loader loader(std::move(maker), config);
   data::Batch batch;
   std::vector<LoaderMemory> samples;
   int64_t next = 1, epoch = 0;

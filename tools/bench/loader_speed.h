@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/labelled_images.h"
 #include "data/loader.h"
 #include "data/transforms.h"
 
@@ -30,7 +31,7 @@ struct LoaderMemory {
 };
 
 // After 1, 10, 100, ... batches of training, epoch after epoch, and at last after `batches`.
-std::vector<LoaderMemory> loader_memory(std::shared_ptr<const data::Dataset> dataset,
+std::vector<LoaderMemory> loader_memory(std::shared_ptr<const data::SampleMaker> maker,
                                         const data::LoaderConfig& config, int64_t batches);
 
 }  // namespace sg::benchmark

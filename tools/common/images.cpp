@@ -52,13 +52,6 @@ std::vector<std::string> lines_of(const std::string& text, const std::string& na
   return lines;
 }
 
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == text.npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
-
 constexpr std::string_view kCsvHeader = "image,label,rank,index,name,probability,error\n";
 
 void check_ending(const fs::path& path) {
@@ -91,6 +84,13 @@ std::string csv_rows(const ImageResult& r) {
 }
 
 }  // namespace
+
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == text.npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
 
 std::vector<std::string> find_images(const std::vector<std::string>& arguments) {
   std::vector<std::string> images;
@@ -166,12 +166,17 @@ ResultWriter::ResultWriter(std::FILE* out, std::string ending)
 }
 
 void ResultWriter::add(const ImageResult& result) {
-  if (ending_ == ".csv") {
+  if (ending_ == ".csv")
     write(csv_rows(result));
-  } else if (ending_ == ".jsonl") {
-    write(to_json(result).dump() + "\n");
+  else
+    add(to_json(result));
+}
+
+void ResultWriter::add(const nlohmann::json& result) {
+  if (ending_ == ".jsonl") {
+    write(result.dump() + "\n");
   } else {
-    std::string object = to_json(result).dump(2);
+    std::string object = result.dump(2);
     for (size_t at = 0; (at = object.find('\n', at)) != object.npos; at += 3)
       object.replace(at, 1, "\n  ");
     write((added_ ? ",\n  " : "[\n  ") + object);

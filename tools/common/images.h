@@ -41,6 +41,9 @@ struct ImageResult {
 // are such; of an image that cannot be read {"image", "error"}. Names are escaped (core/text.h).
 nlohmann::json to_json(const ImageResult& result);
 
+// A field of CSV, in quotes where it needs them.
+std::string csv_field(const std::string& text);
+
 // Writes results one after the other, so that those of a run that was ended are there: CSV
 // (image,label,rank,index,name,probability,error: a row a class), JSON (an array, which ends with
 // finish()) or JSON lines. Throws ExitCode::failure where that cannot be done.
@@ -52,6 +55,7 @@ class ResultWriter {
   ResultWriter(std::FILE* out, std::string ending);
 
   void add(const ImageResult& result);
+  void add(const nlohmann::json& result);  // not into CSV
   void flush();
   void finish();
 

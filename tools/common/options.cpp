@@ -9,6 +9,7 @@
 #include "dist/launcher.h"
 #include "io/file.h"
 #include "io/yaml.h"
+#include "setups/setups.h"
 #include "tools/common/timm.h"
 
 namespace sg::tools {
@@ -16,7 +17,7 @@ namespace {
 
 // What decides the defaults of all others: read ahead, by the parser that reads all.
 struct Defaults {
-  std::string config, model;
+  std::string config, task, model, head;
   bool model_ema = false;
 };
 
@@ -26,7 +27,8 @@ Defaults read_ahead(const std::vector<std::string>& args) {
   app.set_help_flag();
   app.allow_extras();
   for (CLI::Option* option :
-       {app.add_option("-c,--config", d.config), app.add_option("--model", d.model)})
+       {app.add_option("-c,--config", d.config), app.add_option("--task", d.task),
+        app.add_option("--model", d.model), app.add_option("--head", d.head)})
     option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_flag("--model-ema", d.model_ema);
   try {
@@ -188,22 +190,25 @@ CLI::Option* add_option(CLI::App& app, const train::OptionInfo& info, std::strin
 }
 
 train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
-  auto [config, model, model_ema] = read_ahead(arguments(argc, argv));
+  auto [config, task, model, head, model_ema] = read_ahead(arguments(argc, argv));
   model = lower_case(model);
   nlohmann::json file = nlohmann::json::object();
   if (!config.empty()) {
     file = parse_config(read_file(config, ExitCode::usage), config, ExitCode::usage);
-    if (file.is_object() && file.contains("model") && file["model"].is_string()) {
-      const std::string of_file = lower_case(file["model"].get<std::string>());
-      file["model"] = of_file;
-      if (model.empty()) model = of_file;
-    }
+    if (file.is_object() && file.contains("model") && file["model"].is_string())
+      file["model"] = lower_case(file["model"].get<std::string>());
+    for (auto [key, value] : {std::pair("task", &task), {"model", &model}, {"head", &head}})
+      if (file.is_object() && value->empty() && file.contains(key) && file[key].is_string())
+        *value = file[key].get<std::string>();
   }
   if (model_ema && file.is_object())  // it wins over a false, which says --model-ema-decay 0
     file.erase("model_ema"), file.erase("model-ema");
   leave_to_launcher(file);
   const std::vector<GivenTimmFlag> of_timm = take_timm_keys(file, config);
-  train::Options options = train::default_options(model.empty() ? train::Options().model : model);
+  setups::Choice choice{.head = head};
+  if (!task.empty()) choice.task = task;
+  if (!model.empty()) choice.model = model;
+  train::Options options = setups::default_options(choice);
   train::apply_json(options, file, config);
 
   app.add_option("-c,--config", config,

@@ -84,6 +84,8 @@ class Comparison {
   void add_map(const std::string& name, const Tensor& found);
   // Whole numbers and bytes, which must be equal.
   void add_exact(const std::string& name, const Tensor& found);
+  // What was compared already.
+  void add_row(Row row) { rows_.push_back(std::move(row)); }
   // Of each parameter what the file has of grad, grad_norm and grad_dot.
   void add_gradients(const nn::ParameterStore& store);
   // As add_gradients, but the gradients of all parameters are one tensor, of which each is a row:

@@ -2,6 +2,8 @@
 
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
+#include "tools/golden/golden_miou.h"
+#include "tools/golden/golden_opencv.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -20,7 +22,10 @@ constexpr Kind kKinds[] = {
     {"semantic_fpn", check_semantic_fpn},
     {"upernet", check_upernet},
     {"fcn_head", check_fcn_head},
+    {"miou", check_miou},
     {"segmentation_loss", check_segmentation_loss},
+    {"resize_u8", check_opencv_resize},
+    {"photometric", check_photometric},
 };
 
 }  // namespace

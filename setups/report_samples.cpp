@@ -1,4 +1,4 @@
-#include "train/report_samples.h"
+#include "setups/report_samples.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 #include "data/png_write.h"
 #include "report/significance_image.h"
 
-namespace sg::train {
+namespace sg::setups {
 namespace {
 
 // Indices in order of the dataset, the same every time.
@@ -66,4 +66,4 @@ Gallery report_samples(const infer::Predictor& predict, const data::Dataset& dat
   return samples;
 }
 
-}  // namespace sg::train
+}  // namespace sg::setups

@@ -1,0 +1,49 @@
+#include "setups/setups.h"
+
+#include "core/text.h"
+#include "setups/classification.h"
+
+namespace sg::setups {
+namespace {
+
+struct Task {
+  const char* name;
+  std::unique_ptr<train::Setup> (*setup)();
+  train::Options (*defaults)(const Choice&);
+};
+
+template <class S>
+std::unique_ptr<train::Setup> make() {
+  return std::make_unique<S>();
+}
+
+constexpr Task kTasks[] = {
+    {"classification", make<ClassificationSetup>,
+     [](const Choice& c) { return classification_defaults(c.model); }},
+};
+
+const Task& find(std::string_view name) {
+  for (const Task& task : kTasks)
+    if (task.name == name) return task;
+  const std::vector<std::string> names = task_names();
+  fail(ExitCode::usage, "--task: expected {}, found '{}'{}", fmt::join(names, " or "), name,
+       did_you_mean(name, names));
+}
+
+}  // namespace
+
+std::vector<std::string> task_names() {
+  std::vector<std::string> names;
+  for (const Task& task : kTasks) names.emplace_back(task.name);
+  return names;
+}
+
+std::unique_ptr<train::Setup> make_setup(std::string_view task) { return find(task).setup(); }
+
+train::Options default_options(const Choice& choice) {
+  train::Options options = find(choice.task).defaults(choice);
+  options.task = choice.task;
+  return options;
+}
+
+}  // namespace sg::setups

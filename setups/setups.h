@@ -1,0 +1,29 @@
+// The tasks that sgtrain knows.
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "train/setup.h"
+
+namespace sg::setups {
+
+// What decides the defaults of all other options.
+struct Choice {
+  std::string task = train::Options().task, model = train::Options().model, head{};
+};
+
+inline Choice choice(const train::Options& o) { return {o.task, o.model, o.head}; }
+
+// Those of --task. Throws ExitCode::usage naming the nearest.
+std::unique_ptr<train::Setup> make_setup(std::string_view task);
+std::vector<std::string> task_names();
+
+// The recipe of a task and model: the published one, or for sgformer_nano one that takes minutes.
+train::Options default_options(const Choice& choice);
+inline train::Options default_options(std::string_view model) {
+  return default_options(Choice{.model = std::string(model)});
+}
+
+}  // namespace sg::setups
