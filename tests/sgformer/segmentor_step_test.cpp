@@ -110,7 +110,10 @@ void compare(Device device, Dtype dtype) {
     REQUIRE(found.outputs.size() == expected.outputs.size());
     for (size_t i = 0; i < found.outputs.size(); ++i) {
       CAPTURE(found.outputs[i].first);
-      test::check_close(found.outputs[i].second, expected.outputs[i].second, found.bounds.outputs);
+      const auto e = relative_error_of(found.outputs[i].second, expected.outputs[i].second);
+      CAPTURE(e.whole);
+      CAPTURE(e.worst_row);
+      CHECK(e.within(found.bounds.outputs));
     }
     double squares = 0, elements = 0;
     for (const auto& [name, gradient] : expected.gradients) {
