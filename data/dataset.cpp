@@ -134,9 +134,7 @@ class Layout {
   // where the program was started.
   std::string place_of(const std::string& name, const std::vector<std::string>& same) const {
     std::error_code error;
-    std::vector<std::string> names{name};
-    if (is_one_of(same, name) && name != "test")
-      names.insert(names.end(), same.begin(), same.end());
+    const std::vector<std::string> names = split_folders(name);
     for (const std::string& n : names)
       if (fs::is_directory(root_ / n, error)) return (root_ / n).string();
     if (is_shard_pattern(name)) return (root_ / name).string();
@@ -194,6 +192,14 @@ std::unique_ptr<Dataset> open_training(const std::string& dir, const Layout& lay
 }
 
 }  // namespace
+
+std::vector<std::string> split_folders(const std::string& name) {
+  std::vector<std::string> names{name};
+  for (const std::vector<std::string>& same : {kTrainNames, kValNames})
+    if (is_one_of(same, name) && name != "test")
+      names.insert(names.end(), same.begin(), same.end());
+  return names;
+}
 
 std::string Dataset::identity(int64_t i) const { return key(i) + '\0' + std::to_string(label(i)); }
 

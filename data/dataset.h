@@ -69,13 +69,16 @@ class IdxDataset final : public Dataset {
 };
 
 enum class Split { train, val };
+// The names that a split's folder may have, that which is asked for first: "train" also finds
+// training/, "val" validation/, valid/, eval/, evaluation/ and test/, and each of these but test
+// the others.
+std::vector<std::string> split_folders(const std::string& name);
 
 struct DatasetRequest {
   ClassNames classes;  // in order of their indices; empty: those of the data
   ClassOrder order = ClassOrder::name;
-  // Names of the folders, or of shards in DIR, or patterns of shards, or list files in DIR or
-  // elsewhere. "train" also finds training/, "val" validation/, valid/, eval/, evaluation/ and
-  // test/, and each of these but test the others.
+  // Names of the folders (split_folders), or of shards in DIR, or patterns of shards, or list files
+  // in DIR or elsewhere.
   std::string train_split = "train", val_split = "val";
   // Fraction of each class of the training set that is held out as the validation set, chosen by
   // the seed and the names of class and image: an image keeps its side when others come or go, but

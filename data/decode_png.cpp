@@ -20,6 +20,7 @@ class Png final : public Source {
   void open(const DecodeLimits& limits);
   using Source::read;
   void read(const Box& box, Image& out) override;
+  void read_indices(LabelImage& out);
 
  private:
   template <class F>
@@ -135,7 +136,38 @@ void Png::read(const Box& box, Image& out) {
   if (interlaced) copy_box(whole.view(), box, out);
 }
 
+void Png::read_indices(LabelImage& out) {
+  const int type = png_get_color_type(png_, info_), depth = png_get_bit_depth(png_, info_);
+  if (type != PNG_COLOR_TYPE_GRAY && type != PNG_COLOR_TYPE_PALETTE)
+    fail(ExitCode::data,
+         "{}: expected a label image of one number a pixel (a grey or palette PNG), found {}; map "
+         "each colour to the number of its class and write those",
+         name_, type == PNG_COLOR_TYPE_GRAY_ALPHA ? "grey with alpha" : "colours (RGB)");
+  if (depth > 8)
+    fail(ExitCode::data,
+         "{}: expected a label image of 8 bits, numbers of up to 255, found one of 16 bits; "
+         "write it with 8",
+         name_);
+  out.reset(height_, width_);
+  guarded([&, this] {
+    png_set_packing(png_);
+    const int passes = png_set_interlace_handling(png_);
+    png_read_update_info(png_, info_);
+    for (int pass = 0; pass < passes; ++pass)
+      for (int y = 0; y < height_; ++y)
+        png_read_row(png_, &out.pixels[size_t(y) * size_t(width_)], nullptr);
+    if (ends_) png_read_end(png_, nullptr);  // the last checksum
+  });
+}
+
 }  // namespace
+
+void decode_png_indices(Bytes bytes, std::string_view name, const DecodeLimits& limits,
+                        LabelImage& out) {
+  Png png(bytes, name);
+  png.open(limits);
+  png.read_indices(out);
+}
 
 std::unique_ptr<Source> open_png(Bytes bytes, std::string_view name, const DecodeLimits& limits) {
   auto png = std::make_unique<Png>(bytes, name);

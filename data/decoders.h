@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "data/decode.h"
+#include "data/label_image.h"
 
 namespace sg::data {
 
@@ -19,6 +20,10 @@ std::unique_ptr<Source> open_pnm(Bytes bytes, std::string_view name, const Decod
 std::unique_ptr<Source> open_webp(Bytes bytes, std::string_view name, const DecodeLimits& limits);
 std::unique_ptr<Source> open_tiff(Bytes bytes, std::string_view name, const DecodeLimits& limits);
 std::unique_ptr<Source> open_avif(Bytes bytes, std::string_view name, const DecodeLimits& limits);
+
+// The numbers of a PNG of grey values or of a palette (data/label_image.h).
+void decode_png_indices(Bytes bytes, std::string_view name, const DecodeLimits& limits,
+                        LabelImage& out);
 
 // The message of every broken file ends in what to do.
 [[noreturn]] void broken(std::string_view name, std::string_view format, std::string_view what);

@@ -196,6 +196,8 @@ bool Loader::try_sample(Slot& slot, int64_t item, const EpochOrder::Item& drawn,
   for (Tensor& t : slot.tensors) out.push_back(place_of(t, item));
   try {
     worker.make({config_.seed, epoch_, sample, copy}, out);
+  } catch (const UnusableData&) {
+    throw;
   } catch (const Error& e) {
     if (e.code() != ExitCode::data) throw;
     const std::lock_guard lock(mutex_);

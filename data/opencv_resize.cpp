@@ -163,8 +163,8 @@ void nearest_positions(int source, int to, int begin, int count, std::vector<int
     positions[size_t(i)] = std::min(int(std::floor((begin + i) * s)), source - 1);
 }
 
-void gather_pixels(const ImageView& source, const std::vector<int>& rows,
-                   const std::vector<int>& columns, int channels, uint8_t* out) {
+void gather_pixels(const ImageView& source, std::span<const int> rows, std::span<const int> columns,
+                   int channels, uint8_t* out) {
   for (const int y : rows) {
     const uint8_t* row = source.row(y);
     if (channels == 1)

@@ -2,6 +2,7 @@
 // nearest. Only a window of the result is computed.
 #pragma once
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "data/image.h"
@@ -38,7 +39,7 @@ class BilinearResizer {
 // source positions.
 void nearest_positions(int source, int to, int begin, int count, std::vector<int>& positions);
 // Pixels of `channels` bytes at the crossings of rows and columns, no gap between rows.
-void gather_pixels(const ImageView& source, const std::vector<int>& rows,
-                   const std::vector<int>& columns, int channels, uint8_t* out);
+void gather_pixels(const ImageView& source, std::span<const int> rows, std::span<const int> columns,
+                   int channels, uint8_t* out);
 
 }  // namespace sg::data

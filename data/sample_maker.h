@@ -8,10 +8,18 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/error.h"
 #include "core/shape.h"
 #include "data/image_set.h"
 
 namespace sg::data {
+
+// Of data that no run can use as it is asked to: it ends the run, where any other error of
+// ExitCode::data counts its sample as broken.
+class UnusableData : public Error {
+ public:
+  explicit UnusableData(const std::string& message) : Error(ExitCode::data, message) {}
+};
 
 // A tensor of one sample.
 struct SampleTensor {
@@ -45,7 +53,7 @@ class SampleMaker {
    public:
     virtual ~Worker() = default;
     // Writes each tensor of the sample, dense, to its place in `out`. Throws ExitCode::data where
-    // the sample is broken; what it has written is then of no use.
+    // the sample is broken (what it has written is then of no use), and UnusableData.
     virtual void make(const SampleDraw& draw, std::span<std::byte* const> out) = 0;
   };
   // The maker must outlive it. training: with random changes; else as evaluation sees samples.

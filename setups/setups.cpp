@@ -2,6 +2,7 @@
 
 #include "core/text.h"
 #include "setups/classification.h"
+#include "setups/segmentation.h"
 
 namespace sg::setups {
 namespace {
@@ -20,6 +21,8 @@ std::unique_ptr<train::Setup> make() {
 constexpr Task kTasks[] = {
     {"classification", make<ClassificationSetup>,
      [](const Choice& c) { return classification_defaults(c.model); }},
+    {"segmentation", make<SegmentationSetup>,
+     [](const Choice& c) { return segmentation_defaults(c.model, c.head); }},
 };
 
 const Task& find(std::string_view name) {

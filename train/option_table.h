@@ -117,8 +117,7 @@ void each_data_option(O& o, F&& f) {
                fixed, 0, 255},
     o.ignore_index);
   f(OptionInfo{"--reduce-zero-label",
-               "segmentation: label 0 is ignored, 1 is the first class, as in ADE20K; the default "
-               "where the file of classes counts from 1",
+               "segmentation: in the files 0 is no class and 1 the first one, as in ADE20K",
                fixed},
     o.reduce_zero_label);
   f(OptionInfo{"--image-scale",

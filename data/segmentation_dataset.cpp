@@ -1,0 +1,168 @@
+#include "data/segmentation_dataset.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/text.h"
+#include "data/sample_maker.h"
+
+namespace sg::data {
+namespace fs = std::filesystem;
+namespace {
+
+// DIR/what/split/ under any of the split's names.
+std::string split_folder(const std::string& dir, const char* what, const std::string& split) {
+  std::error_code error;
+  for (const std::string& name : split_folders(split))
+    if (fs::is_directory(fs::path(dir) / what / name, error))
+      return (fs::path(dir) / what / name).string() + "/";
+  fail(ExitCode::data,
+       "{}: expected a folder {}/{} in it, for images in images/{}/ and their labels, PNGs of the "
+       "same names, in annotations/{}/; --train-split and --val-split name other folders",
+       dir, what, split, split, split);
+}
+
+std::string find_classes(const std::string& dir) {
+  std::error_code error;
+  for (const char* name : {"classes.txt", "objectInfo150.csv", "objectInfo150.txt"})
+    if (fs::is_regular_file(fs::path(dir) / name, error)) return (fs::path(dir) / name).string();
+  fail(ExitCode::data,
+       "{}: expected classes.txt in it, a line 'number<tab>name' for each class with its number in "
+       "the label images; or --class-map FILE",
+       dir);
+}
+
+}  // namespace
+
+SegmentationDataset::SegmentationDataset(const std::string& dir, Split split,
+                                         const SegmentationRequest& request)
+    : request_(request) {
+  const std::string& folder = split == Split::train ? request.train_split : request.val_split;
+  image_folder_ = split_folder(dir, "images", folder);
+  label_folder_ = split_folder(dir, "annotations", folder);
+  class_names_ = read_segmentation_classes(
+      request.class_map.empty() ? find_classes(dir) : request.class_map, request.reduce_zero_label);
+  for (int value = 0; value < 256; ++value) {
+    const int shifted = request.reduce_zero_label && value < 255 ? value - 1 : value;
+    const bool ignored = value == request.ignore_index ||
+                         (request.reduce_zero_label && (value == 0 || value == 255));
+    is_valid_[size_t(value)] = ignored || shifted < num_classes();
+    class_of_[size_t(value)] = ignored ? kIgnoredLabel : uint8_t(shifted);
+  }
+
+  FolderListing listing = list_images(image_folder_);
+  images_ = std::move(listing.images);
+  if (images_.size() == 0)
+    fail(ExitCode::data, "{}: no images ({}) in it", image_folder_, image_extensions());
+  if (!listing.left_out.empty())
+    remarks_.push_back(fmt::format("{}: left out: {}", image_folder_, describe(listing.left_out)));
+  const FolderListing labels = list_images(label_folder_);
+  std::vector<std::string_view> there;
+  for (size_t i = 0; i < labels.images.size(); ++i) there.push_back(labels.images[i]);
+  std::ranges::sort(there);
+  int64_t missing = 0;
+  std::string first;
+  for (int64_t i = 0; i < size(); ++i)
+    if (!std::ranges::binary_search(there, std::string_view(label_path(i))) && missing++ == 0)
+      first = label_file(i);
+  if (missing == size())
+    fail(ExitCode::data, "{}: no image has a label; that of {} would be {}", image_folder_, name(0),
+         first);
+  if (missing > 0)
+    remarks_.push_back(fmt::format("{}: {} of {} images have no label, the first {}", image_folder_,
+                                   missing, size(), first));
+}
+
+std::string SegmentationDataset::label_path(int64_t i) const {
+  return fs::path(images_[size_t(i)]).replace_extension(".png").string();
+}
+
+std::string SegmentationDataset::identity(int64_t i) const { return key(i) + '\0' + label_path(i); }
+
+std::unique_ptr<Source> SegmentationDataset::open(int64_t i, std::vector<uint8_t>& buffer) const {
+  const std::string path = name(i);
+  read_bytes(path, buffer);
+  return open_image(buffer, path);
+}
+
+void SegmentationDataset::read_label(int64_t i, ImageSize image, std::vector<uint8_t>& buffer,
+                                     LabelImage& out) const {
+  const std::string file = label_file(i);
+  read_bytes(file, buffer);
+  decode_label(buffer, file, out);
+  if (out.height != image.height || out.width != image.width)
+    fail(ExitCode::data, "{}: the label is {} x {} pixels (width x height), its image {} x {}",
+         file, out.width, out.height, image.width, image.height);
+  bool valid = true;
+  for (const uint8_t value : out.pixels) valid &= is_valid_[value];
+  if (!valid) refuse_label(i, out);
+  for (uint8_t& value : out.pixels) value = class_of_[value];
+}
+
+// "0 to 18 (classes), 255 (ignored)", in terms of the files.
+std::string SegmentationDataset::valid_values() const {
+  const int first = request_.reduce_zero_label ? 1 : 0;
+  std::string text =
+      fmt::format("{} to {} ({} classes)", first, first + num_classes() - 1, num_classes());
+  if (request_.reduce_zero_label) text += ", 0 (--reduce-zero-label)";
+  return text + fmt::format(", {} (--ignore-index)", request_.ignore_index);
+}
+
+void SegmentationDataset::refuse_label(int64_t i, const LabelImage& label) const {
+  const auto at = std::ranges::find_if(label.pixels, [&](uint8_t v) { return !is_valid_[v]; });
+  const auto place = size_t(at - label.pixels.begin()), width = size_t(label.width);
+  throw UnusableData(fmt::format(
+      "{}: value {} at row {}, column {} is no class: expected {}; check the list of classes "
+      "(classes.txt, --class-map), --reduce-zero-label (classes numbered from 1, 0 for none) and "
+      "--ignore-index (the value of pixels without a class)",
+      label_file(i), *at, place / width, place % width, valid_values()));
+}
+
+std::string SegmentationDataset::label_histogram(int64_t files) const {
+  std::array<int64_t, 256> pixels{};
+  int64_t read = 0, total = 0;
+  std::vector<uint8_t> buffer;
+  LabelImage label;
+  const int64_t n = std::min(files, size());
+  for (int64_t k = 0; k < n; ++k) try {
+      const std::string file = label_file(k * size() / n);
+      read_bytes(file, buffer);
+      decode_label(buffer, file, label);
+      for (const uint8_t value : label.pixels) ++pixels[value];
+      total += int64_t(label.pixels.size()), ++read;
+    } catch (const Error& e) {
+      if (e.code() != ExitCode::data) throw;
+    }
+  std::string text = fmt::format("values in {} of {} label images:", read, size());
+  std::vector<int> values, unknown;
+  for (int v = 0; v < 256; ++v) {
+    if (pixels[size_t(v)] == 0) continue;
+    values.push_back(v);
+    if (!is_valid_[size_t(v)]) unknown.push_back(v);
+    const uint8_t c = class_of_[size_t(v)];
+    text += fmt::format(" {} ({}) {:.1f} %{}", v,
+                        !is_valid_[size_t(v)] ? "no class"
+                        : c == kIgnoredLabel  ? "ignored"
+                                              : class_names_[c],
+                        100.0 * double(pixels[size_t(v)]) / double(total), v == 255 ? "" : ",");
+  }
+  if (text.ends_with(',')) text.pop_back();
+  if (!unknown.empty())
+    text += fmt::format(
+        "\nwarning: {} of these values are no class: {}; expected {}; check the list of classes, "
+        "--reduce-zero-label and --ignore-index",
+        unknown.size(), fmt::join(unknown, ", "), valid_values());
+  if (values == std::vector{0, 255} && request_.ignore_index == 255)
+    text +=
+        "\nwarning: only 0 and 255 occur, and 255 is ignored (--ignore-index), so there is "
+        "nothing to learn: write masks with the number of the class, 1, in place of 255";
+  if (!request_.reduce_zero_label && read > 0 && pixels[0] == 0 && num_classes() > 1)
+    text += fmt::format(
+        "\nwarning: 0 ({}) does not occur; where classes are numbered from 1, --reduce-zero-label",
+        class_names_[0]);
+  return text;
+}
+
+}  // namespace sg::data

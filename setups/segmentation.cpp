@@ -1,0 +1,239 @@
+#include "setups/segmentation.h"
+
+#include "data/png_write.h"
+#include "infer/model_file.h"
+#include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
+#include "report/report.h"
+#include "report/significance_image.h"
+#include "train/agreement.h"
+
+namespace sg::setups {
+
+using train::Options;
+namespace {
+
+constexpr int kSampleImages = 8;
+
+int side_of(const Options& o) { return o.model == train::kNano ? 128 : 512; }
+
+// The published recipe: spec of mmsegmentation's Semantic FPN 80k and UperNet 160k.
+double usual_lr(const Options& o) {
+  if (o.model == train::kNano) return 2e-3;
+  return sgformer::parse_head(o.head) == sgformer::Head::upernet ? 6e-5 : 1e-4;
+}
+
+}  // namespace
+
+Options segmentation_defaults(std::string_view model, std::string_view head) {
+  Options o;
+  o.model = model;
+  o.head = head.empty() ? "semantic_fpn" : head;
+  sgformer::find_config(model);
+  o.batch_size = 16;
+  o.min_lr = 0, o.smoothing = 0, o.model_ema_decay = 0;
+  o.eval_metric = "mIoU";
+  o.recovery_interval = 1000;
+  if (model == train::kNano) {
+    o.batch_size = 8;
+    o.steps = 600, o.poly_power = 0.9, o.warmup_steps = 50, o.weight_decay = 1e-2;
+  } else if (sgformer::parse_head(o.head) == sgformer::Head::upernet) {
+    o.steps = 160000, o.poly_power = 1, o.warmup_steps = 1500, o.weight_decay = 1e-2;
+  } else {
+    o.steps = 80000, o.poly_power = 0.9, o.weight_decay = 1e-4;
+  }
+  return o;
+}
+
+sgformer::SegmentorConfig segmentor_config(const Options& o) {
+  sgformer::SegmentorConfig c =
+      sgformer::find_segmentor_config(o.model, o.head, o.num_classes.value_or(1));
+  const double drop_path = c.backbone.drop_path;  // the head's, not that of classification
+  c.backbone = train::apply(o, c.backbone);
+  c.backbone.drop_path = o.drop_path.value_or(drop_path);
+  return c;
+}
+
+data::SegmentationRequest segmentation_request(const Options& o) {
+  return {.train_split = o.train_split,
+          .val_split = o.val_split,
+          .class_map = o.class_map,
+          .ignore_index = int(o.ignore_index.value_or(data::kIgnoredLabel)),
+          .reduce_zero_label = o.reduce_zero_label};
+}
+
+infer::SegmenterSettings segmenter_settings(const Options& o) {
+  const auto& [longer, shorter] = *o.image_scale;
+  return {.scale = {int(longer), int(shorter)}, .stats = train::channel_stats(o)};
+}
+
+tasks::SegmentationSettings segmentation(const Options& o) {
+  data::SegmentationTransform transform;
+  transform.crop = *o.img_size;
+  transform.scale = segmenter_settings(o).scale;
+  transform.ratio_range = o.ratio_range;
+  transform.cat_max_ratio = o.cat_max_ratio;
+  transform.hflip = o.hflip;
+  return {.evaluation = {.segmenter = segmenter_settings(o),
+                         .workers = train::loading_threads(o),
+                         .max_broken_share = o.max_broken_share},
+          .batch_size = o.batch_size,
+          .step_batches = o.grad_accum,
+          .seed = uint64_t(o.seed),
+          .transform = transform,
+          .auxiliary_weight = o.aux_weight,
+          .schedule = {.steps = o.steps,
+                       .lr = *o.lr,
+                       .min_lr = o.min_lr,
+                       .power = o.poly_power,
+                       .warmup = {o.warmup_steps, o.warmup_ratio}}};
+}
+
+void SegmentationSetup::validate(const Options& o) const {
+  const auto refuse = [](bool given, const char* flag, const char* advice) {
+    if (given) fail(ExitCode::usage, "--{}: of --task classification; {}", flag, advice);
+  };
+  const Options usual = segmentation_defaults(o.model, o.head);
+  refuse(o.epochs != usual.epochs, "epochs", "segmentation counts in --steps");
+  refuse(o.warmup_epochs.has_value(), "warmup-epochs", "segmentation has --warmup-steps");
+  refuse(o.mixup || o.cutmix || o.cutmix_minmax, "mixup", "segmentation does not mix images");
+  refuse(o.reprob, "reprob", "segmentation does not erase");
+  refuse(o.aa != "none" && !o.aa.empty(), "aa", "segmentation has its own photometric distortion");
+  refuse(o.bce_loss, "bce-loss", "the loss of segmentation is the cross entropy of each pixel");
+  refuse(o.smoothing, "smoothing", "labels of pixels are not smoothed");
+  refuse(!o.class_weights.empty(), "class-weights", "all classes of pixels weigh the same");
+  refuse(o.val_share, "val-share", "segmentation needs a validation set of its own");
+  refuse(o.aug_repeats, "aug-repeats", "segmentation takes each image once an epoch");
+  refuse(o.vflip, "vflip", "segmentation mirrors left to right alone (--hflip)");
+  if (o.steps < 1) fail(ExitCode::usage, "--steps: expected at least 1, found {}", o.steps);
+  if (o.ratio_range[0] > o.ratio_range[1])
+    fail(ExitCode::usage, "--ratio-range: expected the smaller number first, found {} {}",
+         o.ratio_range[0], o.ratio_range[1]);
+  sgformer::validate(segmentor_config(o));
+}
+
+void SegmentationSetup::open_data(const Options& o) {
+  const data::SegmentationRequest request = segmentation_request(o);
+  training_ =
+      std::make_shared<data::SegmentationDataset>(o.data, data::Split::train, request);
+  validation_ = std::make_shared<data::SegmentationDataset>(o.data, data::Split::val, request);
+}
+
+nlohmann::json SegmentationSetup::data_to_agree_on() const {
+  return {{"training", train::listing_to_agree_on(*training_)},
+          {"validation", train::listing_to_agree_on(*validation_)},
+          {"classes", training_->class_names()}};
+}
+
+void SegmentationSetup::resolve(Options& o) {
+  const int64_t classes = training_->num_classes();
+  if (o.num_classes && *o.num_classes < classes)
+    fail(ExitCode::usage, "--num-classes: the data has {} classes, found {}", classes,
+         *o.num_classes);
+  o.num_classes = o.num_classes.value_or(classes);
+  o.drop_path = segmentor_config(o).backbone.drop_path;
+  o.img_size = o.img_size.value_or(side_of(o));
+  const double side = std::min(o.img_size->height, o.img_size->width);
+  o.image_scale = o.image_scale.value_or(train::Pair{4 * side, side});
+  if (!o.lr && !o.lr_base) o.lr = usual_lr(o);
+  o.lr = train::peak_learning_rate(o);
+  o.ignore_index = o.ignore_index.value_or(data::kIgnoredLabel);
+}
+
+nn::ParameterStore& SegmentationSetup::make_model(const Options& o) {
+  model_ = std::make_unique<sgformer::Segmentor>(segmentor_config(o));
+  segmenter_ = segmenter_settings(o);
+  nn::ParameterStore& parameters = model_->parameters();
+  parameters.set_groups(sgformer::group_rule(model_->config(), train::group_settings(o)));
+  return parameters;
+}
+
+std::string SegmentationSetup::load_initial_weights(const Options& o) {
+  return infer::load_initial_weights(*model_, infer::find_weights(o.initial_checkpoint),
+                                     train::initial_ema(o), o.reset_head);
+}
+
+train::StepCost SegmentationSetup::cost(const Options& o) {
+  const auto loss = [&](const Tensor& images) {
+    const auto out = model_->forward(images, {.training = true});
+    const Tensor labels = zeros({images.dim(0), images.dim(1), images.dim(2)}, Dtype::u8);
+    return pixel_cross_entropy(out.logits, labels);
+  };
+  // Two images, since batch norm needs two values of each channel. What the trial does to its
+  // running statistics is undone.
+  const Tensor before = model_->parameters().buffers().clone();
+  const train::StepCost cost = train::measure_step_cost(model_->parameters(), loss,
+                                                        int(usual_side()), *o.img_size, 2);
+  model_->parameters().buffers().copy_(before);
+  return cost;
+}
+
+tasks::Task& SegmentationSetup::make_task(const Options& o, dist::Group& group) {
+  tasks::SegmentationSettings settings = segmentation(o);
+  settings.evaluation.group = &group;
+  task_ = std::make_unique<tasks::Segmentation>(*model_, training_, validation_, settings);
+  return *task_;
+}
+
+std::string SegmentationSetup::introduce_model(const Options& o) const {
+  return fmt::format("{} with {}, {:.2f} million parameters, {} classes", o.model, o.head,
+                     1e-6 * double(model_->parameters().count()), *o.num_classes);
+}
+
+std::vector<std::string> SegmentationSetup::introduce_data(const Options& o) const {
+  std::vector<std::string> lines{fmt::format(
+      "data {}: {} training and {} validation images with labels; crops of {} x {}", o.data,
+      training_->size(), validation_->size(), o.img_size->height, o.img_size->width)};
+  for (const auto* dataset : {training_.get(), validation_.get()})
+    lines.insert(lines.end(), dataset->remarks().begin(), dataset->remarks().end());
+  lines.push_back(training_->label_histogram());
+  lines.push_back(fmt::format("evaluated by {}", infer::describe(*segmenter_)));
+  return lines;
+}
+
+nlohmann::json SegmentationSetup::identity() const {
+  return {{"task", infer::kSegmentation},
+          {"model", sgformer::config_to_json(model_->config())},
+          {"classes", training_->class_names()}};
+}
+
+std::string SegmentationSetup::describe_data(const Options& o) const {
+  return fmt::format(
+      "{} training and {} validation images with a label for every pixel, {} classes; crops of {} "
+      "x {} pixels. Scores are of whole images: {}. mIoU is the mean over the classes of the "
+      "pixels that label and prediction share over those that either has, counted over the whole "
+      "set; ignored pixels count in neither.",
+      report::grouped(training_->size()), report::grouped(validation_->size()), *o.num_classes,
+      o.img_size->height, o.img_size->width, infer::describe(*segmenter_));
+}
+
+Gallery SegmentationSetup::samples() const {
+  Gallery samples{
+      .title = "Where it looks",
+      .text =
+          "Validation images, each followed by the significance that guides attention at the "
+          "stages of the network: what is bright keeps its detail, what is dark is summarised.",
+      .items = {},
+      .wide = true};
+  const infer::Segmenter segment(*model_, *segmenter_);
+  const int64_t size = validation_->size(), count = std::min<int64_t>(kSampleImages, size);
+  std::vector<uint8_t> buffer;
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t i = size * k / count;
+    data::Image image;
+    try {
+      validation_->open(i, buffer)->read(image);
+    } catch (const Error&) {
+      continue;  // evaluation has counted and named it
+    }
+    const auto seen = segment.views(image);
+    const auto png = data::encode_png(
+        report::significance_panel(image, segment(seen, true).significance));
+    samples.items.push_back({.png = std::string(png.begin(), png.end()),
+                             .description = "An image and its significance",
+                             .headline = validation_->key(i),
+                             .note = ""});
+  }
+  return samples;
+}
+
+}  // namespace sg::setups
