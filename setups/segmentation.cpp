@@ -13,6 +13,7 @@ using train::Options;
 namespace {
 
 constexpr int kSampleImages = 8;
+constexpr data::ImageScale kSampleScale{384, 384};  // of a page that is still quick to open
 
 int side_of(const Options& o) { return o.model == train::kNano ? 128 : 512; }
 
@@ -224,8 +225,10 @@ Gallery SegmentationSetup::samples() const {
       continue;  // evaluation has counted and named it
     }
     const auto seen = segment.views(image);
-    const auto png = data::encode_png(
-        report::significance_panel(image, segment(seen, true).significance));
+    const auto maps = segment(seen, true).significance;
+    if (std::max(image.height, image.width) > kSampleScale.long_side)
+      image = data::resize_for_evaluation(image.view(), kSampleScale, 1);
+    const auto png = data::encode_png(report::significance_panel(image, maps));
     samples.items.push_back({.png = std::string(png.begin(), png.end()),
                              .description = "An image and its significance",
                              .headline = validation_->key(i),
