@@ -33,7 +33,9 @@ Line of_object_info(std::string_view line, char separator) {
 Line of_class_list(std::string_view line) {
   const size_t tab = line.find('\t');
   if (tab == line.npos) return {{}, std::string(line)};
-  return {parse_integer(trimmed(line.substr(0, tab))), std::string(trimmed(line.substr(tab)))};
+  const std::string_view name = line.substr(tab + 1);
+  return {parse_integer(trimmed(line.substr(0, tab))),
+          std::string(trimmed(name.substr(0, name.find('\t'))))};
 }
 
 }  // namespace
