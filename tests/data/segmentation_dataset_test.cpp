@@ -150,6 +150,8 @@ TEST_CASE("segmentation: labels that are missing, damaged or of another size are
 TEST_CASE("segmentation: classes by number, by line, of ADE20K; names may occur twice") {
   CHECK(classes("0\tsky\r\n2\troad\n1\tcar\n") == ClassNames{"sky", "car", "road"});
   CHECK(classes("0\tsky\t128 128 128\n1\troad\t128 64 128\n") == ClassNames{"sky", "road"});
+  CHECK(classes("sky\t128 128 128\nroad\t128 64 128\n") == ClassNames{"sky", "road"});
+  CHECK(classes("2024\nroad\n") == ClassNames{"2024", "road"});
   CHECK(classes("# names\nsky\n\ntraffic light\n") == ClassNames{"sky", "traffic light"});
   CHECK(classes("1\tscreen\n2\tscreen\n", true) == ClassNames{"screen", "screen"});
   CHECK(classes("0\tother\n1\twall\n", true) == ClassNames{"wall"});
