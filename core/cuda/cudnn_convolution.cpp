@@ -269,7 +269,7 @@ int64_t alignment(const void* p) {
 
 // The library, handles of devices, and plans: kept to the end of the program.
 struct State {
-  using Key = std::array<int64_t, 19>;
+  using Key = std::array<int64_t, 20>;
   std::mutex mutex;
   std::unique_ptr<Api> api;
   std::string missing;  // why there is none
@@ -317,11 +317,16 @@ bool cudnn_convolution(Stream& stream, Pass pass, const Convolution& c, const vo
   if (!handle) return false;
   const Api& api = *s.api;
   const Alignments alignments{alignment(x), alignment(w), alignment(y)};
-  const State::Key key{
-      int64_t(pass),   stream.device.index, int64_t(c.dtype), c.batch,     c.height,
-      c.width,         c.channels,          c.rows,           c.columns,   c.filters,
-      c.kernel_height, c.kernel_width,      c.stride,         c.top,       c.left,
-      c.bottom,        alignments.x,        alignments.w,     alignments.y};
+  const State::Key key{int64_t(pass),    stream.device.index,
+                       int64_t(c.dtype), c.batch,
+                       c.height,         c.width,
+                       c.channels,       c.rows,
+                       c.columns,        c.filters,
+                       c.kernel_height,  c.kernel_width,
+                       c.stride,         c.top,
+                       c.left,           c.bottom,
+                       c.right,          alignments.x,
+                       alignments.w,     alignments.y};
   try {
     auto it = s.plans.find(key);
     if (it == s.plans.end()) {
