@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Packs all that scripts/gpu_run.sh needs on a machine that has a GPU and nothing of ours: programs and
-# GPU tests with their libraries, golden files, some real images, the scripts. Needs the CUDA toolkit,
-# no GPU. Writes gpu_pack/sgformer-gpu.tar.xz, which git ignores, and prints its size; takes seconds when
+# GPU tests with their libraries, golden files, some real images, the scripts. cuBLASLt, NCCL and cuDNN,
+# which are hundreds of MB, are not packed but looked for there (docs/gpu.md). Needs the CUDA toolkit, no
+# GPU. Writes gpu_pack/sgformer-gpu.tar.xz, which git ignores, and prints its size; takes seconds when
 # nothing has changed.
 #   scripts/gpu_pack.sh
 # Variables: TRAIN_IMAGES and VAL_IMAGES of each class are taken along (default 80 and 10), LIMIT is the
