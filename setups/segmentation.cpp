@@ -64,7 +64,8 @@ data::SegmentationRequest segmentation_request(const Options& o) {
 
 infer::SegmenterSettings segmenter_settings(const Options& o) {
   const auto& [longer, shorter] = *o.image_scale;
-  return {.scale = {.long_side = int(longer), .short_side = int(shorter)}, .stats = train::channel_stats(o)};
+  return {.scale = {.long_side = int(longer), .short_side = int(shorter)},
+          .stats = train::channel_stats(o)};
 }
 
 tasks::SegmentationSettings segmentation(const Options& o) {
@@ -112,8 +113,7 @@ void SegmentationSetup::validate(const Options& o) const {
 
 void SegmentationSetup::open_data(const Options& o) {
   const data::SegmentationRequest request = segmentation_request(o);
-  training_ =
-      std::make_shared<data::SegmentationDataset>(o.data, data::Split::train, request);
+  training_ = std::make_shared<data::SegmentationDataset>(o.data, data::Split::train, request);
   validation_ = std::make_shared<data::SegmentationDataset>(o.data, data::Split::val, request);
 }
 
@@ -160,8 +160,8 @@ train::StepCost SegmentationSetup::cost(const Options& o) {
   // Two images, since batch norm needs two values of each channel. What the trial does to its
   // running statistics is undone.
   const Tensor before = model_->parameters().buffers().clone();
-  const train::StepCost cost = train::measure_step_cost(model_->parameters(), loss,
-                                                        int(usual_side()), *o.img_size, 2);
+  const train::StepCost cost =
+      train::measure_step_cost(model_->parameters(), loss, int(usual_side()), *o.img_size, 2);
   model_->parameters().buffers().copy_(before);
   return cost;
 }
