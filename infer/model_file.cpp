@@ -17,7 +17,7 @@ namespace {
 using sgformer::Classifier, sgformer::Segmentor, sgformer::SegmentorConfig, sgformer::Weights;
 namespace fs = std::filesystem;
 
-// What is the same word by word for both kinds of models is written once, by these.
+// What the two kinds of models differ in; load() and fill() are written once for both.
 struct Classification {
   using Model = Classifier;
   using Config = sgformer::Config;
@@ -87,7 +87,7 @@ std::vector<std::pair<std::string, Shape>> tensors_of(const nn::ParameterStore& 
   return result;
 }
 
-// What reads as the table of what does not fit.
+// Throws with the table of what differs, if anything does.
 void check_fit(const std::string& model, const Weights& weights, const fs::path& path,
                const sgformer::Differences& d) {
   if (d.none()) return;
