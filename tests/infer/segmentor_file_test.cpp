@@ -132,6 +132,27 @@ TEST_CASE("segmentors: of weights alone the names say which head, and shapes how
   }
 }
 
+TEST_CASE("segmentors: options win over those of the file, and the classes have to fit") {
+  const test::TemporaryFolder folder;
+  write_safetensors(folder / "a.safetensors", tensors_of(nano("upernet")->parameters()), {});
+  infer::ModelFileRequest request = kNano;
+  request.change = [](Config c) {
+    CHECK(c.classes == 4);
+    c.balance_significance = true;
+    return c;
+  };
+  const auto file = infer::load_segmentor(folder / "a.safetensors", request);
+  CHECK(file.model->config().backbone.balance_significance);
+  CHECK(file.model->config().classes == 4);
+  request.change = [](Config c) {
+    c.classes = 7;
+    return c;
+  };
+  CHECK(contains(error_of(ExitCode::checkpoint,
+                          [&] { infer::load_segmentor(folder / "a.safetensors", request); }),
+                 "its head has 4 classes, the model has 7"));
+}
+
 TEST_CASE("segmentors: files of mmsegmentation, whatever wraps the names") {
   const test::TemporaryFolder folder;
   const auto model = nano("upernet");
