@@ -175,6 +175,9 @@ LoadedModel<typename Kind::Model> load(const fs::path& path, const ModelFileRequ
   result.model = std::make_unique<typename Kind::Model>(*config);
   result.model->parameters().allocate(request.compute.dtype, request.compute.device);
   fill<Kind>(*result.model, weights, path, false);
+  if (result.class_names.empty() &&
+      int64_t(weights.classes.size()) == result.model->config().classes)
+    result.class_names = weights.classes;
   result.ema = weights.ema;
   result.summary = weights.summary;
   return result;

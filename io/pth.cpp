@@ -61,7 +61,8 @@ void Pth::open_zip() {
     if (name.starts_with(data))
       storages_.emplace(name.substr(data.size()), Bytes{entry.offset, entry.size});
   const std::string bytes = zip_->read(folder_ + "data.pkl");
-  add(pth_entries(Pickle(bytes, file).root(), file));
+  pickle_.emplace(bytes, file);
+  add(pth_entries(pickle_->root(), file));
 }
 
 void Pth::open_stream() {
@@ -75,7 +76,9 @@ void Pth::open_stream() {
     return pickle;
   };
   next();  // the magic number, by which the kind was known
-  const Pickle version = next(), system = next(), object = next(), keys = next();
+  const Pickle version = next(), system = next();
+  const Pickle& object = pickle_.emplace(next());
+  const Pickle keys = next();
   if (version.root().integer != kStreamVersion)
     fail(ExitCode::checkpoint, "{}: stream version {}, expected {}", file, version.root().integer,
          kStreamVersion);
@@ -107,6 +110,24 @@ void Pth::open_stream() {
     at += size;
   }
   add(pth_entries(object.root(), file));
+}
+
+std::vector<std::string> Pth::texts(const std::vector<std::string_view>& keys) const {
+  const Node* at = &pickle_->root();
+  for (const std::string_view key : keys) {
+    const Node* value = nullptr;
+    for (size_t i = 0; at->kind == Kind::dict && i + 1 < at->items.size(); i += 2)
+      if (at->items[i]->kind == Kind::text && at->items[i]->text == key) value = at->items[i + 1];
+    if (!value) return {};
+    at = value;
+  }
+  std::vector<std::string> result;
+  if (at->kind != Kind::list && at->kind != Kind::tuple) return {};
+  for (const Node* item : at->items) {
+    if (item->kind != Kind::text) return {};
+    result.push_back(item->text);
+  }
+  return result;
 }
 
 void Pth::add(std::vector<std::pair<std::string, PthEntry>> entries) {

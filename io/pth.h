@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,9 @@ class Pth {
   // A dense copy, on the CPU; half becomes f32, other integers i32, bool u8. Not for several
   // threads at once.
   Tensor tensor(const std::string& name) const;
+  // The texts of a list or tuple that dictionaries hold under these keys ("meta", "CLASSES"); none
+  // where it is not there, or has something else in it.
+  std::vector<std::string> texts(const std::vector<std::string_view>& keys) const;
 
  private:
   explicit Pth(const std::filesystem::path& path);
@@ -40,7 +44,8 @@ class Pth {
 
   std::unique_ptr<InputFile> file_;
   std::unique_ptr<Zip> zip_;  // null in the stream form
-  std::string folder_;        // "<name>/" before every entry of the archive
+  std::optional<Pickle> pickle_;
+  std::string folder_;  // "<name>/" before every entry of the archive
   struct Bytes {
     uint64_t begin = 0, size = 0;
   };

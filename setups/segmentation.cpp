@@ -13,6 +13,7 @@ using train::Options;
 namespace {
 
 constexpr int kSampleImages = 8;
+constexpr data::ImageScale kSampleScale{384, 384};  // of a page that is still quick to open
 
 int side_of(const Options& o) { return o.model == train::kNano ? 128 : 512; }
 
@@ -63,23 +64,22 @@ data::SegmentationRequest segmentation_request(const Options& o) {
 
 infer::SegmenterSettings segmenter_settings(const Options& o) {
   const auto& [longer, shorter] = *o.image_scale;
-  return {.scale = {int(longer), int(shorter)}, .stats = train::channel_stats(o)};
+  return {.scale = {.long_side = int(longer), .short_side = int(shorter)},
+          .stats = train::channel_stats(o)};
 }
 
 tasks::SegmentationSettings segmentation(const Options& o) {
-  data::SegmentationTransform transform;
-  transform.crop = *o.img_size;
-  transform.scale = segmenter_settings(o).scale;
-  transform.ratio_range = o.ratio_range;
-  transform.cat_max_ratio = o.cat_max_ratio;
-  transform.hflip = o.hflip;
   return {.evaluation = {.segmenter = segmenter_settings(o),
                          .workers = train::loading_threads(o),
                          .max_broken_share = o.max_broken_share},
           .batch_size = o.batch_size,
           .step_batches = o.grad_accum,
           .seed = uint64_t(o.seed),
-          .transform = transform,
+          .transform = {.crop = *o.img_size,
+                        .scale = segmenter_settings(o).scale,
+                        .ratio = o.ratio_range,
+                        .max_class_share = o.cat_max_ratio,
+                        .hflip = o.hflip},
           .auxiliary_weight = o.aux_weight,
           .schedule = {.steps = o.steps,
                        .lr = *o.lr,
@@ -113,8 +113,7 @@ void SegmentationSetup::validate(const Options& o) const {
 
 void SegmentationSetup::open_data(const Options& o) {
   const data::SegmentationRequest request = segmentation_request(o);
-  training_ =
-      std::make_shared<data::SegmentationDataset>(o.data, data::Split::train, request);
+  training_ = std::make_shared<data::SegmentationDataset>(o.data, data::Split::train, request);
   validation_ = std::make_shared<data::SegmentationDataset>(o.data, data::Split::val, request);
 }
 
@@ -161,8 +160,8 @@ train::StepCost SegmentationSetup::cost(const Options& o) {
   // Two images, since batch norm needs two values of each channel. What the trial does to its
   // running statistics is undone.
   const Tensor before = model_->parameters().buffers().clone();
-  const train::StepCost cost = train::measure_step_cost(model_->parameters(), loss,
-                                                        int(usual_side()), *o.img_size, 2);
+  const train::StepCost cost =
+      train::measure_step_cost(model_->parameters(), loss, int(usual_side()), *o.img_size, 2);
   model_->parameters().buffers().copy_(before);
   return cost;
 }
@@ -226,8 +225,10 @@ Gallery SegmentationSetup::samples() const {
       continue;  // evaluation has counted and named it
     }
     const auto seen = segment.views(image);
-    const auto png = data::encode_png(
-        report::significance_panel(image, segment(seen, true).significance));
+    const auto maps = segment(seen, true).significance;
+    if (std::max(image.height, image.width) > kSampleScale.long_side)
+      image = data::resize_for_evaluation(image.view(), kSampleScale, 1);
+    const auto png = data::encode_png(report::significance_panel(image, maps));
     samples.items.push_back({.png = std::string(png.begin(), png.end()),
                              .description = "An image and its significance",
                              .headline = validation_->key(i),

@@ -57,7 +57,13 @@ bool Weights::of_segmentor() const {
 }
 
 Weights load_weights(const fs::path& path, std::optional<bool> ema) {
-  if (kind_of(path) != FileKind::safetensors) return read(Pth::open(path), ema);
+  if (kind_of(path) != FileKind::safetensors) {
+    const Pth file = Pth::open(path);
+    Weights weights = read(file, ema);
+    weights.classes = file.texts({"meta", "CLASSES"});
+    if (weights.classes.empty()) weights.classes = file.texts({"meta", "dataset_meta", "classes"});
+    return weights;
+  }
   return is_checkpoint(path) ? read_checkpoint(path, ema) : read(Safetensors::open(path), ema);
 }
 

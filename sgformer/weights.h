@@ -13,6 +13,7 @@ namespace sg::sgformer {
 struct Weights {
   std::vector<NamedTensor> tensors;  // under their official names
   bool ema = false;                  // the averaged ones
+  std::vector<std::string> classes;  // names that mmsegmentation puts beside them; or none
   std::string prefix;                // taken off the names that they have in the file
   std::string summary;               // of the above, a line for people that starts with the file
 

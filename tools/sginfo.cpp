@@ -7,6 +7,7 @@
 #include "core/text.h"
 #include "io/checkpoint.h"
 #include "nn/trace.h"
+#include "sgformer/weight_copies.h"
 #include "tools/common/announce.h"
 #include "tools/common/options.h"
 

@@ -1,10 +1,15 @@
 #include "core/cpu/winograd.h"
 
+#include <omp.h>
+
 #include <algorithm>
+#include <array>
+#include <numeric>
+#include <vector>
 
 #include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
-#include "core/cpu/scratch.h"
+#include "core/cpu/parallel.h"
 
 namespace sg {
 namespace {
@@ -12,57 +17,92 @@ namespace {
 using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
 using Forward = dnnl::convolution_forward;
-using Input = dnnl::convolution_backward_data;
 using Weights = dnnl::convolution_backward_weights;
 
 constexpr auto kAlgorithm = dnnl::algorithm::convolution_winograd;
-constexpr int64_t kBlock = 16;  // channels side by side in oneDNN's layout
+constexpr int64_t kBlock = 16;             // channels side by side in oneDNN's layout
+constexpr int64_t kTile = 4;               // rows and columns of results
+constexpr int64_t kTileBytes = 36 * 4;     // a tile, transformed, of one channel of x or y
+constexpr int64_t kPieceBytes = 64 << 20;  // transformed tiles of a piece
+// Gradient of the weights: at most so many filters and channels, and tiles, at a time.
+constexpr int64_t kFilters = 512, kChannels = 256, kTiles = 256;
 const dnnl::memory::dims kOne{1, 1};
 
 Desc desc(const dnnl::memory::dims& dims, Tag tag) {
   return Desc(dims, dnnl::memory::data_type::f32, tag);
 }
 
-// The dimensions of a convolution in oneDNN's order, NCHW.
+// Images [image, image + images) of a batch, rows [row, row + rows) of y in each: all, unless there
+// is one image. They need a row of x more on each side, where it is not a row of zeros.
+struct Piece {
+  int64_t image, images, row, rows, zeros_above, zeros_below;
+  int64_t first_row() const { return row - 1 + zeros_above; }
+  int64_t x_rows() const { return rows + 2 - zeros_above - zeros_below; }
+};
+
+// Pieces of at most `most` tiles, or of one row of tiles. All but the last of an image are alike.
+std::vector<Piece> pieces_of(const Windows& v, int64_t most) {
+  const int64_t tile_rows = (v.height + kTile - 1) / kTile;
+  const int64_t tile_columns = (v.width + kTile - 1) / kTile;
+  const auto evenly = [](int64_t n, int64_t largest) {  // the size of parts
+    const int64_t parts = (n + largest - 1) / largest;
+    return (n + parts - 1) / parts;
+  };
+  const auto fit = [&](int64_t n, int64_t tiles) {
+    return evenly(n, std::clamp<int64_t>(most / tiles, 1, n));
+  };
+  const int64_t images = fit(v.batch, tile_rows * tile_columns);
+  const int64_t rows = images > 1 ? v.height : kTile * fit(tile_rows, tile_columns);
+  std::vector<Piece> pieces;
+  for (int64_t image = 0; image < v.batch; image += images)
+    for (int64_t row = 0; row < v.height; row += rows) {
+      const int64_t end = std::min(v.height, row + rows);
+      pieces.push_back(
+          {image, std::min(images, v.batch - image), row, end - row, row == 0, end == v.height});
+    }
+  return pieces;
+}
+
+// oneDNN multiplies 14 to 28 tiles at a time, a divisor of their number, and is up to a third
+// slower where there is none. Where a few columns of zeros at the right of a wide map make one,
+// they pay.
+int64_t columns_of(const Windows& v, const Piece& p) {
+  const int64_t tile_rows = (p.rows + kTile - 1) / kTile;
+  const int64_t tile_columns = (v.width + kTile - 1) / kTile;
+  for (int64_t columns = tile_columns; columns <= tile_columns + tile_columns / 16; ++columns)
+    for (int64_t n = 14; n <= 28; ++n)
+      if (p.images * tile_rows * columns % n == 0)
+        return columns == tile_columns ? v.width : columns * kTile;
+  return v.width;
+}
+
+// The convolution of a piece, of some channels and filters, in oneDNN's order NCHW.
 struct Problem {
-  dnnl::memory::dims x, y, w, bias;
+  int64_t width;
+  dnnl::memory::dims x, y, w, top_left, bottom_right;
 
-  Problem(const Windows& v, int64_t filters)
-      : x{v.batch, v.channels, v.height, v.width},
-        y{v.batch, filters, v.rows, v.columns},
-        w{filters, v.channels, 3, 3},
-        bias{filters} {}
+  Problem(const Windows& v, const Piece& p, int64_t channels, int64_t filters, int64_t columns)
+      : width(v.width),
+        x{p.images, channels, p.x_rows(), columns},
+        y{p.images, filters, p.rows, columns},
+        w{filters, channels, 3, 3},
+        top_left{p.zeros_above, 1},
+        bottom_right{p.zeros_below, 1} {}
 
-  onednn::Key key(char task) const { return {task, x[0], x[1], x[2], x[3], y[1]}; }
+  onednn::Key key(char task) const {
+    return {task, x[0], x[1], x[2], x[3], y[1], y[2], width, top_left[0]};
+  }
   Forward::primitive_desc forward(bool with_bias) const {
     const Forward::desc d(dnnl::prop_kind::forward_training, kAlgorithm, desc(x, Tag::nChw16c),
-                          desc(w, Tag::any), with_bias ? desc(bias, Tag::a) : Desc(),
-                          desc(y, Tag::nChw16c), kOne, kOne, kOne);
+                          desc(w, Tag::any), with_bias ? desc({y[1]}, Tag::a) : Desc(),
+                          desc(y, Tag::nChw16c), kOne, top_left, bottom_right);
     return {d, onednn::Ready::attributes(), onednn::engine(), true};
-  }
-  // Maps and weights to oneDNN's layouts, and back.
-  Tensor blocked(char map, const dnnl::memory::dims& dims, const float* data) const {
-    return onednn::reordered(key(map), desc(dims, Tag::nhwc), data, desc(dims, Tag::nChw16c));
-  }
-  void unblock(char map, const dnnl::memory::dims& dims, const Tensor& from, float* data) const {
-    onednn::reorder(key(map), desc(dims, Tag::nChw16c), from.raw(), desc(dims, Tag::nhwc), data);
   }
 };
 
-bool fits(const Windows& v, int64_t filters) {
-  return v.kernel_height == 3 && v.kernel_width == 3 && v.stride == 1 && v.top == 1 &&
-         v.left == 1 && v.rows == v.height && v.columns == v.width && v.channels % kBlock == 0 &&
-         filters % kBlock == 0;
-}
-
-}  // namespace
-
-bool winograd(const Windows& v, int64_t filters, const float* x, const float* w, const float* bias,
-              float* y) {
-  if (!fits(v, filters)) return false;
-  const Problem p(v, filters);
-  onednn::Ready& ready = onednn::cached(p.key(bias ? 'B' : 'F'), [&] {
-    const auto pd = p.forward(bias != nullptr);
+onednn::Ready& forward_of(const Problem& p, bool with_bias) {
+  return onednn::cached(p.key(with_bias ? 'B' : 'F'), [&] {
+    const auto pd = p.forward(with_bias);
     if (!pd) return onednn::Ready();
     return onednn::Ready(Forward(pd), pd.scratchpad_desc(),
                          {{DNNL_ARG_SRC, pd.src_desc()},
@@ -70,107 +110,215 @@ bool winograd(const Windows& v, int64_t filters, const float* x, const float* w,
                           {DNNL_ARG_BIAS, pd.bias_desc()},
                           {DNNL_ARG_DST, pd.dst_desc()}});
   });
-  if (!ready) return false;
-  const Tensor y_blocked = onednn::memory_for(ready.layout(3));
-  {
-    const Tensor x_blocked = p.blocked('x', p.x, x);
-    const Tensor packed = onednn::reordered(p.key('f'), desc(p.w, Tag::ohwi), w, ready.layout(1));
-    ready.run({x_blocked.raw(), packed.raw(), bias, y_blocked.raw()});
+}
+
+onednn::Ready& weights_of(const Problem& p) {
+  return onednn::cached(p.key('W'), [&] {
+    const auto forward = p.forward(false);
+    if (!forward) return onednn::Ready();
+    const Weights::desc d(kAlgorithm, desc(p.x, Tag::nChw16c), desc(p.w, Tag::any),
+                          desc(p.y, Tag::nChw16c), kOne, p.top_left, p.bottom_right);
+    const Weights::primitive_desc pd(d, onednn::Ready::attributes(), onednn::engine(), forward,
+                                     true);
+    if (!pd) return onednn::Ready();
+    return onednn::Ready(Weights(pd), pd.scratchpad_desc(),
+                         {{DNNL_ARG_DIFF_DST, pd.diff_dst_desc()},
+                          {DNNL_ARG_SRC, pd.src_desc()},
+                          {DNNL_ARG_DIFF_WEIGHTS, pd.diff_weights_desc()}});
+  });
+}
+
+bool fits(const Windows& v, int64_t filters) {
+  return v.kernel_height == 3 && v.kernel_width == 3 && v.stride == 1 && v.top == 1 &&
+         v.left == 1 && v.rows == v.height && v.columns == v.width && v.channels % kBlock == 0 &&
+         filters % kBlock == 0;
+}
+
+// w (filters, 3, 3, channels) to (channels, 3, 3, filters), rows and columns from the end: the
+// gradient of the input is the convolution of dy with it.
+Tensor flipped(const float* w, int64_t filters, int64_t channels) {
+  constexpr int64_t kRow = 256;  // channels; with a vector of filters they stay in the first cache
+  Tensor to = empty({channels, 9, filters});
+  float* const out = to.data<float>();
+  parallel_for(filters / kBlock, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock)
+      for (int64_t tap = 0; tap < 9; ++tap)
+        for (int64_t row = 0; row < channels; row += kRow)
+          for (int64_t f = first; f < first + kBlock; ++f)
+            for (int64_t c = row; c < std::min(channels, row + kRow); ++c)
+              out[(c * 9 + 8 - tap) * filters + f] = w[(f * 9 + tap) * channels + c];
+  });
+  return to;
+}
+
+// A block of dw: some filters and channels.
+struct Block {
+  int64_t filter, filters, channel, channels;
+  int64_t size() const { return filters * 9 * channels; }
+};
+
+std::vector<Block> blocks_of(int64_t filters, int64_t channels) {
+  // f(begin, end) for near-equal ranges of whole vectors.
+  const auto for_ranges = [](int64_t n, int64_t largest, const auto& f) {
+    const int64_t ranges = (n + largest - 1) / largest, vectors = n / kBlock;
+    for (int64_t i = 0; i < ranges; ++i)
+      f(kBlock * (vectors * i / ranges), kBlock * (vectors * (i + 1) / ranges));
+  };
+  std::vector<Block> blocks;
+  for_ranges(filters, kFilters, [&](int64_t f, int64_t f_end) {
+    for_ranges(channels, kChannels, [&](int64_t c, int64_t c_end) {
+      blocks.push_back({f, f_end - f, c, c_end - c});
+    });
+  });
+  return blocks;
+}
+
+// Some rows and channels of a channels-last map, which begin at `from`, to oneDNN's layout.
+void copy_part(onednn::Key key, const Windows& v, int64_t all_channels, const float* from,
+               const dnnl::memory::dims& dims, const Desc& layout, void* to) {
+  const dnnl::memory::dims strides{v.height * v.width * all_channels, 1, v.width * all_channels,
+                                   all_channels};
+  key[10] = all_channels, key[11] = v.height;
+  onednn::reorder(key, Desc(dims, dnnl::memory::data_type::f32, strides), from, layout, to);
+}
+
+void add(float* to, const float* from, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+}
+
+}  // namespace
+
+bool winograd(const Windows& v, int64_t filters, const float* x, const float* w, const float* bias,
+              float* y) {
+  if (!fits(v, filters)) return false;
+  const std::vector<Piece> pieces =
+      pieces_of(v, kPieceBytes / (kTileBytes * (v.channels + filters)));
+  const auto problem = [&](const Piece& piece) {
+    return Problem(v, piece, v.channels, filters, columns_of(v, piece));
+  };
+  if (!std::ranges::all_of(pieces,
+                           [&](const Piece& p) { return bool(forward_of(problem(p), bias)); }))
+    return false;
+  Tensor packed;
+  Desc layout;  // of `packed`: transformed weights, arranged for the size of the piece
+  for (const Piece& piece : pieces) {
+    const Problem p = problem(piece);
+    onednn::Ready& ready = forward_of(p, bias);
+    if (ready.layout(1) != layout) {
+      packed = {}, layout = ready.layout(1);
+      packed = onednn::reordered(p.key('f'), desc(p.w, Tag::ohwi), w, layout);
+    }
+    const dnnl::memory::dims x_dims{piece.images, v.channels, p.x[2], v.width};
+    const dnnl::memory::dims y_dims{piece.images, filters, piece.rows, v.width};
+    const float* const x_piece =
+        x + (piece.image * v.height + piece.first_row()) * v.width * v.channels;
+    float* const y_piece = y + (piece.image * v.height + piece.row) * v.width * filters;
+    Tensor y_blocked = onednn::memory_for(ready.layout(3));
+    {
+      Tensor x_blocked = onednn::memory_for(ready.layout(0));
+      if (p.x[3] > v.width) x_blocked.zero_();
+      onednn::reorder(p.key('x'), desc(x_dims, Tag::nhwc), x_piece,
+                      ready.layout(0).submemory_desc(x_dims, {0, 0, 0, 0}), x_blocked.raw());
+      ready.run({x_blocked.raw(), packed.raw(), bias, y_blocked.raw()});
+    }
+    onednn::reorder(p.key('y'), ready.layout(3).submemory_desc(y_dims, {0, 0, 0, 0}),
+                    y_blocked.raw(), desc(y_dims, Tag::nhwc), y_piece);
   }
-  p.unblock('y', p.y, y_blocked, y);
   return true;
 }
 
 bool winograd_input(const Windows& v, int64_t filters, const float* dy, const float* w, float* dx) {
   if (!fits(v, filters)) return false;
-  const Problem p(v, filters);
-  onednn::Ready& ready = onednn::cached(p.key('I'), [&] {
-    const auto forward = p.forward(false);
-    if (!forward) return onednn::Ready();
-    const Input::desc d(kAlgorithm, desc(p.x, Tag::nChw16c), desc(p.w, Tag::any),
-                        desc(p.y, Tag::nChw16c), kOne, kOne, kOne);
-    const Input::primitive_desc pd(d, onednn::Ready::attributes(), onednn::engine(), forward, true);
-    if (!pd) return onednn::Ready();
-    return onednn::Ready(Input(pd), pd.scratchpad_desc(),
-                         {{DNNL_ARG_DIFF_DST, pd.diff_dst_desc()},
-                          {DNNL_ARG_WEIGHTS, pd.weights_desc()},
-                          {DNNL_ARG_DIFF_SRC, pd.diff_src_desc()}});
-  });
-  if (!ready) return false;
-  const Tensor dx_blocked = onednn::memory_for(ready.layout(2));
-  {
-    const Tensor dy_blocked = p.blocked('d', p.y, dy);
-    const Tensor packed = onednn::reordered(p.key('i'), desc(p.w, Tag::ohwi), w, ready.layout(1));
-    ready.run({dy_blocked.raw(), packed.raw(), dx_blocked.raw()});
-  }
-  p.unblock('e', p.x, dx_blocked, dx);
-  return true;
+  Windows of_dy = v;
+  of_dy.channels = filters;
+  const Tensor weights = flipped(w, filters, v.channels);
+  return winograd(of_dy, v.channels, dy, weights.data<float>(), nullptr, dx);
 }
 
 bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const float* x,
                       float* dw) {
   if (!fits(v, filters)) return false;
-  // How oneDNN sums over images depends on the number of threads. So each call takes one image on
-  // one thread, and we sum over images: in a fixed number of parts, added in order.
-  constexpr int64_t kMaxParts = 8;
-  Windows image = v;
-  image.batch = 1;
-  const Problem all(v, filters), p(image, filters);
-  const auto prepared = [&]() -> onednn::Ready& {
-    return onednn::cached(p.key('W'), [&] {
-      const auto forward = p.forward(false);
-      if (!forward) return onednn::Ready();
-      const Weights::desc d(kAlgorithm, desc(p.x, Tag::nChw16c), desc(p.w, Tag::any),
-                            desc(p.y, Tag::nChw16c), kOne, kOne, kOne);
-      const Weights::primitive_desc pd(d, onednn::Ready::attributes(), onednn::engine(), forward,
-                                       true);
-      if (!pd) return onednn::Ready();
-      return onednn::Ready(Weights(pd), pd.scratchpad_desc(),
-                           {{DNNL_ARG_DIFF_DST, pd.diff_dst_desc()},
-                            {DNNL_ARG_SRC, pd.src_desc()},
-                            {DNNL_ARG_DIFF_WEIGHTS, pd.diff_weights_desc()}});
-    });
+  // How oneDNN sums over images depends on the number of threads. So each call has one thread, and
+  // makes a block of dw, of some filters and channels, from one piece; we sum over pieces, in
+  // order. Where dw has few blocks, pieces are dealt to a fixed number of parts, whose sums are
+  // added.
+  constexpr int64_t kTasks = 8;
+  const std::vector<Piece> pieces = pieces_of(v, kTiles);
+  const std::vector<Block> blocks = blocks_of(filters, v.channels);
+  const auto n_pieces = int64_t(pieces.size()), n_blocks = int64_t(blocks.size());
+  const int64_t parts = std::clamp<int64_t>(kTasks / n_blocks, 1, n_pieces);
+  const auto problem = [&](const Piece& piece, const Block& b) {
+    return Problem(v, piece, b.channels, b.filters, v.width);
   };
-  Desc layout;
-  int64_t scratch_bytes = 0;
+  enum Buffer { kDy, kX, kDw, kScratch };  // the first three: arguments in the order of weights_of
+  std::array<size_t, 4> bytes{};           // of a thread's buffers
   {
     const OneThread one;
-    const onednn::Ready& ready = prepared();
-    if (!ready) return false;
-    layout = ready.layout(2), scratch_bytes = int64_t(ready.scratch_bytes());
+    for (const Block& b : blocks)
+      for (const Piece& piece : pieces) {
+        const onednn::Ready& ready = weights_of(problem(piece, b));
+        // What is added up must be in one order, without gaps.
+        if (!ready || ready.layout(kDw) != weights_of(problem(pieces[0], b)).layout(kDw) ||
+            ready.layout(kDw).get_size() != size_t(b.size()) * sizeof(float))
+          return false;
+        for (const Buffer i : {kDy, kX, kDw})
+          bytes[i] = std::max(bytes[i], ready.layout(i).get_size());
+        bytes[kScratch] = std::max(bytes[kScratch], ready.scratch_bytes());
+      }
   }
-  const auto size = int64_t(layout.get_size() / sizeof(float));
-  const int64_t parts = std::min(v.batch, kMaxParts);
-  const Tensor dy_blocked = all.blocked('d', all.y, dy), x_blocked = all.blocked('x', all.x, x);
-  Tensor sums = empty({parts, size});
-  Scratch<uint8_t> scratch((scratch_bytes + 4095) / 4096 * 4096);  // aligned for each thread
-  Scratch<float> last(size);
-  const auto* const dy_images = reinterpret_cast<const float*>(dy_blocked.raw());
-  const auto* const x_images = reinterpret_cast<const float*>(x_blocked.raw());
-  const auto add = [&](float* to, const float* from, int64_t begin, int64_t end) {
-#pragma omp simd
-    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+  for (size_t& n : bytes) n = (n + 4095) / 4096 * 4096;  // aligned
+  const int64_t tasks = parts * n_blocks;
+  Tensor buffers = empty({std::min<int64_t>(num_threads(), tasks),
+                          int64_t(std::accumulate(bytes.begin(), bytes.end(), size_t{0}))},
+                         Dtype::u8);
+  const auto buffer = [&](Buffer which) {  // of this thread
+    return buffers.data<uint8_t>() + omp_get_thread_num() * buffers.dim(1) +
+           std::accumulate(bytes.begin(), bytes.begin() + which, size_t{0});
   };
-  parallel_for(parts, 1, [&](int64_t first_part, int64_t last_part) {
+  Tensor sums =
+      empty({parts, filters * 9 * v.channels});  // dw of each part, a block after the other
+  const auto sum_of = [&](int64_t part, const Block& b) {
+    return sums.data<float>() + part * sums.dim(1) + b.filter * 9 * v.channels +
+           b.filters * 9 * b.channel;
+  };
+  parallel_for(tasks, 1, [&](int64_t first, int64_t last) {
     const OneThread one;
-    onednn::Ready& ready = prepared();
-    for (int64_t part = first_part; part < last_part; ++part) {
-      float* const sum = sums.data<float>() + part * size;
-      const int64_t first = v.batch * part / parts;
-      for (int64_t b = first; b < v.batch * (part + 1) / parts; ++b) {
-        float* const to = b == first ? sum : last.mine();
-        ready.run({dy_images + b * filters * v.rows * v.columns,
-                   x_images + b * v.channels * v.height * v.width, to},
-                  scratch.mine());
-        if (b != first) add(sum, to, 0, size);
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t part = task / n_blocks;
+      const Block& b = blocks[size_t(task % n_blocks)];
+      float* const sum = sum_of(part, b);
+      const int64_t begin = n_pieces * part / parts, end = n_pieces * (part + 1) / parts;
+      for (int64_t i = begin; i < end; ++i) {
+        const Piece& piece = pieces[size_t(i)];
+        const Problem p = problem(piece, b);
+        onednn::Ready& ready = weights_of(p);
+        const int64_t row = piece.image * v.height + piece.row;
+        const int64_t x_row = piece.image * v.height + piece.first_row();
+        copy_part(p.key('d'), v, filters, dy + row * v.width * filters + b.filter, p.y,
+                  ready.layout(kDy), buffer(kDy));
+        copy_part(p.key('c'), v, v.channels, x + x_row * v.width * v.channels + b.channel, p.x,
+                  ready.layout(kX), buffer(kX));
+        float* const to = i == begin ? sum : reinterpret_cast<float*>(buffer(kDw));
+        ready.run({buffer(kDy), buffer(kX), to}, buffer(kScratch));
+        if (i != begin) add(sum, to, b.size());
       }
     }
   });
-  float* const total = sums.data<float>();
-  parallel_for(size, 1 << 13, [&](int64_t begin, int64_t end) {
-    for (int64_t part = 1; part < parts; ++part) add(total, total + part * size, begin, end);
+  parallel_for(n_blocks, 1, [&](int64_t first, int64_t last) {
+    const OneThread one;
+    for (int64_t i = first; i < last; ++i) {
+      const Block& b = blocks[size_t(i)];
+      for (int64_t part = 1; part < parts; ++part) add(sum_of(0, b), sum_of(part, b), b.size());
+      const Problem p = problem(pieces[0], b);
+      const int64_t c = v.channels;
+      onednn::Key key = p.key('g');
+      key[10] = c;
+      onednn::reorder(key, weights_of(p).layout(kDw), sum_of(0, b),
+                      Desc(p.w, dnnl::memory::data_type::f32, {9 * c, 1, 3 * c, c}),
+                      dw + b.filter * 9 * c + b.channel);
+    }
   });
-  onednn::reorder(p.key('g'), layout, total, desc(p.w, Tag::ohwi), dw);
   return true;
 }
 

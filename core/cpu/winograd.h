@@ -1,6 +1,13 @@
-// Winograd's algorithm for 3x3 convolutions, F(4x4, 3x3): a block of 4x4 results takes 36
+// Winograd's algorithm for 3x3 convolutions, F(4x4, 3x3): a tile of 4x4 results takes 36
 // multiplications a channel, where the direct form takes 144. By oneDNN, in f32, on maps in its own
 // layout; copying to and from that layout is included.
+//
+// The batch is taken in pieces, images or rows of one image, so that memory does not grow with it.
+// Besides arguments and results, with U = 4 times the bytes of w:
+// - forward and gradient of the input: U, and w once more (flipped) for the latter; 160 MiB.
+// - gradient of the weights: the bytes of w, at least 36 MiB; 96 MiB a thread, of at most 8.
+// A row of tiles of a very wide map (144 bytes a tile and channel, of x and y) may take more. What
+// a piece is follows from the shape alone, and so do the bits of a result.
 #pragma once
 #include "core/cpu/convolution.h"
 

@@ -55,15 +55,18 @@ void backward(Stream&, In dy, Grad dx) {
         for (int q = 0; q < w; ++q) {
           const Bin columns = positions_of(q, w, side);
           S* const to = dx.tensor.data<S>() + (i * w + q) * c;
+          std::vector<T> weights;  // of the bins that cover the pixel
+          for (int r = rows.begin; r < rows.end; ++r)
+            for (int p = columns.begin; p < columns.end; ++p)
+              weights.push_back(
+                  1 / (T(positions_of(r, side, h).size()) * T(positions_of(p, side, w).size())));
           for_lanes<T>(c, [&](auto d, int64_t k) SG_INLINE_ATTR {
             auto sum = dx.accumulate ? load(d, to + k) : hn::Zero(d);
+            const T* weight = weights.data();
             for (int r = rows.begin; r < rows.end; ++r)
-              for (int p = columns.begin; p < columns.end; ++p) {
-                const double pixels =
-                    double(positions_of(r, side, h).size()) * positions_of(p, side, w).size();
+              for (int p = columns.begin; p < columns.end; ++p)
                 sum = hn::MulAdd(load(d, image + (int64_t{r} * side + p) * c + k),
-                                 set(d, 1 / pixels), sum);
-              }
+                                 set(d, *weight++), sum);
             store(sum, d, to + k);
           });
         }

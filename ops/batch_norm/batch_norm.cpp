@@ -31,7 +31,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor runn
     check_acc_dtype("batch_norm", name, t, x);
   }
   autograd::refuse_grad("batch_norm: running statistics", {running_mean, running_var});
-  check(!settings.training || settings.parts || rows >= 2,
+  const bool alone = !settings.parts || settings.parts->count() == 1;
+  check(!settings.training || !alone || rows >= 2,
         "batch_norm: x: {} has {} value(s) a channel; the variance of a batch needs two or more",
         x.shape().str(), rows);
 
@@ -52,11 +53,12 @@ Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor runn
     kernels::batch_norm_fwd(x.stream(), x, w, b, stats, act, y);
   }
   autograd::record("batch_norm", {&y}, inputs, [=](autograd::Backward& g) {
-    const profile::OpScope scope("batch_norm.bwd", 16.0 * double(x.numel()),
-                                 5.0 * double(x.bytes()));
+    const bool sum = training || g.wants(1) || g.wants(2);
+    const profile::OpScope scope("batch_norm.bwd", (sum ? 16.0 : 8.0) * double(x.numel()),
+                                 (sum ? 5.0 : 3.0) * double(x.bytes()));
     Stream& stream = x.stream();
     Tensor sums;
-    if (training || g.wants(1) || g.wants(2)) {
+    if (sum) {
       sums = empty({2, c}, stats.dtype(), x.device());
       kernels::batch_norm_sums(stream, g.dy(), x, w, b, stats, act, sums, g.grad(1), g.grad(2));
     }

@@ -21,7 +21,7 @@ struct BatchNormSettings {
   double momentum = 0.1;  // of the batch in the running statistics, as torch
   double eps = 1e-5;
   Activation act = Activation::none;
-  BatchParts* parts = nullptr;  // training: the batch is shared with others
+  BatchParts* parts = nullptr;  // training: the batch is shared; must outlive backward
 };
 
 // x (..., C) f32, f64 or bf16; w, b, running_mean, running_var (C) of the dtype acc_dtype(x).

@@ -4,6 +4,8 @@
 #define HWY_TARGET_INCLUDE "ops/bilinear_resize/bilinear_resize_cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include <hwy/cache_control.h>
+
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
 #include "core/cpu/simd-inl.h"
@@ -17,52 +19,81 @@ namespace {
 
 BilinearAxis axis(int64_t in, int64_t out) { return {unsigned(in), unsigned(out)}; }
 
-// The two input positions of an output position, and their weights.
-template <class T>
-struct Taps {
-  int64_t at[2];
-  T weight[2];
-};
-template <class T>
-std::vector<Taps<T>> taps_of(const BilinearAxis& axis) {
-  std::vector<Taps<T>> taps;
-  for (unsigned i = 0; i < axis.out; ++i) {
-    const unsigned at = axis.at(i);
-    const T t = axis.t<T>(i, at);
-    taps.push_back({{at, axis.next(at)}, {1 - t, t}});
-  }
-  return taps;
+// f(d, k, count) for k over [0, n): for `count` whole vectors at k at once, then for the rest. As
+// wide an access to each of many pixels keeps what is fetched ahead of it useful.
+template <class T, class F>
+HWY_INLINE void for_blocks(int64_t n, const F& f) {
+  constexpr int kBlock = 4;
+  const hn::ScalableTag<T> d;
+  const int64_t block = kBlock * int64_t(hn::Lanes(d)), whole = n / block * block;
+  for (int64_t k = 0; k < whole; k += block) f(d, k, std::integral_constant<int, kBlock>());
+  for_lanes<T>(n - whole, [&](auto e, int64_t k) SG_INLINE_ATTR {
+    f(e, whole + k, std::integral_constant<int, 1>());
+  });
 }
 
+// For each output position the weight of the second input position that it reads.
+template <class T>
+std::vector<T> second_weights(const BilinearAxis& axis) {
+  std::vector<T> weights;
+  for (unsigned i = 0; i < axis.out; ++i) weights.push_back(axis.t<T>(i, axis.at(i)));
+  return weights;
+}
+
+// Whether channels of y are written past the caches, which then do not read them from memory first:
+// where y is larger than caches are, and parts of pixels are whole cache lines.
+bool past_caches(const Tensor& y, int64_t channels, int64_t begin_channel) {
+  constexpr size_t kCaches = 32 << 20, kLine = 64;
+  const auto whole = [&](int64_t n) { return size_t(n) * size_of(y.dtype()) % kLine == 0; };
+  return y.bytes() > kCaches && reinterpret_cast<uintptr_t>(y.raw()) % kLine == 0 &&
+         whole(channels) && whole(begin_channel) && whole(y.dim(3));
+}
+
+// Between two neighbouring columns of x all columns of y that read them are made at once.
 void forward(Stream&, In x, In base, int64_t begin_channel, Out y) {
   dispatch<float, double, bf16>(x.dtype(), "bilinear_resize", [&]<class S>() HWY_ATTR {
     using T = AccType<S>;
     const int64_t h = x.dim(1), w = x.dim(2), c = x.dim(3);
     const int64_t out_h = y.dim(1), out_w = y.dim(2), ld = y.dim(3);
-    const auto rows = taps_of<T>(axis(h, out_h)), columns = taps_of<T>(axis(w, out_w));
+    const BilinearAxis rows = axis(h, out_h), columns = axis(w, out_w);
+    const auto v = second_weights<T>(rows), u = second_weights<T>(columns);
+    const S* const more = base ? base.data<S>() : nullptr;
+    S* const y_data = y.data<S>();
+    const bool past = past_caches(y, c, begin_channel);
     parallel_for(y.dim(0) * out_h, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
-      for (int64_t i = begin; i < end; ++i) {
-        const Taps<T>& row = rows[size_t(i % out_h)];
-        const S* const image = x.data<S>() + i / out_h * h * w * c;
-        const S *const top = image + row.at[0] * w * c, *const bottom = image + row.at[1] * w * c;
-        for (int64_t j = 0; j < out_w; ++j) {
-          const Taps<T>& column = columns[size_t(j)];
-          const int64_t left = column.at[0] * c, right = column.at[1] * c;
-          const T w00 = row.weight[0] * column.weight[0], w01 = row.weight[0] * column.weight[1];
-          const T w10 = row.weight[1] * column.weight[0], w11 = row.weight[1] * column.weight[1];
-          const int64_t at = (i * out_w + j) * ld + begin_channel;
-          const S* const more = base ? base.data<S>() + at : nullptr;
-          S* const to = y.data<S>() + at;
-          for_lanes<T>(c, [&](auto d, int64_t k) SG_INLINE_ATTR {
-            auto v = hn::Mul(load(d, top + left + k), set(d, w00));
-            v = hn::MulAdd(load(d, top + right + k), set(d, w01), v);
-            v = hn::MulAdd(load(d, bottom + left + k), set(d, w10), v);
-            v = hn::MulAdd(load(d, bottom + right + k), set(d, w11), v);
-            if (more) v = hn::Add(v, load(d, more + k));
-            store(v, d, to + k);
+      for (int64_t line = begin; line < end; ++line) {
+        const auto i = unsigned(line % out_h), row = rows.at(i);
+        const S* const image = x.data<S>() + line / out_h * h * w * c;
+        const S *const top = image + row * w * c, *const bottom = image + rows.next(row) * w * c;
+        const T below = v[i];
+        for (unsigned q = 0; q < columns.in; ++q) {
+          const unsigned first = columns.first(q), last = columns.first(q + 1);
+          if (first == last) continue;
+          const int64_t left = q * c, right = columns.next(q) * c;
+          const int64_t at = (line * out_w + first) * ld + begin_channel;
+          const S* const base_at = more ? more + at : nullptr;
+          S* const y_at = y_data + at;
+          for_lanes<T>(c, [=, &u](auto d, int64_t k) SG_INLINE_ATTR {
+            const auto a = hn::MulAdd(load(d, bottom + left + k), set(d, below),
+                                      hn::Mul(load(d, top + left + k), set(d, 1 - below)));
+            const auto b = hn::MulAdd(load(d, bottom + right + k), set(d, below),
+                                      hn::Mul(load(d, top + right + k), set(d, 1 - below)));
+            int64_t to = k;
+            for (const T* t = u.data() + first; t < u.data() + last; ++t, to += ld) {
+              auto sum = hn::MulAdd(b, set(d, *t), hn::Mul(a, set(d, 1 - *t)));
+              if (base_at) sum = hn::Add(sum, load(d, base_at + to));
+              if constexpr (std::is_same_v<S, T>) {
+                if (past) {
+                  hn::Stream(sum, d, y_at + to);
+                  continue;
+                }
+              }
+              store(sum, d, y_at + to);
+            }
           });
         }
       }
+      if (past) hwy::FlushStream();  // before other threads read it
     });
   });
 }
@@ -89,46 +120,56 @@ std::vector<Readers<T>> readers_of(const BilinearAxis& axis) {
   return readers;
 }
 
-// Rows [begin, end) of one image's dx. A row of dy is read once, summed over its columns in
-// registers, and added to the two rows of dx that it was made of, which are kept as sums.
+// Rows [begin, end) of one image's dx. The rows of dy between two neighbouring rows of dx add to
+// both: what they add to the second is carried to the next pass. `sums` holds a row of dx and one
+// pixel more.
 template <class S, class T = AccType<S>>
 void backward_rows(const S* dy, int64_t ld, const BilinearAxis& rows,
                    const std::vector<Readers<T>>& columns, int64_t out_w, int64_t begin,
                    int64_t end, int64_t c, T* sums, S* dx, bool accumulate) {
-  const int64_t size = int64_t(columns.size()) * c;
-  T *here = sums, *below = sums + size;  // of rows a and a + 1
-  std::fill_n(here, size, T(0));
-  for (int64_t a = std::max<int64_t>(begin - 1, 0); a < end; ++a) {
-    std::fill_n(below, size, T(0));
-    for (unsigned i = rows.first(unsigned(a)); i < rows.first(unsigned(a) + 1); ++i) {
-      const T t = rows.next(unsigned(a)) == unsigned(a) ? T(0) : rows.t<T>(i, unsigned(a));
-      const T u = 1 - t;
-      const S* const row = dy + int64_t{i} * out_w * ld;
-      for (size_t j = 0; j < columns.size(); ++j) {
-        const Readers<T>& readers = columns[j];
-        const S* const from = row + readers.begin * ld;
-        T *const to_here = here + int64_t(j) * c, *const to_below = below + int64_t(j) * c;
-        for_lanes<T>(c, [&](auto d, int64_t k) SG_INLINE_ATTR {
-          auto sum = hn::Zero(d);
+  const auto w = int64_t(columns.size());
+  std::fill_n(sums, w * c, T(0));
+  T* const here = sums + w * c;
+  for (int64_t r = std::max<int64_t>(begin - 1, 0); r < end; ++r) {
+    const auto row = unsigned(r), first = rows.first(row), last = rows.first(row + 1);
+    for (int64_t q = 0; q < w; ++q) {
+      T* const below = sums + q * c;
+      std::copy_n(below, c, here);
+      std::fill_n(below, c, T(0));
+      const T *const weights = columns[size_t(q)].weights.data(), *const weights_end =
+                                                                      weights + columns[size_t(q)]
+                                                                                    .weights.size();
+      for (unsigned i = first; i < last; ++i) {
+        const T t = rows.next(row) == row ? T(0) : rows.t<T>(i, row);
+        const S* const from = dy + (i * out_w + columns[size_t(q)].begin) * ld;
+        for_blocks<T>(c, [=](auto d, int64_t k, auto count) SG_INLINE_ATTR {
+          constexpr int N = decltype(count)::value;
+          const auto lanes = int64_t(hn::Lanes(d));
+          hn::Vec<decltype(d)> sum[N];
+#pragma GCC unroll 8
+          for (int n = 0; n < N; ++n) sum[n] = hn::Zero(d);
           const S* p = from + k;
-          for (const T weight : readers.weights) {
-            sum = hn::MulAdd(load(d, p), set(d, weight), sum);
-            p += ld;
+          for (const T* weight = weights; weight < weights_end; ++weight, p += ld) {
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n)
+              sum[n] = hn::MulAdd(load(d, p + n * lanes), set(d, *weight), sum[n]);
           }
-          hn::StoreU(hn::MulAdd(sum, set(d, u), hn::LoadU(d, to_here + k)), d, to_here + k);
-          hn::StoreU(hn::MulAdd(sum, set(d, t), hn::LoadU(d, to_below + k)), d, to_below + k);
+#pragma GCC unroll 8
+          for (int n = 0; n < N; ++n) {
+            T *const to_here = here + k + n * lanes, *const to_below = below + k + n * lanes;
+            hn::StoreU(hn::MulAdd(sum[n], set(d, 1 - t), hn::LoadU(d, to_here)), d, to_here);
+            hn::StoreU(hn::MulAdd(sum[n], set(d, t), hn::LoadU(d, to_below)), d, to_below);
+          }
         });
       }
-    }
-    if (a >= begin) {
-      S* const to = dx + a * size;
-      for_lanes<T>(size, [&](auto d, int64_t k) SG_INLINE_ATTR {
-        auto v = hn::LoadU(d, here + k);
-        if (accumulate) v = hn::Add(v, load(d, to + k));
-        store(v, d, to + k);
+      if (r < begin) continue;  // the row belongs to another thread
+      S* const to = dx + (r * w + q) * c;
+      for_lanes<T>(c, [=](auto d, int64_t k) SG_INLINE_ATTR {
+        auto sum = hn::LoadU(d, here + k);
+        if (accumulate) sum = hn::Add(sum, load(d, to + k));
+        store(sum, d, to + k);
       });
     }
-    std::swap(here, below);
   }
 }
 
@@ -139,7 +180,7 @@ void backward(Stream&, In dy, int64_t begin_channel, Grad dx) {
     const int64_t out_h = dy.dim(1), out_w = dy.dim(2), ld = dy.dim(3);
     const BilinearAxis rows = axis(h, out_h);
     const auto columns = readers_of<T>(axis(w, out_w));
-    Scratch<T> sums(2 * w * c);
+    Scratch<T> sums((w + 1) * c);
     parallel_for(dx.tensor.dim(0) * h, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
       for (int64_t next; begin < end; begin = next) {
         const int64_t image = begin / h, first = begin - image * h;

@@ -1,35 +1,35 @@
 // Bound by exp: one a class and pixel each way. Logits are interpolated between two rows of the map
 // once for each row of labels (in a row of the map's width), and between two of its columns where
-// they are used. Classes are padded to whole vectors with logits so low that their exp is 0.
+// they are used.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/pixel_cross_entropy/pixel_cross_entropy_cpu.cpp"
 #include <hwy/foreach_target.h>
-
-#include <limits>
 
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
 #include "core/cpu/simd-inl.h"
 #include "core/cpu/simd_register.h"
 #include "ops/bilinear_resize/axis.h"
+#include "ops/class_rows-inl.h"
 #include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 namespace {
 
-template <class T>
-constexpr T kPad = std::numeric_limits<T>::lowest() / 4;
-
 template <class S>
 struct Problem {
   using T = AccType<S>;
   const S* logits;
   const uint8_t* labels;
-  int64_t batch, h, w, classes, height, width;
-  int64_t padded;  // classes in whole vectors
+  int64_t batch, h, w, classes, padded, height, width;
   BilinearAxis rows, columns;
   int ignore;
+  struct Place {  // between two columns of the map
+    unsigned at, next;
+    T t;
+  };
+  std::vector<Place> places;  // of the columns of labels
 
   Problem(In logits, In labels, int ignore)
       : logits(logits.data<S>()),
@@ -38,13 +38,16 @@ struct Problem {
         h(logits.dim(1)),
         w(logits.dim(2)),
         classes(logits.dim(3)),
+        padded(padded_classes<T>(classes)),
         height(labels.dim(1)),
         width(labels.dim(2)),
         rows{unsigned(h), unsigned(height)},
         columns{unsigned(w), unsigned(width)},
         ignore(ignore) {
-    const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<T>()));
-    padded = (classes + lanes - 1) / lanes * lanes;
+    for (unsigned x = 0; x < columns.out; ++x) {
+      const unsigned at = columns.at(x);
+      places.push_back({at, columns.next(at), columns.t<T>(x, at)});
+    }
   }
   // mixed (w, padded), whose padding is there: the map at row y of the labels of image b, that
   // reads row `at` of the map and the next one.
@@ -64,7 +67,7 @@ struct Problem {
 template <class T>
 HWY_INLINE T top_of(const T* z, int64_t n) {
   const hn::ScalableTag<T> d;
-  auto top = hn::Set(d, kPad<T>), zero = hn::Zero(d);
+  auto top = hn::Set(d, kClassPad<T>), zero = hn::Zero(d);
   for (int64_t i = 0; i < n; i += int64_t(hn::Lanes(d))) {
     const auto v = hn::LoadU(d, z + i);
     top = hn::Max(top, v), zero = hn::Add(zero, hn::Sub(v, v));
@@ -96,15 +99,16 @@ void forward(Stream&, In logits, In labels, int ignore, Out softmax, Out loss) {
     const Problem<S> p(logits, labels, ignore);
     Tensor row_losses = empty({p.batch * p.height}, Dtype::f64);
     double* const losses = row_losses.data<double>();
-    Scratch<T> scratch(p.w * (p.padded + 1));
+    Scratch<T> scratch(p.w * (p.padded + 1) + 2 * p.width);
     parallel_for(p.batch * p.height, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
       T *const mixed = scratch.mine(), *const tops = mixed + p.w * p.padded;
-      std::fill_n(mixed, p.w * p.padded, kPad<T>);
+      T *const below = tops + p.w, *const sums = below + p.width;  // of pixels that count
+      std::fill_n(mixed, p.w * p.padded, kClassPad<T>);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t b = row / p.height, y = row % p.height;
         p.mix_rows(b, p.rows.at(unsigned(y)), unsigned(y), mixed);
         for (int64_t x = 0; x < p.w; ++x) tops[x] = top_of(mixed + x * p.padded, p.padded);
-        losses[row] = 0;
+        int64_t count = 0;
         for (int64_t x = 0; x < p.width; ++x) {
           const int label = p.labels[row * p.width + x];
           if (label == p.ignore) continue;
@@ -113,9 +117,8 @@ void forward(Stream&, In logits, In labels, int ignore, Out softmax, Out loss) {
                  "pixel_cross_entropy: label {} in row {}, column {} of image {} of the batch is "
                  "neither below {}, the number of classes, nor {}, which is ignored",
                  label, y, x, b, p.classes, p.ignore);
-          const unsigned at = p.columns.at(unsigned(x)), next = p.columns.next(at);
-          const Between<T> z{mixed + at * p.padded, mixed + next * p.padded,
-                             p.columns.template t<T>(unsigned(x), at)};
+          const auto [at, next, t] = p.places[size_t(x)];
+          const Between<T> z{mixed + at * p.padded, mixed + next * p.padded, t};
           // Between the two tops is never below the largest logit; where it is far above, that one
           // itself is found.
           T top = tops[at] + z.t * (tops[next] - tops[at]);
@@ -126,12 +129,15 @@ void forward(Stream&, In logits, In labels, int ignore, Out softmax, Out loss) {
             sum = z.exp_sum(p.padded, top);
           }
           if (std::isnan(top)) sum = top;  // the vector exp of a NaN is 0
-          losses[row] += double((top - z.at(label)) + std::log(sum));
+          below[count] = top - z.at(label), sums[count++] = sum;
           if (softmax) {
             T* const keep = softmax.data<T>() + 2 * (row * p.width + x);
             keep[0] = top, keep[1] = 1 / sum;
           }
         }
+        losses[row] = double(sum_lanes<T>(count, [&](auto d, int64_t i) HWY_ATTR {
+          return hn::Add(hn::LoadU(d, below + i), hn::Log(d, hn::LoadU(d, sums + i)));
+        }));
       }
     });
     double total = 0;
@@ -156,7 +162,7 @@ class Rows {
         current_(across_ + p.w * p.padded),
         next_(current_ + p.w * p.padded),
         pixels_(next_ + p.w * p.padded) {
-    std::fill_n(mixed_, p.w * p.padded, kPad<T>);
+    std::fill_n(mixed_, p.w * p.padded, kClassPad<T>);
     std::fill_n(current_, 2 * p.w * p.padded, T(0));
   }
   static int64_t size(const Problem<S>& p) { return 4 * p.w * p.padded + 3 * p.width; }
@@ -188,7 +194,7 @@ class Rows {
     for (unsigned x = p_.columns.first(at); x < p_.columns.first(at + 1); ++x) {
       if (p_.labels[row + x] == p_.ignore) continue;
       T* const pixel = pixels_ + 3 * count++;
-      pixel[0] = p_.columns.template t<T>(x, at);
+      pixel[0] = p_.places[x].t;
       pixel[1] = softmax_[2 * (row + x)], pixel[2] = softmax_[2 * (row + x) + 1];
     }
     const T *const left = mixed_ + at * p_.padded, *const right = mixed_ + next * p_.padded;
@@ -214,7 +220,7 @@ class Rows {
     for (unsigned x = p_.columns.first(at); x < p_.columns.first(at + 1); ++x) {
       const int label = p_.labels[row + x];
       if (label == p_.ignore) continue;
-      const T t = p_.columns.template t<T>(x, at);
+      const T t = p_.places[x].t;
       to_left[label] -= 1 - t, to_right[label] -= t;
     }
   }

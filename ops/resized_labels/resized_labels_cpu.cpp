@@ -1,6 +1,5 @@
 // Along columns of the image the map's rows are blended once for each row of labels, in a row of
-// the map's width; along that row, where values are used. Classes are padded to whole vectors with
-// numbers so low that they are never the largest and their exp is 0.
+// the map's width; along that row, where values are used.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/resized_labels/resized_labels_cpu.cpp"
 #include <hwy/foreach_target.h>
@@ -11,21 +10,13 @@
 #include "core/cpu/scratch.h"
 #include "core/cpu/simd-inl.h"
 #include "core/cpu/simd_register.h"
+#include "ops/class_rows-inl.h"
 #include "ops/resized_labels/blend.h"
 #include "ops/resized_labels/resized_labels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 namespace {
-
-template <class T>
-constexpr T kPad = std::numeric_limits<T>::lowest() / 4;
-
-template <class T>
-int64_t whole_vectors(int64_t n) {
-  const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<T>()));
-  return (n + lanes - 1) / lanes * lanes;
-}
 
 // The rows that a blend reads, `stride` elements apart, and their weights: those that are not 0.
 template <class S, class T>
@@ -91,7 +82,7 @@ void each_pixel(In logits, ImageSize seen, int64_t height, int64_t width, bool f
                 const F& f) {
   using T = AccType<S>;
   const int64_t h = logits.dim(1), w = logits.dim(2), classes = logits.dim(3);
-  const int64_t padded = whole_vectors<T>(classes);
+  const int64_t padded = padded_classes<T>(classes);
   const BilinearAxis rows{unsigned(h), unsigned(seen.height)},
       image_rows{unsigned(seen.height), unsigned(height)},
       columns{unsigned(w), unsigned(seen.width)},
@@ -99,7 +90,7 @@ void each_pixel(In logits, ImageSize seen, int64_t height, int64_t width, bool f
   Scratch<T> scratch(w * padded);
   parallel_for(logits.dim(0) * height, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
     T* const mixed = scratch.mine();
-    std::fill_n(mixed, w * padded, kPad<T>);
+    std::fill_n(mixed, w * padded, kClassPad<T>);
     std::vector<Taps<T, T>> taps;
     for (int64_t x = 0; x < width; ++x)
       taps.emplace_back(Blend<T>(columns, image_columns, unsigned(flipped ? width - 1 - x : x)),
@@ -143,7 +134,7 @@ void add_softmax(Stream&, In logits, ImageSize seen, bool flipped, Out sum) {
                     const hn::ScalableTag<T> d;
                     const int64_t lanes = int64_t(hn::Lanes(d));
                     HWY_ALIGN T z[256];
-                    auto most = hn::Set(d, kPad<T>);
+                    auto most = hn::Set(d, kClassPad<T>);
                     for (int64_t i = 0; i < padded; i += lanes) {
                       const auto v = taps.template blended<decltype(n)::value>(d, i);
                       most = hn::Max(most, v);

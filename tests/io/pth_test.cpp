@@ -118,6 +118,29 @@ TEST_CASE("every weight of a timm checkpoint has the value of the formula") {
   }
 }
 
+TEST_CASE("lists of texts beside the tensors") {
+  const TemporaryFolder folder;
+  const std::string one = "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") +
+                          "ctorch\nFloatStorage\n" + text("0") + text("cpu") +
+                          "K\1tQK\0K\1\x85K\1\x85\x89}tR"s;
+  const std::string meta = "}" + text("CLASSES") + "(" + text("sky") + text("road") + "t" + "s" +
+                           text("PALETTE") + "](](K\1K\2K\3ees" + text("deep") + "}" +
+                           text("classes") + "](" + text("tree") + "ess";
+  std::string bytes = stream_of("}" + text("x") + one + "s" + text("meta") + meta + "s");
+  bytes.replace(bytes.rfind("\x80\x02]."), 4, "\x80\x02](" + text("0") + "e.");
+  const int64_t count = 1;
+  bytes.append(reinterpret_cast<const char*>(&count), sizeof count).append(4, '\0');
+  put(folder / "a.pth", bytes);
+  const Pth file = Pth::open(folder / "a.pth");
+  CHECK(file.names() == std::vector<std::string>{"x"});
+  CHECK(file.texts({"meta", "CLASSES"}) == std::vector<std::string>{"sky", "road"});
+  CHECK(file.texts({"meta", "deep", "classes"}) == std::vector<std::string>{"tree"});
+  CHECK(file.texts({"meta", "PALETTE"}).empty());
+  CHECK(file.texts({"meta", "deep"}).empty());
+  CHECK(file.texts({"meta", "NOTHING"}).empty());
+  CHECK(file.texts({"CLASSES"}).empty());
+}
+
 TEST_CASE("nothing is executed, and tricks with pickles are refused") {
   const std::string tensor_call = "ctorch._utils\n_rebuild_tensor_v2\n";
   // os.system("...") stays a node that nobody looks at.

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <utility>
 
 #include "core/cpu/parallel.h"
@@ -77,6 +78,9 @@ TEST_CASE("conv2d: what has kernels of its own on cuda") {
            {132, Sizes{1, 5, 6, 40, 128, 2, 2, {2, 0, 0, 1, 0}}},
            {132, Sizes{1, 26, 19, 8, 16, 2, 2, {2, 0, 0, 0, 1}}},
            {1, Sizes{1, 26, 19, 8, 72, 2, 2, {2, 0, 0, 0, 1}}},
+           // Wide channels: cuDNN's, where it is there (tests/cudnn); of odd sizes, and strided.
+           {132, Sizes{2, 5, 7, 128, 136, 3, 3, {1, 1, 1, 1, 1}}},
+           {132, Sizes{1, 6, 5, 136, 128, 3, 2, {2, 1, 0, 2, 1}}},
            // Not one: the last row is in no window.
            {132, Sizes{1, 5, 5, 8, 8, 2, 2, {2, 0, 0, 0, 0}}},
        }) {
@@ -86,6 +90,11 @@ TEST_CASE("conv2d: what has kernels of its own on cuda") {
     run(test);
   }
   conv2d_cuda::tuning.multiprocessors = before;
+}
+
+TEST_CASE("conv2d: what computes it can be told") {
+  CHECK(conv2d_choices({}).at(0).starts_with("convolutions: oneDNN "));
+  if (have_cuda()) CHECK(conv2d_choices(kCuda).at(0).starts_with("convolutions of wide maps: "));
 }
 
 TEST_CASE("conv2d: each gradient alone") {
@@ -123,14 +132,61 @@ TEST_CASE("conv2d: slices of windows, and rows of dx that several threads reach"
   set_num_threads(before);
 }
 
+// Bands of rows, of maps that are widened to 44 tiles from 43; several images at a time; several
+// blocks of channels and of filters in the gradient of the weights.
+TEST_CASE("conv2d: pieces of Winograd's algorithm, in bounded memory") {
+  const int before = num_threads();
+  set_num_threads(1);
+  for (const auto& [shape, filters] :
+       {std::pair{Shape{1, 170, 171, 528}, int64_t{16}}, {Shape{29, 20, 21, 48}, 528}}) {
+    CAPTURE(shape.str());
+    const Tensor x = test::random(shape, 1).to(Dtype::f32);
+    const Tensor w = test::random({filters, 3, 3, shape[3]}, 2).to(Dtype::f32);
+    const Tensor dy = test::random(shape.with_last(filters), 3).to(Dtype::f32);
+    const auto run = [&](Dtype dtype, auto&& around) {
+      const Tensor x_in = x.to(dtype), w_in = w.to(dtype), dy_in = dy.to(dtype);
+      std::vector<Tensor> out{empty(dy.shape(), dtype), empty(x.shape(), dtype),
+                              empty(w.shape(), dtype)};
+      const Conv2dGeometry g{1, 1, 1, 1, 1};
+      Stream& stream = x.stream();
+      around([&] { kernels::conv2d_fwd(stream, x_in, w_in, {}, g, out[0]); });
+      around([&] { kernels::conv2d_bwd(stream, dy_in, x_in, w_in, g, {out[1]}, {}, {}); });
+      around([&] { kernels::conv2d_bwd(stream, dy_in, x_in, w_in, g, {}, {out[2]}, {}); });
+      return out;
+    };
+    std::vector<double> extra;  // bytes besides arguments and results
+    Allocator& memory = Allocator::of({});
+    const auto found = run(Dtype::f32, [&](auto compute) {
+      memory.reset_peak();
+      const size_t in_use = memory.stats().in_use;
+      compute();
+      extra.push_back(double(memory.stats().peak - in_use));
+    });
+    const auto expected = run(Dtype::f64, [](auto compute) { compute(); });
+    const int64_t pixels = x.numel() / shape[3];
+    for (size_t i = 0; i < 3; ++i) {
+      const int64_t terms = i == 2 ? pixels : 9 * std::max<int64_t>(shape[3], filters);
+      CHECK(relative_error(found[i], expected[i]) <
+            8 * std::ldexp(1.0, -24) * std::sqrt(double(terms)) + 1e-6);
+    }
+    constexpr double kMiB = 1 << 20;  // bounds of winograd.h
+    const auto w_bytes = double(w.bytes());
+    CHECK(extra[0] < 4 * w_bytes + 160 * kMiB);
+    CHECK(extra[1] < 5 * w_bytes + 160 * kMiB);
+    CHECK(extra[2] < std::max(w_bytes, 36 * kMiB) + 96 * kMiB);
+  }
+  set_num_threads(before);
+}
+
 TEST_CASE("conv2d: the same bits with 1, 2, 3 and 8 threads") {
   struct Case {
     Shape x, w;
     Conv2dGeometry geometry;
   };
   const int before = num_threads();
-  // Winograd's windows, overlapping ones of stride 2, and a merge.
-  for (const Case& c : {Case{{5, 16, 16, 32}, {32, 3, 3, 32}, {1, 1, 1, 1, 1}},
+  // Winograd's windows, in two pieces each, overlapping ones of stride 2, and a merge.
+  for (const Case& c : {Case{{17, 16, 16, 32}, {32, 3, 3, 32}, {1, 1, 1, 1, 1}},
+                        Case{{1, 68, 70, 32}, {528, 3, 3, 32}, {1, 1, 1, 1, 1}},
                         Case{{4, 64, 64, 16}, {24, 3, 3, 16}, {2, 1, 1, 1, 1}},
                         Case{{2, 32, 32, 48}, {48, 4, 4, 48}, {4}}}) {
     CAPTURE(c.x.str());

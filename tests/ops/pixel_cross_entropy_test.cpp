@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/rng.h"
+#include "ops/bilinear_resize/bilinear_resize.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
 
@@ -22,38 +23,9 @@ Tensor some_labels(Shape shape, int64_t classes, int ignore) {
   return labels;
 }
 
-// x (B, h, w, C) at height x width, each value a sum over all input positions, of which the four
-// around it have a weight.
-Tensor resized(const Tensor& x, int64_t height, int64_t width) {
-  const int64_t b = x.dim(0), h = x.dim(1), w = x.dim(2), c = x.dim(3);
-  std::vector<int64_t> from;
-  std::vector<double> weight;
-  const auto taps = [](int64_t i, int64_t in, int64_t out, int64_t(&at)[2], double(&share)[2]) {
-    const double place = std::max(0.0, (double(i) + 0.5) * double(in) / double(out) - 0.5);
-    at[0] = std::min(int64_t(place), in - 1), at[1] = std::min(at[0] + 1, in - 1);
-    share[1] = place - double(at[0]), share[0] = 1 - share[1];
-  };
-  for (int64_t n = 0; n < b; ++n)
-    for (int64_t i = 0; i < height; ++i)
-      for (int64_t j = 0; j < width; ++j)
-        for (int64_t k = 0; k < c; ++k) {
-          int64_t y[2], x_at[2];
-          double wy[2], wx[2];
-          taps(i, h, height, y, wy), taps(j, w, width, x_at, wx);
-          for (int p = 0; p < 2; ++p)
-            for (int q = 0; q < 2; ++q) {
-              from.push_back(((n * h + y[p]) * w + x_at[q]) * c + k);
-              weight.push_back(wy[p] * wx[q]);
-            }
-        }
-  const Shape products{b * height * width, c, 4};
-  return naive::sum_last(
-      naive::multiply(naive::gather(x, from, products), from_vector(weight, products)));
-}
-
 Tensor literal(const Tensor& logits, const Tensor& labels, int ignore) {
   const int64_t classes = logits.dim(3);
-  const Tensor log_p = naive::log_softmax(resized(logits, labels.dim(1), labels.dim(2)));
+  const Tensor log_p = naive::log_softmax(bilinear_resize(logits, labels.dim(1), labels.dim(2)));
   std::vector<int64_t> own;
   for (int64_t i = 0; i < labels.numel(); ++i) {
     const int label = labels.data<uint8_t>()[i];

@@ -7,6 +7,7 @@
 
 #include "autograd/tape.h"
 #include "core/cpu/parallel.h"
+#include "ops/bilinear_resize/bilinear_resize.h"
 #include "tests/support/op_case.h"
 
 using namespace sg;
@@ -14,31 +15,8 @@ using namespace sg::test;
 
 namespace {
 
-// x (B, h, w, C) at another size, literally.
-Tensor resized(const Tensor& x, int64_t height, int64_t width) {
-  const int64_t b = x.dim(0), h = x.dim(1), w = x.dim(2), c = x.dim(3);
-  Tensor y = empty({b, height, width, c}, Dtype::f64);
-  double* to = y.data<double>();
-  for (int64_t n = 0; n < b; ++n)
-    for (int64_t i = 0; i < height; ++i)
-      for (int64_t j = 0; j < width; ++j) {
-        const double v = std::max(0.0, (double(i) + 0.5) * double(h) / double(height) - 0.5);
-        const double u = std::max(0.0, (double(j) + 0.5) * double(w) / double(width) - 0.5);
-        const int64_t y0 = int64_t(v), x0 = int64_t(u);
-        const int64_t y1 = std::min(y0 + 1, h - 1), x1 = std::min(x0 + 1, w - 1);
-        const double ty = v - double(y0), tx = u - double(x0);
-        const double* image = x.data<double>() + n * h * w * c;
-        for (int64_t k = 0; k < c; ++k)
-          *to++ =
-              (1 - ty) *
-                  ((1 - tx) * image[(y0 * w + x0) * c + k] + tx * image[(y0 * w + x1) * c + k]) +
-              ty * ((1 - tx) * image[(y1 * w + x0) * c + k] + tx * image[(y1 * w + x1) * c + k]);
-      }
-  return y;
-}
-
 Tensor twice(const Tensor& x, ImageSize seen, ImageSize image) {
-  return resized(resized(x, seen.height, seen.width), image.height, image.width);
+  return bilinear_resize(bilinear_resize(x, seen.height, seen.width), image.height, image.width);
 }
 
 std::vector<uint8_t> first_largest(const Tensor& z) {

@@ -128,3 +128,42 @@ TEST_CASE_TEMPLATE("dense task: ended early by --max-steps and resumed", Task, D
     if (!most) CHECK(part.bits() == whole.bits());
   }
 }
+
+TEST_CASE("a run of --steps ends there, its schedule too; --eval-interval leaves out evaluations") {
+  const TemporaryFolder folder, other;
+  const auto set = [](train::Options o) {
+    o.steps = 28, o.eval_interval = 10;  // epochs end at 6, 12, 18, 24 and, by the steps, 28
+    return o;
+  };
+  RunOf<DenseToy> whole{.folder = folder.path(), .options = set(options())};
+  REQUIRE(whole.go() == ExitCode::ok);
+  CHECK(whole.trainer->total_epochs() == 5);
+  CHECK(whole.trainer->total_steps() == 28);
+  const Schedule schedule = *whole.task.schedule(28);
+  std::vector<int64_t> evaluated;
+  for (const auto& row : rows(whole.log())) {
+    CHECK(row["lr"] == learning_rate(schedule, 0, row["step"].get<int64_t>() - 1));
+    if (report::is_epoch_row(row)) evaluated.push_back(row["step"]);
+  }
+  CHECK(evaluated == std::vector<int64_t>{12, 24, 28});
+
+  for (const int64_t stop : {7, 25, -1}) {  // an epoch after one that was not evaluated, the last
+    const train::StopSignals signals;
+    RunOf<DenseToy> part{.folder = other.path(), .options = set(options())};
+    part.task.hook = [stop](int64_t step) {
+      if (step != stop || train::stop_signal()) return;
+      ::kill(::getpid(), SIGTERM);
+      while (!train::stop_signal()) std::this_thread::yield();
+    };
+    CHECK(part.go() == (stop < 0 ? ExitCode::ok : ExitCode::interrupted));
+  }
+  RunOf<DenseToy> done{.folder = other.path(), .options = set(options())};
+  REQUIRE(done.go() == ExitCode::ok);  // it is finished: nothing is left to do
+  CHECK(done.bits() == whole.bits());
+  CHECK(done.log() == whole.log());
+
+  RunOf<DenseToy> usual{.options = options()};
+  usual.options.steps = 100;
+  usual.trainer.emplace(usual.options, usual.task, usual.console);
+  CHECK(usual.trainer->options().eval_interval == 10);
+}

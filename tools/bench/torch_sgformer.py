@@ -334,7 +334,7 @@ class SGFormer(nn.Module):
         return to_tokens(F.interpolate(to_map(self.pos_embed, table), tuple(hw), mode="bicubic"))
 
     def features(self, x):
-        """-> the normed tokens of each stage and the significance maps by (stage, block)."""
+        """-> the normed maps (B, C, H, W) of each stage and the significance by (stage, block)."""
         features, maps = [], {}
         for i in range(4):
             x, hw = getattr(self, f"patch_embed{i + 1}")(x)
@@ -345,13 +345,12 @@ class SGFormer(nn.Module):
                 x, significance = block(x, hw, significance)
                 if significance is not None:
                     maps[i, j] = significance
-            x = getattr(self, f"norm{i + 1}")(x)
+            x = to_map(getattr(self, f"norm{i + 1}")(x), hw)
             features.append(x)
-            x = to_map(x, hw)
         return features, maps
 
     def forward(self, x):
-        return self.head(self.features(x)[0][-1].mean(1))
+        return self.head(to_tokens(self.features(x)[0][-1]).mean(1))
 
 
 def sincos_table(dim, side):

@@ -4,6 +4,7 @@
 #include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_miou.h"
 #include "tools/golden/golden_opencv.h"
+#include "tools/golden/golden_resize.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -26,6 +27,8 @@ constexpr Kind kKinds[] = {
     {"segmentation_loss", check_segmentation_loss},
     {"resize_u8", check_opencv_resize},
     {"photometric", check_photometric},
+    {"interpolate", check_interpolate},
+    {"adaptive_pool", check_adaptive_pool},
 };
 
 }  // namespace

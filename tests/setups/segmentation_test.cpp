@@ -1,0 +1,89 @@
+#include "setups/segmentation.h"
+
+#include <doctest/doctest.h>
+
+#include "io/file.h"
+#include "io/yaml.h"
+#include "setups/setups.h"
+#include "tests/support/files.h"
+#include "tests/support/validate.h"
+
+using namespace sg;
+using namespace sg::test;
+using train::Options;
+
+namespace {
+
+Options recipe(const std::string& head, const std::string& model) {
+  Options o = setups::default_options({.task = "segmentation", .model = model, .head = head});
+  o.data = "somewhere";
+  return o;
+}
+
+std::string refused(const nlohmann::json& json) {
+  Options o = recipe("upernet", "sgformer_s");
+  train::apply_json(o, json, "args.json");
+  return error_of(ExitCode::usage, [&] { test::validate(o); });
+}
+
+}  // namespace
+
+TEST_CASE("segmentation: the published recipes are the defaults, and the files of configs/") {
+  for (const std::string model : {"sgformer_s", "sgformer_m", "sgformer_b"})
+    for (const auto& [head, steps] : {std::pair{"semantic_fpn", 80}, {"upernet", 160}}) {
+      CAPTURE(model);
+      CAPTURE(head);
+      Options o = recipe(head, model);
+      test::validate(o);
+      CHECK(o.batch_size == 16);
+      CHECK(o.steps == steps * 1000);
+      o.num_classes = 150;
+      const bool upernet = head == std::string("upernet");
+      const auto config = setups::segmentor_config(o);
+      const size_t size = model == "sgformer_s" ? 0 : model == "sgformer_m" ? 1 : 2;
+      CHECK(config.backbone.drop_path ==
+            (upernet ? std::array{0.3, 0.4, 0.6} : std::array{0.1, 0.2, 0.3})[size]);
+      CHECK((config.auxiliary_channels > 0) == upernet);
+
+      const std::string file = fmt::format("configs/{}_{}k_{}.yaml", head, steps, model.back());
+      Options written = recipe(head, model);
+      train::apply_json(written,
+                        parse_config(read_file(std::filesystem::path(SG_SOURCE_DIR) / file), file,
+                                     ExitCode::usage),
+                        file);
+      test::validate(written);
+      CHECK(*written.lr == (upernet ? 6e-5 : 1e-4));
+      CHECK(*written.drop_path == config.backbone.drop_path);
+      // What the file says is what is decided without it.
+      written.lr.reset(), written.drop_path.reset(), written.img_size.reset();
+      written.image_scale.reset(), written.reduce_zero_label = false;
+      CHECK(train::to_json(written) == train::to_json(recipe(head, model)));
+    }
+}
+
+TEST_CASE("segmentation: the schedule of the options is mmsegmentation's") {
+  Options o = recipe("upernet", "sgformer_s");
+  o.img_size = 512, o.image_scale = train::Pair{2048, 512}, o.lr = 6e-5;
+  const PolynomialSchedule s = setups::segmentation(o).schedule;
+  CHECK(s.at(0) == doctest::Approx(6e-5 * 1e-6).epsilon(1e-12));
+  CHECK(s.at(750) ==
+        doctest::Approx(6e-5 * (1 - 750 / 160000.0) * (1 - 0.5 * (1 - 1e-6))).epsilon(1e-12));
+  CHECK(s.at(80000) == doctest::Approx(3e-5).epsilon(1e-12));
+}
+
+TEST_CASE("segmentation: flags of classification are refused, with what to use") {
+  CHECK(contains(refused({{"epochs", 5}}),
+                 "--epochs: of --task classification; segmentation "
+                 "counts in --steps"));
+  CHECK(contains(refused({{"mixup", 0.8}}), "--mixup"));
+  CHECK(contains(refused({{"aa", "rand-m9"}}), "--aa"));
+  CHECK(contains(refused({{"smoothing", 0.1}}), "--smoothing"));
+  CHECK(contains(refused({{"steps", 0}}), "--steps: expected at least 1"));
+  CHECK(contains(refused({{"ratio_range", {2.0, 0.5}}}), "--ratio-range"));
+  CHECK(contains(refused({{"head", "upernett"}}), "upernet"));
+  Options o = setups::default_options("sgformer_s");
+  o.data = "somewhere", o.head = "upernet";
+  CHECK(contains(error_of(ExitCode::usage, [&] { test::validate(o); }), "--task segmentation"));
+  CHECK(contains(error_of(ExitCode::usage, [] { setups::make_setup("segmentatoin"); }),
+                 "segmentation"));
+}

@@ -1,0 +1,62 @@
+// Golden files of dense tasks: a case a group of kinds, with the number of files of each.
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "io/safetensors.h"
+#include "tests/support/skip.h"
+#include "tools/golden/golden.h"
+
+using namespace sg;
+using namespace sg::golden;
+using test::kCuda;
+
+namespace {
+
+using Counts = std::map<std::string, int>;  // files by kind
+
+void check_kinds(const char* folder, const Counts& expected, Dtype dtype, Device device = {}) {
+  const auto path = test::shared(folder);
+  if (path.empty()) return;
+  Counts checked;
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    const std::string module = Safetensors::open(entry.path()).metadata().at("module");
+    if (!expected.contains(module)) continue;
+    CAPTURE(entry.path().string());
+    CAPTURE(name_of(dtype));
+    const Result r = check_golden(entry.path(), dtype, device);
+    REQUIRE(r.checked());
+    CAPTURE(r.rows[0].tensor);
+    CAPTURE(r.rows[0].error.whole);
+    CHECK(r.passed());
+    ++checked[module];
+  }
+  CHECK(checked == expected);
+}
+
+const Counts kResizing{{"interpolate", 10}, {"adaptive_pool", 16}};
+const Counts kLosses{{"segmentation_loss", 4}};
+
+}  // namespace
+
+TEST_CASE("resizing of maps") {
+  check_kinds("golden/dense/resize", kResizing, Dtype::f64);
+  check_kinds("golden/dense/resize", kResizing, Dtype::f32);
+}
+
+TEST_CASE("resizing of maps on cuda") {
+  if (!test::have_cuda()) return;
+  check_kinds("golden/dense/resize", kResizing, Dtype::f32, kCuda);
+  check_kinds("golden/dense/resize", kResizing, Dtype::bf16, kCuda);
+}
+
+TEST_CASE("losses, their parts and gradients") {
+  check_kinds("golden/dense/losses", kLosses, Dtype::f64);
+  check_kinds("golden/dense/losses", kLosses, Dtype::f32);
+}
+
+TEST_CASE("losses on cuda") {
+  if (!test::have_cuda()) return;
+  check_kinds("golden/dense/losses", kLosses, Dtype::f32, kCuda);
+  check_kinds("golden/dense/losses", kLosses, Dtype::bf16, kCuda);
+}
