@@ -203,7 +203,7 @@ def table(rows, memory="peak RSS"):
         head += ["ours is faster by", "its memory / ours"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for r in rows:
-        cells = [r["name"], f"{r['images_per_second']:.2f}", f"{r['least']:.2f} - {r['most']:.2f}",
+        cells = [r["name"], f"{r['images_per_second']:.4g}", f"{r['least']:.4g} - {r['most']:.4g}",
                  f"{r['peak_memory_bytes'] / 2**20:.0f}",
                  f"{r['cores_busy']:.2f}"]
         if ours:
