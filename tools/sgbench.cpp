@@ -27,6 +27,7 @@ constexpr int kCropSide = 512;  // of segmentation, where --img-size does not sa
 nlohmann::json to_json(const BenchResult& r) {
   nlohmann::json j{{"images_per_second", r.images_per_second},
                    {"step_seconds", r.step_seconds},
+                   {"cpu_seconds", r.cpu_seconds},
                    {"spread", r.spread},
                    {"peak_memory_bytes", r.peak_memory_bytes},
                    {"peak_rss_bytes", r.peak_rss_bytes},

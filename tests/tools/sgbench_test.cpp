@@ -16,6 +16,7 @@ TEST_CASE("sgbench: its numbers, and the promise that a step asks the system for
           "roofline_share", "model", "mode", "batch", "threads"})
       CHECK_MESSAGE(j.contains(key), key);
     CHECK(j["images_per_second"] > 0);
+    CHECK(j["cpu_seconds"] > 0);
     CHECK(j["steady_allocations"] == 0);
     CHECK(j["ops"].size() > 5);
     CHECK(j["ops"][0]["slow_calls"] == 0);  // which are CUDA's

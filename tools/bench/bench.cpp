@@ -1,6 +1,7 @@
 #include "tools/bench/bench.h"
 
 #include <sys/resource.h>
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -86,6 +87,12 @@ double seconds_of(Bench& b) {
   return since(begin);
 }
 
+double process_cpu_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
+
 // Notes when it is handed each gradient.
 struct Stopwatch : nn::Reducer {
   void reduce(size_t, Tensor&) override { seconds.push_back(since(begin)); }
@@ -144,14 +151,19 @@ BenchResult bench(Workload& work, const BenchOptions& options) {
     for (int i = 0; i < options.warmup; ++i) b.step();
     const size_t allocations = b.memory().system_allocations;
     Allocator::of(parameters.device()).reset_peak();
-    std::vector<double> times;
-    for (int i = 0; i < options.repeats; ++i) times.push_back(seconds_of(b));
+    std::vector<double> times, cpu_times;
+    for (int i = 0; i < options.repeats; ++i) {
+      const double before = process_cpu_seconds();
+      times.push_back(seconds_of(b));
+      cpu_times.push_back(process_cpu_seconds() - before);
+    }
     r.steady_allocations = b.memory().system_allocations - allocations;
     r.peak_memory_bytes = b.memory().peak;
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     r.peak_rss_bytes = size_t(usage.ru_maxrss) * 1024;
     r.step_seconds = median(times);
+    r.cpu_seconds = median(cpu_times);
     r.images_per_second = double(options.batch) / r.step_seconds;
     const auto [fastest, slowest] = std::ranges::minmax(times);
     r.spread = (slowest - fastest) / r.step_seconds;

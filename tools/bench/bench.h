@@ -29,6 +29,7 @@ struct BenchOp {
 
 struct BenchResult {
   double step_seconds = 0;  // median of the repeats
+  double cpu_seconds = 0;   // of the process, median of the repeats
   double images_per_second = 0;
   double spread = 0;              // (slowest - fastest) / median
   size_t peak_memory_bytes = 0;   // tensors

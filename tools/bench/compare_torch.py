@@ -34,14 +34,15 @@ def compare(args, mode, head=None):
         ours += ["--task", "segmentation", "--head", head, "--warmup", "1", "--repeats",
                  str(args.steps)]
         theirs += ["--head", head]
-    contestants = our_contestant(args.sgbench, [*common, *ours])
+    contestants = our_contestant(args.sgbench, [*common, *ours], clock=args.clock)
     for variant in args.variants:
         print(f"{mode}: warming up {variant}", file=sys.stderr)
         contestants.append(Worker(variant, ["throughput", "--variant", variant, *common, *theirs],
-                                  args.threads, variant.endswith("tuned")))
+                                  args.threads, variant.endswith("tuned"), clock=args.clock))
     rows = play(contestants, args.rounds, batch, args.steps)
     print(f"### {mode}: {args.model}{f' with {head}' if head else ''}, batch {batch}, "
-          f"{size[0]}x{size[1]}, float32, {args.threads} threads\n")
+          f"{size[0]}x{size[1]}, float32, {args.threads} threads"
+          f"{', by CPU time' if args.clock == 'cpu' else ''}\n")
     table(rows)
     return rows
 
@@ -115,6 +116,8 @@ def main():
     p.add_argument("--img-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
                    help="default: 224 224, of segmentation 512 512 in training, 512 683 in inference")
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--clock", choices=("wall", "cpu"), default="wall",
+                   help="cpu: by CPU time of one thread, which a busy machine disturbs less")
     p.add_argument("--rounds", type=int, help="turns of each contestant; default: 5, on a GPU 3")
     p.add_argument("--steps", type=int,
                    help="steps of PyTorch in a turn; default: 4, on a GPU 10, and then ours too")
@@ -131,6 +134,8 @@ def main():
     p.add_argument("--json", type=Path, metavar="FILE", help="write all the numbers here")
     args = p.parse_args()
     on_gpu = args.device == "cuda"
+    if args.clock == "cpu" and (on_gpu or args.threads != 1):
+        p.error("--clock cpu needs --threads 1: threads that wait for each other count too")
     if on_gpu and (args.mode or args.loader or args.matmul_limit):
         p.error("--device cuda compares --cases; --mode, --loader and --matmul-limit are the CPU's")
     if args.task == "segmentation" and (on_gpu or args.loader or args.matmul_limit):
