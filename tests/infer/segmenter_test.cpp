@@ -196,7 +196,8 @@ TEST_CASE("segmenter: several scales and flips are an average of probabilities")
   }
 }
 
-// A quarter of the published scale in each direction, so that it takes seconds; all bounds grow with the pixels.
+// A quarter of the published scale in each direction, so that it takes seconds; all bounds grow
+// with the pixels.
 TEST_CASE("segmenter: memory beyond the network's forward pass is what the header says") {
   const int64_t classes = 150;
   const auto model = nano("semantic_fpn", classes);
