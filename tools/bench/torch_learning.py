@@ -37,9 +37,8 @@ NOT_HERE = dict(
     warmup_prefix=False,
     # Of --task segmentation, which torch_segmentation_learning.py does.
     task="classification", head="", steps=0, aux_weight=0.4, cat_max_ratio=0.75, eval_interval=None,
-    ignore_index=None,
-    image_scale=None, poly_power=1, ratio_range=[0.5, 2], reduce_zero_label=False,
-    warmup_ratio=1e-6, warmup_steps=0)
+    ignore_index=None, image_scale=None, poly_power=1, ratio_range=[0.5, 2],
+    reduce_zero_label=False, warmup_ratio=1e-6, warmup_steps=0)
 
 
 def read_options(path, not_here=NOT_HERE):
