@@ -7,7 +7,7 @@ namespace sg::data {
 constexpr int kFractionBits = 22;  // of a weight
 constexpr int kPixelBlock = 4;     // so many output pixels are made at once
 // How far past its end an output row may be written, and past its last tap an input row read.
-constexpr size_t kRowSlack = 32;
+constexpr size_t kRowSlack = 64;
 
 // Of each row: out pixel i = sum over t of in[first[i] + t] * weights_of(i)[t], all `stride` of
 // them. `taps` reach to a multiple of kPixelBlock. Rows of the output are `pitch` bytes apart.

@@ -31,9 +31,15 @@ Line of_object_info(std::string_view line, char separator) {
 }
 
 Line of_class_list(std::string_view line) {
-  const size_t tab = line.find('\t');
-  if (tab == line.npos) return {{}, std::string(line)};
-  return {parse_integer(trimmed(line.substr(0, tab))), std::string(trimmed(line.substr(tab)))};
+  const auto column = [&] {
+    const std::string_view text = line.substr(0, line.find('\t'));
+    line.remove_prefix(std::min(text.size() + 1, line.size()));
+    return trimmed(text);
+  };
+  const bool has_columns = line.find('\t') != line.npos;
+  const std::string_view first = column();
+  const std::optional<int64_t> number = has_columns ? parse_integer(first) : std::nullopt;
+  return {number, std::string(number ? column() : first)};
 }
 
 }  // namespace

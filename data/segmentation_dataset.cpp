@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 
 #include "core/text.h"
 #include "data/sample_maker.h"
@@ -11,6 +12,8 @@
 namespace sg::data {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr size_t kShownValues = 24;  // of a histogram
 
 // DIR/what/split/ under any of the split's names.
 std::string split_folder(const std::string& dir, const char* what, const std::string& split) {
@@ -135,20 +138,30 @@ std::string SegmentationDataset::label_histogram(int64_t files) const {
     } catch (const Error& e) {
       if (e.code() != ExitCode::data) throw;
     }
-  std::string text = fmt::format("values in {} of {} label images:", read, size());
   std::vector<int> values, unknown;
-  for (int v = 0; v < 256; ++v) {
-    if (pixels[size_t(v)] == 0) continue;
-    values.push_back(v);
-    if (!is_valid_[size_t(v)]) unknown.push_back(v);
+  for (int v = 0; v < 256; ++v)
+    if (pixels[size_t(v)] > 0) {
+      values.push_back(v);
+      if (!is_valid_[size_t(v)]) unknown.push_back(v);
+    }
+  std::vector<int> shown = values;  // the most frequent, in order
+  const auto kept = std::min(shown.size(), kShownValues);
+  std::ranges::partial_sort(shown, shown.begin() + std::ptrdiff_t(kept), std::greater(),
+                            [&](int v) { return pixels[size_t(v)]; });
+  shown.resize(kept);
+  std::ranges::sort(shown);
+  std::vector<std::string> words;
+  for (const int v : shown) {
     const uint8_t c = class_of_[size_t(v)];
-    text += fmt::format(" {} ({}) {:.1f} %{}", v,
-                        !is_valid_[size_t(v)] ? "no class"
-                        : c == kIgnoredLabel  ? "ignored"
-                                              : class_names_[c],
-                        100.0 * double(pixels[size_t(v)]) / double(total), v == 255 ? "" : ",");
+    words.push_back(fmt::format("{} ({}) {:.1f} %", v,
+                                !is_valid_[size_t(v)] ? "no class"
+                                : c == kIgnoredLabel  ? "ignored"
+                                                      : class_names_[c],
+                                100.0 * double(pixels[size_t(v)]) / double(total)));
   }
-  if (text.ends_with(',')) text.pop_back();
+  if (kept < values.size()) words.push_back(fmt::format("{} more", values.size() - kept));
+  std::string text =
+      fmt::format("values in {} of {} label images: {}", read, size(), fmt::join(words, ", "));
   if (!unknown.empty())
     text += fmt::format(
         "\nwarning: {} of these values are no class: {}; expected {}; check the list of classes, "

@@ -22,8 +22,9 @@ struct SegmentationRequest {
 };
 
 // The classes in the order of their indices; names may occur twice. A line of the file is
-// "number<tab>name", where the number is that in the label images, or a name; of ADE20K's
-// objectInfo150 the number is the first and the name the last field; JSON as of read_class_map().
+// "number<tab>name", where the number is that in the label images, or a name; further columns are
+// passed over. Of ADE20K's objectInfo150 the number is the first and the name the last field; JSON
+// as of read_class_map().
 // Throws ExitCode::data naming file and line.
 ClassNames read_segmentation_classes(const std::string& path, bool reduce_zero_label);
 

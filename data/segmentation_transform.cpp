@@ -64,15 +64,16 @@ void SegmentationTransformConfig::check() const {
     if (!ok) fail(ExitCode::usage, "{}: expected {}, found {}", name, expected, found);
   };
   for (const int side : {crop.height, crop.width})
-    require(side >= 1 && side <= 8192, "--crop-size", "1 to 8192", side);
+    require(side >= 1 && side <= 8192, "--img-size", "1 to 8192", side);
   for (const int side : {scale.long_side, scale.short_side})
-    require(side >= 1 && side <= 8192, "scale", "1 to 8192", side);
+    require(side >= 1 && side <= 65536, "--image-scale", "1 to 65536", side);
   require(ratio[0] > 0 && ratio[0] <= ratio[1] && ratio[1] <= 16 &&
               std::min(scale.long_side, scale.short_side) * ratio[0] >= 1,
-          "ratio", "0 < low <= high <= 16", fmt::format("{} {}", ratio[0], ratio[1]));
-  require(max_class_share > 0 && max_class_share <= 1, "max-class-share", "above 0, at most 1",
+          "--ratio-range", "0 < low <= high <= 16, and sides of a pixel or more",
+          fmt::format("{} {}", ratio[0], ratio[1]));
+  require(max_class_share > 0 && max_class_share <= 1, "--cat-max-ratio", "above 0, at most 1",
           max_class_share);
-  require(hflip >= 0 && hflip <= 1, "hflip", "a probability", hflip);
+  require(hflip >= 0 && hflip <= 1, "--hflip", "a probability", hflip);
 }
 
 bool is_varied(std::span<const uint8_t> labels, double max_class_share) {

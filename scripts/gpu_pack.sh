@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Packs all that scripts/gpu_run.sh needs on a machine that has a GPU and nothing of ours: programs and
-# GPU tests with their libraries, golden files, some real images, the scripts. Needs the CUDA toolkit,
-# no GPU. Writes gpu_pack/sgformer-gpu.tar.xz, which git ignores, and prints its size; takes seconds when
+# GPU tests with their libraries, golden files, some real images, the scripts. cuBLASLt, NCCL and cuDNN,
+# which are hundreds of MB, are not packed but looked for there (docs/gpu.md). Needs the CUDA toolkit, no
+# GPU. Writes gpu_pack/sgformer-gpu.tar.xz, which git ignores, and prints its size; takes seconds when
 # nothing has changed.
 #   scripts/gpu_pack.sh
 # Variables: TRAIN_IMAGES and VAL_IMAGES of each class are taken along (default 80 and 10), LIMIT is the
@@ -23,7 +24,7 @@ scripts/setup.sh
 architectures=$(sed -n 's/^CMAKE_CUDA_ARCHITECTURES:[A-Z]*=//p' build/CMakeCache.txt)
 [[ ";$architectures;" =~ ";90" ]] || fail "build/ has no code for H100 and H200 (sm_90): $architectures"
 cmake --build build --target gpu_programs
-for folder in golden/modules golden/models golden/any_size data/imagenette224; do
+for folder in golden/modules golden/models golden/any_size golden/dense data/imagenette224; do
   [ -d "$shared/$folder" ] || fail "$shared/$folder is not there (SG_SHARED_DIR names the folder)"
 done
 
@@ -37,7 +38,11 @@ images() {
     done
   done
 }
-files=(scripts/gpu_run.sh tools/bench/*.py "$shared"/golden/{modules,models,any_size}/*)
+# Of the dense kinds those of segmentation that run on a device, as far as there is room.
+dense=("$shared"/golden/dense/modules/{fpn_odd,fcn_head_train,semantic_fpn_odd_train,upernet_odd_train}.*
+  "$shared"/golden/dense/losses/segmentation_loss*
+  "$shared"/golden/dense/resize/{interpolate,adaptive_pool}_*)
+files=(scripts/gpu_run.sh tools/bench/*.py "$shared"/golden/{modules,models,any_size}/* "${dense[@]}")
 commit="commit $(git rev-parse --short=12 HEAD)"
 [ -z "$(git status --porcelain -uno)" ] || commit+=" with changes"
 commit+="; $(nvcc --version | sed -n 's/.*release \([0-9.]*\),.*/CUDA \1/p'), sm ${architectures//;/ }"
@@ -55,10 +60,11 @@ if [ ! -f "$archive" ] || [ "$(cat "$archive.key" 2>/dev/null)" != "$key" ]; the
   # Not the component of libavif, whose codecs would be a third of the archive: no test there needs it.
   cmake --install build --strip --component Unspecified --prefix "$stage" >/dev/null
   cp build/gpu_tests.txt "$stage"
-  mkdir -p "$stage"/{scripts,tools/bench,shared/golden}
+  mkdir -p "$stage"/{scripts,tools/bench,shared/golden/dense}
   cp scripts/gpu_run.sh "$stage/scripts"
   cp tools/bench/*.py "$stage/tools/bench"
   cp -r "$shared"/golden/{modules,models,any_size} "$stage/shared/golden"
+  cp "${dense[@]}" "$stage/shared/golden/dense"
   images | while read -r image; do
     to=$stage/shared/${image#"$shared/"}
     mkdir -p "${to%/*}"

@@ -21,15 +21,15 @@ refuse() {
 }
 
 declare -A steps_of=(
-  [check]="about smoke bench_train bench_infer golden_f32 golden_bf16 tests matmul_log guard memcheck
-    throughput racecheck memcheck_nano racecheck_nano"
+  [check]="about smoke bench_train bench_infer bench_segment golden_f32 golden_bf16 tests matmul_log guard
+    memcheck throughput racecheck memcheck_nano racecheck_nano"
   [compare]="about compare"
   [curves]="about curves"
 )
 # Below the limits above: a machine that is lent by the minute also counts its start and transfers.
 declare -A total_of=([check]=350 [compare]=225 [curves]=165)
 declare -A limits=(
-  [about]=40 [smoke]=30 [bench_train]=40 [bench_infer]=30 [golden_f32]=40 [golden_bf16]=40
+  [about]=40 [smoke]=30 [bench_train]=40 [bench_infer]=30 [bench_segment]=40 [golden_f32]=40 [golden_bf16]=40
   [tests]=120 [guard]=40 [memcheck]=80 [racecheck]=80 [matmul_log]=30 [throughput]=70
   [memcheck_nano]=40 [racecheck_nano]=40 [compare]=220 [curves]=160
 )
@@ -198,6 +198,9 @@ bench_row() { # STEP MODEL MODE BATCH DTYPE [FLAG...]: sgbench once for people, 
 run_smoke() { bench_row smoke sgformer_nano train 8 f32 --repeats 3; }
 run_bench_train() { bench_row bench_train sgformer_s train 256 bf16 --ops; }
 run_bench_infer() { bench_row bench_infer sgformer_s infer 256 bf16 --ops; }
+run_bench_segment() {
+  bench_row bench_segment sgformer_s train 16 bf16 --task segmentation --head upernet --ops
+}
 
 run_golden() { # STEP DTYPE
   has "$1" bin/golden_check || return
@@ -206,7 +209,7 @@ run_golden() { # STEP DTYPE
     return
   fi
   step "$1" "$(limit_of "$1")" "$bin/golden_check" --device cuda --dtype "$2" \
-    "$shared"/golden/{modules,models,any_size}
+    "$shared"/golden/{modules,models,any_size,dense}
 }
 run_golden_f32() { run_golden golden_f32 f32; }
 run_golden_bf16() { run_golden golden_bf16 bf16; }

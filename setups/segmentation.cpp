@@ -13,6 +13,7 @@ using train::Options;
 namespace {
 
 constexpr int kSampleImages = 8;
+constexpr data::ImageScale kSampleScale{384, 384};  // of a page that is still quick to open
 
 int side_of(const Options& o) { return o.model == train::kNano ? 128 : 512; }
 
@@ -63,7 +64,8 @@ data::SegmentationRequest segmentation_request(const Options& o) {
 
 infer::SegmenterSettings segmenter_settings(const Options& o) {
   const auto& [longer, shorter] = *o.image_scale;
-  return {.scale = {.long_side = int(longer), .short_side = int(shorter)}, .stats = train::channel_stats(o)};
+  return {.scale = {.long_side = int(longer), .short_side = int(shorter)},
+          .stats = train::channel_stats(o)};
 }
 
 tasks::SegmentationSettings segmentation(const Options& o) {
@@ -111,8 +113,7 @@ void SegmentationSetup::validate(const Options& o) const {
 
 void SegmentationSetup::open_data(const Options& o) {
   const data::SegmentationRequest request = segmentation_request(o);
-  training_ =
-      std::make_shared<data::SegmentationDataset>(o.data, data::Split::train, request);
+  training_ = std::make_shared<data::SegmentationDataset>(o.data, data::Split::train, request);
   validation_ = std::make_shared<data::SegmentationDataset>(o.data, data::Split::val, request);
 }
 
@@ -159,8 +160,8 @@ train::StepCost SegmentationSetup::cost(const Options& o) {
   // Two images, since batch norm needs two values of each channel. What the trial does to its
   // running statistics is undone.
   const Tensor before = model_->parameters().buffers().clone();
-  const train::StepCost cost = train::measure_step_cost(model_->parameters(), loss,
-                                                        int(usual_side()), *o.img_size, 2);
+  const train::StepCost cost =
+      train::measure_step_cost(model_->parameters(), loss, int(usual_side()), *o.img_size, 2);
   model_->parameters().buffers().copy_(before);
   return cost;
 }
@@ -224,8 +225,10 @@ Gallery SegmentationSetup::samples() const {
       continue;  // evaluation has counted and named it
     }
     const auto seen = segment.views(image);
-    const auto png = data::encode_png(
-        report::significance_panel(image, segment(seen, true).significance));
+    const auto maps = segment(seen, true).significance;
+    if (std::max(image.height, image.width) > kSampleScale.long_side)
+      image = data::resize_for_evaluation(image.view(), kSampleScale, 1);
+    const auto png = data::encode_png(report::significance_panel(image, maps));
     samples.items.push_back({.png = std::string(png.begin(), png.end()),
                              .description = "An image and its significance",
                              .headline = validation_->key(i),

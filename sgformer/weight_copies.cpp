@@ -55,9 +55,8 @@ const Names& names_of_kind(const std::vector<std::string>& in_file) {
 // Programs that take maps of all stages count their norms from 0: norm0 to norm3.
 void count_norms_from_1(WeightCopy& copy) {
   constexpr std::string_view kNorm = "backbone.norm";
-  if (std::ranges::none_of(copy.names, [](const auto& item) {
-        return item.first.starts_with("backbone.norm0.");
-      }))
+  if (std::ranges::none_of(
+          copy.names, [](const auto& item) { return item.first.starts_with("backbone.norm0."); }))
     return;
   for (auto& [official, spelt] : copy.names)
     if (official.starts_with(kNorm)) ++official.at(kNorm.size());

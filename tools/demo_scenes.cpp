@@ -44,8 +44,7 @@ void draw_scene(const data::Dataset& garments, Random& random, data::Image& imag
         if (grey < kVisible) continue;
         for (size_t c = 0; c < 3; ++c)
           image.row(top + y)[3 * size_t(left + x) + c] = uint8_t(grey * tint[c] / 255);
-        label.pixels[size_t(top + y) * kWidth + size_t(left + x)] =
-            uint8_t(1 + garments.label(i));
+        label.pixels[size_t(top + y) * kWidth + size_t(left + x)] = uint8_t(1 + garments.label(i));
       }
   }
 }
@@ -80,7 +79,8 @@ int main(int argc, char** argv) {
         Random random(42, Purpose::order, uint64_t(split), uint64_t(i));
         draw_scene(*dataset, random, image, label);
         write(images / fmt::format("{:04}.png", i), data::encode_png(image));
-        write(labels / fmt::format("{:04}.png", i), data::encode_label_png(label, data::class_palette(11)));
+        write(labels / fmt::format("{:04}.png", i),
+              data::encode_label_png(label, data::class_palette(11)));
       }
     }
     std::string classes = "0\tbackground\n";

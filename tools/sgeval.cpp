@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
         "not in the means; one that is predicted but never labelled has IoU 0.");
     tools::EvalRequest request;
     train::Options& shared = request.options;
-    std::string checkpoint, task;
+    std::string checkpoint;
     app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth, or a run's folder")
         ->required();
     tools::add_ema_flags(app, request.ema);
@@ -54,8 +54,9 @@ int main(int argc, char** argv) {
                    "writes what was predicted of each image: .csv, .json or .jsonl");
     app.add_flag("--json", request.json, "JSON on standard output");
     const char* group = "Segmentation";
-    app.add_option("--task", task, "what the weights are expected to be of")->group(group);
-    app.add_option("--head", request.head, "which head they are expected to have")->group(group);
+    tools::add_options(app, shared,
+                       {"task", "head", "image-scale", "ignore-index", "reduce-zero-label"});
+    app.get_option("--task")->default_str("");
     app.add_flag("--ms", request.ms,
                  "several scales: 0.5, 0.75, 1, 1.25, 1.5 and 1.75 times --image-scale, their "
                  "probabilities averaged")
@@ -67,29 +68,13 @@ int main(int argc, char** argv) {
            "CROP[,STRIDE]: the network sees windows of this side, whose logits are averaged; "
            "default of the stride: two thirds")
         ->group(group);
-    app.add_option("--image-scale", request.image_scale,
-                   "LONG,SHORT: images are made as large as fits into these sides; default: the "
-                   "run's, else 2048,512")
-        ->group(group);
     app.add_flag("--keep-ratio", request.keep_ratio,
                  "images keep their proportions; without it, sides are then stretched to multiples "
                  "of 32 (AlignResize)")
         ->group(group);
-    tools::add_option(app,
-                      {.flags = "--ignore-index",
-                       .help = "label of pixels that do not count; default: the run's, else 255",
-                       .low = 0,
-                       .high = 255},
-                      request.ignore_index.emplace(255))
-        ->group(group)
-        ->default_str("");
-    app.add_flag("--reduce-zero-label", request.reduce_zero_label,
-                 "label 0 is ignored, and 1 is the first class; the default is the run's")
-        ->group(group);
     tools::add_timm_flags(app, {"--amp", "--native-amp", "--channels-last", "--pin-mem"});
     tools::parse(app, argc, argv);
     tools::explain_timm_flags(app, {}, shared.device, shared.dtype);
-    if (!app.count("--ignore-index")) request.ignore_index.reset();
     if (!request.results_file.empty())
       tools::check_results_file(request.results_file, {checkpoint});
     if (!request.confusion.empty()) tools::check_confusion_file(request.confusion, {checkpoint});
@@ -100,9 +85,9 @@ int main(int argc, char** argv) {
     report::Console console(request.json);
     request.weights = infer::find_weights(checkpoint).string();
     const std::string found = infer::task_of(request.weights);
-    if (!task.empty() && task != found)
+    if (app.count("--task") && shared.task != found)
       fail(ExitCode::usage, "--task: expected {}, as {} is of it, found '{}'", found,
-           request.weights, task);
+           request.weights, shared.task);
     return found == infer::kSegmentation ? tools::eval_segmentation(app, request, console)
                                          : tools::eval_classification(app, request, console);
   });

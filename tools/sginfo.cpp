@@ -1,12 +1,14 @@
 // sginfo: what a model, or a checkpoint, is made of.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "core/text.h"
 #include "io/checkpoint.h"
 #include "nn/trace.h"
+#include "sgformer/weight_copies.h"
 #include "tools/common/announce.h"
 #include "tools/common/options.h"
 
@@ -32,12 +34,12 @@ std::vector<LayerRow> grouped(const std::vector<LayerRow>& rows) {
   std::vector<LayerRow> groups;
   for (const LayerRow& row : rows) {
     const std::string name = group_of(row.name);
-    if (groups.empty() || groups.back().name != name) groups.push_back({name, "", {}, 0, 0, 0});
-    LayerRow& g = groups.back();
-    g.output = row.output;
-    g.parameters += row.parameters;
-    g.macs += row.macs;
-    g.output_bytes += row.output_bytes;
+    auto g = std::ranges::find(groups, name, &LayerRow::name);
+    if (g == groups.end()) g = groups.insert(g, {name, "", {}, 0, 0, 0});
+    g->output = row.output;
+    g->parameters += row.parameters;
+    g->macs += row.macs;
+    g->output_bytes += row.output_bytes;
   }
   return groups;
 }

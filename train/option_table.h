@@ -117,8 +117,7 @@ void each_data_option(O& o, F&& f) {
                fixed, 0, 255},
     o.ignore_index);
   f(OptionInfo{"--reduce-zero-label",
-               "segmentation: in the files 0 is no class and 1 the first one, as in ADE20K",
-               fixed},
+               "segmentation: in the files 0 is no class and 1 the first one, as in ADE20K", fixed},
     o.reduce_zero_label);
   f(OptionInfo{"--image-scale",
                "segmentation: longer and shorter side that images are resized into, keeping their "
@@ -127,7 +126,7 @@ void each_data_option(O& o, F&& f) {
     o.image_scale);
   f(OptionInfo{"--ratio-range",
                "segmentation: --image-scale of a training image is multiplied by a number between",
-               noted, 1e-3, 1e3},
+               noted, 1.0 / 16, 16},
     o.ratio_range);
   f(
       OptionInfo{

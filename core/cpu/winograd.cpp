@@ -78,13 +78,11 @@ int64_t columns_of(const Windows& v, const Piece& p) {
 
 // The convolution of a piece, of some channels and filters, in oneDNN's order NCHW.
 struct Problem {
-  int64_t channels, filters, width;
+  int64_t width;
   dnnl::memory::dims x, y, w, top_left, bottom_right;
 
   Problem(const Windows& v, const Piece& p, int64_t channels, int64_t filters, int64_t columns)
-      : channels(channels),
-        filters(filters),
-        width(v.width),
+      : width(v.width),
         x{p.images, channels, p.x_rows(), columns},
         y{p.images, filters, p.rows, columns},
         w{filters, channels, 3, 3},
@@ -96,7 +94,7 @@ struct Problem {
   }
   Forward::primitive_desc forward(bool with_bias) const {
     const Forward::desc d(dnnl::prop_kind::forward_training, kAlgorithm, desc(x, Tag::nChw16c),
-                          desc(w, Tag::any), with_bias ? desc({filters}, Tag::a) : Desc(),
+                          desc(w, Tag::any), with_bias ? desc({y[1]}, Tag::a) : Desc(),
                           desc(y, Tag::nChw16c), kOne, top_left, bottom_right);
     return {d, onednn::Ready::attributes(), onednn::engine(), true};
   }
@@ -153,12 +151,49 @@ Tensor flipped(const float* w, int64_t filters, int64_t channels) {
   return to;
 }
 
+// A block of dw: some filters and channels.
+struct Block {
+  int64_t filter, filters, channel, channels;
+  int64_t size() const { return filters * 9 * channels; }
+};
+
+std::vector<Block> blocks_of(int64_t filters, int64_t channels) {
+  // f(begin, end) for near-equal ranges of whole vectors.
+  const auto for_ranges = [](int64_t n, int64_t largest, const auto& f) {
+    const int64_t ranges = (n + largest - 1) / largest, vectors = n / kBlock;
+    for (int64_t i = 0; i < ranges; ++i)
+      f(kBlock * (vectors * i / ranges), kBlock * (vectors * (i + 1) / ranges));
+  };
+  std::vector<Block> blocks;
+  for_ranges(filters, kFilters, [&](int64_t f, int64_t f_end) {
+    for_ranges(channels, kChannels, [&](int64_t c, int64_t c_end) {
+      blocks.push_back({f, f_end - f, c, c_end - c});
+    });
+  });
+  return blocks;
+}
+
+// Some rows and channels of a channels-last map, which begin at `from`, to oneDNN's layout.
+void copy_part(onednn::Key key, const Windows& v, int64_t all_channels, const float* from,
+               const dnnl::memory::dims& dims, const Desc& layout, void* to) {
+  const dnnl::memory::dims strides{v.height * v.width * all_channels, 1, v.width * all_channels,
+                                   all_channels};
+  key[10] = all_channels, key[11] = v.height;
+  onednn::reorder(key, Desc(dims, dnnl::memory::data_type::f32, strides), from, layout, to);
+}
+
+void add(float* to, const float* from, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+}
+
 }  // namespace
 
 bool winograd(const Windows& v, int64_t filters, const float* x, const float* w, const float* bias,
               float* y) {
   if (!fits(v, filters)) return false;
-  const auto pieces = pieces_of(v, kPieceBytes / (kTileBytes * (v.channels + filters)));
+  const std::vector<Piece> pieces =
+      pieces_of(v, kPieceBytes / (kTileBytes * (v.channels + filters)));
   const auto problem = [&](const Piece& piece) {
     return Problem(v, piece, v.channels, filters, columns_of(v, piece));
   };
@@ -209,44 +244,31 @@ bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const 
   // order. Where dw has few blocks, pieces are dealt to a fixed number of parts, whose sums are
   // added.
   constexpr int64_t kTasks = 8;
-  const auto pieces = pieces_of(v, kTiles);
-  const auto count = [](int64_t n, int64_t most) { return (n + most - 1) / most; };
-  const int64_t f_blocks = count(filters, kFilters), c_blocks = count(v.channels, kChannels);
-  const int64_t blocks = f_blocks * c_blocks;
-  const int64_t parts = std::clamp<int64_t>(kTasks / blocks, 1, int64_t(pieces.size()));
-  struct Block {
-    int64_t filter, filters, channel, channels;
-    int64_t size() const { return filters * 9 * channels; }
-  };
-  const auto block = [&](int64_t i) -> Block {
-    const auto range = [](int64_t n, int64_t k, int64_t of) {
-      const int64_t vectors = n / kBlock;
-      return std::pair(kBlock * (vectors * k / of), kBlock * (vectors * (k + 1) / of));
-    };
-    const auto [f, f_end] = range(filters, i / c_blocks, f_blocks);
-    const auto [c, c_end] = range(v.channels, i % c_blocks, c_blocks);
-    return {f, f_end - f, c, c_end - c};
-  };
+  const std::vector<Piece> pieces = pieces_of(v, kTiles);
+  const std::vector<Block> blocks = blocks_of(filters, v.channels);
+  const auto n_pieces = int64_t(pieces.size()), n_blocks = int64_t(blocks.size());
+  const int64_t parts = std::clamp<int64_t>(kTasks / n_blocks, 1, n_pieces);
   const auto problem = [&](const Piece& piece, const Block& b) {
     return Problem(v, piece, b.channels, b.filters, v.width);
   };
-  enum Buffer { kDy, kX, kDw, kScratch };
-  std::array<size_t, 4> bytes{};  // of a thread's buffers
+  enum Buffer { kDy, kX, kDw, kScratch };  // the first three: arguments in the order of weights_of
+  std::array<size_t, 4> bytes{};           // of a thread's buffers
   {
     const OneThread one;
-    for (int64_t i = 0; i < blocks; ++i)
+    for (const Block& b : blocks)
       for (const Piece& piece : pieces) {
-        const onednn::Ready& ready = weights_of(problem(piece, block(i)));
-        // What is added up must be in one order.
-        if (!ready || ready.layout(kDw) != weights_of(problem(pieces[0], block(i))).layout(kDw))
+        const onednn::Ready& ready = weights_of(problem(piece, b));
+        // What is added up must be in one order, without gaps.
+        if (!ready || ready.layout(kDw) != weights_of(problem(pieces[0], b)).layout(kDw) ||
+            ready.layout(kDw).get_size() != size_t(b.size()) * sizeof(float))
           return false;
-        for (const Buffer map : {kDy, kX, kDw})
-          bytes[map] = std::max(bytes[map], ready.layout(map).get_size());
+        for (const Buffer i : {kDy, kX, kDw})
+          bytes[i] = std::max(bytes[i], ready.layout(i).get_size());
         bytes[kScratch] = std::max(bytes[kScratch], ready.scratch_bytes());
       }
   }
   for (size_t& n : bytes) n = (n + 4095) / 4096 * 4096;  // aligned
-  const int64_t tasks = parts * blocks;
+  const int64_t tasks = parts * n_blocks;
   Tensor buffers = empty({std::min<int64_t>(num_threads(), tasks),
                           int64_t(std::accumulate(bytes.begin(), bytes.end(), size_t{0}))},
                          Dtype::u8);
@@ -254,58 +276,45 @@ bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const 
     return buffers.data<uint8_t>() + omp_get_thread_num() * buffers.dim(1) +
            std::accumulate(bytes.begin(), bytes.begin() + which, size_t{0});
   };
-  // Of each part: dw, a block after the other.
-  Tensor sums = empty({parts, filters * 9 * v.channels});
+  Tensor sums =
+      empty({parts, filters * 9 * v.channels});  // dw of each part, a block after the other
   const auto sum_of = [&](int64_t part, const Block& b) {
-    return sums.data<float>() + part * filters * 9 * v.channels + b.filter * 9 * v.channels +
+    return sums.data<float>() + part * sums.dim(1) + b.filter * 9 * v.channels +
            b.filters * 9 * b.channel;
-  };
-  const auto add = [](float* to, const float* from, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) to[i] += from[i];
   };
   parallel_for(tasks, 1, [&](int64_t first, int64_t last) {
     const OneThread one;
     for (int64_t task = first; task < last; ++task) {
-      const int64_t part = task / blocks;
-      const Block b = block(task % blocks);
+      const int64_t part = task / n_blocks;
+      const Block& b = blocks[size_t(task % n_blocks)];
       float* const sum = sum_of(part, b);
-      const int64_t n = int64_t(pieces.size()), begin = n * part / parts;
-      for (int64_t i = begin; i < n * (part + 1) / parts; ++i) {
+      const int64_t begin = n_pieces * part / parts, end = n_pieces * (part + 1) / parts;
+      for (int64_t i = begin; i < end; ++i) {
         const Piece& piece = pieces[size_t(i)];
         const Problem p = problem(piece, b);
         onednn::Ready& ready = weights_of(p);
-        const auto map = [&](char name, const dnnl::memory::dims& dims, int64_t all_channels,
-                             const float* from, const Desc& layout, uint8_t* to) {
-          const dnnl::memory::dims strides{v.height * v.width * all_channels, 1,
-                                           v.width * all_channels, all_channels};
-          onednn::Key key = p.key(name);
-          key[10] = all_channels, key[11] = v.height;
-          onednn::reorder(key, Desc(dims, dnnl::memory::data_type::f32, strides), from, layout, to);
-        };
-        map('d', p.y, filters,
-            dy + (piece.image * v.height + piece.row) * v.width * filters + b.filter,
-            ready.layout(kDy), buffer(kDy));
-        map('c', p.x, v.channels,
-            x + (piece.image * v.height + piece.first_row()) * v.width * v.channels + b.channel,
-            ready.layout(kX), buffer(kX));
-        auto* const to = i == begin ? sum : reinterpret_cast<float*>(buffer(kDw));
+        const int64_t row = piece.image * v.height + piece.row;
+        const int64_t x_row = piece.image * v.height + piece.first_row();
+        copy_part(p.key('d'), v, filters, dy + row * v.width * filters + b.filter, p.y,
+                  ready.layout(kDy), buffer(kDy));
+        copy_part(p.key('c'), v, v.channels, x + x_row * v.width * v.channels + b.channel, p.x,
+                  ready.layout(kX), buffer(kX));
+        float* const to = i == begin ? sum : reinterpret_cast<float*>(buffer(kDw));
         ready.run({buffer(kDy), buffer(kX), to}, buffer(kScratch));
         if (i != begin) add(sum, to, b.size());
       }
     }
   });
-  parallel_for(blocks, 1, [&](int64_t first, int64_t last) {
+  parallel_for(n_blocks, 1, [&](int64_t first, int64_t last) {
     const OneThread one;
     for (int64_t i = first; i < last; ++i) {
-      const Block b = block(i);
-      float* const total = sum_of(0, b);
-      for (int64_t part = 1; part < parts; ++part) add(total, sum_of(part, b), b.size());
+      const Block& b = blocks[size_t(i)];
+      for (int64_t part = 1; part < parts; ++part) add(sum_of(0, b), sum_of(part, b), b.size());
       const Problem p = problem(pieces[0], b);
       const int64_t c = v.channels;
       onednn::Key key = p.key('g');
       key[10] = c;
-      onednn::reorder(key, weights_of(p).layout(kDw), total,
+      onednn::reorder(key, weights_of(p).layout(kDw), sum_of(0, b),
                       Desc(p.w, dnnl::memory::data_type::f32, {9 * c, 1, 3 * c, c}),
                       dw + b.filter * 9 * c + b.channel);
     }

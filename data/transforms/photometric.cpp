@@ -11,36 +11,11 @@
 
 #include "data/transforms/photometric.h"
 
-#ifndef SG_DATA_PHOTOMETRIC_TABLES
-#define SG_DATA_PHOTOMETRIC_TABLES
-namespace sg::data::photometric {
-
-// round(numerator * 4096 / i), and 0 for 0.
-template <int kNumerator, int kDivisor>
-inline const std::array<int32_t, 256> kQuotients = [] {
-  std::array<int32_t, 256> q{};
-  for (int i = 1; i < 256; ++i)
-    q[size_t(i)] = int32_t(std::nearbyint(kNumerator * 4096.0 / (kDivisor * i)));
-  return q;
-}();
-
-// What happens to H, S, V: H + hue of 180, and S scaled.
-struct HsvChange {
-  int hue = 0;  // 0 to 179
-  float saturation = 1;
-};
-
-}  // namespace sg::data::photometric
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace sg::data {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-using photometric::HsvChange;
-using photometric::kQuotients;
-
 using F32 = hn::CappedTag<float, 16>;
 using I32 = hn::Rebind<int32_t, F32>;
 using U8 = hn::Rebind<uint8_t, F32>;
@@ -63,12 +38,21 @@ HWY_INLINE void store(const Pixels& v, uint8_t* p) {
   hn::StoreInterleaved3(hn::DemoteTo(d, v.a), hn::DemoteTo(d, v.b), hn::DemoteTo(d, v.c), d, p);
 }
 
+// round(numerator / x), and 0 for 0. In float it is that of the exact quotient: rounding moves it
+// by numerator / x * 2^-24, and what is no half is 1 / 2x or more away from one.
+HWY_INLINE VI quotient(float numerator, VI x) {
+  const F32 f;
+  const I32 i;
+  const VI q = hn::NearestInt(hn::Div(hn::Set(f, numerator), hn::ConvertTo(f, x)));
+  return hn::IfThenZeroElse(hn::Eq(x, hn::Zero(i)), q);
+}
+
 HWY_INLINE Pixels to_hsv(const Pixels& p) {
   const I32 i;
   const auto [r, g, b] = p;
   const VI v = hn::Max(r, hn::Max(g, b)), d = hn::Sub(v, hn::Min(r, hn::Min(g, b)));
-  const VI of_v = hn::GatherIndex(i, kQuotients<255, 1>.data(), v);
-  const VI of_d = hn::GatherIndex(i, kQuotients<180, 6>.data(), d);
+  const VI of_v = quotient(255 * 4096, v);
+  const VI of_d = quotient(30 * 4096, d);
   const VI half = hn::Set(i, 2048);
   const VI s = hn::ShiftRight<12>(hn::Add(hn::Mul(d, of_v), half));
   const VI from_green = hn::Add(hn::Sub(b, r), hn::ShiftLeft<1>(d));
@@ -117,12 +101,13 @@ HWY_INLINE Pixels to_rgb(const Pixels& p) {
   return {pick(t0, t2, t1, t1, t3, t0), pick(t3, t0, t0, t2, t1, t1), pick(t1, t1, t3, t0, t0, t2)};
 }
 
-HWY_INLINE Pixels changed(const Pixels& hsv, const HsvChange& change) {
+// H + hue of 180, for hue of 0 to 179, and S scaled.
+HWY_INLINE Pixels changed(const Pixels& hsv, int hue, float saturation) {
   const F32 f;
   const I32 i;
-  VI h = hn::Add(hsv.a, hn::Set(i, change.hue));
+  VI h = hn::Add(hsv.a, hn::Set(i, hue));
   h = hn::IfThenElse(hn::Lt(h, hn::Set(i, 180)), h, hn::Sub(h, hn::Set(i, 180)));
-  const VF s = hn::Mul(hn::ConvertTo(f, hsv.b), hn::Set(f, change.saturation));
+  const VF s = hn::Mul(hn::ConvertTo(f, hsv.b), hn::Set(f, saturation));
   return {h, hn::ConvertTo(i, hn::Min(hn::Max(s, hn::Zero(f)), hn::Set(f, 255))), hsv.c};
 }
 
@@ -147,9 +132,9 @@ void all_to_rgb(uint8_t* pixels, size_t count) {
   each_block(pixels, count, [](const Pixels& p) HWY_ATTR { return to_rgb(p); });
 }
 
-void change_all(uint8_t* pixels, size_t count, const HsvChange& change) {
+void change_all(uint8_t* pixels, size_t count, int hue, float saturation) {
   each_block(pixels, count,
-             [&](const Pixels& p) HWY_ATTR { return to_rgb(changed(to_hsv(p), change)); });
+             [&](const Pixels& p) HWY_ATTR { return to_rgb(changed(to_hsv(p), hue, saturation)); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -185,12 +170,12 @@ void scale_bytes(std::span<uint8_t> pixels, float factor, float add) {
 }
 
 void scale_saturation(std::span<uint8_t> pixels, float factor) {
-  HWY_DYNAMIC_DISPATCH(change_all)(pixels.data(), pixels.size() / 3, {0, factor});
+  HWY_DYNAMIC_DISPATCH(change_all)(pixels.data(), pixels.size() / 3, 0, factor);
 }
 
 void shift_hue(std::span<uint8_t> pixels, int shift) {
   const int of_180 = (shift % 180 + 180) % 180;
-  HWY_DYNAMIC_DISPATCH(change_all)(pixels.data(), pixels.size() / 3, {of_180, 1});
+  HWY_DYNAMIC_DISPATCH(change_all)(pixels.data(), pixels.size() / 3, of_180, 1);
 }
 
 Photometric draw_photometric(Random& random) {

@@ -4,6 +4,8 @@
 #define HWY_TARGET_INCLUDE "ops/bilinear_resize/bilinear_resize_cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include <hwy/cache_control.h>
+
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
 #include "core/cpu/simd-inl.h"
@@ -38,6 +40,15 @@ std::vector<T> second_weights(const BilinearAxis& axis) {
   return weights;
 }
 
+// Whether channels of y are written past the caches, which then do not read them from memory first:
+// where y is larger than caches are, and parts of pixels are whole cache lines.
+bool past_caches(const Tensor& y, int64_t channels, int64_t begin_channel) {
+  constexpr size_t kCaches = 32 << 20, kLine = 64;
+  const auto whole = [&](int64_t n) { return size_t(n) * size_of(y.dtype()) % kLine == 0; };
+  return y.bytes() > kCaches && reinterpret_cast<uintptr_t>(y.raw()) % kLine == 0 &&
+         whole(channels) && whole(begin_channel) && whole(y.dim(3));
+}
+
 // Between two neighbouring columns of x all columns of y that read them are made at once.
 void forward(Stream&, In x, In base, int64_t begin_channel, Out y) {
   dispatch<float, double, bf16>(x.dtype(), "bilinear_resize", [&]<class S>() HWY_ATTR {
@@ -48,6 +59,7 @@ void forward(Stream&, In x, In base, int64_t begin_channel, Out y) {
     const auto v = second_weights<T>(rows), u = second_weights<T>(columns);
     const S* const more = base ? base.data<S>() : nullptr;
     S* const y_data = y.data<S>();
+    const bool past = past_caches(y, c, begin_channel);
     parallel_for(y.dim(0) * out_h, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
       for (int64_t line = begin; line < end; ++line) {
         const auto i = unsigned(line % out_h), row = rows.at(i);
@@ -70,11 +82,18 @@ void forward(Stream&, In x, In base, int64_t begin_channel, Out y) {
             for (const T* t = u.data() + first; t < u.data() + last; ++t, to += ld) {
               auto sum = hn::MulAdd(b, set(d, *t), hn::Mul(a, set(d, 1 - *t)));
               if (base_at) sum = hn::Add(sum, load(d, base_at + to));
+              if constexpr (std::is_same_v<S, T>) {
+                if (past) {
+                  hn::Stream(sum, d, y_at + to);
+                  continue;
+                }
+              }
               store(sum, d, y_at + to);
             }
           });
         }
       }
+      if (past) hwy::FlushStream();  // before other threads read it
     });
   });
 }

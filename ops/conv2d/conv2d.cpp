@@ -47,4 +47,10 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeo
   return y;
 }
 
+std::vector<std::string> conv2d_choices(Device device) {
+  std::vector<std::string> lines;
+  kernels::conv2d_choices(current_stream(device), lines);
+  return lines;
+}
+
 }  // namespace sg

@@ -9,6 +9,7 @@
 #include "core/cpu/column_sums.h"
 #include "core/cpu/convolution.h"
 #include "core/cpu/gemm.h"
+#include "core/cpu/onednn.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
 #include "core/cpu/simd-inl.h"
@@ -253,6 +254,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sg {
 namespace {
+
+void choices(Stream&, std::vector<std::string>& lines) {
+  const dnnl_version_t& v = *dnnl_version();
+  lines = {fmt::format("convolutions: oneDNN {}.{}.{} (Winograd, direct) and own kernels", v.major,
+                       v.minor, v.patch)};
+}
+
+const Register r{kernels::conv2d_choices, DeviceType::cpu, choices};
 SG_REGISTER_SIMD(kernels::conv2d_fwd, forward);
 SG_REGISTER_SIMD(kernels::conv2d_bwd, backward);
 }  // namespace

@@ -1,8 +1,8 @@
-// Three ways. In bf16, the 3x3 convolutions of the stem between maps of equal channels
+// Four ways. In bf16, the 3x3 convolutions of the stem between maps of equal channels
 // (implicit_gemm.cuh) and kernel = stride (patchify.h) have kernels that read and write maps where
-// they lie. For all else, the stem's first convolution and float32, windows are copied to the rows
-// of a matrix, some images at a time, and are a matmul. cuDNN is not used: whether it wins could
-// not be measured without a GPU.
+// they lie. Those of wide channels, which are the heads', are cuDNN's (wide.cuh). For all else, the
+// stem's first convolution and what cuDNN does not do, windows are copied to the rows of a matrix,
+// some images at a time, and are a matmul.
 #include "core/cuda/biased_gemm.cuh"
 #include "core/cuda/column_sums.cuh"
 #include "core/profile.h"
@@ -10,6 +10,7 @@
 #include "ops/conv2d/im2col.cuh"
 #include "ops/conv2d/patchify.h"
 #include "ops/conv2d/tuning_cuda.h"
+#include "ops/conv2d/wide.cuh"
 
 namespace sg {
 namespace {
@@ -105,6 +106,9 @@ void forward(Stream& stream, In x, In w, In b, const Conv2dGeometry& geometry, O
     return conv2d_cuda::conv3x3_forward(stream, x, w, b, geometry, y);
   if (conv2d_cuda::is_patchify(x, w, geometry, y))
     return conv2d_cuda::patchify_forward(stream, x, w, b, geometry, y);
+  if (conv2d_cuda::is_wide(x, w, geometry) &&
+      conv2d_cuda::wide_forward(stream, x, w, b, geometry, y))
+    return;
   dispatch<float, bf16>(x.dtype(), "conv2d", [&]<class T>() {
     im2col_forward<T>(stream, conv2d_cuda::windows_of<T>(x, w, y, geometry), x, w, b, y);
   });
@@ -125,6 +129,10 @@ void backward(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geometry,
       if (dx) conv2d_cuda::patchify_backward_input(stream, dy, w, geometry, dx);
       if (dw) conv2d_cuda::patchify_backward_weights(stream, dy, x, geometry, dw);
     } else {
+      if (conv2d_cuda::is_wide(x, w, geometry)) {
+        if (dx && conv2d_cuda::wide_backward_input<T>(stream, dy, w, geometry, dx)) dx = {};
+        if (dw && conv2d_cuda::wide_backward_weights<T>(stream, dy, x, geometry, dw)) dw = {};
+      }
       const Windows v = conv2d_cuda::windows_of<T>(x, w, dy, geometry);
       if (dx) im2col_backward_input<T>(stream, v, dy, w, dx);
       if (dw) im2col_backward_weights<T>(stream, v, dy, x, dw);
@@ -135,8 +143,14 @@ void backward(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geometry,
   });
 }
 
+void choices(Stream&, std::vector<std::string>& lines) {
+  lines = cuda::cudnn_choices();
+  lines.insert(lines.begin(), "convolutions of wide maps: " + cuda::describe_cudnn());
+}
+
 const Register r1{kernels::conv2d_fwd, DeviceType::cuda, forward};
 const Register r2{kernels::conv2d_bwd, DeviceType::cuda, backward};
+const Register r3{kernels::conv2d_choices, DeviceType::cuda, choices};
 
 }  // namespace
 }  // namespace sg

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <ranges>
 
 #include "data/sample_maker.h"
 #include "tests/data/label_pngs.h"
@@ -148,6 +149,9 @@ TEST_CASE("segmentation: labels that are missing, damaged or of another size are
 
 TEST_CASE("segmentation: classes by number, by line, of ADE20K; names may occur twice") {
   CHECK(classes("0\tsky\r\n2\troad\n1\tcar\n") == ClassNames{"sky", "car", "road"});
+  CHECK(classes("0\tsky\t128 128 128\n1\troad\t128 64 128\n") == ClassNames{"sky", "road"});
+  CHECK(classes("sky\t128 128 128\nroad\t128 64 128\n") == ClassNames{"sky", "road"});
+  CHECK(classes("2024\nroad\n") == ClassNames{"2024", "road"});
   CHECK(classes("# names\nsky\n\ntraffic light\n") == ClassNames{"sky", "traffic light"});
   CHECK(classes("1\tscreen\n2\tscreen\n", true) == ClassNames{"screen", "screen"});
   CHECK(classes("0\tother\n1\twall\n", true) == ClassNames{"wall"});
@@ -186,6 +190,13 @@ TEST_CASE("segmentation: the histogram of values shows what flags are missing") 
   CHECK(contains(from_one, "2 (no class) 50.0 %"));
   CHECK(contains(from_one, "are no class: 2; expected 0 to 1 (2 classes)"));
   CHECK(contains(from_one, "0 (sky) does not occur"));
+
+  LabelImage all = test::labels_of(20, 20, [](int y, int x) { return uint8_t((y * 20 + x) / 2); });
+  std::ranges::fill(all.pixels | std::views::drop(380), uint8_t(40));
+  test::put_pair(dir.path(), "train", "b", all);
+  const std::string many = open(dir).label_histogram();
+  CHECK(contains(many, "40 (no class) 5.5 %"));
+  CHECK(contains(many, ", 166 more"));  // 190 values, of which 24 are shown
 
   test::put_pair(dir.path(), "train", "a", cycle({0, 1}));
   fs::remove(dir / "images/train/b.jpg");

@@ -199,11 +199,11 @@ TEST_CASE("segmentation training: settings that cannot work are refused") {
     change(c);
     return test::error_of(ExitCode::usage, [&] { SegmentationTransform{c}; });
   };
-  CHECK(contains(refused([](auto& c) { c.crop = 0; }), "--crop-size"));
-  CHECK(contains(refused([](auto& c) { c.ratio = {2, 1}; }), "ratio"));
-  CHECK(contains(refused([](auto& c) { c.hflip = 2; }), "hflip"));
-  CHECK(contains(refused([](auto& c) { c.max_class_share = 0; }), "max-class-share"));
-  CHECK(contains(refused([](auto& c) { c.scale = {0, 0}; }), "scale"));
+  CHECK(contains(refused([](auto& c) { c.crop = 0; }), "--img-size"));
+  CHECK(contains(refused([](auto& c) { c.ratio = {2, 1}; }), "--ratio-range"));
+  CHECK(contains(refused([](auto& c) { c.hflip = 2; }), "--hflip"));
+  CHECK(contains(refused([](auto& c) { c.max_class_share = 0; }), "--cat-max-ratio"));
+  CHECK(contains(refused([](auto& c) { c.scale = {0, 0}; }), "--image-scale"));
 }
 
 namespace {

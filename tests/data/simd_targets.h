@@ -7,7 +7,7 @@
 
 namespace sg::test {
 
-// Runs `f` once for each instruction set that the build and the CPU have.
+// Runs `f` once for each instruction set that the build and the CPU have, then with all of them.
 template <class F>
 void for_each_target(F&& f) {
   const int64_t all = hwy::SupportedTargets() & HWY_TARGETS;
@@ -20,6 +20,7 @@ void for_each_target(F&& f) {
   }
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  f();
 }
 
 }  // namespace sg::test

@@ -121,6 +121,20 @@ TEST_CASE("bilinear_resize: the longest sides") {
   CHECK(axis.first(axis.in) == axis.out);
 }
 
+TEST_CASE("bilinear_resize: a result larger than caches has the bits of its parts") {
+  const int64_t side = 24, out = 132, c = 512, part = 16;
+  const Tensor x = test::random({1, side, side, c}, 1).to(Dtype::f32);
+  Tensor few = empty({1, side, side, part});
+  for (int64_t i = 0; i < few.numel(); ++i)
+    few.data<float>()[i] = x.data<float>()[i / part * c + i % part];
+  const Tensor y = bilinear_resize(x, out, out), expected = bilinear_resize(few, out, out);
+  REQUIRE(y.bytes() > 32 << 20);
+  int64_t different = 0;
+  for (int64_t i = 0; i < expected.numel(); ++i)
+    different += expected.data<float>()[i] != y.data<float>()[i / part * c + i % part];
+  CHECK(different == 0);
+}
+
 TEST_CASE("bilinear_resize: the same size is the same tensor, or a plain sum") {
   const Tensor x = autograd::leaf(test::random({1, 5, 6, 4}, 1));
   const Tensor y = bilinear_resize(x, 5, 6);

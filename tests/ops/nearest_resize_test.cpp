@@ -64,9 +64,7 @@ TEST_CASE("nearest_resize: only what is read counts, and positions are those of 
   Tensor x = zeros({1, 2, 1, 1});
   x.data<float>()[1] = INFINITY;
   CHECK(to_vector<float>(nearest_resize(x, 4, 1)) == std::vector<float>{0, 0, INFINITY, INFINITY});
-  // import torch; x = torch.arange(n.)[None, None]
-  // F.interpolate(x, size=m)[0, 0] differs from floor(i n / m) first at i, where it is one less:
-  // float32(n) / float32(m), rounded down, times i is below a whole number.
+  // As torch computes them; and the output positions of an input position are found again.
   for (const auto& [n, m] : {std::pair{49, 98}, {3, 7}, {100, 331}, {512, 2048}, {683, 1024}}) {
     const NearestAxis axis(n, m);
     for (int64_t i = 0; i < m; ++i)

@@ -156,7 +156,7 @@ expect "exit code where all pass" "$(run_part check)" 0
 check_files check
 order=$(sed -n 's/^| \([a-z0-9_]*\) | passed.*/\1/p' "$root/results/check.log" |
   sed 's/^tests_.*/tests/' | uniq | tr '\n' ' ')
-expect "order of the steps" "$order" "about smoke bench_train bench_infer golden_f32 golden_bf16 tests \
+expect "order of the steps" "$order" "about smoke bench_train bench_infer bench_segment golden_f32 golden_bf16 tests \
 matmul_log guard memcheck throughput racecheck memcheck_nano racecheck_nano "
 expect "a figure" "$(cmake -D "FILE=$root/results/check.json" -D "PATH_=figures;bench_train;images_per_second" \
   -P tests/scripts/json_field.cmake 2>&1)" 100.5

@@ -47,11 +47,10 @@ TEST_CASE("segmentation: the published recipes are the defaults, and the files o
 
       const std::string file = fmt::format("configs/{}_{}k_{}.yaml", head, steps, model.back());
       Options written = recipe(head, model);
-      train::apply_json(
-          written,
-          parse_config(read_file(std::filesystem::path(SG_SOURCE_DIR) / file), file,
-                       ExitCode::usage),
-          file);
+      train::apply_json(written,
+                        parse_config(read_file(std::filesystem::path(SG_SOURCE_DIR) / file), file,
+                                     ExitCode::usage),
+                        file);
       test::validate(written);
       CHECK(*written.lr == (upernet ? 6e-5 : 1e-4));
       CHECK(*written.drop_path == config.backbone.drop_path);
@@ -67,14 +66,15 @@ TEST_CASE("segmentation: the schedule of the options is mmsegmentation's") {
   o.img_size = 512, o.image_scale = train::Pair{2048, 512}, o.lr = 6e-5;
   const PolynomialSchedule s = setups::segmentation(o).schedule;
   CHECK(s.at(0) == doctest::Approx(6e-5 * 1e-6).epsilon(1e-12));
-  CHECK(s.at(750) == doctest::Approx(6e-5 * (1 - 750 / 160000.0) * (1 - 0.5 * (1 - 1e-6)))
-                         .epsilon(1e-12));
+  CHECK(s.at(750) ==
+        doctest::Approx(6e-5 * (1 - 750 / 160000.0) * (1 - 0.5 * (1 - 1e-6))).epsilon(1e-12));
   CHECK(s.at(80000) == doctest::Approx(3e-5).epsilon(1e-12));
 }
 
 TEST_CASE("segmentation: flags of classification are refused, with what to use") {
-  CHECK(contains(refused({{"epochs", 5}}), "--epochs: of --task classification; segmentation "
-                                           "counts in --steps"));
+  CHECK(contains(refused({{"epochs", 5}}),
+                 "--epochs: of --task classification; segmentation "
+                 "counts in --steps"));
   CHECK(contains(refused({{"mixup", 0.8}}), "--mixup"));
   CHECK(contains(refused({{"aa", "rand-m9"}}), "--aa"));
   CHECK(contains(refused({{"smoothing", 0.1}}), "--smoothing"));

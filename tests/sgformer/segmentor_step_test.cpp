@@ -96,7 +96,9 @@ Step run_step(const std::string& head, Device device, Dtype dtype, const Step* r
   // Through the backbone, then through the head.
   const Config& backbone = model.config().backbone;
   const int64_t pixels = out.logits.numel() / out.logits.dim(3);
-  step.bounds = golden::head_bounds(dtype, p, 9, pixels, golden::model_bound(backbone, dtype));
+  const golden::Chain& chain =
+      model.config().head == Head::upernet ? golden::kUperNet : golden::kSemanticFpn;
+  step.bounds = golden::chain_bounds(dtype, p, chain, pixels, golden::model_bound(backbone, dtype));
   step.bounds.gradients += golden::model_gradient_bound(backbone, dtype);
   return step;
 }

@@ -14,10 +14,11 @@
 namespace sg::test {
 namespace {
 
-std::vector<NamedTensor> weights_of(const sgformer::Classifier& model) {
+std::vector<NamedTensor> weights_of(const nn::ParameterStore& parameters) {
   std::vector<NamedTensor> tensors;
-  for (const std::string& name : model.parameters().names())
-    tensors.emplace_back(name, model.parameters().get(model.parameters().values(), name));
+  for (const std::string& name : parameters.names())
+    tensors.emplace_back(name, parameters.get(parameters.values(), name));
+  for (const nn::Buffer& b : parameters.named_buffers()) tensors.emplace_back(b.name, b.value);
   return tensors;
 }
 
@@ -45,7 +46,7 @@ std::unique_ptr<sgformer::Classifier> nano() {
 }
 
 void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem::path& path) {
-  save_checkpoint(path, {weights_of(model),
+  save_checkpoint(path, {weights_of(model.parameters()),
                          {{"step", 12},
                           {"args", train::to_json(setups::default_options("sgformer_nano"))},
                           {"model", sgformer::config_to_json(model.config())},
@@ -53,7 +54,25 @@ void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem
 }
 
 void save_as_weights(const sgformer::Classifier& model, const std::filesystem::path& path) {
-  write_safetensors(path, weights_of(model));
+  write_safetensors(path, weights_of(model.parameters()));
+}
+
+std::unique_ptr<sgformer::Segmentor> nano_segmentor() {
+  auto model = std::make_unique<sgformer::Segmentor>(
+      sgformer::find_segmentor_config("sgformer_nano", "upernet", 3));
+  model->parameters().allocate();
+  model->parameters().initialize(7);
+  double value = 1;
+  for (const nn::Buffer& b : model->parameters().named_buffers()) Tensor(b.value).fill_(value++);
+  return model;
+}
+
+void save_as_checkpoint(const sgformer::Segmentor& model, const std::filesystem::path& path) {
+  save_checkpoint(path, {weights_of(model.parameters()),
+                         {{"step", 12},
+                          {"task", "segmentation"},
+                          {"model", sgformer::config_to_json(model.config())},
+                          {"classes", {"cat", "dog", "owl"}}}});
 }
 
 std::string png_image(int height, int width) {

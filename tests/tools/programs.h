@@ -5,6 +5,7 @@
 
 #include "data/image.h"
 #include "sgformer/classifier.h"
+#include "sgformer/segment/segmentor.h"
 #include "tests/support/files.h"
 
 namespace sg::test {
@@ -22,6 +23,10 @@ Ran run_program(const std::string& command);
 std::unique_ptr<sgformer::Classifier> nano();
 void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem::path& path);
 void save_as_weights(const sgformer::Classifier& model, const std::filesystem::path& path);
+
+// sgformer_nano with UperNet of three classes, initial weights, and running statistics that differ.
+std::unique_ptr<sgformer::Segmentor> nano_segmentor();
+void save_as_checkpoint(const sgformer::Segmentor& model, const std::filesystem::path& path);
 
 // A smooth image, as PNG.
 std::string png_image(int height, int width);

@@ -93,7 +93,7 @@ TEST_CASE("sgeval: of segmentation, the scores and a row a class; each image cou
 TEST_CASE("sgeval: of segmentation, other ways to look at the images") {
   const Folder folder;
   const std::string plain = folder.evaluate("--json").json()["mIoU"].dump();
-  for (const char* how : {"--keep-ratio", "--image-scale 96,48", "--slide 24,16", "--ms --flip"}) {
+  for (const char* how : {"--keep-ratio", "--image-scale 96 48", "--slide 24,16", "--ms --flip"}) {
     CAPTURE(how);
     const Ran ran = folder.evaluate(std::string("--json ") + how);
     REQUIRE_MESSAGE(ran.code == 0, ran.err);
@@ -122,7 +122,7 @@ TEST_CASE(
   CHECK(folder.evaluate("--task classification").code == 2);
   CHECK(folder.evaluate("--head upernet").code == 2);
   const Ran weights = folder.evaluate(
-      "--json --task segmentation --head semantic_fpn --model sgformer_nano --image-scale 128,32",
+      "--json --task segmentation --head semantic_fpn --model sgformer_nano --image-scale 128 32",
       "weights");
   REQUIRE_MESSAGE(weights.code == 0, weights.err);
   CHECK(weights.json()["mIoU"] == ran.json()["mIoU"]);

@@ -138,4 +138,25 @@ TEST_CASE("sgconvert: what does not fit is refused") {
   CHECK_FALSE(fs::exists(folder / "a.pth"));
 }
 
+TEST_CASE("sgconvert: segmentors with their running statistics, there and back") {
+  const test::TemporaryFolder folder;
+  const auto model = test::nano_segmentor();
+  test::save_as_checkpoint(*model, folder / "run.safetensors");
+  const auto convert = [&](const char* in, const char* out) {
+    const auto ran =
+        run_program(fmt::format("sgconvert {0}/{1} {0}/{2}", folder.path().string(), in, out));
+    CHECK_MESSAGE(ran.code == 0, ran.err);
+    CHECK_FALSE(contains(ran.err, "in no published model"));
+  };
+  convert("run.safetensors", "a.pth");
+  convert("a.pth", "b.safetensors");
+  const nn::ParameterStore& p = model->parameters();
+  const Safetensors back = Safetensors::open(folder / "b.safetensors");
+  CHECK(back.names().size() == p.names().size() + p.named_buffers().size());
+  for (const std::string& name : p.names())
+    CHECK(to_vector<float>(back.tensor(name)) == to_vector<float>(p.get(p.values(), name)));
+  for (const nn::Buffer& b : p.named_buffers())
+    CHECK(to_vector<float>(back.tensor(b.name)) == to_vector<float>(b.value));
+}
+
 }  // namespace sg

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "tests/tools/programs.h"
 
 namespace sg {
@@ -72,6 +74,46 @@ TEST_CASE("sginfo: a checkpoint knows its model") {
   const auto odd = run_program("sginfo --checkpoint 'nowhere_\xe9'");
   CHECK(odd.code == 4);
   CHECK_MESSAGE(contains(odd.err, "nowhere_\\xe9"), odd.err);
+}
+
+TEST_CASE("sginfo: segmentors, by head, from a name or a file") {
+  // A sixteenth of the 512 x 2048 pixels that papers count: there the specification has 842 GMAC
+  // for UperNet's head and 86 for Semantic FPN with its neck. Grids of pooling stay as large.
+  for (const auto& [head, parameters, gmac] :
+       {std::tuple{"semantic_fpn", 26'283'243, 86.0}, {"upernet", 52'340'609, 842.0}}) {
+    const auto ran =
+        run_program(fmt::format("sginfo sgformer_s --head {} --img-size 128x512 --json", head));
+    REQUIRE_MESSAGE(ran.code == 0, ran.err);
+    const nlohmann::json j = ran.json();
+    CHECK(j["parameters"] == parameters);
+    CHECK(j["classes"] == 150);
+    double macs = 0;
+    for (const auto& layer : j["layers"]) {
+      const std::string name = layer["name"];
+      if (name.starts_with("neck.") || name.starts_with("decode_head."))
+        macs += (name == "decode_head.psp_modules" ? 1 : 16) * layer["macs"].get<double>();
+    }
+    CHECK(std::abs(1e-9 * macs - gmac) < 0.5);
+  }
+  const auto rows = run_program("sginfo sgformer_nano --head upernet --num-classes 7");
+  REQUIRE(rows.code == 0);
+  for (const char* part : {"sgformer_nano with upernet, 7 classes", "backbone.block1.0",
+                           "decode_head.fpn_convs", "of the auxiliary head"})
+    CHECK_MESSAGE(contains(rows.out, part), rows.out);
+  CHECK_FALSE(contains(rows.out, "decode_head.fpn_convs.0"));
+  CHECK(contains(run_program("sginfo sgformer_nano --head uper").err, "head 'uper' is unknown"));
+
+  const test::TemporaryFolder folder;
+  const auto model = test::nano_segmentor();
+  test::save_as_checkpoint(*model, folder / "run.safetensors");
+  const auto of_file = run_program(
+      fmt::format("sginfo --json --checkpoint {}/run.safetensors", folder.path().string()));
+  REQUIRE_MESSAGE(of_file.code == 0, of_file.err);
+  CHECK(of_file.json()["parameters"] == model->parameters().count());
+  CHECK(of_file.json()["classes"] == 3);
+  CHECK(run_program(fmt::format("sginfo --head upernet --checkpoint {}/run.safetensors",
+                                folder.path().string()))
+            .code == 2);
 }
 
 }  // namespace sg

@@ -18,9 +18,7 @@ struct EvalRequest {
   bool json = false, per_class = false;
   // Of segmentation.
   bool ms = false, flip = false, keep_ratio = false;
-  std::string head, slide, image_scale;
-  std::optional<int64_t> ignore_index;
-  bool reduce_zero_label = false;
+  std::string slide;
 
   std::string weights;  // the file
   Compute compute;

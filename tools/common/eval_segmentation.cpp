@@ -16,10 +16,11 @@ namespace {
 
 infer::SegmenterSettings segmenter_of(const EvalRequest& request, const infer::SegmentorFile& file,
                                       const CLI::App& app) {
-  infer::SegmenterSettings s = segmenter_settings(file, request.weights);
+  infer::SegmenterSettings s = segmenter_of_run(file, request.weights);
   if (app.count("--mean")) s.stats.mean = request.options.mean;
   if (app.count("--std")) s.stats.std = request.options.std;
-  if (!request.image_scale.empty()) s.scale = parse_image_scale(request.image_scale);
+  if (const auto& scale = request.options.image_scale)
+    s.scale = {.long_side = int((*scale)[0]), .short_side = int((*scale)[1])};
   if (!request.slide.empty()) s.slide = parse_slide(request.slide);
   if (request.ms) s.ratios = infer::kTestRatios;
   s.flip = request.flip;
@@ -36,8 +37,8 @@ data::SegmentationRequest data_of(const EvalRequest& request, const infer::Segme
   d.class_map = request.options.class_map;
   take_of_run(file.state, "ignore_index", d.ignore_index, request.weights);
   take_of_run(file.state, "reduce_zero_label", d.reduce_zero_label, request.weights);
-  if (request.ignore_index) d.ignore_index = int(*request.ignore_index);
-  if (request.reduce_zero_label) d.reduce_zero_label = true;
+  if (request.options.ignore_index) d.ignore_index = int(*request.options.ignore_index);
+  if (request.options.reduce_zero_label) d.reduce_zero_label = true;
   return d;
 }
 
@@ -94,8 +95,8 @@ ExitCode eval_segmentation(const CLI::App& app, const EvalRequest& request,
              .compute = request.compute});
   announce(file);
   const std::string head = sgformer::name_of(file.model->config().head);
-  if (!request.head.empty() && request.head != head)
-    fail(ExitCode::usage, "--head: {} has {}, expected {}", path, head, request.head);
+  if (!request.options.head.empty() && request.options.head != head)
+    fail(ExitCode::usage, "--head: {} has {}, expected {}", path, head, request.options.head);
   const auto dataset = std::make_shared<data::SegmentationDataset>(
       request.options.data, data::Split::val, data_of(request, file, app));
   check_classes(*dataset, file, path, console);

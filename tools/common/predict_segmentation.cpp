@@ -111,7 +111,7 @@ std::vector<LabelFiles> label_files(const fs::path& folder, const std::vector<st
 
 ExitCode predict_segmentation(const infer::SegmentorFile& file, std::string_view path,
                               const PredictSegmentation& what, report::Console& console) {
-  const infer::Segmenter segment(*file.model, segmenter_settings(file, path));
+  const infer::Segmenter segment(*file.model, segmenter_of_run(file, path));
   const int64_t classes = file.model->config().classes, count = int64_t(what.images.size());
   bool reduced = false;
   take_of_run(file.state, "reduce_zero_label", reduced, path);

@@ -19,29 +19,21 @@ std::optional<std::pair<int, int>> two_numbers(std::string_view text) {
 
 }  // namespace
 
-infer::SegmenterSettings segmenter_settings(const infer::SegmentorFile& file,
-                                            std::string_view path) {
+infer::SegmenterSettings segmenter_of_run(const infer::SegmentorFile& file, std::string_view path) {
   infer::SegmenterSettings settings;
   settings.stats = file.preprocessing.stats;
   std::array<double, 2> scale{};
   nlohmann::json crop;
   if (take_of_run(file.state, "image_scale", scale, path)) {
-    settings.scale = {int(scale[0]), int(scale[1])};
+    settings.scale = {.long_side = int(scale[0]), .short_side = int(scale[1])};
   } else if (take_of_run(file.state, "img_size", crop, path)) {
     const auto size = image_size_from_json(crop);
     if (!size)
       fail(ExitCode::checkpoint, "{}: img_size: {}; it is of another version", path, crop.dump());
     const int side = std::min(size->height, size->width);
-    settings.scale = {4 * side, side};
+    settings.scale = {.long_side = 4 * side, .short_side = side};
   }
   return settings;
-}
-
-data::ImageScale parse_image_scale(std::string_view text) {
-  const auto sides = two_numbers(text);
-  if (!sides)
-    fail(ExitCode::usage, "--image-scale: expected two sides, as in 2048,512, found '{}'", text);
-  return {sides->first, sides->second};
 }
 
 infer::SlidingWindows parse_slide(std::string_view text) {
@@ -53,12 +45,6 @@ infer::SlidingWindows parse_slide(std::string_view text) {
          "found '{}'",
          text);
   return {int(*crop), std::max(int(*crop * 2 / 3), 1)};
-}
-
-data::ClassNames names_of_all(const data::ClassNames& names, int64_t classes) {
-  data::ClassNames all;
-  for (int64_t c = 0; c < classes; ++c) all.push_back(data::class_name(names, c));
-  return all;
 }
 
 }  // namespace sg::tools

@@ -9,8 +9,10 @@ using enum TimmFlag::Takes;
 constexpr const char* kAny = TimmFlag::kAny;
 constexpr const char* kNone = TimmFlag::kNone;
 
-constexpr const char* kNoBatchNorm = "the model has no BatchNorm";
-constexpr const char* kOtherSchedule = "of other schedules than the cosine, which is the only one";
+constexpr const char* kBatchNorm =
+    "classifiers have no BatchNorm; that of segmentation heads has momentum 0.1, eps 1e-5 and the "
+    "statistics of all processes";
+constexpr const char* kOtherSchedule = "of schedules that are not built in";
 constexpr const char* kNoDownload =
     "data sets are not downloaded: --data is a folder, docs/data.md says of what";
 constexpr const char* kNoWandb =
@@ -34,7 +36,9 @@ constexpr TimmFlag kFlags[] = {
     {"--target-key", value, kNone, "null", kNoDownload},
     {"--in-chans", value, "3", "null", "images are always RGB"},
     {"--interpolation", value, "bicubic", "\"\"",
-     "evaluation is always bicubic, as published; --train-interpolation is of training"},
+     "evaluation is always bicubic, as published, of segmentation bilinear; --train-interpolation "
+     "is "
+     "of training"},
     {"--train-crop-mode", value, "rrc", "null", "crops of training are RandomResizedCrop"},
     {"--gaussian-blur-prob", value, kNone, "null", "not built in; --aa has Sharpness"},
     {"--aug-splits", value, "0", "0", kNoSplits},
@@ -64,15 +68,16 @@ constexpr TimmFlag kFlags[] = {
     {"--aot-autograd", nothing, kAny, "false", kNoCompiler},
     {"--torchcompile", value_or_nothing, kAny, "null", kNoCompiler},
     {"--torchcompile-mode", value, kAny, "null", kNoCompiler},
-    {"--drop", value, "0", "0", "the model has no dropout; --drop-path is its stochastic depth"},
+    {"--drop", value, "0", "0",
+     "classifiers have no dropout, segmentation heads always 0.1; --drop-path is stochastic depth"},
     {"--drop-connect", value, "0", "null", "here it is '--drop-path'"},
     {"--drop-block", value, "0", "null", "the model has none; --drop-path is its stochastic depth"},
-    {"--bn-tf", nothing, kAny, "false", kNoBatchNorm},
-    {"--bn-momentum", value, kAny, "null", kNoBatchNorm},
-    {"--bn-eps", value, kAny, "null", kNoBatchNorm},
-    {"--sync-bn", nothing, kAny, "false", kNoBatchNorm},
-    {"--dist-bn", value, kAny, "\"reduce\"", kNoBatchNorm},
-    {"--split-bn", nothing, kAny, "false", kNoBatchNorm},
+    {"--bn-tf", nothing, kAny, "false", kBatchNorm},
+    {"--bn-momentum", value, kAny, "null", kBatchNorm},
+    {"--bn-eps", value, kAny, "null", kBatchNorm},
+    {"--sync-bn", nothing, kAny, "false", kBatchNorm},
+    {"--dist-bn", value, kAny, "\"reduce\"", kBatchNorm},
+    {"--split-bn", nothing, kAny, "false", kBatchNorm},
     {"--use-chk", nothing, kNone, "false", "here it is '--grad-checkpointing'"},
 
     // Device
@@ -85,7 +90,8 @@ constexpr TimmFlag kFlags[] = {
     {"--model-dtype", value, "float32", "null",
      "weights are float32; --dtype bf16 computes in bfloat16"},
     {"--channels-last", nothing, kAny, "false", "images and activations are always channels last"},
-    {"--no-ddp-bb", nothing, kAny, "false", "the model has no buffers"},
+    {"--no-ddp-bb", nothing, kAny, "false",
+     "running statistics are those of all processes already"},
     {"--synchronize-step", nothing, kAny, "false", "each step ends when its loss has been read"},
     {"--local_rank,--local-rank", value, TimmFlag::kLocalRank, "0",
      "the environment says it, as torchrun and torch.distributed.launch set it"},
@@ -98,7 +104,8 @@ constexpr TimmFlag kFlags[] = {
     {"--momentum", value, kAny, "0.9", "of SGD; AdamW has --opt-betas"},
     {"--layer-decay-min-scale", value, "0", "0", "--layer-decay has no lower limit"},
     {"--layer-decay-no-opt-scale", value, kNone, "null", "--freeze keeps the lower layers"},
-    {"--sched", value, "cosine", "\"cosine\"", "the learning rate always follows a cosine"},
+    {"--sched", value, "cosine", "\"cosine\"",
+     "the learning rate follows a cosine, of segmentation a polynomial (--poly-power)"},
     {"--lr-noise", values, kNone, "null", "the learning rate has no noise"},
     {"--lr-noise-pct", value, kAny, "0.67", "the learning rate has no noise"},
     {"--lr-noise-std", value, kAny, "1.0", "the learning rate has no noise"},
@@ -114,7 +121,7 @@ constexpr TimmFlag kFlags[] = {
     {"--jsd-loss", nothing, kNone, "false", kNoSplits},
     {"--jsd", nothing, kNone, "false", kNoSplits},
     {"--bce-pos-weight", value, kNone, "null", "--bce-loss has no weights of positive targets"},
-    {"--model-ema", nothing, kAny, "false", "the weights are always averaged (--model-ema-decay)"},
+    {"--model-ema", nothing, kAny, "false", "--model-ema-decay says whether weights are averaged"},
     {"--model-ema-force-cpu", nothing, kAny, "false",
      "averaged weights lie beside the weights and are always evaluated"},
 

@@ -26,7 +26,7 @@ BatchNormSettings batch_norm_of(const Case& c) {
 // which is 9 times as long, is 3 times as large.
 constexpr double kWinograd = 10.8 / 3;
 
-std::vector<Row> check_maps(const Case& c, nn::ParameterStore& store, int links,
+std::vector<Row> check_maps(const Case& c, nn::ParameterStore& store, const Chain& chain,
                             const Forward& forward) {
   c.fill(store);
   const bool single = c.file.metadata().contains("input_shape");
@@ -47,7 +47,7 @@ std::vector<Row> check_maps(const Case& c, nn::ParameterStore& store, int links,
   autograd::backward(outputs, upstream);
 
   const int64_t pixels = shapes[0][0] * shapes[0][2] * shapes[0][3];
-  Comparison comparison(c, head_bounds(c.dtype, store, links, pixels));
+  Comparison comparison(c, chain_bounds(c.dtype, store, chain, pixels));
   for (size_t i = 0; i < outputs.size(); ++i)
     comparison.add_map(numbered("output", i, outputs.size() == 1), outputs[i]);
   for (size_t i = 0; i < maps.size(); ++i)
@@ -59,16 +59,20 @@ std::vector<Row> check_maps(const Case& c, nn::ParameterStore& store, int links,
 
 }  // namespace
 
-Bounds head_bounds(Dtype dtype, const nn::ParameterStore& store, int links, int64_t pixels,
-                   double input) {
+Bounds chain_bounds(Dtype dtype, const nn::ParameterStore& store, const Chain& chain,
+                    int64_t pixels, double input) {
   if (dtype == Dtype::f64) return {1e-9, 1e-9};
-  const double one = (dtype == Dtype::f32 ? kWinograd : 1) *
-                     epsilon(dtype, std::max(pixels, longest_product(store)));
-  Bounds bounds{input + links * one, 2 * links * one};
+  const double product = epsilon(dtype, std::max(pixels, longest_product(store)));
+  // At worst the errors of all add up, in backward once more. In bf16 input and weights are rounded
+  // too.
+  const double forward = dtype == Dtype::f32
+                             ? chain.convolutions * kWinograd * product + chain.others * 0x1p-24
+                             : (1 + 2 * chain.convolutions + chain.others) * product;
+  Bounds bounds{input + forward, 2 * forward};
   // A ReLU whose normal input is off by e of its deviation passes the gradient where it should not,
-  // or the reverse, at e / pi of its inputs; half of them should pass. So each of the links / 2
-  // ReLUs adds 2 e / pi to the square of the error. In f32 none of so few inputs is met.
-  if (dtype == Dtype::bf16) bounds.gradients += std::sqrt(links * bounds.outputs / M_PI);
+  // or the reverse, at e / pi of its inputs; half of them should pass. So each adds 2 e / pi to the
+  // square of the error. In f32 none of so few inputs is met.
+  if (dtype == Dtype::bf16) bounds.gradients += std::sqrt(chain.relus * 2 * bounds.outputs / M_PI);
   return bounds;
 }
 
@@ -76,7 +80,7 @@ std::vector<Row> check_fpn(const Case& c) {
   nn::ParameterStore store;
   const Fpn fpn(nn::ParameterScope(store), c.numbers("in_channels"), c.number("out_channels"),
                 size_t(c.number("outputs")));
-  return check_maps(c, store, 2, [&](const auto& maps) { return fpn(maps); });
+  return check_maps(c, store, kFpn, [&](const auto& maps) { return fpn(maps); });
 }
 
 std::vector<Row> check_semantic_fpn(const Case& c) {
@@ -86,7 +90,7 @@ std::vector<Row> check_semantic_fpn(const Case& c) {
   config.channels = c.number("channels");
   config.classes = c.number("classes");
   const SemanticFpn head(nn::ParameterScope(store), c.numbers("in_channels"), config);
-  return check_maps(c, store, 9, [&](const auto& maps) -> std::vector<Tensor> {
+  return check_maps(c, store, kSemanticFpn, [&](const auto& maps) -> std::vector<Tensor> {
     return {head(maps, {}, batch_norm_of(c))};
   });
 }
@@ -98,7 +102,7 @@ std::vector<Row> check_upernet(const Case& c) {
   config.classes = c.number("classes");
   config.pool_scales = c.numbers("pool_scales");
   const UperNet head(nn::ParameterScope(store), c.numbers("in_channels"), config);
-  return check_maps(c, store, 9, [&](const auto& maps) -> std::vector<Tensor> {
+  return check_maps(c, store, kUperNet, [&](const auto& maps) -> std::vector<Tensor> {
     return {head(maps, {}, batch_norm_of(c))};
   });
 }
@@ -107,7 +111,7 @@ std::vector<Row> check_fcn_head(const Case& c) {
   nn::ParameterStore store;
   const FcnHead head(nn::ParameterScope(store), c.number("in_channels"), c.number("channels"),
                      c.number("classes"));
-  return check_maps(c, store, 3, [&](const auto& maps) -> std::vector<Tensor> {
+  return check_maps(c, store, kFcnHead, [&](const auto& maps) -> std::vector<Tensor> {
     return {head(maps[0], {}, batch_norm_of(c))};
   });
 }

@@ -4,11 +4,17 @@
 
 namespace sg::golden {
 
-// What a head may be off, whose input is off by `input`, over maps of so many pixels: `links`
-// convolutions and norms follow each other on the longest way through it, and in backward as many
-// again. Of those here 9 do at most.
-Bounds head_bounds(Dtype dtype, const nn::ParameterStore& store, int links, int64_t pixels,
-                   double input = 0);
+// The longest way through a module: what follows each other on it.
+struct Chain {
+  int convolutions;
+  int others;  // norms, resizes, sums, pooling
+  int relus;
+};
+inline constexpr Chain kFpn{2, 3, 0}, kSemanticFpn{6, 12, 3}, kUperNet{5, 10, 4}, kFcnHead{2, 1, 1};
+
+// What such a module may be off over maps of so many pixels, where its input is off by `input`.
+Bounds chain_bounds(Dtype dtype, const nn::ParameterStore& store, const Chain& chain,
+                    int64_t pixels, double input = 0);
 
 std::vector<Row> check_fpn(const Case& c);
 std::vector<Row> check_semantic_fpn(const Case& c);
