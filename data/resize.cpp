@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "data/resize_kernels.h"
+#include "data/resize_vnni.h"
 
 namespace sg::data {
 namespace {
@@ -108,10 +109,10 @@ void Resizer::operator()(const ImageView& part, const Box& where, int source_hei
   make_taps(Axis(source_height, r.height, r.filter), r.filter, window.top, window.height, false,
             rows_);
   for (int& x : columns_.first) x -= where.left;
+  for (int& y : rows_.first) y -= used.top;
 
   const size_t in_bytes = size_t(part.width) * 3, out_bytes = size_t(window.width) * 3;
   const size_t pitch = out_bytes + kRowSlack;
-  grow(narrow_, size_t(used.height) * pitch);
   source_rows_.resize(size_t(used.height));
   for (int y = 0; y < used.height; ++y)
     source_rows_[size_t(y)] = part.row(used.top - where.top + y);
@@ -126,11 +127,15 @@ void Resizer::operator()(const ImageView& part, const Box& where, int source_hei
     std::memcpy(copy, *row, in_bytes);
     *row = copy;
   }
+  if (resize_vnni(source_rows_.data(), used.height, columns_, rows_, window.width, window.height,
+                  out))
+    return;
+  grow(narrow_, size_t(used.height) * pitch);
   resize_rows(source_rows_.data(), used.height, columns_, window.width, narrow_.data(), pitch);
   for (int y = 0; y < window.height; ++y) {
     const size_t i = size_t(y);
-    blend_rows(&narrow_[size_t(rows_.first[i] - used.top) * pitch], pitch, rows_.weights_of(y),
-               rows_.count[i], out_bytes, out + i * out_bytes);
+    blend_rows(&narrow_[size_t(rows_.first[i]) * pitch], pitch, rows_.weights_of(y), rows_.count[i],
+               out_bytes, out + i * out_bytes);
   }
 }
 

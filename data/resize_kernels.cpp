@@ -8,7 +8,6 @@
 #include <cstring>
 
 #include "data/resize_kernels.h"
-#include "data/resize_vnni.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sg::data {
@@ -197,8 +196,7 @@ HWY_EXPORT(blend_rows);
 
 void resize_rows(const uint8_t* const* in, int rows, const Taps& taps, int width, uint8_t* out,
                  size_t pitch) {
-  if (!resize_rows_vnni(in, rows, taps, width, out, pitch))
-    HWY_DYNAMIC_DISPATCH(resize_rows)(in, rows, taps, width, out, pitch);
+  HWY_DYNAMIC_DISPATCH(resize_rows)(in, rows, taps, width, out, pitch);
 }
 
 void blend_rows(const uint8_t* rows, size_t row_stride, const int32_t* weights, int count,

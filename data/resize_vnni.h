@@ -1,13 +1,13 @@
-// The horizontal pass of resizing by AVX-512 VNNI, whose instruction multiplies bytes and adds four
-// products at once.
+// Resizing by AVX-512 VNNI, whose instruction multiplies bytes and adds four products at once.
 #pragma once
 #include "data/resize.h"
 
 namespace sg::data {
 
-// As resize_rows(). False, and nothing is done, where the CPU has no such instructions or the
-// pixels of neighbouring positions are too far apart for a vector.
-bool resize_rows_vnni(const uint8_t* const* in, int rows, const Taps& taps, int width, uint8_t* out,
-                      size_t pitch);
+// Both passes of in_rows rows, which are read as resize_rows() reads them; `rows` are taps of `in`,
+// in rising order. False, and nothing is done, where the CPU has no such instructions, taps are
+// many, the pixels of neighbouring positions too far apart for a vector, or `width` less than one.
+bool resize_vnni(const uint8_t* const* in, int in_rows, const Taps& columns, const Taps& rows,
+                 int width, int height, uint8_t* out);
 
 }  // namespace sg::data

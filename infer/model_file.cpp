@@ -17,7 +17,9 @@ namespace {
 using sgformer::Classifier, sgformer::Segmentor, sgformer::SegmentorConfig, sgformer::Weights;
 namespace fs = std::filesystem;
 
-// What is the same word by word for both kinds of models is written once, by these.
+using Change = decltype(ModelFileRequest::change);
+
+// What the two kinds of models differ in; load() and fill() are written once for both.
 struct Classification {
   using Model = Classifier;
   using Config = sgformer::Config;
@@ -25,6 +27,7 @@ struct Classification {
 
   static Config from_json(const nlohmann::json& json) { return sgformer::config_from_json(json); }
   static sgformer::Config& backbone(Config& config) { return config; }
+  static void apply(const Change& change, Config& config) { config = change(config); }
   static std::string name(const Config& config) { return config.name; }
   // A tensor whose first dimension is the number of classes.
   static bool has_classes(const std::string& name) { return name.starts_with("head."); }
@@ -47,6 +50,11 @@ struct Segmentation {
     return sgformer::segmentor_config_from_json(json);
   }
   static sgformer::Config& backbone(Config& config) { return config.backbone; }
+  static void apply(const Change& change, Config& config) {
+    config.backbone.classes = config.classes;  // where options change them
+    config.backbone = change(config.backbone);
+    config.classes = config.backbone.classes;
+  }
   static std::string name(const Config& config) {
     return fmt::format("{} with {}", config.backbone.name, name_of(config.head));
   }
@@ -87,7 +95,7 @@ std::vector<std::pair<std::string, Shape>> tensors_of(const nn::ParameterStore& 
   return result;
 }
 
-// What reads as the table of what does not fit.
+// Throws with the table of what differs, if anything does.
 void check_fit(const std::string& model, const Weights& weights, const fs::path& path,
                const sgformer::Differences& d) {
   if (d.none()) return;
@@ -171,7 +179,7 @@ LoadedModel<typename Kind::Model> load(const fs::path& path, const ModelFileRequ
          path.string());
   const Weights weights = sgformer::load_weights(path, request.ema);
   if (!config) config = Kind::fitting(request.model, weights);
-  if (request.change) Kind::backbone(*config) = request.change(Kind::backbone(*config));
+  if (request.change) Kind::apply(request.change, *config);
   result.model = std::make_unique<typename Kind::Model>(*config);
   result.model->parameters().allocate(request.compute.dtype, request.compute.device);
   fill<Kind>(*result.model, weights, path, false);

@@ -44,7 +44,7 @@ struct ModelFileRequest {
   std::optional<bool> ema;  // left out: the averaged weights where the file has them
   // What the model is; for files that hold weights alone. A checkpoint of ours knows it.
   std::string model;
-  // Options that win over those of the file; of a segmentor those of its backbone.
+  // Options that win over those of the file; of a segmentor the backbone and the classes.
   std::function<sgformer::Config(sgformer::Config)> change;
   Compute compute;
 };

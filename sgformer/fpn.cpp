@@ -26,6 +26,7 @@ std::vector<Tensor> Fpn::operator()(const std::vector<Tensor>& maps) const {
     const Tensor lateral = laterals_[i](maps[i]);
     x = x ? nearest_resize(x, lateral.dim(1), lateral.dim(2), lateral) : lateral;
     result[i] = outputs_[i](x);
+    // Every second row and column of the same convolution, which is computed there alone.
     if (one_more_ && i + 1 == maps.size()) result.push_back(outputs_[i](x, 2));
   }
   return result;

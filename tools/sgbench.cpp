@@ -9,6 +9,9 @@
 
 #include "core/cpu/parallel.h"
 #include "core/text.h"
+#include "infer/model_file.h"
+#include "setups/segmentation.h"
+#include "setups/setups.h"
 #include "tools/bench/augment_speed.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/loader_speed.h"
@@ -19,9 +22,12 @@ namespace {
 
 using sg::benchmark::BenchResult;
 
+constexpr int kCropSide = 512;  // of segmentation, where --img-size does not say another
+
 nlohmann::json to_json(const BenchResult& r) {
   nlohmann::json j{{"images_per_second", r.images_per_second},
                    {"step_seconds", r.step_seconds},
+                   {"cpu_seconds", r.cpu_seconds},
                    {"spread", r.spread},
                    {"peak_memory_bytes", r.peak_memory_bytes},
                    {"peak_rss_bytes", r.peak_rss_bytes},
@@ -56,6 +62,44 @@ void print_ops(const BenchResult& r) {
   }
   fmt::print("| not in an op | | {:.2f} | {:.1f} % | | | |\n", 1e3 * (r.profiled_seconds - known),
              100 * (1 - known / r.profiled_seconds));
+}
+
+// What was measured.
+struct Measured {
+  std::string model, mode;
+  sg::ImageSize image;
+  int64_t batch;
+  sg::Compute compute;
+};
+
+void print_json(const Measured& what, const BenchResult& r) {
+  nlohmann::json j = to_json(r);
+  j["model"] = what.model, j["mode"] = what.mode, j["batch"] = what.batch;
+  j["img_size"] = sg::str(what.image);
+  j["device"] = sg::str(what.compute.device), j["dtype"] = sg::name_of(what.compute.dtype);
+  j["threads"] = sg::num_threads(), j["version"] = SG_VERSION;
+  fmt::print("{}\n", j.dump(2));
+}
+
+void print(const Measured& what, const BenchResult& r, const sg::benchmark::BenchOptions& options) {
+  const sg::Device device = what.compute.device;
+  fmt::print("{} {}, batch {}, {}x{}, {}, {}\n", what.model, what.mode, what.batch,
+             what.image.height, what.image.width, sg::name_of(what.compute.dtype),
+             device.type == sg::DeviceType::cpu ? fmt::format("{} threads", sg::num_threads())
+                                                : sg::backend(device.type).describe(device));
+  fmt::print("{:.2f} images/s ({:.1f} ms a step, spread {:.0f} %)\n", r.images_per_second,
+             1e3 * r.step_seconds, 100 * r.spread);
+  fmt::print(
+      "peak memory {:.1f} MiB of tensors, {:.1f} MiB resident; {} blocks asked of the system "
+      "after warm-up\n",
+      double(r.peak_memory_bytes) / (1 << 20), double(r.peak_rss_bytes) / (1 << 20),
+      r.steady_allocations);
+  if (options.roofline)
+    fmt::print(
+        "limits measured now: {:.0f} GFLOP/s, {:.1f} GB/s; the matmuls alone would take "
+        "{:.0f} % of the step\n",
+        1e-9 * r.roofline.flops, 1e-9 * r.roofline.bytes, 100 * r.roofline_share);
+  if (options.ops) print_ops(r);
 }
 
 // The training set, or of shards alone and of a folder of classes all images.
@@ -176,13 +220,13 @@ sg::ExitCode simulate_ranks(const Simulation& simulation, const sg::train::Optio
   const auto ranks = simulation.ranks();
   const auto machine = bench::read_scaling_machine(simulation.machine());
   sg::sgformer::Classifier model(sg::train::model_config(o));
-  const sg::ImageSize image = o.img_size.value_or(int(model.config().image));
-  options.height = image.height, options.width = image.width;
   options.mode = bench::BenchMode::train;
   model.parameters().allocate();
   model.parameters().initialize(0);
+  const auto work =
+      bench::workload(model, options.batch, o.img_size.value_or(int(model.config().image)));
   const auto sent =
-      bench::sent_slices(model.parameters(), bench::gradient_ready_times(model, options),
+      bench::sent_slices(model.parameters(), bench::gradient_ready_times(*work, options),
                          sg::train::slice_elements(o), sg::dist::parse_wire(o.reduce_dtype));
 
   nlohmann::json j{{"machine", machine.name}, {"model", model.config().name}};
@@ -273,7 +317,7 @@ int main(int argc, char** argv) {
     int64_t batches = 10000;
     shared.batch_size = options.batch;
     shared.aa = "rand-m9-mstd0.5-inc1";
-    sg::tools::add_options(app, shared, {"model"});
+    sg::tools::add_options(app, shared, {"task", "head", "model"});
     sg::tools::add_options(app, shared, sg::tools::kModelFlags);
     sg::tools::add_options(
         app, shared,
@@ -308,6 +352,9 @@ int main(int argc, char** argv) {
     sg::tools::parse(app, argc, argv);
 
     check_flags(app, mode);
+    sg::setups::make_setup(shared.task);  // throws where it is none
+    if (shared.task != sg::infer::kSegmentation && !shared.head.empty())
+      sg::fail(sg::ExitCode::usage, "--head: of --task segmentation, found --task {}", shared.task);
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
     if (!simulation.given.empty()) {
       options.batch = shared.batch_size;
@@ -326,39 +373,25 @@ int main(int argc, char** argv) {
     options.mode =
         mode == "train" ? sg::benchmark::BenchMode::train : sg::benchmark::BenchMode::infer;
 
-    sg::sgformer::Classifier model(sg::train::model_config(shared));
-    const sg::ImageSize image = shared.img_size.value_or(int(model.config().image));
-    options.height = image.height, options.width = image.width;
-    model.parameters().allocate(compute.dtype, compute.device);
-    model.parameters().initialize(0);
-    const BenchResult r = sg::benchmark::bench(model, options);
-
-    if (json) {
-      nlohmann::json j = to_json(r);
-      j["model"] = model.config().name, j["mode"] = mode, j["batch"] = options.batch;
-      j["device"] = sg::str(compute.device), j["dtype"] = sg::name_of(compute.dtype);
-      j["threads"] = sg::num_threads(), j["version"] = SG_VERSION;
-      fmt::print("{}\n", j.dump(2));
-      return sg::ExitCode::ok;
+    const auto measure = [&](auto& model, const std::string& name, int side) {
+      const sg::ImageSize image = shared.img_size.value_or(side);
+      model.parameters().allocate(compute.dtype, compute.device);
+      model.parameters().initialize(0);
+      const auto work = sg::benchmark::workload(model, options.batch, image);
+      const BenchResult r = sg::benchmark::bench(*work, options);
+      const Measured what{name, mode, image, options.batch, compute};
+      json ? print_json(what, r) : print(what, r, options);
+    };
+    if (shared.task == sg::infer::kSegmentation) {
+      shared.num_classes = shared.num_classes.value_or(150);
+      if (shared.head.empty()) shared.head = name_of(sg::sgformer::SegmentorConfig().head);
+      sg::sgformer::Segmentor model(sg::setups::segmentor_config(shared));
+      model.parameters().set_groups(group_rule(model.config(), {}));
+      measure(model, fmt::format("{} with {}", shared.model, shared.head), kCropSide);
+    } else {
+      sg::sgformer::Classifier model(sg::train::model_config(shared));
+      measure(model, model.config().name, int(model.config().image));
     }
-    fmt::print("{} {}, batch {}, {}x{}, {}, {}\n", model.config().name, mode, options.batch,
-               options.height, options.width, sg::name_of(compute.dtype),
-               compute.device.type == sg::DeviceType::cpu
-                   ? fmt::format("{} threads", sg::num_threads())
-                   : sg::backend(compute.device.type).describe(compute.device));
-    fmt::print("{:.2f} images/s ({:.1f} ms a step, spread {:.0f} %)\n", r.images_per_second,
-               1e3 * r.step_seconds, 100 * r.spread);
-    fmt::print(
-        "peak memory {:.1f} MiB of tensors, {:.1f} MiB resident; {} blocks asked of the system "
-        "after warm-up\n",
-        double(r.peak_memory_bytes) / (1 << 20), double(r.peak_rss_bytes) / (1 << 20),
-        r.steady_allocations);
-    if (options.roofline)
-      fmt::print(
-          "limits measured now: {:.0f} GFLOP/s, {:.1f} GB/s; the matmuls alone would take "
-          "{:.0f} % of the step\n",
-          1e-9 * r.roofline.flops, 1e-9 * r.roofline.bytes, 100 * r.roofline_share);
-    if (options.ops) print_ops(r);
     return sg::ExitCode::ok;
   });
 }

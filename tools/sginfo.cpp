@@ -1,6 +1,7 @@
 // sginfo: what a model, or a checkpoint, is made of.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -33,12 +34,12 @@ std::vector<LayerRow> grouped(const std::vector<LayerRow>& rows) {
   std::vector<LayerRow> groups;
   for (const LayerRow& row : rows) {
     const std::string name = group_of(row.name);
-    if (groups.empty() || groups.back().name != name) groups.push_back({name, "", {}, 0, 0, 0});
-    LayerRow& g = groups.back();
-    g.output = row.output;
-    g.parameters += row.parameters;
-    g.macs += row.macs;
-    g.output_bytes += row.output_bytes;
+    auto g = std::ranges::find(groups, name, &LayerRow::name);
+    if (g == groups.end()) g = groups.insert(g, {name, "", {}, 0, 0, 0});
+    g->output = row.output;
+    g->parameters += row.parameters;
+    g->macs += row.macs;
+    g->output_bytes += row.output_bytes;
   }
   return groups;
 }

@@ -130,8 +130,9 @@ int main(int argc, char** argv) {
     const sg::tools::InputFiles read(paths);
     const std::string weights = sg::infer::find_weights(checkpoint).string();
     if (sg::infer::task_of(weights) == sg::infer::kSegmentation) {
-      sg::tools::refuse_flags(app, {"--significance", "--csv", "--results-file", "--img-size"},
-                              "segmentation");
+      sg::tools::refuse_flags(
+          app, {"--significance", "--csv", "--results-file", "--img-size", "--batch-size"},
+          "segmentation");
       if (output.empty())
         sg::fail(sg::ExitCode::usage,
                  "--output: expected a folder for the labels of the images, found none");

@@ -278,6 +278,7 @@ bool Trainer::train_epoch(Outputs* outputs) {
     if (std::isfinite(done.loss)) state_.loss.add(done.loss);
     count_skip(done);
     log_step(done, outputs);
+    if (!std::exchange(told_convolutions_, true)) tell_convolutions();
     if (state_.skipped_in_a_row >= kMaxSkips)
       fail_nonfinite(
           fmt::format("{} steps in a row without finite numbers, the last one at step {}",

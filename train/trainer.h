@@ -140,6 +140,9 @@ class Trainer {
   bool evaluate_epoch(Outputs* outputs);  // false when asked to stop
   std::optional<tasks::Scores> evaluate(const std::string& title);
   double seconds_left() const;
+  // After the first step of this process: which convolutions were chosen, and whether those of the
+  // checkpoint were others, so that the bits of the run may be too.
+  void tell_convolutions();
 
   Options options_;
   tasks::Task& task_;
@@ -168,6 +171,8 @@ class Trainer {
   bool any_sound_ = false;         // a step, or an evaluation, of this process
   bool finite_evaluation_ = true;  // the last one
   bool stopping_ = false;
+  bool told_convolutions_ = false;
+  std::vector<std::string> convolutions_before_;  // of the checkpoint
   // Seconds of the steps since the last log line, and of those that this process took in the epoch
   // in progress.
   struct StepSeconds {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/text.h"
+#include "ops/conv2d/conv2d.h"
 #include "train/evaluation_progress.h"
 #include "train/trainer.h"
 
@@ -93,6 +94,19 @@ double Trainer::seconds_left() const {
       options_.max_steps ? std::clamp<int64_t>(options_.max_steps - state_.step, 0, whole) : whole;
   const double epochs = std::ceil(double(steps) / double(epoch_steps_));
   return double(steps) * step_seconds_ + epochs * eval_seconds_;
+}
+
+void Trainer::tell_convolutions() {
+  // A line without the folder that a library was found in.
+  const auto choice = [](const std::string& line) { return line.substr(0, line.find(" (/")); };
+  std::vector<std::string> before;
+  std::ranges::transform(convolutions_before_, std::back_inserter(before), choice);
+  for (const std::string& line : conv2d_choices(task_.parameters().device())) {
+    console_.detail(line);
+    if (before.empty() || std::ranges::find(before, choice(line)) != before.end()) continue;
+    console_.warning(fmt::format(
+        "{}: the checkpoint was made with others; the run goes on, its bits may differ", line));
+  }
 }
 
 }  // namespace sg::train

@@ -1,4 +1,5 @@
 // The trainer's part of a checkpoint: written by checkpoint(), read by restore().
+#include "ops/conv2d/conv2d.h"
 #include "sgformer/weights.h"
 #include "train/trainer.h"
 
@@ -31,7 +32,8 @@ Checkpoint Trainer::checkpoint(const nlohmann::json& identity) const {
   c.state.update(state_json());
   c.state.update({{"updates", optimizer_.updates},
                   {"ranks", group_.ranks()},
-                  {"images_a_step", images_a_step(options_)}});
+                  {"images_a_step", images_a_step(options_)},
+                  {"convolutions", conv2d_choices(parameters.device())}});
   if (slices_) c.state["gradient_slices"] = slice_ends();
   return c;
 }
@@ -136,6 +138,7 @@ void Trainer::restore(const Checkpoint& c, bool optimizer_state) {
   try {
     set_state(c.state);
     if (optimizer_state) c.state.at("updates").get_to(optimizer_.updates);
+    convolutions_before_ = c.state.value("convolutions", convolutions_before_);
     if (slices_ && !options_.bucket_cap_mb && c.state.contains("gradient_slices"))
       set_slices(c.state["gradient_slices"].get<std::vector<int64_t>>());
   } catch (const nlohmann::json::exception& e) {

@@ -5,7 +5,8 @@
 // The batch is taken in pieces, images or rows of one image, so that memory does not grow with it.
 // Besides arguments and results, with U = 4 times the bytes of w:
 // - forward and gradient of the input: U, and w once more (flipped) for the latter; 160 MiB.
-// - gradient of the weights: the bytes of w, at least 36 MiB; 96 MiB a thread, of at most 8.
+// - gradient of the weights: the bytes of w, at least 36 MiB; and 112 MiB a thread, of at most 8 or
+//   as many as dw has blocks of 512 filters and 256 channels.
 // A row of tiles of a very wide map (144 bytes a tile and channel, of x and y) may take more. What
 // a piece is follows from the shape alone, and so do the bits of a result.
 #pragma once

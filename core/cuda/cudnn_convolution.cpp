@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -47,6 +46,7 @@ void check_status(const Api& api, Status status, const char* call) {
   throw Failure{status, api.describe(call, status)};
 }
 
+// A descriptor, and its attributes.
 class Owned {
  public:
   Owned(const Api& api, Kind kind) : api_(&api) {
@@ -88,7 +88,7 @@ class Owned {
     get(name, Type::int64, std::span(&value, 1));
     return value;
   }
-  // Descriptors are filled in: `to` exist before.
+  // At most `most` descriptors: cuDNN fills in those that are made here.
   std::vector<Owned> get(Attribute name, Kind kind, size_t most) const {
     std::vector<Owned> to;
     std::vector<Descriptor> raw;
@@ -113,7 +113,7 @@ struct Target {
 struct Plan {
   std::optional<Owned> execution;  // none where there is no engine
   int64_t workspace = 0;
-  std::string choice;  // the engine, or why there is none
+  std::string choice;  // the engine, or why there is none; kept with the convolution before it
 };
 
 enum Operand : int64_t { kX = 1, kW, kY };  // unique ids
@@ -271,15 +271,14 @@ int64_t alignment(const void* p) {
 struct State {
   using Key = std::array<int64_t, 20>;
   std::mutex mutex;
-  std::unique_ptr<Api> api;
+  const Api* api = nullptr;
   std::string missing;  // why there is none
   std::map<int, Handle> handles;
   std::map<Key, Plan> plans;
-  std::map<Key, std::string> names;
 
   State() {
     try {
-      api = std::make_unique<Api>();
+      api = new Api;
       spdlog::info("convolutions of wide maps: {} ({})", api->version(), api->library.path());
     } catch (const Error& e) {
       give_up(e.what());
@@ -331,7 +330,7 @@ bool cudnn_convolution(Stream& stream, Pass pass, const Convolution& c, const vo
     auto it = s.plans.find(key);
     if (it == s.plans.end()) {
       it = s.plans.emplace(key, find_plan(api, pass, c, alignments, {.handle = handle})).first;
-      s.names[key] = fmt::format("{}: {}", describe(pass, c), it->second.choice);
+      it->second.choice = fmt::format("{}: {}", describe(pass, c), it->second.choice);
     }
     const Plan& plan = it->second;
     if (!plan.execution) return false;
@@ -365,7 +364,7 @@ std::vector<std::string> cudnn_choices() {
   State& s = state();
   const std::lock_guard lock(s.mutex);
   std::vector<std::string> lines;
-  for (const auto& [key, line] : s.names) lines.push_back(line);
+  for (const auto& [key, plan] : s.plans) lines.push_back(plan.choice);
   std::ranges::sort(lines);
   lines.erase(std::unique(lines.begin(), lines.end()), lines.end());
   return lines;

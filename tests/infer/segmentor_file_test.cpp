@@ -42,6 +42,37 @@ void check_equal(const nn::ParameterStore& found, const nn::ParameterStore& expe
   }
 }
 
+// What mmcv saves, in the stream form of torch.save: meta with names of classes, and state_dict.
+std::string mmcv_checkpoint(const std::vector<NamedTensor>& tensors,
+                            const std::vector<std::string>& classes) {
+  const auto raw = [](auto value) {
+    return std::string(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  const auto text = [&](const std::string& s) { return "X" + raw(uint32_t(s.size())) + s; };
+  const auto integer = [&](int64_t v) { return "J" + raw(int32_t(v)); };
+  std::string names, state, keys, storages;
+  for (const std::string& name : classes) names += text(name);
+  for (const auto& [name, tensor] : tensors) {
+    std::string sizes, strides;
+    int64_t stride = tensor.numel();
+    for (int i = 0; i < tensor.dims(); ++i) {
+      stride /= tensor.dim(i);
+      sizes += integer(tensor.dim(i)), strides += integer(stride);
+    }
+    state += text(name) + "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") +
+             "ctorch\nFloatStorage\n" + text(name) + text("cpu") + integer(tensor.numel()) + "tQ" +
+             integer(0) + "(" + sizes + "t(" + strides + "t\x89}tRs";
+    keys += text(name);
+    storages +=
+        raw(tensor.numel()) + std::string(static_cast<const char*>(tensor.raw()), tensor.bytes());
+  }
+  const std::string begin = "\x80\x02";
+  return std::string("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15) + begin +
+         "M\xe9\x03." + begin + "}." + begin + "}" + text("meta") + "}" + text("CLASSES") + "(" +
+         names + "tss" + text("state_dict") + "}" + state + "s." + begin + "](" + keys + "e." +
+         storages;
+}
+
 const infer::ModelFileRequest kNano{.model = "sgformer_nano"};
 
 }  // namespace
@@ -101,6 +132,27 @@ TEST_CASE("segmentors: of weights alone the names say which head, and shapes how
   }
 }
 
+TEST_CASE("segmentors: options win over those of the file, and the classes have to fit") {
+  const test::TemporaryFolder folder;
+  write_safetensors(folder / "a.safetensors", tensors_of(nano("upernet")->parameters()), {});
+  infer::ModelFileRequest request = kNano;
+  request.change = [](Config c) {
+    CHECK(c.classes == 4);
+    c.balance_significance = true;
+    return c;
+  };
+  const auto file = infer::load_segmentor(folder / "a.safetensors", request);
+  CHECK(file.model->config().backbone.balance_significance);
+  CHECK(file.model->config().classes == 4);
+  request.change = [](Config c) {
+    c.classes = 7;
+    return c;
+  };
+  CHECK(contains(error_of(ExitCode::checkpoint,
+                          [&] { infer::load_segmentor(folder / "a.safetensors", request); }),
+                 "its head has 4 classes, the model has 7"));
+}
+
 TEST_CASE("segmentors: files of mmsegmentation, whatever wraps the names") {
   const test::TemporaryFolder folder;
   const auto model = nano("upernet");
@@ -130,6 +182,20 @@ TEST_CASE("segmentors: files of mmsegmentation, whatever wraps the names") {
                   model->parameters());
     }
   }
+}
+
+TEST_CASE("segmentors: mmsegmentation's names of classes") {
+  const test::TemporaryFolder folder;
+  const auto model = nano("semantic_fpn", 3);
+  const data::ClassNames names{"sky", "road", "tree"};
+  const std::vector<NamedTensor> tensors = tensors_of(model->parameters());
+  test::put(folder / "a.pth", mmcv_checkpoint(tensors, names));
+  const auto file = infer::load_segmentor(folder / "a.pth", kNano);
+  CHECK(file.class_names == names);
+  check_equal(file.model->parameters(), model->parameters());
+  // Names of other classes than those of its head say nothing.
+  test::put(folder / "b.pth", mmcv_checkpoint(tensors, {"sky", "road"}));
+  CHECK(infer::load_segmentor(folder / "b.pth", kNano).class_names.empty());
 }
 
 TEST_CASE("segmentors: weights that do not fit are listed") {

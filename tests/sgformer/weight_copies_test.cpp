@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sgformer/classifier.h"
+#include "sgformer/segment/segmentor.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -142,4 +143,36 @@ TEST_CASE("what is no SG-Former, or too much of one, is refused") {
   Strings many;
   for (int i = 0; i < 100'000; ++i) many.push_back(std::to_string(i) + ".head.bias");
   CHECK(contains(refused(many), "holds 100000 sets of weights"));
+}
+
+TEST_CASE("segmentors have names of their own, running statistics among them") {
+  const Segmentor model(find_segmentor_config("sgformer_nano", "upernet", 2));
+  Strings official = model.parameters().names();
+  for (const nn::Buffer& b : model.parameters().named_buffers()) official.push_back(b.name);
+  for (const std::string& name : official) {
+    CAPTURE(name);
+    CHECK(is_official_name(name));
+  }
+  CHECK_FALSE(is_official_name("decode_head.bottleneck.bn.num_batches_tracked"));
+  std::ranges::sort(official);
+  for (const std::string prefix :
+       {"", "module.", "state_dict.", "state_dict_ema.module.", "model."}) {
+    CAPTURE(prefix);
+    Strings in_file;
+    for (const std::string& name : official) in_file.push_back(prefix + name);
+    in_file.push_back(prefix + "decode_head.bottleneck.bn.num_batches_tracked");
+    const WeightCopy copy = chosen(in_file);
+    CHECK(copy.prefix == prefix);
+    CHECK(copy.ema == prefix.starts_with("state_dict_ema"));
+    Strings found = names_of(copy);
+    std::ranges::sort(found);
+    CHECK(found == official);
+  }
+  // Without a head the rest is the backbone of a classifier, whatever else is there.
+  Strings backbone{"neck.lateral_convs.0.conv.bias", "rpn_head.rpn_cls.bias"};
+  for (const std::string& name : official)
+    if (name.starts_with("backbone.")) backbone.push_back(name);
+  const WeightCopy copy = chosen(backbone);
+  CHECK(copy.prefix == "backbone.");
+  CHECK(copy.names.size() == backbone.size() - 2);
 }

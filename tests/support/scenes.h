@@ -18,7 +18,7 @@ inline Scene draw_scene(int height, int width, uint64_t seed) {
   constexpr uint8_t kColors[3][3] = {{60, 120, 220}, {90, 160, 70}, {200, 60, 50}};
   Random random(seed, Purpose::test);
   const auto between = [&](int low, int high) { return int(random.integer(low, high)); };
-  const int horizon = between(height / 3, height / 2), side = between(height / 4, height / 3);
+  const int horizon = between(height / 3, height / 2), side = between(height * 2 / 5, height / 2);
   const int left = between(0, width - side), bottom = between(horizon + 1, height - 3);
   Scene s;
   s.image.reset(height, width), s.label.reset(height, width);

@@ -36,7 +36,23 @@ tasks::SegmentationSettings settings(int64_t batch, dist::Group& group = dist::a
   s.evaluation.segmenter.scale = {64, 48}, s.evaluation.workers = 1;
   s.evaluation.group = &group;
   s.transform.crop = 32, s.transform.scale = {64, 40};
+  s.transform.ratio = {0.75, 1.5}, s.transform.photometric = false;
+  s.schedule = {.lr = 4e-3, .power = 0.9, .warmup = {5, 0.1}};
   return s;
+}
+
+// Runs `program` in each of so many processes, of one thread.
+void run_ranks(int ranks, const std::function<void(dist::Group&)>& program) {
+  const auto of_rank = [&](dist::Group& group) {
+    set_num_threads(1);
+    program(group);
+  };
+  if (ranks > 1) return test::check_all_well(test::Ranks(ranks, test::kPatient, of_rank).wait());
+  const pid_t child = test::start_child([&] {
+    of_rank(dist::alone());
+    return 0;
+  });
+  CHECK(test::wait_for(child) == 0);
 }
 
 // A run by the interface of tasks alone.
@@ -98,7 +114,8 @@ TEST_CASE("segmentation: a drawn set is learnt in some dozens of steps") {
         doctest::Approx(*run.task.chance_loss()).epsilon(0.15));
   CHECK(run.task.findings().tables.empty());
   const double before = (*run.task.evaluate(kGoOn))["mIoU"];
-  for (int i = 0; i < 60; ++i) run.take_step(2e-3);
+  const Schedule schedule = *run.task.schedule(40);
+  for (int i = 0; i < 40; ++i) run.take_step(learning_rate(schedule, 0, i));
   const tasks::Scores scores = *run.task.evaluate(kGoOn);
   CHECK(before < 50);
   CHECK(scores["mIoU"] > 75);
@@ -144,7 +161,6 @@ TEST_CASE("segmentation: two ranks are one, statistics of batch norm included") 
   test::put_scenes(dir.path(), "train", 8);
   test::put_scenes(dir.path(), "val", 5);
   const auto program = [&](dist::Group& group) {
-    set_num_threads(1);
     Run run(dir.path(), "upernet", 4 / group.ranks(), group);
     for (int i = 0; i < 3; ++i) run.take_step(1e-3);
     const auto scores = run.task.evaluate(kGoOn);
@@ -154,8 +170,7 @@ TEST_CASE("segmentation: two ranks are one, statistics of batch norm included") 
               fmt::format("{} {}", fmt::join(run.task.findings().matrices[0].counts, " "),
                           run.task.findings().galleries[1].items.size()));
   };
-  for (const int ranks : {1, 2})
-    test::check_all_well(test::Ranks(ranks, test::kPatient, program).wait());
+  for (const int ranks : {1, 2}) run_ranks(ranks, program);
   const auto values = [&](const char* name) {
     const std::string bytes = read_file(dir / (std::string("values-") + name));
     std::vector<float> v(bytes.size() / sizeof(float));
@@ -180,7 +195,6 @@ TEST_CASE("segmentation: evaluation by any number of ranks gives the same intege
   fs::remove(dir / "annotations/val/002.png");
   test::put(dir / "images/val/005.png", "no image");
   const auto program = [&](dist::Group& group) {
-    set_num_threads(1);
     const auto model = nano("semantic_fpn");
     tasks::SegmentationEvaluation s = settings(1, group).evaluation;
     s.max_broken_share = 0.5;
@@ -193,8 +207,7 @@ TEST_CASE("segmentation: evaluation by any number of ranks gives the same intege
       for (const Gallery::Item& item : g.items) text += item.description + item.headline + "\n";
     test::put(dir / fmt::format("{}-{}", group.ranks(), group.rank()), text);
   };
-  for (const int ranks : {1, 2, 3})
-    test::check_all_well(test::Ranks(ranks, test::kPatient, program).wait());
+  for (const int ranks : {1, 2, 3}) run_ranks(ranks, program);
   const std::string one = read_file(dir / "1-0");
   CHECK(contains(one, "\n5 2\n"));
   CHECK(contains(one, "2: "));

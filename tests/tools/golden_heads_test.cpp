@@ -1,4 +1,4 @@
-// Feature pyramid and heads of segmentation against golden numbers.
+// Feature pyramid, heads and whole networks of segmentation against golden numbers.
 #include <doctest/doctest.h>
 
 #include <map>
@@ -51,4 +51,18 @@ TEST_CASE("heads of segmentation and their pyramid on cuda, in f32 and bf16") {
   const bool all = !test::emulated();  // 512 channels take the emulation minutes
   check_modules(Dtype::f32, kCuda, all);
   check_modules(Dtype::bf16, kCuda, all);
+}
+
+TEST_CASE("a whole segmentor is PyTorch's: outputs, gradients, running statistics") {
+  for (const std::string head : {"upernet", "semantic_fpn"}) {
+    CAPTURE(head);
+    const fs::path file =
+        fs::path(SG_TEST_DATA_DIR) / "torch" / ("segmentor_" + head + ".safetensors");
+    const golden::Result r = golden::check_golden(file, Dtype::f64, Device{});
+    REQUIRE(r.rows.size() > 300);  // one a tensor
+    CAPTURE(r.rows[0].tensor);
+    CHECK(r.rows[0].share_of_bound() <= 1);
+    CHECK(r.passed());
+    CHECK_THROWS_AS(golden::check_golden(file, Dtype::f32, Device{}), Error);
+  }
 }

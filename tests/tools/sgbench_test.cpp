@@ -16,10 +16,37 @@ TEST_CASE("sgbench: its numbers, and the promise that a step asks the system for
           "roofline_share", "model", "mode", "batch", "threads"})
       CHECK_MESSAGE(j.contains(key), key);
     CHECK(j["images_per_second"] > 0);
+    CHECK(j["cpu_seconds"] > 0);
     CHECK(j["steady_allocations"] == 0);
     CHECK(j["ops"].size() > 5);
     CHECK(j["ops"][0]["slow_calls"] == 0);  // which are CUDA's
   }
+}
+
+TEST_CASE("sgbench: segmentation of both heads, on sides that are no multiples of 32") {
+  for (const std::string head : {"semantic_fpn", "upernet"})
+    for (const std::string mode : {"infer", "train"}) {
+      CAPTURE(head);
+      CAPTURE(mode);
+      const auto ran = test::run_program(
+          "sgbench --device cpu --task segmentation --model sgformer_nano --num-classes 5 --batch "
+          "2 "
+          "--img-size 33x70 --repeats 2 --ops --no-roofline --json --mode " +
+          mode + " --head " + head);
+      REQUIRE_MESSAGE(ran.code == 0, ran.err);
+      const nlohmann::json j = ran.json();
+      CHECK(j["model"] == "sgformer_nano with " + head);
+      CHECK(j["img_size"] == "33x70");
+      CHECK(j["steady_allocations"] == 0);
+      const auto has = [&](const std::string& op) {
+        return std::ranges::any_of(j["ops"], [&](const auto& row) { return row["name"] == op; });
+      };
+      CHECK(has("resized_argmax") == (mode == "infer"));
+      CHECK(has("pixel_cross_entropy.bwd") == (mode == "train"));
+    }
+  const auto ran = test::run_program("sgbench --device cpu --head upernet");
+  CHECK(ran.code == 2);
+  CHECK(ran.err.find("--head: of --task segmentation") != std::string::npos);
 }
 
 TEST_CASE("sgbench: with guards behind blocks, nothing is found and none is asked of the system") {
@@ -109,8 +136,8 @@ TEST_CASE("sgbench: wrong arguments") {
        {"loader --device cpu", "loader --batch-size 4", "loader --model sgformer_s",
         "loader --img-size 32", "loader --data x --batches 5", "infer --aa none",
         "train --workers 1", "augment --data x", "augment --dtype f32", "augment --img-size 32x48",
-        "infer --data x", "infer --no-listing-cache", "loader --data x --no-listing-cache",
-        "listing --data x --img-size 32", "listing"}) {
+        "infer --data x", "augment --task segmentation", "infer --no-listing-cache",
+        "loader --data x --no-listing-cache", "listing --data x --img-size 32", "listing"}) {
     const auto ran = test::run_program(std::string("sgbench --mode ") + flags);
     CHECK_MESSAGE(ran.code == 2, flags);
     CHECK_MESSAGE(ran.err.find("--mode ") != std::string::npos, ran.err);

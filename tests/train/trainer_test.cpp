@@ -388,3 +388,24 @@ TEST_CASE("trainer: patience goes on from the best of the checkpoint where the l
   CHECK(unknown.best_epoch == 3);  // of those since
   CHECK(unknown.step == 7 * 6);
 }
+
+TEST_CASE("a run tells which convolutions it has, and where those of its checkpoint were others") {
+  const TemporaryFolder folder;
+  ToyRun first{.folder = folder.path()};
+  first.options.max_steps = 2;
+  REQUIRE(first.go() == ExitCode::ok);
+  Checkpoint saved = first.trainer->checkpoint(nlohmann::json::object());
+  CHECK(contains(saved.state["convolutions"][0].get<std::string>(), "oneDNN"));
+
+  for (const bool others : {false, true}) {
+    if (others) saved.state["convolutions"] = {"convolutions: of another library"};
+    ToyRun next;
+    next.console.open_log(folder / "said");
+    next.trainer.emplace(next.options, next.task, next.console);
+    next.trainer->restore(saved);
+    next.trainer->run(nullptr);
+    const std::string said = read_file(folder / "said");
+    CHECK(contains(said, "convolutions: oneDNN"));
+    CHECK(contains(said, "the checkpoint was made with others") == others);
+  }
+}

@@ -1,6 +1,7 @@
 #include "tools/bench/bench.h"
 
 #include <sys/resource.h>
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -9,10 +10,8 @@
 #include <optional>
 
 #include "core/graph.h"
-#include "core/rng.h"
 #include "nn/gradient_slices.h"
 #include "nn/optim/optimizer.h"
-#include "ops/cross_entropy/cross_entropy.h"
 #include "ops/linear/linear.h"
 #include "tools/bench/median.h"
 
@@ -28,31 +27,18 @@ double since(Clock::time_point begin) {
 class Bench {
  public:
   // Gradients go to `reducer`, where there is one, each by itself.
-  Bench(sgformer::Classifier& model, const BenchOptions& o, nn::Reducer* reducer = nullptr)
-      : model_(model),
-        options_(o),
-        device_(model.parameters().device()),
-        graph_(device_, !o.eager) {
-    const nn::ParameterStore& p = model.parameters();
-    Random random(0, Purpose::test);
-    Tensor images = empty({o.batch, o.height, o.width, 3});
-    for (float& v : images.span<float>()) v = float(random.normal());
-    images_ = images.to(p.dtype()).to(device_);
-    std::vector<int32_t> labels;
-    for (int64_t i = 0; i < o.batch; ++i)
-      labels.push_back(int32_t(random.integer(0, model.config().classes - 1)));
-    labels_ = from_vector(labels, {o.batch}).to(device_);
+  Bench(Workload& work, const BenchOptions& o, nn::Reducer* reducer = nullptr)
+      : work_(work), options_(o), device_(work.parameters().device()), graph_(device_, !o.eager) {
     if (o.mode == BenchMode::infer) return;
-    drop_paths_ = draw_drop_paths(model.config(), o.batch, 0, 0, 0, p.dtype()).to(device_);
-    optimizer_.emplace(model.parameters(), AdamWSettings{.ema_decay = 0.99992});
-    if (reducer)
-      slices_.emplace(model.parameters(), *reducer, nn::slice_table(model.parameters(), 1));
+    nn::ParameterStore& p = work.parameters();
+    optimizer_.emplace(p, work.optimizer());
+    if (reducer) slices_.emplace(p, *reducer, nn::slice_table(p, 1));
   }
 
   void step() {
     if (options_.mode == BenchMode::infer) {
       const autograd::NoGrad no_grad;
-      run([&] { model_.forward(images_); });
+      run([&] { work_.infer(); });
       backend(device_.type).synchronize(current_stream(device_));
       return;
     }
@@ -80,22 +66,17 @@ class Bench {
  private:
   void run(const std::function<void()>& work) { recorded_ ? graph_.run({}, work) : work(); }
   void train() {
-    nn::ParameterStore& p = model_.parameters();
-    const Tensor logits = model_.forward(images_, {.drop_paths = drop_paths_}).logits;
-    const Tensor targets =
-        smooth_one_hot(labels_, model_.config().classes, 0.1, acc_dtype(logits.dtype()));
-    p.clear_grads();
-    const Tensor loss = soft_cross_entropy(logits, targets).loss;
+    const Tensor loss = work_.loss();
+    work_.parameters().clear_grads();
     slices_ ? slices_->backward({}, loss) : autograd::backward(loss);
     optimizer_->update(loss);
   }
 
-  sgformer::Classifier& model_;
+  Workload& work_;
   BenchOptions options_;
   Device device_;
   Graph graph_;
   bool recorded_ = true;
-  Tensor images_, labels_, drop_paths_;
   std::optional<nn::Optimizer> optimizer_;
   std::optional<nn::GradientSlices> slices_;
 };
@@ -104,6 +85,12 @@ double seconds_of(Bench& b) {
   const auto begin = Clock::now();
   b.step();
   return since(begin);
+}
+
+double process_cpu_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
 // Notes when it is handed each gradient.
@@ -153,31 +140,37 @@ bool is_matmul(const std::string& op) {
 
 }  // namespace
 
-BenchResult bench(sgformer::Classifier& model, const BenchOptions& options) {
+BenchResult bench(Workload& work, const BenchOptions& options) {
   check(options.batch >= 1 && options.repeats >= 1 && options.warmup >= 0,
         "bench: batch {}, repeats {}, warm-up {}: expected at least 1, 1, 0", options.batch,
         options.repeats, options.warmup);
+  const nn::ParameterStore& parameters = work.parameters();
   BenchResult r;
   {
-    Bench b(model, options);
+    Bench b(work, options);
     for (int i = 0; i < options.warmup; ++i) b.step();
     const size_t allocations = b.memory().system_allocations;
-    Allocator::of(model.parameters().device()).reset_peak();
-    std::vector<double> times;
-    for (int i = 0; i < options.repeats; ++i) times.push_back(seconds_of(b));
+    Allocator::of(parameters.device()).reset_peak();
+    std::vector<double> times, cpu_times;
+    for (int i = 0; i < options.repeats; ++i) {
+      const double before = process_cpu_seconds();
+      times.push_back(seconds_of(b));
+      cpu_times.push_back(process_cpu_seconds() - before);
+    }
     r.steady_allocations = b.memory().system_allocations - allocations;
     r.peak_memory_bytes = b.memory().peak;
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     r.peak_rss_bytes = size_t(usage.ru_maxrss) * 1024;
     r.step_seconds = median(times);
+    r.cpu_seconds = median(cpu_times);
     r.images_per_second = double(options.batch) / r.step_seconds;
     const auto [fastest, slowest] = std::ranges::minmax(times);
     r.spread = (slowest - fastest) / r.step_seconds;
 
     if (!options.ops && !options.roofline) return r;
     b.unroll();
-    profile::start(model.parameters().device());
+    profile::start(parameters.device());
     r.profiled_seconds = seconds_of(b);
     for (auto& [name, row] : profile::stop()) {
       if (is_matmul(name)) r.matmul_flops += row.flops;
@@ -187,7 +180,7 @@ BenchResult bench(sgformer::Classifier& model, const BenchOptions& options) {
   std::sort(r.ops.begin(), r.ops.end(),
             [](const BenchOp& a, const BenchOp& b) { return a.row.seconds > b.row.seconds; });
   if (!options.roofline) return r;
-  r.roofline = roofline_of(model.parameters().device(), model.parameters().dtype());
+  r.roofline = roofline_of(parameters.device(), parameters.dtype());
   r.roofline_share = r.matmul_flops / r.roofline.flops / r.step_seconds;
   for (BenchOp& op : r.ops)
     op.roofline_share =
@@ -195,9 +188,9 @@ BenchResult bench(sgformer::Classifier& model, const BenchOptions& options) {
   return r;
 }
 
-std::vector<double> gradient_ready_times(sgformer::Classifier& model, const BenchOptions& options) {
+std::vector<double> gradient_ready_times(Workload& work, const BenchOptions& options) {
   Stopwatch stopwatch;
-  Bench b(model, options, &stopwatch);
+  Bench b(work, options, &stopwatch);
   std::vector<std::vector<double>> shares;  // by gradient, of each repeat
   // The first step hands over all gradients at its end: it learns when they are complete.
   for (int64_t i = -std::max<int64_t>(options.warmup, 1); i < options.repeats; ++i) {

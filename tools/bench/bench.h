@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "core/profile.h"
-#include "sgformer/classifier.h"
 #include "tools/bench/roofline.h"
+#include "tools/bench/workload.h"
 
 namespace sg::benchmark {
 
@@ -13,7 +13,7 @@ enum class BenchMode { train, infer };
 
 struct BenchOptions {
   BenchMode mode = BenchMode::infer;
-  int64_t batch = 8, height = 224, width = 224;
+  int64_t batch = 8;  // images of a step
   int64_t warmup = 2, repeats = 10;
   bool eager = false;    // operations one by one, not captured
   bool ops = false;      // a pass of its own, so that it does not slow the timed repeats
@@ -29,6 +29,7 @@ struct BenchOp {
 
 struct BenchResult {
   double step_seconds = 0;  // median of the repeats
+  double cpu_seconds = 0;   // of the process, median of the repeats
   double images_per_second = 0;
   double spread = 0;              // (slowest - fastest) / median
   size_t peak_memory_bytes = 0;   // tensors
@@ -41,12 +42,11 @@ struct BenchResult {
   double profiled_seconds = 0;  // of the step that `ops` divides
 };
 
-// A step is what training does: forward with stochastic depth, smoothed cross entropy, backward,
-// AdamW and EMA; or forward alone. Images are random.
-BenchResult bench(sgformer::Classifier& model, const BenchOptions& options);
+// A step is what training does: forward, loss, backward and update; or inference alone.
+BenchResult bench(Workload& work, const BenchOptions& options);
 
 // When backward completes each gradient, as a share of a training step: of the parameters in order
 // of the flat buffer, ascending, medians of the repeats. On the CPU.
-std::vector<double> gradient_ready_times(sgformer::Classifier& model, const BenchOptions& options);
+std::vector<double> gradient_ready_times(Workload& work, const BenchOptions& options);
 
 }  // namespace sg::benchmark

@@ -15,20 +15,34 @@ from contestants import ROOT, Worker, machine, our_contestant, play, table
 from torch_worker import LOADER_IMAGES
 
 VARIANTS = ("eager", "eager-tuned", "compile", "compile-tuned")
+CLASSIFICATION = dict(batch=8, size=(224, 224))
+SEGMENTATION = {  # training on crops; inference of a whole image, a label for each pixel
+    "train": dict(batch=2, size=(512, 512)),
+    "infer": dict(batch=1, size=(512, 683)),
+}
 
 
-def compare(args, mode):
-    common = ["--model", args.model, "--mode", mode, "--batch", str(args.batch), "--threads",
+def compare(args, mode, head=None):
+    usual = SEGMENTATION[mode] if head else CLASSIFICATION
+    batch, size = args.batch or usual["batch"], args.img_size or usual["size"]
+    common = ["--model", args.model, "--mode", mode, "--batch", str(batch), "--threads",
               str(args.threads)]
-    contestants = our_contestant(args.sgbench, [*common, "--dtype", "f32", "--device", "cpu"])
+    ours = ["--img-size", "x".join(map(str, size)), "--no-roofline", "--dtype", "f32", "--device",
+            "cpu"]
+    theirs = ["--img-size", *map(str, size), *["--max-autotune"] * args.max_autotune]
+    if head:  # a step takes seconds
+        ours += ["--task", "segmentation", "--head", head, "--warmup", "1", "--repeats",
+                 str(args.steps)]
+        theirs += ["--head", head]
+    contestants = our_contestant(args.sgbench, [*common, *ours], clock=args.clock)
     for variant in args.variants:
         print(f"{mode}: warming up {variant}", file=sys.stderr)
-        extra = ["--max-autotune"] * args.max_autotune
-        contestants.append(Worker(variant, ["throughput", "--variant", variant, *common, *extra],
-                                  args.threads, variant.endswith("tuned")))
-    rows = play(contestants, args.rounds, args.batch, args.steps)
-    print(f"### {mode}: {args.model}, batch {args.batch}, 224x224, float32, "
-          f"{args.threads} threads\n")
+        contestants.append(Worker(variant, ["throughput", "--variant", variant, *common, *theirs],
+                                  args.threads, variant.endswith("tuned"), clock=args.clock))
+    rows = play(contestants, args.rounds, batch, args.steps)
+    print(f"### {mode}: {args.model}{f' with {head}' if head else ''}, batch {batch}, "
+          f"{size[0]}x{size[1]}, float32, {args.threads} threads"
+          f"{', by CPU time' if args.clock == 'cpu' else ''}\n")
     table(rows)
     return rows
 
@@ -54,6 +68,7 @@ def compare_loaders(args, data, aa):
 
 
 def matmul_limit(args):
+    args.batch = args.batch or CLASSIFICATION["batch"]
     worker = Worker("matmul", ["matmul", "--model", args.model, "--batch", str(args.batch),
                                "--threads", str(args.threads)], args.threads)
     worker.close()
@@ -93,8 +108,16 @@ def main():
     p.add_argument("--matmul-limit", action="store_true",
                    help="time the matrix products of a forward pass alone, with torch.mm")
     p.add_argument("--model", default="sgformer_s")
-    p.add_argument("--batch", type=int, default=8, help="images a step")
+    p.add_argument("--task", choices=("classification", "segmentation"), default="classification")
+    p.add_argument("--head", nargs="+", choices=("semantic_fpn", "upernet"),
+                   default=["semantic_fpn", "upernet"], help="with --task segmentation")
+    p.add_argument("--batch", type=int,
+                   help="images a step; default: 8, of segmentation 2 in training, 1 in inference")
+    p.add_argument("--img-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
+                   help="default: 224 224, of segmentation 512 512 in training, 512 683 in inference")
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--clock", choices=("wall", "cpu"), default="wall",
+                   help="cpu: by CPU time of one thread, which a busy machine disturbs less")
     p.add_argument("--rounds", type=int, help="turns of each contestant; default: 5, on a GPU 3")
     p.add_argument("--steps", type=int,
                    help="steps of PyTorch in a turn; default: 4, on a GPU 10, and then ours too")
@@ -111,8 +134,12 @@ def main():
     p.add_argument("--json", type=Path, metavar="FILE", help="write all the numbers here")
     args = p.parse_args()
     on_gpu = args.device == "cuda"
+    if args.clock == "cpu" and (on_gpu or args.threads != 1):
+        p.error("--clock cpu needs --threads 1: threads that wait for each other count too")
     if on_gpu and (args.mode or args.loader or args.matmul_limit):
         p.error("--device cuda compares --cases; --mode, --loader and --matmul-limit are the CPU's")
+    if args.task == "segmentation" and (on_gpu or args.loader or args.matmul_limit):
+        p.error("--task segmentation compares inference and training on the CPU")
     args.rounds = args.rounds or (3 if on_gpu else 5)
     args.steps = args.steps or (10 if on_gpu else 4)
     if args.variants is None:
@@ -125,7 +152,10 @@ def main():
         return compare_gpu.compare(args, result)
     modes = args.mode or ([] if args.loader or args.matmul_limit else ["infer", "train"])
     for mode in modes:
-        result[mode] = compare(args, mode)
+        if args.task == "segmentation":
+            result[mode] = {head: compare(args, mode, head) for head in args.head}
+        else:
+            result[mode] = compare(args, mode)
     if args.loader:
         result["loader"] = {str(d): {aa: compare_loaders(args, d, aa) for aa in args.aa}
                             for d in args.data}

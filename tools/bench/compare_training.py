@@ -3,7 +3,8 @@ loss and accuracy, epoch by epoch, differ by more than runs of one side differ a
 
     python compare_training.py --data DIR -- FLAGS OF sgtrain
 
-sgtrain trains by these flags, and torch_learning.py by the args.json that sgtrain then wrote. Runs take
+sgtrain trains by these flags, and torch_learning.py (or torch_segmentation_learning.py, after --task
+segmentation, with --eval-interval 1) by the args.json that sgtrain then wrote. Runs take
 turns, so that a --budget that ends early leaves as many of each. Random numbers are each side's own,
 so single steps cannot be compared, only curves. The test is exact and has no tolerance: of all ways to
 deal the runs into two groups, the share in which the groups' means lie at least as far apart as ours
@@ -27,7 +28,9 @@ from pathlib import Path
 from contestants import HERE, NOTES, ROOT, Budget, find_split, machine, note, write_json
 
 LEVEL = 0.05  # curves count as different where chance alone would part them so rarely
-CURVES = {"train_loss": "training loss", "eval_model_top1": "top-1", "eval_top1": "top-1 of the EMA"}
+CURVES = {"train_loss": "training loss", "eval_model_top1": "top-1", "eval_top1": "top-1 of the EMA",
+          "eval_mIoU": "mIoU", "eval_aAcc": "accuracy of pixels"}  # those that a task has
+LEARNING = {"classification": "torch_learning.py", "segmentation": "torch_segmentation_learning.py"}
 
 
 def links(data, per_class, folder):
@@ -74,8 +77,9 @@ def ours(args, seed, folder, limit):
 
 
 def theirs(args, seed, folder, limit):
-    out, took = timed([sys.executable, str(HERE / "torch_learning.py"), str(folder / "args.json")],
-                      limit)
+    recipe = folder / "args.json"
+    script = LEARNING[json.loads(recipe.read_text())["task"]]
+    out, took = timed([sys.executable, str(HERE / script), str(recipe)], limit)
     answer = next(line for line in out.splitlines() if line.startswith("@"))
     return dict(seed=seed, **json.loads(answer[1:]), **took)
 

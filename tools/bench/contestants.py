@@ -125,8 +125,9 @@ class Worker:
 class Sgbench:
     """Our program, started anew in every turn; it repeats by itself and gives its median."""
 
-    def __init__(self, program, arguments, on_gpu=False):
+    def __init__(self, program, arguments, on_gpu=False, clock="wall"):
         self.name, self.samples, self.cpu, self.peak = "ours", [], [], 0
+        self.clock = clock
         self.command = [str(program), *arguments, "--json"]
         self.on_gpu, self.about = on_gpu, {}
 
@@ -143,7 +144,8 @@ class Sgbench:
         if process.returncode:
             raise RuntimeError(f"`{' '.join(self.command)}` ended with {process.returncode}")
         self.about = json.loads(out)
-        self.samples.append(self.about["images_per_second"])
+        self.samples.append(self.about["images_per_second"] if self.clock == "wall"
+                            else images / self.about["cpu_seconds"])
         self.cpu.append((usage.ru_utime + usage.ru_stime) / (time.perf_counter() - begin))
         peak = self.about["peak_memory_bytes"] if self.on_gpu else usage.ru_maxrss * 1024
         self.peak = max(self.peak, peak)
@@ -152,12 +154,12 @@ class Sgbench:
         pass
 
 
-def our_contestant(program, arguments, on_gpu=False):
+def our_contestant(program, arguments, on_gpu=False, clock="wall"):
     """-> a list of one, or of none if the program is not built."""
     if not program.exists():
         note(f"{program} is not built; the comparison goes on without it")
         return []
-    return [Sgbench(program, arguments, on_gpu)]
+    return [Sgbench(program, arguments, on_gpu, clock)]
 
 
 def play(contestants, rounds, images, repeats, budget=Budget()):
@@ -203,7 +205,7 @@ def table(rows, memory="peak RSS"):
         head += ["ours is faster by", "its memory / ours"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for r in rows:
-        cells = [r["name"], f"{r['images_per_second']:.2f}", f"{r['least']:.2f} - {r['most']:.2f}",
+        cells = [r["name"], f"{r['images_per_second']:.4g}", f"{r['least']:.4g} - {r['most']:.4g}",
                  f"{r['peak_memory_bytes'] / 2**20:.0f}",
                  f"{r['cores_busy']:.2f}"]
         if ours:

@@ -41,7 +41,7 @@ def load_formula(module, key):
         u = formula(f"{key}/{name}", p.shape)
         if p.dim() == 1:
             u = 1 + u * np.float32(0.2) if name.endswith("weight") else u * np.float32(0.1)
-        elif name == "pos_embed":
+        elif name.endswith("pos_embed"):
             u = u * np.float32(0.5)
         else:
             u = u * np.float32(math.sqrt(3 / math.prod(p.shape[1:])))

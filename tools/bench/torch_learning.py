@@ -34,14 +34,18 @@ NOT_HERE = dict(
     grayscale_prob=0, guidance="", initial_checkpoint="", layer_decay=1, max_steps=0,
     mixup_group=None, mixup_off_epoch=0, model_ema_warmup=False, no_aug=False, patience_epochs=0,
     recount=1, regions="", remode="pixel", scales="", sched_on_updates=False, val_share=0,
-    warmup_prefix=False)
+    warmup_prefix=False,
+    # Of --task segmentation, which torch_segmentation_learning.py does.
+    task="classification", head="", steps=0, aux_weight=0.4, cat_max_ratio=0.75, eval_interval=None,
+    ignore_index=None, image_scale=None, poly_power=1, ratio_range=[0.5, 2],
+    reduce_zero_label=False, warmup_ratio=1e-6, warmup_steps=0)
 
 
-def read_options(path):
+def read_options(path, not_here=NOT_HERE):
     """-> the options of an args.json, with what sgtrain decided for the user."""
     options = json.loads(Path(path).read_text())
     options |= options.pop("resolved")
-    for name, neutral in NOT_HERE.items():
+    for name, neutral in not_here.items():
         if (found := options.get(name, neutral)) != neutral:
             raise SystemExit(f"{path}: {name} is {found!r}; here it can only be {neutral!r}")
     return SimpleNamespace(**options)
@@ -134,20 +138,25 @@ class Learner:
             yield row | {p + name: v for p, of in scores.items() for name, v in of.items()}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("args_json", type=Path)
-    o = read_options(parser.parse_args().args_json)
+def learn(options, learner, **about):
+    """learner(options).epochs() yields the rows."""
+    o = options
     random.seed(o.seed)  # of images loaded in this process; workers' come from torch's
     np.random.seed(o.seed)
     torch.manual_seed(o.seed)
     torch.set_num_threads(o.threads)
     rows = []
-    for row in Learner(o).epochs():
+    for row in learner(o).epochs():
         print(row, file=sys.stderr, flush=True)
         rows.append(row)
-    print("@" + json.dumps(dict(epochs=rows, torch=torch.__version__, timm=timm.__version__)))
+    print("@" + json.dumps(dict(epochs=rows, torch=torch.__version__, **about)))
+
+
+def args_json(description):
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("args_json", type=Path)
+    return parser.parse_args().args_json
 
 
 if __name__ == "__main__":
-    main()
+    learn(read_options(args_json(__doc__)), Learner, timm=timm.__version__)

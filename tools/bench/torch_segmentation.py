@@ -198,6 +198,16 @@ class Segmentor(nn.Module):
         return resize(resize(self(images)[0], images.shape[2:]), size).argmax(1)
 
 
+def segmentation_groups(model, head, weight_decay):
+    """With Semantic FPN all decays; with UperNet all but norms of the backbone and the table."""
+    def decays(name):
+        return head == "semantic_fpn" or not ("norm" in name or "pos_embed" in name)
+
+    named = list(model.named_parameters())
+    return [{"params": [p for n, p in named if decays(n)], "weight_decay": weight_decay},
+            {"params": [p for n, p in named if not decays(n)], "weight_decay": 0.0}]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", type=Path, required=True, metavar="FILE")

@@ -1,6 +1,7 @@
 """One contestant of compare_torch.py in its own process: reads `run N` lines, answers in JSON.
 
     torch_worker.py throughput --mode train --variant compile      N steps a line
+    torch_worker.py throughput --head upernet --img-size 512 683   the same of segmentation
     torch_worker.py throughput --device cuda ...                   the same in bf16 autocast
     torch_worker.py loader --library pillow --aa none --data DIR   N times 210 images a line
     torch_worker.py matmul                                         one answer, no input
@@ -21,6 +22,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 
 def answer(**fields):
@@ -84,13 +86,39 @@ def param_groups(model, weight_decay):
             {"params": [p for p in params if p.dim() > 1], "weight_decay": weight_decay}]
 
 
+def classification(args):
+    """-> what make_step() measures: model, image size, what is compiled for inference and for
+    training, labels, groups of parameters, decay of the EMA."""
+    import torch
+    import torch.nn.functional as F
+
+    from torch_sgformer import DROP_PATH, create
+
+    model = create(args.model, drop_path=DROP_PATH[args.model])
+    return SimpleNamespace(
+        model=model, size=args.img_size, infer=model,
+        loss=lambda x, y: F.cross_entropy(model(x), y, label_smoothing=0.1),
+        labels=torch.randint(0, 1000, (args.batch,)), groups=param_groups(model, 0.05), ema=0.99992)
+
+
+def segmentation(args):
+    """The same; in inference the network sees multiples of 32, and each pixel gets a label."""
+    import torch
+
+    from torch_segmentation import Segmentor, segmentation_groups
+
+    model, size = Segmentor(args.model, args.head, 150), args.img_size
+    seen = size if args.mode == "train" else [-(-side // 32) * 32 for side in size]
+    return SimpleNamespace(
+        model=model, size=seen, infer=lambda x: model.predict(x, size), loss=model.loss,
+        labels=torch.randint(0, 150, (args.batch, *size)),
+        groups=segmentation_groups(model, args.head, 0.01), ema=None)
+
+
 def make_step(args):
     """-> a function that does one inference or one training step (all of it, see README.md)."""
     import torch
-    import torch.nn.functional as F
     from torch.optim import swa_utils
-
-    from torch_sgformer import DROP_PATH, create
 
     on_gpu = args.device == "cuda"
     torch.set_num_threads(args.threads)
@@ -102,39 +130,37 @@ def make_step(args):
     def autocast():
         return torch.autocast(args.device, torch.bfloat16, enabled=on_gpu)
 
-    model = create(args.model, drop_path=DROP_PATH[args.model])
-    model = model.to(args.device, memory_format=torch.channels_last)
-    x = torch.randn(args.batch, 3, 224, 224, device=args.device,
+    case = segmentation(args) if args.head else classification(args)
+    model = case.model.to(args.device, memory_format=torch.channels_last)
+    x = torch.randn(args.batch, 3, *case.size, device=args.device,
                     dtype=torch.bfloat16 if on_gpu else torch.float32)
     x = x.to(memory_format=torch.channels_last)
-    y = torch.randint(0, 1000, (args.batch,), device=args.device)
+    y = case.labels.to(args.device)
     compiled = args.variant.startswith("compile")
     compile_mode = "max-autotune" if args.max_autotune else None
 
     if args.mode == "infer":
         model.eval()
+        run = case.infer
         # Freezing packs the weights for oneDNN; it wants no_grad rather than inference_mode.
         freezing = args.variant == "compile-tuned"
         no_grad = torch.no_grad if freezing else torch.inference_mode
         if compiled:
             import torch._inductor.config
             torch._inductor.config.freezing = freezing
-            model = torch.compile(model, mode=compile_mode)
+            run = torch.compile(run, mode=compile_mode)
 
         @no_grad()
         def infer():
             with autocast():
-                return model(x)
+                return run(x)
 
         return infer
 
-    def loss(x, y):
-        return F.cross_entropy(model(x), y, label_smoothing=0.1)
-
-    if compiled:
-        loss = torch.compile(loss, mode=compile_mode)
-    optimizer = torch.optim.AdamW(param_groups(model, 0.05), lr=1e-3, fused=True)
-    ema = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.99992))
+    loss = torch.compile(case.loss, mode=compile_mode) if compiled else case.loss
+    optimizer = torch.optim.AdamW(case.groups, lr=1e-3, fused=True)
+    ema = case.ema and swa_utils.AveragedModel(
+        model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(case.ema))
 
     def train():
         with autocast():
@@ -142,7 +168,8 @@ def make_step(args):
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
-        ema.update_parameters(model)
+        if ema:
+            ema.update_parameters(model)
         return value
 
     return train
@@ -354,6 +381,8 @@ def main():
     parser.add_argument("task", choices=("throughput", "loader", "matmul"))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--model", default="sgformer_s")
+    parser.add_argument("--head", help="of segmentation; without one, classification")
+    parser.add_argument("--img-size", type=int, nargs=2, default=[224, 224])
     parser.add_argument("--mode", choices=("infer", "train"), default="infer")
     parser.add_argument("--variant", default="eager",
                         choices=("eager", "eager-tuned", "compile", "compile-tuned"))

@@ -5,6 +5,7 @@
 #include "tools/golden/golden_miou.h"
 #include "tools/golden/golden_opencv.h"
 #include "tools/golden/golden_resize.h"
+#include "tools/golden/golden_segmentor.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg::golden {
@@ -19,6 +20,7 @@ constexpr Kind kKinds[] = {
     {"stem", check_module},
     {"patch_merging", check_module},
     {"sgformer", check_model},
+    {"segmentor", check_segmentor},
     {"fpn", check_fpn},
     {"semantic_fpn", check_semantic_fpn},
     {"upernet", check_upernet},
