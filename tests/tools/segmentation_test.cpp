@@ -102,6 +102,13 @@ TEST_CASE("sgeval: of segmentation, other ways to look at the images") {
   }
   const Ran ms = folder.evaluate("--json --ms --flip --slide 24");
   CHECK(contains(ms.json()["resize"], "windows of 24 every 16 pixels, 6 ratios, flipped too"));
+  // Flags win over what the run had: 0 is a class, so there are three of them.
+  const Folder reduced(true);
+  put(reduced / "data/classes.txt", "0\tsky\n1\tground\n2\tbox\n");
+  CHECK(reduced.evaluate("").code == 0);
+  const Ran all = reduced.evaluate("--reduce-zero-label=false");
+  CHECK(all.code == 3);
+  CHECK(contains(all.err, "3 classes of the data, but the weights of"));
   CHECK(folder.evaluate("--slide 24,25").code == 2);
   CHECK(folder.evaluate("--slide x").code == 2);
   CHECK(folder.evaluate("--image-scale 5").code == 2);

@@ -8,7 +8,6 @@
 #include <set>
 
 #include "io/checkpoint.h"
-#include "setups/setups.h"
 #include "tests/support/environment.h"
 #include "tests/support/validate.h"
 #include "tests/tools/runs.h"
