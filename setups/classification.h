@@ -9,7 +9,7 @@
 
 namespace sg::setups {
 
-// Options that mean something to this task alone.
+// Options that mean something to this task, but not to every one.
 inline constexpr std::string_view kClassificationOptions[] = {
     // Data
     "val-share", "class-order", "class-names", "aug-repeats",

@@ -9,7 +9,7 @@
 
 namespace sg::setups {
 
-// Options that mean something to this task alone.
+// Options that mean something to this task, but not to every one.
 inline constexpr std::string_view kSegmentationOptions[] = {
     "head",  "ignore-index", "reduce-zero-label", "image-scale",  "ratio-range", "cat-max-ratio",
     "steps", "poly-power",   "warmup-steps",      "warmup-ratio", "aux-weight"};

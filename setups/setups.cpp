@@ -13,7 +13,7 @@ struct Task {
   const char* name;
   std::unique_ptr<train::Setup> (*setup)();
   train::Options (*defaults)(const Choice&);
-  std::span<const std::string_view> options;  // that no other task has
+  std::span<const std::string_view> options;  // that not every task has
 };
 
 template <class S>
@@ -48,9 +48,10 @@ std::unique_ptr<train::Setup> make_setup(std::string_view task) { return find(ta
 
 void refuse_other_tasks(const train::Options& options, std::span<const Advice> advice) {
   const nlohmann::json given = to_json(options), usual = to_json(default_options(choice(options)));
-  for (const Task& task : kTasks) {
-    if (task.name == options.task) continue;
+  const std::span<const std::string_view> own = find(options.task).options;
+  for (const Task& task : kTasks)
     for (const std::string_view option : task.options) {
+      if (std::ranges::find(own, option) != own.end()) continue;
       std::string key(option);
       std::ranges::replace(key, '-', '_');
       if (given.value(key, nlohmann::json()) == usual.value(key, nlohmann::json())) continue;
@@ -58,7 +59,6 @@ void refuse_other_tasks(const train::Options& options, std::span<const Advice> a
       fail(ExitCode::usage, "--{}: of --task {}, found with --task {}{}", option, task.name,
            options.task, found == advice.end() ? "" : fmt::format("; {}", found->text));
     }
-  }
 }
 
 train::Options default_options(const Choice& choice) {

@@ -25,8 +25,8 @@ std::vector<std::string> task_names();
 struct Advice {
   std::string_view option, text;
 };
-// Throws ExitCode::usage where an option that only another task has is not as by default: it would
-// change nothing. The error has the advice on it, where there is one.
+// Throws ExitCode::usage where an option that other tasks have, but not this one, is not as by
+// default: it would change nothing. The error has the advice on it, where there is one.
 void refuse_other_tasks(const train::Options& options, std::span<const Advice> advice);
 
 // The recipe of a task and model: the published one, or for sgformer_nano one that takes minutes.

@@ -95,8 +95,8 @@ TEST_CASE("segmentation: flags of classification are refused, with what to use")
                  "segmentation"));
 }
 
-TEST_CASE("tasks: what they alone have are options, each of one of them") {
-  std::set<std::string_view> all, listed;
+TEST_CASE("tasks: what not every one has are options") {
+  std::set<std::string_view> all;
   Options o;
   train::each_option(o, [&](const train::OptionInfo& info, auto&) { all.insert(info.name()); });
   for (const std::span<const std::string_view> options :
@@ -105,6 +105,5 @@ TEST_CASE("tasks: what they alone have are options, each of one of them") {
     for (const std::string_view option : options) {
       CAPTURE(option);
       CHECK(all.contains(option));
-      CHECK(listed.insert(option).second);
     }
 }
