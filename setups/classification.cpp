@@ -4,6 +4,7 @@
 #include "ops/cross_entropy/cross_entropy.h"
 #include "report/report.h"
 #include "setups/report_samples.h"
+#include "setups/setups.h"
 #include "sgformer/config_json.h"
 #include "tasks/class_weights.h"
 #include "train/agreement.h"
@@ -84,12 +85,12 @@ tasks::ClassificationSettings classification(const Options& o) {
 }
 
 void ClassificationSetup::validate(const Options& o) const {
-  if (!o.head.empty())
-    fail(ExitCode::usage, "--head: of --task segmentation, which is missing; found '{}'", o.head);
-  if (o.steps)
-    fail(ExitCode::usage,
-         "--steps: the recipe of classification counts in epochs: --epochs; --max-steps ends a run "
-         "early");
+  static constexpr Advice kAdvice[] = {
+      {"steps", "classification counts in --epochs; --max-steps ends a run early"},
+      {"warmup-steps", "classification has --warmup-epochs"},
+      {"image-scale", "classification has --img-size and --crop-pct"},
+      {"ratio-range", "classification has --scale"}};
+  refuse_other_tasks(o, kAdvice);
   mix_erase(o);
   bce(o);
   data::parse_class_order(o.class_order);

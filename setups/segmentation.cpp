@@ -1,10 +1,10 @@
 #include "setups/segmentation.h"
 
-#include "data/png_write.h"
 #include "infer/model_file.h"
 #include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
 #include "report/report.h"
-#include "report/significance_image.h"
+#include "setups/report_samples.h"
+#include "setups/setups.h"
 #include "train/agreement.h"
 
 namespace sg::setups {
@@ -12,10 +12,23 @@ namespace sg::setups {
 using train::Options;
 namespace {
 
-constexpr int kSampleImages = 8;
-constexpr data::ImageScale kSampleScale{384, 384};  // of a page that is still quick to open
+ImageSize crop_of(const Options& o) {
+  return o.img_size.value_or(o.model == train::kNano ? 128 : 512);
+}
 
-int side_of(const Options& o) { return o.model == train::kNano ? 128 : 512; }
+data::ImageScale scale_of(const Options& o) {
+  if (o.image_scale) return {int((*o.image_scale)[0]), int((*o.image_scale)[1])};
+  const int side = std::min(crop_of(o).height, crop_of(o).width);
+  return {4 * side, side};
+}
+
+data::SegmentationTransformConfig transform(const Options& o) {
+  return {.crop = crop_of(o),
+          .scale = scale_of(o),
+          .ratio = o.ratio_range,
+          .max_class_share = o.cat_max_ratio,
+          .hflip = o.hflip};
+}
 
 // The published recipe: spec of mmsegmentation's Semantic FPN 80k and UperNet 160k.
 double usual_lr(const Options& o) {
@@ -63,9 +76,7 @@ data::SegmentationRequest segmentation_request(const Options& o) {
 }
 
 infer::SegmenterSettings segmenter_settings(const Options& o) {
-  const auto& [longer, shorter] = *o.image_scale;
-  return {.scale = {.long_side = int(longer), .short_side = int(shorter)},
-          .stats = train::channel_stats(o)};
+  return {.scale = scale_of(o), .stats = train::channel_stats(o)};
 }
 
 tasks::SegmentationSettings segmentation(const Options& o) {
@@ -75,11 +86,7 @@ tasks::SegmentationSettings segmentation(const Options& o) {
           .batch_size = o.batch_size,
           .step_batches = o.grad_accum,
           .seed = uint64_t(o.seed),
-          .transform = {.crop = *o.img_size,
-                        .scale = segmenter_settings(o).scale,
-                        .ratio = o.ratio_range,
-                        .max_class_share = o.cat_max_ratio,
-                        .hflip = o.hflip},
+          .transform = transform(o),
           .auxiliary_weight = o.aux_weight,
           .schedule = {.steps = o.steps,
                        .lr = *o.lr,
@@ -89,25 +96,33 @@ tasks::SegmentationSettings segmentation(const Options& o) {
 }
 
 void SegmentationSetup::validate(const Options& o) const {
-  const auto refuse = [](bool given, const char* flag, const char* advice) {
-    if (given) fail(ExitCode::usage, "--{}: of --task classification; {}", flag, advice);
-  };
-  const Options usual = segmentation_defaults(o.model, o.head);
-  refuse(o.epochs != usual.epochs, "epochs", "segmentation counts in --steps");
-  refuse(o.warmup_epochs.has_value(), "warmup-epochs", "segmentation has --warmup-steps");
-  refuse(o.mixup || o.cutmix || o.cutmix_minmax, "mixup", "segmentation does not mix images");
-  refuse(o.reprob, "reprob", "segmentation does not erase");
-  refuse(o.aa != "none" && !o.aa.empty(), "aa", "segmentation has its own photometric distortion");
-  refuse(o.bce_loss, "bce-loss", "the loss of segmentation is the cross entropy of each pixel");
-  refuse(o.smoothing, "smoothing", "labels of pixels are not smoothed");
-  refuse(!o.class_weights.empty(), "class-weights", "all classes of pixels weigh the same");
-  refuse(o.val_share, "val-share", "segmentation needs a validation set of its own");
-  refuse(o.aug_repeats, "aug-repeats", "segmentation takes each image once an epoch");
-  refuse(o.vflip, "vflip", "segmentation mirrors left to right alone (--hflip)");
+  static constexpr Advice kAdvice[] = {
+      {"epochs", "segmentation counts in --steps"},
+      {"warmup-epochs", "segmentation has --warmup-steps"},
+      {"warmup-lr", "segmentation has --warmup-ratio"},
+      {"scale", "segmentation has --image-scale and --ratio-range"},
+      {"ratio", "segmentation keeps the shape of images"},
+      {"crop-pct", "segmentation evaluates whole images (--image-scale)"},
+      {"validation-batch-size", "segmentation evaluates one image after the other"},
+      {"mixup", "segmentation does not mix images"},
+      {"cutmix", "segmentation does not mix images"},
+      {"reprob", "segmentation does not erase"},
+      {"aa", "segmentation has its own photometric distortion"},
+      {"color-jitter", "segmentation has its own photometric distortion"},
+      {"bce-loss", "the loss of segmentation is the cross entropy of each pixel"},
+      {"smoothing", "labels of pixels are not smoothed"},
+      {"class-weights", "all classes of pixels weigh the same"},
+      {"class-names", "--class-map names the classes of segmentation"},
+      {"val-share", "segmentation needs a validation set of its own"},
+      {"aug-repeats", "segmentation takes each image once an epoch"},
+      {"vflip", "segmentation mirrors left to right alone (--hflip)"}};
+  refuse_other_tasks(o, kAdvice);
   if (o.steps < 1) fail(ExitCode::usage, "--steps: expected at least 1, found {}", o.steps);
-  if (o.ratio_range[0] > o.ratio_range[1])
-    fail(ExitCode::usage, "--ratio-range: expected the smaller number first, found {} {}",
-         o.ratio_range[0], o.ratio_range[1]);
+  if (sgformer::parse_head(o.head) == sgformer::Head::upernet && o.batch_size * o.ranks < 2)
+    fail(ExitCode::usage,
+         "--batch-size: expected at least 2 images a forward pass: batch norm of UperNet's pooled "
+         "maps needs two values of a channel");
+  transform(o).check();
   sgformer::validate(segmentor_config(o));
 }
 
@@ -130,9 +145,9 @@ void SegmentationSetup::resolve(Options& o) {
          *o.num_classes);
   o.num_classes = o.num_classes.value_or(classes);
   o.drop_path = segmentor_config(o).backbone.drop_path;
-  o.img_size = o.img_size.value_or(side_of(o));
-  const double side = std::min(o.img_size->height, o.img_size->width);
-  o.image_scale = o.image_scale.value_or(train::Pair{4 * side, side});
+  const data::ImageScale scale = scale_of(o);
+  o.img_size = crop_of(o);
+  o.image_scale = {double(scale.long_side), double(scale.short_side)};
   if (!o.lr && !o.lr_base) o.lr = usual_lr(o);
   o.lr = train::peak_learning_rate(o);
   o.ignore_index = o.ignore_index.value_or(data::kIgnoredLabel);
@@ -186,6 +201,11 @@ std::vector<std::string> SegmentationSetup::introduce_data(const Options& o) con
     lines.insert(lines.end(), dataset->remarks().begin(), dataset->remarks().end());
   lines.push_back(training_->label_histogram());
   lines.push_back(fmt::format("evaluated by {}", infer::describe(*segmenter_)));
+  if (o.warmup_steps >= o.steps)
+    lines.push_back(fmt::format(
+        "warning: --warmup-steps {}: a run of {} steps ends before the learning rate has "
+        "risen to --lr",
+        o.warmup_steps, o.steps));
   return lines;
 }
 
@@ -206,35 +226,7 @@ std::string SegmentationSetup::describe_data(const Options& o) const {
 }
 
 Gallery SegmentationSetup::samples() const {
-  Gallery samples{
-      .title = "Where it looks",
-      .text =
-          "Validation images, each followed by the significance that guides attention at the "
-          "stages of the network: what is bright keeps its detail, what is dark is summarised.",
-      .items = {},
-      .wide = true};
-  const infer::Segmenter segment(*model_, *segmenter_);
-  const int64_t size = validation_->size(), count = std::min<int64_t>(kSampleImages, size);
-  std::vector<uint8_t> buffer;
-  for (int64_t k = 0; k < count; ++k) {
-    const int64_t i = size * k / count;
-    data::Image image;
-    try {
-      validation_->open(i, buffer)->read(image);
-    } catch (const Error&) {
-      continue;  // evaluation has counted and named it
-    }
-    const auto seen = segment.views(image);
-    const auto maps = segment(seen, true).significance;
-    if (std::max(image.height, image.width) > kSampleScale.long_side)
-      image = data::resize_for_evaluation(image.view(), kSampleScale, 1);
-    const auto png = data::encode_png(report::significance_panel(image, maps));
-    samples.items.push_back({.png = std::string(png.begin(), png.end()),
-                             .description = "An image and its significance",
-                             .headline = validation_->key(i),
-                             .note = ""});
-  }
-  return samples;
+  return report_samples(infer::Segmenter(*model_, *segmenter_), *validation_);
 }
 
 }  // namespace sg::setups
