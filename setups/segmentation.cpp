@@ -1,6 +1,7 @@
 #include "setups/segmentation.h"
 
 #include "infer/model_file.h"
+#include "ops/drop_path/drop_path.h"
 #include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
 #include "report/report.h"
 #include "setups/report_samples.h"
@@ -170,7 +171,9 @@ train::StepCost SegmentationSetup::cost(const Options& o) {
   const auto loss = [&](const Tensor& images) {
     const auto out = model_->forward(images, {.training = true});
     const Tensor labels = zeros({images.dim(0), images.dim(1), images.dim(2)}, Dtype::u8);
-    return pixel_cross_entropy(out.logits, labels);
+    const Tensor decode = pixel_cross_entropy(out.logits, labels);
+    if (!out.aux_logits) return decode;
+    return drop_path_add(decode, pixel_cross_entropy(out.aux_logits, labels), {});
   };
   // Two images, since batch norm needs two values of each channel. What the trial does to its
   // running statistics is undone.
