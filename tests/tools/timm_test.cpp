@@ -14,7 +14,6 @@
 #include "tools/common/options.h"
 
 namespace sg {
-
 namespace fs = std::filesystem;
 using namespace test;
 
