@@ -3,6 +3,7 @@
 #include "infer/model_file.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "report/report.h"
+#include "setups/other_options.h"
 #include "setups/report_samples.h"
 #include "sgformer/config_json.h"
 #include "tasks/class_weights.h"
@@ -90,6 +91,17 @@ void ClassificationSetup::validate(const Options& o) const {
     fail(ExitCode::usage,
          "--steps: the recipe of classification counts in epochs: --epochs; --max-steps ends a run "
          "early");
+  constexpr OtherOption kOfSegmentation[] = {
+      {"ignore-index", "images have one class, pixels none"},
+      {"reduce-zero-label", "images have one class, pixels none"},
+      {"image-scale", "classification has --img-size"},
+      {"ratio-range", "classification has --scale and --ratio"},
+      {"cat-max-ratio", "classification has --scale and --ratio"},
+      {"poly-power", "classification has a cosine"},
+      {"warmup-steps", "classification has --warmup-epochs"},
+      {"warmup-ratio", "classification has --warmup-lr"},
+      {"aux-weight", "classification has no auxiliary head"}};
+  refuse_options(o, Options(), kOfSegmentation, "segmentation");
   mix_erase(o);
   bce(o);
   data::parse_class_order(o.class_order);

@@ -5,6 +5,7 @@
 #include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
 #include "report/report.h"
 #include "report/significance_image.h"
+#include "setups/other_options.h"
 #include "train/agreement.h"
 
 namespace sg::setups {
@@ -12,6 +13,7 @@ namespace sg::setups {
 using train::Options;
 namespace {
 
+constexpr int kLastStride = 32;  // pixels of the image a pixel of the last stage
 constexpr int kSampleImages = 8;
 constexpr data::ImageScale kSampleScale{384, 384};  // of a page that is still quick to open
 
@@ -89,26 +91,58 @@ tasks::SegmentationSettings segmentation(const Options& o) {
 }
 
 void SegmentationSetup::validate(const Options& o) const {
-  const auto refuse = [](bool given, const char* flag, const char* advice) {
-    if (given) fail(ExitCode::usage, "--{}: of --task classification; {}", flag, advice);
-  };
-  const Options usual = segmentation_defaults(o.model, o.head);
-  refuse(o.epochs != usual.epochs, "epochs", "segmentation counts in --steps");
-  refuse(o.warmup_epochs.has_value(), "warmup-epochs", "segmentation has --warmup-steps");
-  refuse(o.mixup || o.cutmix || o.cutmix_minmax, "mixup", "segmentation does not mix images");
-  refuse(o.reprob, "reprob", "segmentation does not erase");
-  refuse(o.aa != "none" && !o.aa.empty(), "aa", "segmentation has its own photometric distortion");
-  refuse(o.bce_loss, "bce-loss", "the loss of segmentation is the cross entropy of each pixel");
-  refuse(o.smoothing, "smoothing", "labels of pixels are not smoothed");
-  refuse(!o.class_weights.empty(), "class-weights", "all classes of pixels weigh the same");
-  refuse(o.val_share, "val-share", "segmentation needs a validation set of its own");
-  refuse(o.aug_repeats, "aug-repeats", "segmentation takes each image once an epoch");
-  refuse(o.vflip, "vflip", "segmentation mirrors left to right alone (--hflip)");
+  constexpr OtherOption kOfClassification[] = {
+      {"epochs", "segmentation counts in --steps"},
+      {"warmup-epochs", "segmentation has --warmup-steps"},
+      {"warmup-prefix", "segmentation has --warmup-steps"},
+      {"warmup-lr", "segmentation has --warmup-ratio"},
+      {"cooldown-epochs", "segmentation ends at --min-lr"},
+      {"sched-on-updates", "learning rates of segmentation always follow the steps"},
+      {"mixup", "segmentation does not mix images"},
+      {"cutmix", "segmentation does not mix images"},
+      {"cutmix-minmax", "segmentation does not mix images"},
+      {"mixup-prob", "segmentation does not mix images"},
+      {"mixup-switch-prob", "segmentation does not mix images"},
+      {"mixup-mode", "segmentation does not mix images"},
+      {"mixup-off-epoch", "segmentation does not mix images"},
+      {"mixup-group", "segmentation does not mix images"},
+      {"reprob", "segmentation does not erase"},
+      {"remode", "segmentation does not erase"},
+      {"recount", "segmentation does not erase"},
+      {"scale", "segmentation has --ratio-range and --image-scale"},
+      {"ratio", "segmentation keeps the shape of images; its sizes are those of --ratio-range"},
+      {"train-interpolation", "segmentation resizes bilinearly"},
+      {"crop-pct", "segmentation evaluates whole images"},
+      {"no-aug", "segmentation varies less by --ratio-range 1 1 and --hflip 0"},
+      {"aa", "segmentation has its own photometric distortion"},
+      {"color-jitter", "segmentation has its own photometric distortion"},
+      {"color-jitter-prob", "segmentation has its own photometric distortion"},
+      {"grayscale-prob", "segmentation has its own photometric distortion"},
+      {"vflip", "segmentation mirrors left to right alone (--hflip)"},
+      {"aug-repeats", "segmentation takes each image once an epoch"},
+      {"smoothing", "labels of pixels are not smoothed"},
+      {"bce-loss", "the loss of segmentation is the cross entropy of each pixel"},
+      {"bce-target-thresh", "the loss of segmentation is the cross entropy of each pixel"},
+      {"bce-sum", "the loss of segmentation is the cross entropy of each pixel"},
+      {"class-weights", "all classes of pixels weigh the same"},
+      {"class-order", "the order of classes is that of their numbers"},
+      {"class-names", "names are those of classes.txt, or of --class-map"},
+      {"val-share", "segmentation needs a validation set of its own"}};
+  refuse_options(o, segmentation_defaults(o.model, o.head), kOfClassification, "classification");
   if (o.steps < 1) fail(ExitCode::usage, "--steps: expected at least 1, found {}", o.steps);
   if (o.ratio_range[0] > o.ratio_range[1])
     fail(ExitCode::usage, "--ratio-range: expected the smaller number first, found {} {}",
          o.ratio_range[0], o.ratio_range[1]);
   sgformer::validate(segmentor_config(o));
+  // Maps of one pixel: pooled ones, and those of a crop of one cell of the last stage.
+  const ImageSize crop = o.img_size.value_or(side_of(o));
+  const bool one_pixel = sgformer::parse_head(o.head) == sgformer::Head::upernet ||
+                         std::max(crop.height, crop.width) <= kLastStride;
+  if (one_pixel && o.batch_size * o.ranks == 1)
+    fail(ExitCode::usage,
+         "--batch-size: expected two images or more in a forward pass of all processes, found 1; "
+         "{} on crops of {} x {} has maps of one pixel, and batch norm needs two values",
+         o.head, crop.height, crop.width);
 }
 
 void SegmentationSetup::open_data(const Options& o) {
@@ -184,7 +218,8 @@ std::vector<std::string> SegmentationSetup::introduce_data(const Options& o) con
       training_->size(), validation_->size(), o.img_size->height, o.img_size->width)};
   for (const auto* dataset : {training_.get(), validation_.get()})
     lines.insert(lines.end(), dataset->remarks().begin(), dataset->remarks().end());
-  lines.push_back(training_->label_histogram());
+  lines.push_back("training: " + training_->label_histogram());
+  lines.push_back("validation: " + validation_->label_histogram());
   lines.push_back(fmt::format("evaluated by {}", infer::describe(*segmenter_)));
   return lines;
 }

@@ -38,7 +38,7 @@ data::SegmentationRequest data_of(const EvalRequest& request, const infer::Segme
   take_of_run(file.state, "ignore_index", d.ignore_index, request.weights);
   take_of_run(file.state, "reduce_zero_label", d.reduce_zero_label, request.weights);
   if (request.options.ignore_index) d.ignore_index = int(*request.options.ignore_index);
-  if (request.options.reduce_zero_label) d.reduce_zero_label = true;
+  if (app.count("--reduce-zero-label")) d.reduce_zero_label = request.options.reduce_zero_label;
   return d;
 }
 
