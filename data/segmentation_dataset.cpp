@@ -126,6 +126,7 @@ void SegmentationDataset::refuse_label(int64_t i, const LabelImage& label) const
 std::string SegmentationDataset::label_histogram(int64_t files) const {
   std::array<int64_t, 256> pixels{};
   int64_t read = 0, total = 0;
+  std::string unreadable;  // why the first of them is
   std::vector<uint8_t> buffer;
   LabelImage label;
   const int64_t n = std::min(files, size());
@@ -137,7 +138,11 @@ std::string SegmentationDataset::label_histogram(int64_t files) const {
       total += int64_t(label.pixels.size()), ++read;
     } catch (const Error& e) {
       if (e.code() != ExitCode::data) throw;
+      if (unreadable.empty()) unreadable = e.what();
     }
+  if (read == 0)
+    return fmt::format("warning: none of {} label images can be read, the first: {}", n,
+                       unreadable);
   std::vector<int> values, unknown;
   for (int v = 0; v < 256; ++v)
     if (pixels[size_t(v)] > 0) {
@@ -171,7 +176,13 @@ std::string SegmentationDataset::label_histogram(int64_t files) const {
     text +=
         "\nwarning: only 0 and 255 occur, and 255 is ignored (--ignore-index), so there is "
         "nothing to learn: write masks with the number of the class, 1, in place of 255";
-  if (!request_.reduce_zero_label && read > 0 && pixels[0] == 0 && num_classes() > 1)
+  else if (std::ranges::all_of(values, [&](int v) {
+             return is_valid_[size_t(v)] && class_of_[size_t(v)] == kIgnoredLabel;
+           }))
+    text +=
+        "\nwarning: all these pixels are ignored (--ignore-index, --reduce-zero-label): none has a "
+        "class";
+  if (!request_.reduce_zero_label && pixels[0] == 0 && num_classes() > 1)
     text += fmt::format(
         "\nwarning: 0 ({}) does not occur; where classes are numbered from 1, --reduce-zero-label",
         class_names_[0]);

@@ -12,6 +12,7 @@ namespace sg::report {
 namespace {
 
 constexpr int kMinSide = 224;
+constexpr int kMaxEnlarged = 2048;  // the longer side, of images that are much longer than wide
 constexpr float kOpacity = 0.6f;
 
 // A map of one image, its values from 0 to 1.
@@ -53,7 +54,8 @@ Field field_of(const Tensor& map) {
 data::Image enlarged(const data::Image& image) {
   const int side = std::min(image.height, image.width);
   if (side >= kMinSide) return image;
-  const int factor = (kMinSide + side - 1) / side;
+  const int most = std::max(kMaxEnlarged / std::max(image.height, image.width), 1);
+  const int factor = std::min((kMinSide + side - 1) / side, most);
   data::Image out;
   out.reset(image.height * factor, image.width * factor);
   const auto whole = data::Resize::whole(out.height, out.width, data::Filter::bilinear);

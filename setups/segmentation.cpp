@@ -13,6 +13,7 @@ namespace sg::setups {
 using train::Options;
 namespace {
 
+constexpr int kLastStride = 32;  // pixels of the image a pixel of the last stage
 ImageSize crop_of(const Options& o) {
   return o.img_size.value_or(o.model == train::kNano ? 128 : 512);
 }
@@ -119,12 +120,17 @@ void SegmentationSetup::validate(const Options& o) const {
       {"vflip", "segmentation mirrors left to right alone (--hflip)"}};
   refuse_other_tasks(o, kAdvice);
   if (o.steps < 1) fail(ExitCode::usage, "--steps: expected at least 1, found {}", o.steps);
-  if (sgformer::parse_head(o.head) == sgformer::Head::upernet && o.batch_size * o.ranks < 2)
-    fail(ExitCode::usage,
-         "--batch-size: expected at least 2 images a forward pass: batch norm of UperNet's pooled "
-         "maps needs two values of a channel");
   transform(o).check();
   sgformer::validate(segmentor_config(o));
+  // Maps of one pixel: pooled ones, and those of a crop of one cell of the last stage.
+  const ImageSize crop = crop_of(o);
+  const bool one_pixel = sgformer::parse_head(o.head) == sgformer::Head::upernet ||
+                         std::max(crop.height, crop.width) <= kLastStride;
+  if (one_pixel && o.batch_size * o.ranks == 1)
+    fail(ExitCode::usage,
+         "--batch-size: expected two images or more in a forward pass of all processes, found 1; "
+         "{} on crops of {} x {} has maps of one pixel, and batch norm needs two values",
+         o.head, crop.height, crop.width);
 }
 
 void SegmentationSetup::open_data(const Options& o) {
@@ -202,7 +208,8 @@ std::vector<std::string> SegmentationSetup::introduce_data(const Options& o) con
       training_->size(), validation_->size(), o.img_size->height, o.img_size->width)};
   for (const auto* dataset : {training_.get(), validation_.get()})
     lines.insert(lines.end(), dataset->remarks().begin(), dataset->remarks().end());
-  lines.push_back(training_->label_histogram());
+  lines.push_back("training: " + training_->label_histogram());
+  lines.push_back("validation: " + validation_->label_histogram());
   lines.push_back(fmt::format("evaluated by {}", infer::describe(*segmenter_)));
   if (o.warmup_steps >= o.steps)
     lines.push_back(fmt::format(

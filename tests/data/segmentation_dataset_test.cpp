@@ -183,6 +183,13 @@ TEST_CASE("segmentation: the histogram of values shows what flags are missing") 
   CHECK(contains(masks, "--ignore-index"));
   CHECK(contains(masks, "nothing to learn"));
 
+  CHECK(contains(open(dir, {.ignore_index = 0, .reduce_zero_label = true}).label_histogram(),
+                 "all these pixels are ignored"));
+  for (const char* name : {"a", "b"})
+    test::put(dir / fmt::format("annotations/train/{}.png", name), "no PNG");
+  CHECK(contains(open(dir).label_histogram(), "warning: none of 2 label images can be read"));
+  CHECK(contains(open(dir).label_histogram(), "a.png: expected a label image as PNG"));
+
   test::put_pair(dir.path(), "train", "b", cycle({1, 2}));
   fs::remove(dir / "annotations/train/a.png");
   const std::string from_one = open(dir).label_histogram();

@@ -60,6 +60,11 @@ TEST_CASE("significance_panel: large images keep their size, extreme tokens do n
   CHECK(red_of(panel, 230, left + 150) - red_of(panel, 60, left + 150) > 40);
 }
 
+TEST_CASE("significance_panel: a line of pixels is not enlarged without bounds") {
+  CHECK(significance_panel(grey(2000, 1), {}).height == 2000);
+  CHECK(significance_panel(grey(1, 300), {}).height == 6);
+}
+
 TEST_CASE("significance_panel: what is no map, and no image, are errors") {
   test::error_of(ExitCode::failure, [] { significance_panel(grey(8, 8), {zeros({2, 2, 2})}); });
   test::error_of(ExitCode::failure, [] { significance_panel({}, {}); });

@@ -81,6 +81,8 @@ TEST_CASE("segmentation: flags of classification are refused, with what to use")
                  "segmentation counts in --steps"));
   CHECK(contains(refused({{"mixup", 0.8}}), "--mixup"));
   CHECK(contains(refused({{"aa", "rand-m9"}}), "--aa"));
+  CHECK(contains(refused({{"cutmix", 1}}), "--cutmix: of --task classification"));
+  CHECK(contains(refused({{"class_names", "names"}}), "--class-map"));
   CHECK(contains(refused({{"smoothing", 0.1}}), "--smoothing"));
   CHECK(contains(refused({{"scale", {0.5, 1.0}}}), "--ratio-range"));
   CHECK(contains(refused({{"crop_pct", 0.9}}), "--image-scale"));
@@ -89,8 +91,15 @@ TEST_CASE("segmentation: flags of classification are refused, with what to use")
   CHECK(contains(refused({{"steps", 0}}), "--steps: expected at least 1"));
   CHECK(contains(refused({{"ratio_range", {2.0, 0.5}}}), "--ratio-range: expected 0 < low"));
   CHECK(contains(refused({{"cat_max_ratio", 0}}), "--cat-max-ratio"));
-  CHECK(contains(refused({{"batch_size", 1}}), "--batch-size: expected at least 2"));
   CHECK(contains(refused({{"head", "upernett"}}), "upernet"));
+  Options o = setups::default_options("sgformer_s");
+  o.data = "somewhere", o.warmup_steps = 5;
+  CHECK(contains(error_of(ExitCode::usage, [&] { test::validate(o); }),
+                 "--warmup-steps: of --task segmentation"));
+  o.warmup_steps = 0, o.reduce_zero_label = true;
+  CHECK(contains(error_of(ExitCode::usage, [&] { test::validate(o); }), "--reduce-zero-label"));
+  o.reduce_zero_label = false, o.head = "upernet";
+  CHECK(contains(error_of(ExitCode::usage, [&] { test::validate(o); }), "--task segmentation"));
   CHECK(contains(error_of(ExitCode::usage, [] { setups::make_setup("segmentatoin"); }),
                  "segmentation"));
 }
@@ -106,4 +115,16 @@ TEST_CASE("tasks: what not every one has are options") {
       CAPTURE(option);
       CHECK(all.contains(option));
     }
+}
+
+TEST_CASE("segmentation: one image a forward pass, where batch norm needs two values") {
+  CHECK(contains(refused({{"batch_size", 1}}), "--batch-size: expected two images or more"));
+  Options o = recipe("upernet", "sgformer_s");
+  o.batch_size = 1, o.ranks = 2;
+  test::validate(o);
+  o = recipe("semantic_fpn", "sgformer_s");
+  o.batch_size = 1;
+  test::validate(o);
+  o.img_size = 32;
+  CHECK(contains(error_of(ExitCode::usage, [&] { test::validate(o); }), "maps of one pixel"));
 }
