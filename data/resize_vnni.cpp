@@ -18,7 +18,7 @@
 
 #include <immintrin.h>
 
-// Highway 1.0 has the VNNI of processors without AVX-512 here.
+// Highway 1.0 takes AVX3_DL for the VNNI of processors without AVX-512.
 HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR_AVX3 ",avx512vbmi,avx512vnni")
 // What GCC 12 says of its own header (its bug 105593).
 HWY_DIAGNOSTICS(push)
@@ -83,7 +83,7 @@ bool make_plan(const Taps& taps, int width, Plan& plan) {
     group.first = *low;
     for (int lane = 0; begin < end; ++begin, lane += 3) {
       const auto from = uint32_t(first[begin] - *low) * 3;
-      for (uint32_t c = 0; c < 3; ++c)
+      for (uint32_t c = 0; c < 3; ++c)  // a channel of four pixels
         group.places[uint32_t(lane) + c] = 0x09060300 + 0x01010101 * (from + c);
       for (int step = 0; step < steps; ++step) {
         uint32_t digits[4];

@@ -154,14 +154,15 @@ void ParameterStore::use_values(Tensor flat) {
 void ParameterStore::initialize(uint64_t seed) {
   const int64_t n = int64_t(names_.size());
   // One parameter is one stream of random numbers, so any number of threads gives the same values.
-  Tensor host = zeros(values_.shape(), values_.dtype());
+  const bool on_cpu = values_.device().type == DeviceType::cpu;
+  Tensor host = on_cpu ? values_ : zeros(values_.shape(), values_.dtype());
   parallel_for(n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const std::string& name = names_[size_t(i)];
       set(host, name, initial_value(part(name), seed, size_t(i)));
     }
   });
-  values_.copy_(host);
+  if (!on_cpu) values_.copy_(host);
   if (bf16_values_) bf16_values_.copy_(values_);
   for (Buffer& b : named_buffers_) b.value.fill_(b.initial);
 }

@@ -3,8 +3,8 @@
 #include "infer/model_file.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "report/report.h"
-#include "setups/other_options.h"
 #include "setups/report_samples.h"
+#include "setups/setups.h"
 #include "sgformer/config_json.h"
 #include "tasks/class_weights.h"
 #include "train/agreement.h"
@@ -85,23 +85,12 @@ tasks::ClassificationSettings classification(const Options& o) {
 }
 
 void ClassificationSetup::validate(const Options& o) const {
-  if (!o.head.empty())
-    fail(ExitCode::usage, "--head: of --task segmentation, which is missing; found '{}'", o.head);
-  if (o.steps)
-    fail(ExitCode::usage,
-         "--steps: the recipe of classification counts in epochs: --epochs; --max-steps ends a run "
-         "early");
-  constexpr OtherOption kOfSegmentation[] = {
-      {"ignore-index", "images have one class, pixels none"},
-      {"reduce-zero-label", "images have one class, pixels none"},
-      {"image-scale", "classification has --img-size"},
-      {"ratio-range", "classification has --scale and --ratio"},
-      {"cat-max-ratio", "classification has --scale and --ratio"},
-      {"poly-power", "classification has a cosine"},
+  static constexpr Advice kAdvice[] = {
+      {"steps", "classification counts in --epochs; --max-steps ends a run early"},
       {"warmup-steps", "classification has --warmup-epochs"},
-      {"warmup-ratio", "classification has --warmup-lr"},
-      {"aux-weight", "classification has no auxiliary head"}};
-  refuse_options(o, Options(), kOfSegmentation, "segmentation");
+      {"image-scale", "classification has --img-size and --crop-pct"},
+      {"ratio-range", "classification has --scale"}};
+  refuse_other_tasks(o, kAdvice);
   mix_erase(o);
   bce(o);
   data::parse_class_order(o.class_order);

@@ -1,11 +1,27 @@
 // Images to classes: sgtrain's task unless --task says otherwise.
 #pragma once
+#include <string_view>
+
 #include "data/dataset.h"
 #include "sgformer/classifier.h"
 #include "tasks/classification.h"
 #include "train/setup.h"
 
 namespace sg::setups {
+
+// Options that mean something to this task, but not to every one.
+inline constexpr std::string_view kClassificationOptions[] = {
+    // Data
+    "val-share", "class-order", "class-names", "aug-repeats",
+    // Augmentation
+    "scale", "ratio", "vflip", "aa", "color-jitter", "color-jitter-prob", "grayscale-prob",
+    "no-aug", "train-interpolation", "mixup", "cutmix", "cutmix-minmax", "mixup-prob",
+    "mixup-switch-prob", "mixup-mode", "mixup-off-epoch", "mixup-group", "reprob", "remode",
+    "recount", "crop-pct",
+    // Optimization
+    "epochs", "warmup-epochs", "cooldown-epochs", "validation-batch-size", "warmup-lr",
+    "sched-on-updates", "warmup-prefix", "smoothing", "bce-loss", "bce-sum", "bce-target-thresh",
+    "class-weights"};
 
 train::Options classification_defaults(std::string_view model);
 

@@ -9,6 +9,8 @@
 namespace sg::setups {
 namespace {
 
+constexpr data::ImageScale kShownScale{384, 384};  // of a page that is still quick to open
+
 // Indices in order of the dataset, the same every time.
 std::vector<int64_t> choose(int64_t size, int count) {
   std::vector<int64_t> chosen;
@@ -20,6 +22,20 @@ std::vector<int64_t> choose(int64_t size, int count) {
 
 std::string class_name(const data::Dataset& dataset, const data::ClassTitles& titles, int64_t c) {
   return data::titled(data::class_name(dataset.class_names(), c), titles);
+}
+
+Gallery empty_gallery() {
+  return {.title = "Where it looks",
+          .text =
+              "Validation images, each followed by the significance that guides attention at the "
+              "stages of the network: what is bright keeps its detail, what is dark is summarised.",
+          .items = {},
+          .wide = true};
+}
+
+std::string png_of(const data::Image& image, const std::vector<Tensor>& significance) {
+  const auto png = data::encode_png(report::significance_panel(image, significance));
+  return {png.begin(), png.end()};
 }
 
 }  // namespace
@@ -41,27 +57,41 @@ Gallery report_samples(const infer::Predictor& predict, const data::Dataset& dat
     }
     indices.push_back(i), images.push_back(std::move(image));
   }
-  Gallery samples{
-      .title = "Where it looks",
-      .text =
-          "Validation images, each followed by the significance that guides attention at the "
-          "stages of the network: what is bright keeps its detail, what is dark is summarised.",
-      .items = {},
-      .wide = true};
+  Gallery samples = empty_gallery();
   const std::vector<infer::Prediction> predictions = predict(images, true);
   for (size_t i = 0; i < images.size(); ++i) {
     const infer::ClassProbability best = infer::top_classes(predictions[i], 1)[0];
     const int64_t truth = dataset.label(indices[i]);
-    const auto png =
-        data::encode_png(report::significance_panel(images[i], predictions[i].significance));
     const std::string is = class_name(dataset, titles, truth);
     const bool right = best.index == truth;
-    samples.items.push_back({.png = std::string(png.begin(), png.end()),
+    samples.items.push_back({.png = png_of(images[i], predictions[i].significance),
                              .description = is + " and its significance",
                              .headline = class_name(dataset, titles, best.index),
                              .note = fmt::format("{:.0f} %{}", 100 * best.probability,
                                                  right ? "" : ", but it is " + is),
                              .good = right});
+  }
+  return samples;
+}
+
+Gallery report_samples(const infer::Segmenter& segment, const data::SegmentationDataset& dataset,
+                       int count) {
+  Gallery samples = empty_gallery();
+  std::vector<uint8_t> buffer;
+  for (const int64_t i : choose(dataset.size(), count)) {
+    data::Image image;
+    try {
+      dataset.open(i, buffer)->read(image);
+    } catch (const Error&) {
+      continue;  // evaluation has counted and named it
+    }
+    const auto significance = segment(segment.views(image), true).significance;
+    if (std::max(image.height, image.width) > kShownScale.long_side)
+      image = data::resize_for_evaluation(image.view(), kShownScale, 1);
+    samples.items.push_back({.png = png_of(image, significance),
+                             .description = "An image and its significance",
+                             .headline = dataset.key(i),
+                             .note = ""});
   }
   return samples;
 }

@@ -1,11 +1,11 @@
 #include "setups/segmentation.h"
 
-#include "data/png_write.h"
 #include "infer/model_file.h"
+#include "ops/drop_path/drop_path.h"
 #include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
 #include "report/report.h"
-#include "report/significance_image.h"
-#include "setups/other_options.h"
+#include "setups/report_samples.h"
+#include "setups/setups.h"
 #include "train/agreement.h"
 
 namespace sg::setups {
@@ -14,10 +14,24 @@ using train::Options;
 namespace {
 
 constexpr int kLastStride = 32;  // pixels of the image a pixel of the last stage
-constexpr int kSampleImages = 8;
-constexpr data::ImageScale kSampleScale{384, 384};  // of a page that is still quick to open
 
-int side_of(const Options& o) { return o.model == train::kNano ? 128 : 512; }
+ImageSize crop_of(const Options& o) {
+  return o.img_size.value_or(o.model == train::kNano ? 128 : 512);
+}
+
+data::ImageScale scale_of(const Options& o) {
+  if (o.image_scale) return {int((*o.image_scale)[0]), int((*o.image_scale)[1])};
+  const int side = std::min(crop_of(o).height, crop_of(o).width);
+  return {4 * side, side};
+}
+
+data::SegmentationTransformConfig transform(const Options& o) {
+  return {.crop = crop_of(o),
+          .scale = scale_of(o),
+          .ratio = o.ratio_range,
+          .max_class_share = o.cat_max_ratio,
+          .hflip = o.hflip};
+}
 
 // The published recipe: spec of mmsegmentation's Semantic FPN 80k and UperNet 160k.
 double usual_lr(const Options& o) {
@@ -65,9 +79,7 @@ data::SegmentationRequest segmentation_request(const Options& o) {
 }
 
 infer::SegmenterSettings segmenter_settings(const Options& o) {
-  const auto& [longer, shorter] = *o.image_scale;
-  return {.scale = {.long_side = int(longer), .short_side = int(shorter)},
-          .stats = train::channel_stats(o)};
+  return {.scale = scale_of(o), .stats = train::channel_stats(o)};
 }
 
 tasks::SegmentationSettings segmentation(const Options& o) {
@@ -77,11 +89,7 @@ tasks::SegmentationSettings segmentation(const Options& o) {
           .batch_size = o.batch_size,
           .step_batches = o.grad_accum,
           .seed = uint64_t(o.seed),
-          .transform = {.crop = *o.img_size,
-                        .scale = segmenter_settings(o).scale,
-                        .ratio = o.ratio_range,
-                        .max_class_share = o.cat_max_ratio,
-                        .hflip = o.hflip},
+          .transform = transform(o),
           .auxiliary_weight = o.aux_weight,
           .schedule = {.steps = o.steps,
                        .lr = *o.lr,
@@ -91,51 +99,36 @@ tasks::SegmentationSettings segmentation(const Options& o) {
 }
 
 void SegmentationSetup::validate(const Options& o) const {
-  constexpr OtherOption kOfClassification[] = {
+  static constexpr Advice kAdvice[] = {
       {"epochs", "segmentation counts in --steps"},
       {"warmup-epochs", "segmentation has --warmup-steps"},
-      {"warmup-prefix", "segmentation has --warmup-steps"},
       {"warmup-lr", "segmentation has --warmup-ratio"},
-      {"cooldown-epochs", "segmentation ends at --min-lr"},
-      {"sched-on-updates", "learning rates of segmentation always follow the steps"},
+      {"scale", "segmentation has --image-scale and --ratio-range"},
+      {"ratio", "segmentation keeps the shape of images"},
+      {"crop-pct", "segmentation evaluates whole images (--image-scale)"},
+      {"validation-batch-size", "segmentation evaluates one image after the other"},
       {"mixup", "segmentation does not mix images"},
       {"cutmix", "segmentation does not mix images"},
-      {"cutmix-minmax", "segmentation does not mix images"},
-      {"mixup-prob", "segmentation does not mix images"},
-      {"mixup-switch-prob", "segmentation does not mix images"},
-      {"mixup-mode", "segmentation does not mix images"},
-      {"mixup-off-epoch", "segmentation does not mix images"},
-      {"mixup-group", "segmentation does not mix images"},
       {"reprob", "segmentation does not erase"},
-      {"remode", "segmentation does not erase"},
-      {"recount", "segmentation does not erase"},
-      {"scale", "segmentation has --ratio-range and --image-scale"},
-      {"ratio", "segmentation keeps the shape of images; its sizes are those of --ratio-range"},
-      {"train-interpolation", "segmentation resizes bilinearly"},
-      {"crop-pct", "segmentation evaluates whole images"},
-      {"no-aug", "segmentation varies less by --ratio-range 1 1 and --hflip 0"},
       {"aa", "segmentation has its own photometric distortion"},
       {"color-jitter", "segmentation has its own photometric distortion"},
-      {"color-jitter-prob", "segmentation has its own photometric distortion"},
-      {"grayscale-prob", "segmentation has its own photometric distortion"},
-      {"vflip", "segmentation mirrors left to right alone (--hflip)"},
-      {"aug-repeats", "segmentation takes each image once an epoch"},
-      {"smoothing", "labels of pixels are not smoothed"},
       {"bce-loss", "the loss of segmentation is the cross entropy of each pixel"},
-      {"bce-target-thresh", "the loss of segmentation is the cross entropy of each pixel"},
-      {"bce-sum", "the loss of segmentation is the cross entropy of each pixel"},
+      {"smoothing", "labels of pixels are not smoothed"},
       {"class-weights", "all classes of pixels weigh the same"},
-      {"class-order", "the order of classes is that of their numbers"},
-      {"class-names", "names are those of classes.txt, or of --class-map"},
-      {"val-share", "segmentation needs a validation set of its own"}};
-  refuse_options(o, segmentation_defaults(o.model, o.head), kOfClassification, "classification");
+      {"class-names", "--class-map names the classes of segmentation"},
+      {"val-share", "segmentation needs a validation set of its own"},
+      {"aug-repeats", "segmentation takes each image once an epoch"},
+      {"vflip", "segmentation mirrors left to right alone (--hflip)"}};
+  refuse_other_tasks(o, kAdvice);
   if (o.steps < 1) fail(ExitCode::usage, "--steps: expected at least 1, found {}", o.steps);
-  if (o.ratio_range[0] > o.ratio_range[1])
-    fail(ExitCode::usage, "--ratio-range: expected the smaller number first, found {} {}",
-         o.ratio_range[0], o.ratio_range[1]);
+  if (sgformer::parse_head(o.head) == sgformer::Head::upernet && o.batch_size * o.ranks < 2)
+    fail(ExitCode::usage,
+         "--batch-size: expected at least 2 images a forward pass: batch norm of UperNet's pooled "
+         "maps needs two values of a channel");
+  transform(o).check();
   sgformer::validate(segmentor_config(o));
   // Maps of one pixel: pooled ones, and those of a crop of one cell of the last stage.
-  const ImageSize crop = o.img_size.value_or(side_of(o));
+  const ImageSize crop = crop_of(o);
   const bool one_pixel = sgformer::parse_head(o.head) == sgformer::Head::upernet ||
                          std::max(crop.height, crop.width) <= kLastStride;
   if (one_pixel && o.batch_size * o.ranks == 1)
@@ -164,9 +157,9 @@ void SegmentationSetup::resolve(Options& o) {
          *o.num_classes);
   o.num_classes = o.num_classes.value_or(classes);
   o.drop_path = segmentor_config(o).backbone.drop_path;
-  o.img_size = o.img_size.value_or(side_of(o));
-  const double side = std::min(o.img_size->height, o.img_size->width);
-  o.image_scale = o.image_scale.value_or(train::Pair{4 * side, side});
+  const data::ImageScale scale = scale_of(o);
+  o.img_size = crop_of(o);
+  o.image_scale = {double(scale.long_side), double(scale.short_side)};
   if (!o.lr && !o.lr_base) o.lr = usual_lr(o);
   o.lr = train::peak_learning_rate(o);
   o.ignore_index = o.ignore_index.value_or(data::kIgnoredLabel);
@@ -189,7 +182,9 @@ train::StepCost SegmentationSetup::cost(const Options& o) {
   const auto loss = [&](const Tensor& images) {
     const auto out = model_->forward(images, {.training = true});
     const Tensor labels = zeros({images.dim(0), images.dim(1), images.dim(2)}, Dtype::u8);
-    return pixel_cross_entropy(out.logits, labels);
+    const Tensor decode = pixel_cross_entropy(out.logits, labels);
+    if (!out.aux_logits) return decode;
+    return drop_path_add(decode, pixel_cross_entropy(out.aux_logits, labels), {});
   };
   // Two images, since batch norm needs two values of each channel. What the trial does to its
   // running statistics is undone.
@@ -221,6 +216,11 @@ std::vector<std::string> SegmentationSetup::introduce_data(const Options& o) con
   lines.push_back("training: " + training_->label_histogram());
   lines.push_back("validation: " + validation_->label_histogram());
   lines.push_back(fmt::format("evaluated by {}", infer::describe(*segmenter_)));
+  if (o.warmup_steps >= o.steps)
+    lines.push_back(fmt::format(
+        "warning: --warmup-steps {}: a run of {} steps ends before the learning rate has "
+        "risen to --lr",
+        o.warmup_steps, o.steps));
   return lines;
 }
 
@@ -241,35 +241,7 @@ std::string SegmentationSetup::describe_data(const Options& o) const {
 }
 
 Gallery SegmentationSetup::samples() const {
-  Gallery samples{
-      .title = "Where it looks",
-      .text =
-          "Validation images, each followed by the significance that guides attention at the "
-          "stages of the network: what is bright keeps its detail, what is dark is summarised.",
-      .items = {},
-      .wide = true};
-  const infer::Segmenter segment(*model_, *segmenter_);
-  const int64_t size = validation_->size(), count = std::min<int64_t>(kSampleImages, size);
-  std::vector<uint8_t> buffer;
-  for (int64_t k = 0; k < count; ++k) {
-    const int64_t i = size * k / count;
-    data::Image image;
-    try {
-      validation_->open(i, buffer)->read(image);
-    } catch (const Error&) {
-      continue;  // evaluation has counted and named it
-    }
-    const auto seen = segment.views(image);
-    const auto maps = segment(seen, true).significance;
-    if (std::max(image.height, image.width) > kSampleScale.long_side)
-      image = data::resize_for_evaluation(image.view(), kSampleScale, 1);
-    const auto png = data::encode_png(report::significance_panel(image, maps));
-    samples.items.push_back({.png = std::string(png.begin(), png.end()),
-                             .description = "An image and its significance",
-                             .headline = validation_->key(i),
-                             .note = ""});
-  }
-  return samples;
+  return report_samples(infer::Segmenter(*model_, *segmenter_), *validation_);
 }
 
 }  // namespace sg::setups

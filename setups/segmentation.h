@@ -1,11 +1,18 @@
 // Images to a class for every pixel: sgtrain --task segmentation.
 #pragma once
+#include <string_view>
+
 #include "data/segmentation_dataset.h"
 #include "sgformer/segment/segmentor.h"
 #include "tasks/segmentation.h"
 #include "train/setup.h"
 
 namespace sg::setups {
+
+// Options that mean something to this task, but not to every one.
+inline constexpr std::string_view kSegmentationOptions[] = {
+    "head",  "ignore-index", "reduce-zero-label", "image-scale",  "ratio-range", "cat-max-ratio",
+    "steps", "poly-power",   "warmup-steps",      "warmup-ratio", "aux-weight"};
 
 // The published recipe of the head ("": semantic_fpn), or for sgformer_nano one that takes minutes.
 train::Options segmentation_defaults(std::string_view model, std::string_view head);

@@ -1,5 +1,7 @@
 #include "setups/setups.h"
 
+#include <algorithm>
+
 #include "core/text.h"
 #include "setups/classification.h"
 #include "setups/segmentation.h"
@@ -11,6 +13,7 @@ struct Task {
   const char* name;
   std::unique_ptr<train::Setup> (*setup)();
   train::Options (*defaults)(const Choice&);
+  std::span<const std::string_view> options;  // that not every task has
 };
 
 template <class S>
@@ -20,9 +23,9 @@ std::unique_ptr<train::Setup> make() {
 
 constexpr Task kTasks[] = {
     {"classification", make<ClassificationSetup>,
-     [](const Choice& c) { return classification_defaults(c.model); }},
+     [](const Choice& c) { return classification_defaults(c.model); }, kClassificationOptions},
     {"segmentation", make<SegmentationSetup>,
-     [](const Choice& c) { return segmentation_defaults(c.model, c.head); }},
+     [](const Choice& c) { return segmentation_defaults(c.model, c.head); }, kSegmentationOptions},
 };
 
 const Task& find(std::string_view name) {
@@ -42,6 +45,21 @@ std::vector<std::string> task_names() {
 }
 
 std::unique_ptr<train::Setup> make_setup(std::string_view task) { return find(task).setup(); }
+
+void refuse_other_tasks(const train::Options& options, std::span<const Advice> advice) {
+  const nlohmann::json given = to_json(options), usual = to_json(default_options(choice(options)));
+  const std::span<const std::string_view> own = find(options.task).options;
+  for (const Task& task : kTasks)
+    for (const std::string_view option : task.options) {
+      if (std::ranges::find(own, option) != own.end()) continue;
+      std::string key(option);
+      std::ranges::replace(key, '-', '_');
+      if (given.value(key, nlohmann::json()) == usual.value(key, nlohmann::json())) continue;
+      const auto found = std::ranges::find(advice, option, &Advice::option);
+      fail(ExitCode::usage, "--{}: of --task {}, found with --task {}{}", option, task.name,
+           options.task, found == advice.end() ? "" : fmt::format("; {}", found->text));
+    }
+}
 
 train::Options default_options(const Choice& choice) {
   train::Options options = find(choice.task).defaults(choice);

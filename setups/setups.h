@@ -1,6 +1,7 @@
 // The tasks that sgtrain knows.
 #pragma once
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,14 @@ inline Choice choice(const train::Options& o) { return {o.task, o.model, o.head}
 // Those of --task. Throws ExitCode::usage naming the nearest.
 std::unique_ptr<train::Setup> make_setup(std::string_view task);
 std::vector<std::string> task_names();
+
+// What to do in place of an option, by its name without the dashes.
+struct Advice {
+  std::string_view option, text;
+};
+// Throws ExitCode::usage where an option that other tasks have, but not this one, is not as by
+// default: it would change nothing. The error has the advice on it, where there is one.
+void refuse_other_tasks(const train::Options& options, std::span<const Advice> advice);
 
 // The recipe of a task and model: the published one, or for sgformer_nano one that takes minutes.
 train::Options default_options(const Choice& choice);

@@ -1,5 +1,5 @@
-// Feature pyramid: maps of all strides with as many channels each, every one told of what the
-// coarser ones see. Names are those of mmdetection and mmsegmentation.
+// Feature pyramid network: maps of all strides with as many channels each, to each of which the
+// next coarser one is added. Names are those of mmdetection and mmsegmentation.
 #pragma once
 #include <vector>
 

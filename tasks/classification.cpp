@@ -1,13 +1,12 @@
 #include "tasks/classification.h"
 
 #include <cmath>
-#include <cstring>
-#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "autograd/tape.h"
 #include "core/backend.h"
 #include "ops/cross_entropy/cross_entropy.h"
+#include "tasks/gather.h"
 #include "tasks/training_images.h"
 
 namespace sg::tasks {
@@ -103,23 +102,15 @@ bool Evaluator::evaluate_part(const Task::Progress& progress) {
 bool Evaluator::gather(bool complete) {
   broken_ = predict_.broken();
   if (group_.alone()) return complete;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(outcomes_.data());
-  const nlohmann::json mine{
-      {"complete", complete},
-      {"broken", broken_},
-      {"outcomes", nlohmann::json::binary({bytes, bytes + outcomes_.size() * sizeof(Outcome)})}};
-  std::string text;
-  nlohmann::json::to_cbor(mine, text);
+  const nlohmann::json mine{{"complete", complete},
+                            {"broken", broken_},
+                            {"outcomes", to_binary(std::span<const Outcome>(outcomes_))}};
   outcomes_.clear();
-  for (const std::string& of_rank : group_.all_gather("evaluation", text)) {
-    const nlohmann::json theirs = nlohmann::json::from_cbor(of_rank);
+  tasks::gather(group_, mine, [&](const nlohmann::json& theirs) {
     complete &= theirs.at("complete").get<bool>();
     broken_.merge(theirs.at("broken").get<std::map<int64_t, std::string>>());
-    const auto& outcomes = theirs.at("outcomes").get_binary();
-    const size_t before = outcomes_.size();
-    outcomes_.resize(before + outcomes.size() / sizeof(Outcome));
-    std::memcpy(outcomes_.data() + before, outcomes.data(), outcomes.size());
-  }
+    append(outcomes_, theirs.at("outcomes"));
+  });
   return complete;
 }
 

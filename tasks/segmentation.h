@@ -18,7 +18,7 @@ struct SegmentationSettings {
   uint64_t seed = 42;
   data::SegmentationTransformConfig transform;  // of training images
   double auxiliary_weight = 0.4;                // of the auxiliary head's loss in the total
-  PolynomialSchedule schedule;  // over as many steps as the run has, whatever it says
+  PolynomialSchedule schedule;                  // its `steps` is replaced by that of the run
 };
 
 class Segmentation : public Task {

@@ -4,30 +4,25 @@
 #include <cmath>
 #include <cstring>
 #include <new>
-#include <nlohmann/json.hpp>
 
 #include "data/ahead.h"
 #include "data/sample_maker.h"
+#include "tasks/gather.h"
 
 namespace sg::tasks {
 namespace {
 
 constexpr int64_t kShown = 6;  // images of each gallery
 
-nlohmann::json binary(const void* data, size_t bytes) {
-  const auto* begin = static_cast<const uint8_t*>(data);
-  return nlohmann::json::binary({begin, begin + bytes});
-}
-
 nlohmann::json to_json(const std::vector<LabelledImage>& images) {
   nlohmann::json array = nlohmann::json::array();
   for (const auto& [score, predicted] : images)
     array.push_back({score.index, score.iou, score.accuracy, predicted.dim(0), predicted.dim(1),
-                     binary(predicted.raw(), predicted.bytes())});
+                     to_binary(predicted.span<uint8_t>())});
   return array;
 }
 
-void append(std::vector<LabelledImage>& images, const nlohmann::json& array) {
+void append_images(std::vector<LabelledImage>& images, const nlohmann::json& array) {
   for (const nlohmann::json& j : array) {
     Tensor predicted = empty({j[3].get<int64_t>(), j[4].get<int64_t>()}, Dtype::u8);
     const auto& bytes = j[5].get_binary();
@@ -143,26 +138,21 @@ SegmentationEvaluator::End SegmentationEvaluator::evaluate_part(const Task::Prog
 SegmentationEvaluator::End SegmentationEvaluator::gather(End mine) {
   broken_ = found_broken_.messages();
   if (settings_.group->alone()) return mine;
-  const std::vector<int64_t>& counts = confusion_.counts();
-  std::string text;
-  nlohmann::json::to_cbor({{"end", int(mine)},
-                           {"broken", broken_},
-                           {"counts", binary(counts.data(), counts.size() * sizeof(int64_t))},
-                           {"worst", to_json(worst_)},
-                           {"spread", to_json(spread_)}},
-                          text);
+  const nlohmann::json found{{"end", int(mine)},
+                             {"broken", broken_},
+                             {"counts", to_binary(std::span(confusion_.counts()))},
+                             {"worst", to_json(worst_)},
+                             {"spread", to_json(spread_)}};
   confusion_ = PixelConfusion(confusion_.classes());
   broken_.clear(), worst_.clear(), spread_.clear();
-  for (const std::string& of_rank : settings_.group->all_gather("evaluation", text)) {
-    const nlohmann::json theirs = nlohmann::json::from_cbor(of_rank);
+  tasks::gather(*settings_.group, found, [&](const nlohmann::json& theirs) {
     mine = std::max(mine, End(theirs.at("end").get<int>()));
     broken_.merge(theirs.at("broken").get<std::map<int64_t, std::string>>());
-    const auto& bytes = theirs.at("counts").get_binary();
-    std::vector<int64_t> more(bytes.size() / sizeof(int64_t));
-    std::memcpy(more.data(), bytes.data(), more.size() * sizeof(int64_t));
-    confusion_.add(more);
-    append(worst_, theirs.at("worst")), append(spread_, theirs.at("spread"));
-  }
+    std::vector<int64_t> counts;
+    append(counts, theirs.at("counts"));
+    confusion_.add(counts);
+    append_images(worst_, theirs.at("worst")), append_images(spread_, theirs.at("spread"));
+  });
   keep_worst(worst_);
   return mine;
 }

@@ -29,8 +29,8 @@ class Setup {
   virtual nlohmann::json data_to_agree_on() const = 0;
   virtual int64_t training_images() const = 0;
 
-  // Of a run that goes on: options, as args.json has them, that it takes from those of its
-  // checkpoint where none is given, since they must not follow a flag that is another now.
+  // Of a resumed run: options, as args.json has them, that keep the checkpoint's value where none
+  // is given. Their default follows another flag, which may have changed.
   virtual nlohmann::json adopted(const Options& /*options*/,
                                  const nlohmann::json& /*before*/) const {
     return nlohmann::json::object();
@@ -42,7 +42,7 @@ class Setup {
   virtual nn::ParameterStore& make_model(const Options& options) = 0;
   // Those of --initial-checkpoint. Returns a line on which weights were taken, from where.
   virtual std::string load_initial_weights(const Options& options) = 0;
-  // Of a training step, measured on the CPU; and of an image, the side that the model is made for.
+  // What a training step costs, measured on the CPU; and the image side that the model is made for.
   virtual StepCost cost(const Options& options) = 0;
   virtual int64_t usual_side() const = 0;
 

@@ -1,10 +1,10 @@
 // The training loop.
 //
 // An epoch has as many steps as its batches fill; a step is --grad-accum batches and one update of
-// weights and EMA. Intervals and --max-steps count steps. After each epoch the model and
-// its EMA are evaluated and a checkpoint is written. What a step computes depends on the
-// checkpointed state and (seed, epoch, step) alone, so a run that was stopped and resumed has the
-// bits of one that never was.
+// weights and EMA. Intervals, --steps and --max-steps count steps. After an epoch, each or as
+// --eval-interval says, the model and its EMA are evaluated and a checkpoint is written. What a
+// step computes depends on the checkpointed state and (seed, epoch, step) alone, so a run that was
+// stopped and resumed has the bits of one that never was.
 //
 // The ranks of a group each take a part of a step's batches, and update the same weights by the
 // sum of their gradients. Rank 0 alone writes and speaks. Losses and scores are those of all.

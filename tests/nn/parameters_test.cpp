@@ -135,3 +135,16 @@ TEST_CASE("buffers lie beside the parameters, begin with their value and are no 
         std::vector<double>(5, 7));
   CHECK(!autograd::requires_grad(var->value));
 }
+
+TEST_CASE("initialize needs no memory as large as the parameters") {
+  ParameterStore store;
+  const ParameterScope root(store);
+  for (int i = 0; i < 64; ++i)
+    root.add({{fmt::format("w{}", i), {128, 256}, Layout::same, Init::linear}}, {128, 256});
+  store.allocate();
+  Allocator& allocator = Allocator::of(Device{});
+  allocator.reset_peak();
+  const size_t before = allocator.stats().in_use;
+  store.initialize(3);
+  CHECK(allocator.stats().peak - before < store.values().bytes() / 2);
+}

@@ -69,7 +69,7 @@ TEST_CASE("sgeval: of segmentation, the scores and a row a class; each image cou
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
   for (const char* said : {" * mIoU ", " mAcc ", " aAcc ", "class   pixels", "\nground ", "\nbox "})
     CHECK_MESSAGE(contains(ran.out, said), ran.out);
-  CHECK(contains(ran.err, "resized into (128, 32) and to multiples of 32 (AlignResize)"));
+  CHECK(contains(ran.out, "resized into (128, 32) and to multiples of 32 (AlignResize)"));
   const auto j = folder.evaluate("--json --per-class --confusion " + folder("c.csv")).json();
   CHECK(j["images"] == 4);
   CHECK(j["skipped"].empty());
@@ -92,19 +92,28 @@ TEST_CASE("sgeval: of segmentation, the scores and a row a class; each image cou
 
 TEST_CASE("sgeval: of segmentation, other ways to look at the images") {
   const Folder folder;
-  const std::string plain = folder.evaluate("--json").json()["mIoU"].dump();
-  for (const char* how : {"--keep-ratio", "--image-scale 96 48", "--slide 24,16", "--ms --flip"}) {
+  const std::string plain = folder.evaluate("--json").json()["resize"];
+  for (const char* how : {"--keep-ratio", "--image-scale 96 48", "--slide 24,16"}) {
     CAPTURE(how);
     const Ran ran = folder.evaluate(std::string("--json ") + how);
     REQUIRE_MESSAGE(ran.code == 0, ran.err);
     CHECK(ran.json()["images"] == 4);
-    CHECK(ran.json()["resize"] != folder.evaluate("--json").json()["resize"]);
+    CHECK(ran.json()["resize"] != plain);
   }
-  const Ran ms = folder.evaluate("--json --ms --flip --slide 24");
-  CHECK(contains(ms.json()["resize"], "windows of 24 every 16 pixels, 6 ratios, flipped too"));
+  const Ran ms = folder.evaluate("--json --ms --flip");
+  CHECK(contains(ms.json()["resize"], ", 6 ratios, flipped too"));
   CHECK(folder.evaluate("--slide 24,25").code == 2);
   CHECK(folder.evaluate("--slide x").code == 2);
   CHECK(folder.evaluate("--image-scale 5").code == 2);
+}
+
+TEST_CASE("sgeval: of segmentation, --reduce-zero-label=false wins over what the run had") {
+  const Folder folder(true);
+  put(folder / "data/classes.txt", "0\tsky\n1\tground\n2\tbox\n");
+  CHECK(folder.evaluate("").code == 0);
+  const Ran ran = folder.evaluate("--reduce-zero-label=false");  // 0 is a class: there are three
+  CHECK(ran.code == 3);
+  CHECK(contains(ran.err, "3 classes of the data, but the weights of"));
 }
 
 TEST_CASE(

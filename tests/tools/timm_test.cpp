@@ -8,14 +8,12 @@
 #include <set>
 
 #include "io/checkpoint.h"
-#include "setups/setups.h"
 #include "tests/support/environment.h"
 #include "tests/support/validate.h"
 #include "tests/tools/runs.h"
 #include "tools/common/options.h"
 
 namespace sg {
-
 namespace fs = std::filesystem;
 using namespace test;
 

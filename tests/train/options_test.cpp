@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "core/cpu/cores.h"
-#include "setups/classification.h"
 #include "setups/setups.h"
 #include "tests/support/files.h"
 #include "tests/support/validate.h"
@@ -176,8 +175,6 @@ TEST_CASE("options: augmentation") {
   CHECK(transforms({{"color_jitter_prob", 0.8}}).color_jitter_prob == 0.8);
   CHECK(transforms({{"grayscale_prob", 0.2}}).grayscale_prob == 0.2);
   CHECK(contains(refused({{"aa", "augmix-m5"}}), "aa: only RandAugment is built in"));
-  CHECK(setups::classification(given(kNothing)).aug_repeats == 0);
-  CHECK(setups::classification(given({{"aug_repeats", 3}})).aug_repeats == 3);
   CHECK(contains(refused({{"aug_repeats", -1}}), "--aug-repeats: expected"));
   CHECK(contains(refused({{"vflip", 2}}), "--vflip: expected from 0 to 1, found 2"));
 
@@ -237,11 +234,6 @@ TEST_CASE("options: defaults are the recipe's, and small for the small model") {
     CHECK((o.min_lr == 1e-5 && o.warmup_lr == 1e-6 && o.weight_decay == 0.05));
     CHECK((o.clip_grad == 0 && o.smoothing == 0.1 && o.batch_size == 128 && !o.bce_loss));
     CHECK(train::transforms(o).rand_augment);
-    const MixEraseConfig mixing = setups::mix_erase(o);
-    CHECK((mixing.mixup == 0.8 && mixing.cutmix == 1 && !mixing.cutmix_minmax));
-    CHECK((mixing.mix_probability == 1 && mixing.switch_probability == 0.5));
-    CHECK((mixing.mode == MixMode::batch && mixing.group == 128 && o.mixup_off_epoch == 0));
-    CHECK((mixing.erase_mode == EraseMode::pixel && mixing.erased_count == 1));
     CHECK(train::channel_stats(o).mean == std::array{0.485, 0.456, 0.406});
     CHECK(train::channel_stats(o).std == std::array{0.229, 0.224, 0.225});
   }
@@ -253,49 +245,6 @@ TEST_CASE("options: defaults are the recipe's, and small for the small model") {
   CHECK(train::transforms(nano).crop_pct == 1.0);
   CHECK(contains(error_of(ExitCode::usage, [] { setups::default_options("sgformer_nana"); }),
                  "did you mean 'sgformer_nano'"));
-}
-
-TEST_CASE("options: mixup and CutMix pair the images of a batch") {
-  train::Options o = setups::default_options("sgformer_s");
-  CHECK(setups::mix_erase(o).mixes());
-  CHECK(setups::mix_erase(o).group == 128);
-  CHECK(setups::mix_erase(o).erase_probability == 0.25);
-  CHECK_FALSE(setups::mix_erase(setups::default_options("sgformer_nano")).mixes());
-  o.no_aug = true;  // as timm: no erasing, but mixing
-  CHECK(setups::mix_erase(o).erase_probability == 0);
-  CHECK(setups::mix_erase(o).mixes());
-  o.batch_size = 9;
-  CHECK(contains(error_of(ExitCode::usage, [&] { setups::mix_erase(o); }),
-                 "--batch-size: mixup and CutMix pair the images of a batch: expected an even"));
-  o.batch_size = 10, o.mixup_group = 4;
-  CHECK(contains(error_of(ExitCode::usage, [&] { setups::mix_erase(o); }),
-                 "that divides the batch of 10, found 4"));
-  o.mixup = o.cutmix = 0;
-  CHECK_FALSE(setups::mix_erase(o).mixes());
-}
-
-TEST_CASE("options: --cutmix-minmax, --remode and --recount, as timm's") {
-  const auto config = [](const nlohmann::json& json) { return setups::mix_erase(given(json)); };
-  CHECK(config(kNothing).erase_mode == EraseMode::pixel);
-  CHECK(config(kNothing).erased_count == 1);
-  CHECK(config({{"remode", "const"}}).erase_mode == EraseMode::constant);
-  CHECK(config({{"remode", "rand"}, {"recount", 3}}).erase_mode == EraseMode::colour);
-  CHECK(config({{"recount", 3}}).erased_count == 3);
-  CHECK_FALSE(config(kNothing).cutmix_minmax);
-  const auto minmax = config({{"mixup", 0}, {"cutmix", 0}, {"cutmix_minmax", {0.2, 0.8}}});
-  REQUIRE(minmax.cutmix_minmax);
-  CHECK(*minmax.cutmix_minmax == train::Pair{0.2, 0.8});
-  CHECK(minmax.mixes());  // it turns CutMix on
-  CHECK(contains(refused({{"remode", "noise"}}), "--remode: expected const, rand or pixel"));
-  CHECK(contains(refused({{"recount", 0}}), "--recount: expected from 1 to 8, found 0"));
-  CHECK(contains(refused({{"cutmix_minmax", {0.8, 0.2}}}), "cutmix-minmax: expected 0 <= low"));
-  CHECK(contains(refused({{"cutmix_minmax", {0.1, 1.2}}}), "--cutmix-minmax: expected from 0 to"));
-}
-
-TEST_CASE("options: batches of mixed images are multiples of 2, or of --mixup-group") {
-  CHECK(setups::batch_multiple(given(kNothing)) == 2);
-  CHECK(setups::batch_multiple(given({{"mixup_group", 8}})) == 8);
-  CHECK(setups::batch_multiple(given({{"mixup", 0}, {"cutmix", 0}})) == 1);
 }
 
 TEST_CASE("options: a file that gives an option twice, or none, is refused with what it has") {
@@ -315,20 +264,6 @@ TEST_CASE("options: a wrong word or range is told with its flag") {
   CHECK(contains(refused({{"ratio", {2, 1}}}), "--ratio: expected 0 < low <= high"));
   CHECK(contains(refused({{"cutmix_minmax", {0.8, 0.2}}}), "--cutmix-minmax: expected 0 <= low"));
   CHECK(contains(refused({{"aa", "v0"}}), "--aa: only RandAugment is built in"));
-}
-
-TEST_CASE("options: --bce-loss, and what goes with it alone") {
-  CHECK_FALSE(setups::classification(given(kNothing)).bce);
-  const auto bce = setups::classification(
-                       given({{"bce_loss", true}, {"bce_target_thresh", 0.2}, {"bce_sum", true}}))
-                       .bce;
-  REQUIRE(bce);
-  CHECK(bce->threshold == 0.2);
-  CHECK(bce->sum_classes);
-  CHECK_FALSE(setups::bce(given({{"bce_loss", true}}))->threshold);
-  CHECK(contains(refused({{"bce_sum", true}}), "--bce-sum: of --bce-loss, which is missing"));
-  CHECK(contains(refused({{"bce_target_thresh", 0.2}}), "--bce-target-thresh: of --bce-loss"));
-  CHECK(contains(refused({{"bce_loss", true}, {"class_weights", "balanced"}}), "--class-weights"));
 }
 
 TEST_CASE("options: --lr-base is scaled by the images a step, as timm 1; --lr wins over it") {
@@ -376,7 +311,6 @@ TEST_CASE("options: those of the optimizer; of older versions, which lacked them
   CHECK(resumed.refused + resumed.noted == "");
   CHECK(train::total_epochs(given(kNothing)) == 310);
   CHECK(train::total_epochs(given({{"warmup_prefix", true}})) == 330);
-  CHECK(setups::classification(given({{"validation_batch_size", 7}})).validation_batch_size == 7);
 }
 
 TEST_CASE("options: a warm-up that was not asked for fits into any run") {

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -224,6 +225,14 @@ def output_of(*command):
         return ""
 
 
+def version_of(package):
+    """Of an installed package, or '' where it is missing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def commit():
     """Of this tree, or what scripts/gpu_pack.sh wrote down where it took the tree along."""
     packed = ROOT / "COMMIT"
@@ -239,6 +248,6 @@ def machine():
                   .splitlines() if line.startswith("model name")), platform.processor())
     return dict(date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
                 cpu=model, cores=len(os.sched_getaffinity(0)), load=os.getloadavg()[0],
-                torch=output_of(sys.executable, "-c", "import torch; print(torch.__version__)"),
+                torch=version_of("torch"),
                 python=platform.python_version(),
                 commit=commit())

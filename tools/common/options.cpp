@@ -219,7 +219,8 @@ train::Options parse_train_options(CLI::App& app, int argc, char** argv) {
   add_timm_flags(app);
   parse(app, argc, argv);
   if (app.count("--model-ema") && options.model_ema_decay == 0.0)
-    fail(ExitCode::usage, "--model-ema and --model-ema-decay 0 contradict each other");
+    fail(ExitCode::usage,
+         "--model-ema: a --model-ema-decay of 0, given or of the recipe, contradicts it");
   explain_timm_flags(app, of_timm, options.device, options.dtype);
   return options;
 }
