@@ -121,21 +121,15 @@ void SegmentationSetup::validate(const Options& o) const {
       {"vflip", "segmentation mirrors left to right alone (--hflip)"}};
   refuse_other_tasks(o, kAdvice);
   if (o.steps < 1) fail(ExitCode::usage, "--steps: expected at least 1, found {}", o.steps);
-  if (sgformer::parse_head(o.head) == sgformer::Head::upernet && o.batch_size * o.ranks < 2)
-    fail(ExitCode::usage,
-         "--batch-size: expected at least 2 images a forward pass: batch norm of UperNet's pooled "
-         "maps needs two values of a channel");
-  transform(o).check();
-  sgformer::validate(segmentor_config(o));
-  // Maps of one pixel: pooled ones, and those of a crop of one cell of the last stage.
   const ImageSize crop = crop_of(o);
   const bool one_pixel = sgformer::parse_head(o.head) == sgformer::Head::upernet ||
                          std::max(crop.height, crop.width) <= kLastStride;
-  if (one_pixel && o.batch_size * o.ranks == 1)
+  if (one_pixel && o.batch_size * o.ranks < 2)
     fail(ExitCode::usage,
-         "--batch-size: expected two images or more in a forward pass of all processes, found 1; "
-         "{} on crops of {} x {} has maps of one pixel, and batch norm needs two values",
-         o.head, crop.height, crop.width);
+         "--batch-size: expected at least 2 images a forward pass: batch norm of maps of one pixel, "
+         "UperNet's pooled ones and the last of a crop of 32 or less, needs two values of a channel");
+  transform(o).check();
+  sgformer::validate(segmentor_config(o));
 }
 
 void SegmentationSetup::open_data(const Options& o) {

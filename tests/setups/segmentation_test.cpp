@@ -109,7 +109,7 @@ TEST_CASE("tasks: what not every one has are options") {
 }
 
 TEST_CASE("segmentation: one image a forward pass, where batch norm needs two values") {
-  CHECK(contains(refused({{"batch_size", 1}}), "--batch-size: expected two images or more"));
+  CHECK(contains(refused({{"batch_size", 1}}), "--batch-size: expected at least 2"));
   Options o = recipe("upernet", "sgformer_s");
   o.batch_size = 1, o.ranks = 2;
   test::validate(o);
