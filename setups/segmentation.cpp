@@ -125,9 +125,11 @@ void SegmentationSetup::validate(const Options& o) const {
   const bool one_pixel = sgformer::parse_head(o.head) == sgformer::Head::upernet ||
                          std::max(crop.height, crop.width) <= kLastStride;
   if (one_pixel && o.batch_size * o.ranks < 2)
-    fail(ExitCode::usage,
-         "--batch-size: expected at least 2 images a forward pass: batch norm of maps of one pixel, "
-         "UperNet's pooled ones and the last of a crop of 32 or less, needs two values of a channel");
+    fail(
+        ExitCode::usage,
+        "--batch-size: expected at least 2 images a forward pass: batch norm of maps of one pixel, "
+        "UperNet's pooled ones and the last of a crop of 32 or less, needs two values of a "
+        "channel");
   transform(o).check();
   sgformer::validate(segmentor_config(o));
 }
