@@ -181,7 +181,8 @@ LoadedModel<typename Kind::Model> load(const fs::path& path, const ModelFileRequ
   if (!config) config = Kind::fitting(request.model, weights);
   if (request.change) Kind::apply(request.change, *config);
   result.model = std::make_unique<typename Kind::Model>(*config);
-  result.model->parameters().allocate(request.compute.dtype, request.compute.device);
+  result.model->parameters().allocate(request.compute.dtype, request.compute.device,
+                                      /*gradients=*/false);
   fill<Kind>(*result.model, weights, path, false);
   if (result.class_names.empty() &&
       int64_t(weights.classes.size()) == result.model->config().classes)

@@ -121,24 +121,25 @@ Buffer* ParameterStore::add_buffer(const std::string& name, Shape shape, double 
   return &named_buffers_.back();
 }
 
-void ParameterStore::allocate(Dtype dtype, Device device) {
+void ParameterStore::allocate(Dtype dtype, Device device, bool gradients) {
   int64_t state = 0;
   for (Buffer& b : named_buffers_) b.offset = std::exchange(state, state + aligned(b.shape));
   if (state) buffers_ = zeros({state}, acc_dtype(dtype), device);
   for (Buffer& b : named_buffers_)
     b.value = buffers_.slice(b.offset, b.offset + b.shape.numel()).view(b.shape);
   int64_t total = 0;
-  for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p) {
+  for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p)
     p->offset = std::exchange(total, total + aligned(p->shape));
-  }
-  grads_ = zeros({total}, acc_dtype(dtype), device);
+  if (gradients) grads_ = zeros({total}, acc_dtype(dtype), device);
   if (dtype == Dtype::bf16) bf16_values_ = empty({total}, dtype, device);
   use_values(zeros({total}, acc_dtype(dtype), device));
 }
 
 void ParameterStore::use_values(Tensor flat) {
-  check_shape("parameters", "values", flat, grads_.shape());
-  check_like("parameters", "values", flat, grads_);
+  if (values_) {
+    check_shape("parameters", "values", flat, values_.shape());
+    check_like("parameters", "values", flat, values_);
+  }
   values_ = std::move(flat);
   if (bf16_values_) bf16_values_.copy_(values_);
   for (Parameter& p : parameters_) {
@@ -147,7 +148,7 @@ void ParameterStore::use_values(Tensor flat) {
     };
     const bool narrow = bf16_values_ && p.role == DtypeRole::matmul;
     Tensor value = view(narrow ? bf16_values_ : values_);
-    p.value = p.frozen() ? value : autograd::leaf(value, view(grads_));
+    p.value = p.frozen() || !grads_ ? value : autograd::leaf(value, view(grads_));
   }
 }
 
@@ -193,7 +194,7 @@ void ParameterStore::set_groups(const GroupRule& rule) {
             part.name);
     }
   if (!values_) return;
-  grads_.zero_();  // those of frozen parameters stay so
+  if (grads_) grads_.zero_();  // those of frozen parameters stay so
   use_values(values_);
 }
 

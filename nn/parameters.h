@@ -103,8 +103,9 @@ class ParameterStore {
   Buffer* add_buffer(const std::string& name, Shape shape, double initial);
 
   // Makes the flat buffers. `dtype` is that of activations: for bf16, values and gradients are f32,
-  // and bf16_values() follows the values. Values are zero until initialize() or set().
-  void allocate(Dtype dtype = Dtype::f32, Device device = {});
+  // and bf16_values() follows the values. Values are zero until initialize() or set(). Without
+  // gradients, for inference, no parameter is on the tape and grads() is undefined.
+  void allocate(Dtype dtype = Dtype::f32, Device device = {}, bool gradients = true);
   Dtype dtype() const { return bf16_values_ ? Dtype::bf16 : values_.dtype(); }
   Device device() const { return values_.device(); }
   // Initial values of the published model, a function of the seed and the name order alone.

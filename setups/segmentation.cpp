@@ -184,9 +184,10 @@ train::StepCost SegmentationSetup::cost(const Options& o) {
   // Two images, since batch norm needs two values of each channel. What the trial does to its
   // running statistics is undone.
   const Tensor before = model_->parameters().buffers().clone();
-  const train::StepCost cost =
+  train::StepCost cost =
       train::measure_step_cost(model_->parameters(), loss, int(usual_side()), *o.img_size, 2);
   model_->parameters().buffers().copy_(before);
+  if (o.ranks == 1) cost.multiple = 2;  // no advice of one image, which UperNet refuses
   return cost;
 }
 

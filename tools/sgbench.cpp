@@ -376,7 +376,7 @@ int main(int argc, char** argv) {
 
     const auto measure = [&](auto& model, const std::string& name, int side) {
       const sg::ImageSize image = shared.img_size.value_or(side);
-      model.parameters().allocate(compute.dtype, compute.device);
+      model.parameters().allocate(compute.dtype, compute.device, mode == "train");
       model.parameters().initialize(0);
       sg::Allocator::of({}).release_cached();  // what drawing them took is no step's memory
       const auto work = sg::benchmark::workload(model, options.batch, image);

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/allocator.h"
 #include "tests/support/op_case.h"
 
 using namespace sg;
@@ -147,4 +148,22 @@ TEST_CASE("initialize needs no memory as large as the parameters") {
   const size_t before = allocator.stats().in_use;
   store.initialize(3);
   CHECK(allocator.stats().peak - before < store.values().bytes() / 2);
+}
+
+TEST_CASE("without gradients parameters are values alone, in memory too") {
+  const auto reserved = [](bool gradients) {
+    ParameterStore store;
+    Parameter* w = ParameterScope(store).add({{"w", {1 << 20}}}, {1 << 20});
+    Allocator& allocator = Allocator::of({});
+    allocator.release_cached();
+    const size_t before = allocator.stats().reserved;
+    store.allocate(Dtype::f32, {}, gradients);
+    store.initialize(1);
+    store.use_values(store.values());
+    store.set_groups(published_group);
+    CHECK(autograd::requires_grad(w->value) == gradients);
+    CHECK(store.grads().defined() == gradients);
+    return allocator.stats().reserved - before;
+  };
+  CHECK(reserved(false) + (4 << 20) <= reserved(true));
 }
