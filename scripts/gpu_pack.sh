@@ -72,9 +72,10 @@ if [ ! -f "$archive" ] || [ "$(cat "$archive.key" 2>/dev/null)" != "$key" ]; the
   done
   chmod -R u+w "$stage"
   echo "$commit" >"$stage/COMMIT"
-  # A window of 64 MiB sees what the programs share; two blocks for two cores.
+  # Programs that need no GPU stay here. A window of 512 MiB sees what all the others share.
+  rm "$stage"/bin/{sgpack,sgconvert,demo_scenes}
   (cd "$stage" && tar --sort=name --owner=0 --group=0 --mtime=@0 -cf - COMMIT gpu_tests.txt bin lib \
-    scripts tools shared) | xz --lzma2="preset=$preset,dict=64MiB" -T0 --block-size=96MiB >"$archive.new"
+    scripts tools shared) | xz --lzma2="preset=$preset,dict=512MiB" -T1 >"$archive.new"
   mv "$archive.new" "$archive"
   echo "$key" >"$archive.key"
 fi
