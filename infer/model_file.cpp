@@ -7,6 +7,7 @@
 #include "io/file_kind.h"
 #include "io/json.h"
 #include "io/pth.h"
+#include "nn/state.h"
 #include "sgformer/config_json.h"
 #include "sgformer/weight_copies.h"
 #include "sgformer/weights.h"
@@ -78,23 +79,6 @@ struct Segmentation {
   }
 };
 
-// Each tensor into the parameter or buffer of its name.
-void set(nn::ParameterStore& parameters, const std::vector<NamedTensor>& tensors) {
-  for (const auto& [name, tensor] : tensors)
-    if (parameters.contains(name)) parameters.set(parameters.values(), name, tensor);
-  for (const nn::Buffer& b : parameters.named_buffers())
-    for (const auto& [name, tensor] : tensors)
-      if (name == b.name) Tensor(b.value).copy_(tensor.to(b.value.dtype()).to(b.value.device()));
-}
-
-std::vector<std::pair<std::string, Shape>> tensors_of(const nn::ParameterStore& parameters) {
-  std::vector<std::pair<std::string, Shape>> result;
-  for (const std::string& name : parameters.names())
-    result.emplace_back(name, parameters.part(name).official);
-  for (const nn::Buffer& b : parameters.named_buffers()) result.emplace_back(b.name, b.shape);
-  return result;
-}
-
 // Throws with the table of what differs, if anything does.
 void check_fit(const std::string& model, const Weights& weights, const fs::path& path,
                const sgformer::Differences& d) {
@@ -109,7 +93,7 @@ void check_fit(const std::string& model, const Weights& weights, const fs::path&
 template <class Kind>
 void fill(typename Kind::Model& model, const Weights& weights, const fs::path& path,
           bool reset_head) {
-  std::vector<std::pair<std::string, Shape>> expected = tensors_of(model.parameters());
+  std::vector<std::pair<std::string, Shape>> expected = nn::state_shapes(model.parameters());
   std::vector<NamedTensor> found = weights.tensors;
   const auto of_head = [&](const auto& t) { return Kind::has_classes(t.first); };
   if (reset_head) std::erase_if(expected, of_head), std::erase_if(found, of_head);
@@ -123,7 +107,7 @@ void fill(typename Kind::Model& model, const Weights& weights, const fs::path& p
         "{}: its head has {} classes, the model has {}; sgtrain --reset-head starts with a new one",
         path.string(), d.shapes[0].found[0], model.config().classes);
   check_fit(Kind::name(model.config()), weights, path, d);
-  set(model.parameters(), found);
+  nn::set_state(model.parameters(), found);
 }
 
 [[noreturn]] void of_other_task(const fs::path& path, const std::string& found) {
@@ -250,10 +234,10 @@ std::string load_initial_weights(Segmentor& model, const fs::path& path, std::op
   std::vector<NamedTensor> found;
   for (const auto& [name, tensor] : weights.tensors)
     if (!Classification::has_classes(name)) found.emplace_back(prefix + name, tensor);
-  std::vector<std::pair<std::string, Shape>> expected = tensors_of(model.parameters());
+  std::vector<std::pair<std::string, Shape>> expected = nn::state_shapes(model.parameters());
   std::erase_if(expected, [&](const auto& t) { return !t.first.starts_with(prefix); });
   check_fit(model.config().backbone.name, weights, path, sgformer::differences(found, expected));
-  set(model.parameters(), found);
+  nn::set_state(model.parameters(), found);
   return fmt::format("{}; of a classifier: the backbone's alone", weights.summary);
 }
 

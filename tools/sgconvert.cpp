@@ -7,6 +7,7 @@
 #include "core/text.h"
 #include "io/checkpoint.h"
 #include "io/pth_write.h"
+#include "nn/state.h"
 #include "sgformer/weight_copies.h"
 #include "sgformer/weights.h"
 #include "tools/common/announce.h"
@@ -38,16 +39,10 @@ sg::StoredType type_of(const std::string& dtype) {
   return dtype == "bf16" ? sg::StoredType::bf16 : sg::StoredType::f32;
 }
 
-// Of all of a model, running statistics too.
 template <class Model>
 std::vector<sg::NamedTensor> tensors_of(const sg::infer::LoadedModel<Model>& file) {
   sg::tools::announce(file);
-  const sg::nn::ParameterStore& parameters = file.model->parameters();
-  std::vector<sg::NamedTensor> tensors;
-  for (const std::string& name : parameters.names())
-    tensors.emplace_back(name, parameters.get(parameters.values(), name));
-  for (const sg::nn::Buffer& b : parameters.named_buffers()) tensors.emplace_back(b.name, b.value);
-  return tensors;
+  return sg::nn::state_of(file.model->parameters());
 }
 
 // Under the official names. Where the file or --model says which model it is, they are all of it.

@@ -1,4 +1,5 @@
 // The trainer's part of a checkpoint: written by checkpoint(), read by restore().
+#include "nn/state.h"
 #include "ops/conv2d/conv2d.h"
 #include "sgformer/weights.h"
 #include "train/trainer.h"
@@ -22,9 +23,7 @@ void append(std::vector<NamedTensor>& to, std::vector<NamedTensor> more) {
 Checkpoint Trainer::checkpoint(const nlohmann::json& identity) const {
   const nn::ParameterStore& parameters = task_.parameters();
   Checkpoint c;
-  c.tensors = named(parameters, parameters.values());
-  for (const nn::Buffer& b : parameters.named_buffers())
-    c.tensors.emplace_back(b.name, b.value.to(Device{}).clone());
+  c.tensors = nn::state_of(parameters);
   append(c.tensors, prefixed(kMoment1, named(parameters, optimizer_.moment1())));
   append(c.tensors, prefixed(kMoment2, named(parameters, optimizer_.moment2())));
   if (optimizer_.ema()) append(c.tensors, prefixed(kEma, named(parameters, optimizer_.ema())));
@@ -89,20 +88,15 @@ void Trainer::share() {
 
 void Trainer::fill(Tensor& flat, const Checkpoint& from, std::string_view prefix) {
   nn::ParameterStore& parameters = task_.parameters();
-  std::vector<std::pair<std::string, Shape>> expected;
-  for (const std::string& name : parameters.names())
-    expected.emplace_back(name, parameters.part(name).official);
-  if (prefix.empty())
-    for (const nn::Buffer& b : parameters.named_buffers()) expected.emplace_back(b.name, b.shape);
+  auto expected = nn::state_shapes(parameters);
+  // Moments and averages are of the parameters alone.
+  if (!prefix.empty()) expected.resize(parameters.names().size());
   const std::vector<NamedTensor> found = part(from.tensors, prefix);
   if (const sgformer::Differences d = sgformer::differences(found, expected); !d.none())
     fail(ExitCode::checkpoint, "the checkpoint does not fit the model{}:\n{}",
          prefix.empty() ? "" : fmt::format(" ({}*)", prefix), d.table());
-  for (const auto& [name, tensor] : found)
-    if (parameters.contains(name)) parameters.set(flat, name, tensor);
-  for (const nn::Buffer& b : parameters.named_buffers())
-    for (const auto& [name, tensor] : found)
-      if (name == b.name) Tensor(b.value).copy_(tensor);
+  if (prefix.empty()) return nn::set_state(parameters, found);
+  for (const auto& [name, tensor] : found) parameters.set(flat, name, tensor);
 }
 
 void Trainer::start_at(int64_t epoch) {

@@ -7,6 +7,7 @@
 #include "infer/model_file.h"
 #include "io/checkpoint.h"
 #include "io/pth_write.h"
+#include "nn/state.h"
 #include "tests/support/files.h"
 
 using namespace sg;
@@ -24,18 +25,11 @@ std::unique_ptr<Segmentor> nano(const char* head, int64_t classes = 4, uint64_t 
   return model;
 }
 
-std::vector<NamedTensor> tensors_of(const nn::ParameterStore& p) {
-  std::vector<NamedTensor> result;
-  for (const std::string& name : p.names()) result.emplace_back(name, p.get(p.values(), name));
-  for (const nn::Buffer& b : p.named_buffers()) result.emplace_back(b.name, b.value.clone());
-  return result;
-}
-
 void check_equal(const nn::ParameterStore& found, const nn::ParameterStore& expected,
                  const std::string& prefix = "") {
   std::map<std::string, Tensor> tensors;
-  for (auto& [name, tensor] : tensors_of(found)) tensors[name] = tensor;
-  for (const auto& [name, tensor] : tensors_of(expected)) {
+  for (auto& [name, tensor] : nn::state_of(found)) tensors[name] = tensor;
+  for (const auto& [name, tensor] : nn::state_of(expected)) {
     CAPTURE(name);
     REQUIRE(tensors.contains(prefix + name));
     CHECK(to_vector<float>(tensors[prefix + name]) == to_vector<float>(tensor));
@@ -81,7 +75,7 @@ TEST_CASE("segmentors: a checkpoint has all, and averages go with its running st
   const test::TemporaryFolder folder;
   for (const char* head : {"semantic_fpn", "upernet"}) {
     const auto model = nano(head), averaged = nano(head, 4, 2);
-    Checkpoint c{.tensors = tensors_of(model->parameters()),
+    Checkpoint c{.tensors = nn::state_of(model->parameters()),
                  .state = {{"step", 3},
                            {"task", "segmentation"},
                            {"model", config_to_json(model->config())},
@@ -121,7 +115,7 @@ TEST_CASE("segmentors: of weights alone the names say which head, and shapes how
     Segmentor model(config);
     model.parameters().allocate();
     model.parameters().initialize(3);
-    write_safetensors(folder / "a.safetensors", tensors_of(model.parameters()), {});
+    write_safetensors(folder / "a.safetensors", nn::state_of(model.parameters()), {});
     CHECK(infer::task_of(folder / "a.safetensors") == infer::kSegmentation);
     CHECK(contains(
         error_of(ExitCode::usage, [&] { infer::load_segmentor(folder / "a.safetensors"); }),
@@ -134,7 +128,7 @@ TEST_CASE("segmentors: of weights alone the names say which head, and shapes how
 
 TEST_CASE("segmentors: options win over those of the file, and the classes have to fit") {
   const test::TemporaryFolder folder;
-  write_safetensors(folder / "a.safetensors", tensors_of(nano("upernet")->parameters()), {});
+  write_safetensors(folder / "a.safetensors", nn::state_of(nano("upernet")->parameters()), {});
   infer::ModelFileRequest request = kNano;
   request.change = [](Config c) {
     CHECK(c.classes == 4);
@@ -161,7 +155,7 @@ TEST_CASE("segmentors: files of mmsegmentation, whatever wraps the names") {
     for (const bool from_0 : {false, true}) {
       CAPTURE(from_0);
       std::vector<NamedTensor> tensors;
-      for (auto [name, tensor] : tensors_of(model->parameters())) {
+      for (auto [name, tensor] : nn::state_of(model->parameters())) {
         if (from_0 && name.starts_with("backbone.norm"))
           --name[std::string("backbone.norm").size()];
         tensors.emplace_back(prefix + name, tensor);
@@ -188,7 +182,7 @@ TEST_CASE("segmentors: mmsegmentation's names of classes") {
   const test::TemporaryFolder folder;
   const auto model = nano("semantic_fpn", 3);
   const data::ClassNames names{"sky", "road", "tree"};
-  const std::vector<NamedTensor> tensors = tensors_of(model->parameters());
+  const std::vector<NamedTensor> tensors = nn::state_of(model->parameters());
   test::put(folder / "a.pth", mmcv_checkpoint(tensors, names));
   const auto file = infer::load_segmentor(folder / "a.pth", kNano);
   CHECK(file.class_names == names);
@@ -201,7 +195,7 @@ TEST_CASE("segmentors: mmsegmentation's names of classes") {
 TEST_CASE("segmentors: weights that do not fit are listed") {
   const test::TemporaryFolder folder;
   const auto model = nano("upernet");
-  std::vector<NamedTensor> tensors = tensors_of(model->parameters());
+  std::vector<NamedTensor> tensors = nn::state_of(model->parameters());
   for (auto& [name, tensor] : tensors) {
     if (name == "decode_head.lateral_convs.1.bn.running_var") name = "decode_head.extra";
     if (name == "decode_head.bottleneck.conv.weight") tensor = zeros({48, 2, 3, 3});
@@ -220,14 +214,14 @@ TEST_CASE("segmentors start from the backbone of a classifier, whose head is lef
   Classifier classifier(find_config("sgformer_nano"));
   classifier.parameters().allocate();
   classifier.parameters().initialize(7);
-  write_safetensors(folder / "c.safetensors", tensors_of(classifier.parameters()), {});
+  write_safetensors(folder / "c.safetensors", nn::state_of(classifier.parameters()), {});
   CHECK(infer::task_of(folder / "c.safetensors") == infer::kClassification);
   for (const char* head : {"semantic_fpn", "upernet"}) {
     const auto model = nano(head), before = nano(head);
     const std::string said =
         infer::load_initial_weights(*model, folder / "c.safetensors", {}, false);
     CHECK_MESSAGE(contains(said, "of a classifier: the backbone's alone"), said);
-    for (const auto& [name, tensor] : tensors_of(model->parameters())) {
+    for (const auto& [name, tensor] : nn::state_of(model->parameters())) {
       CAPTURE(name);
       const bool of_backbone = name.starts_with("backbone.");
       std::vector<float> expected;
@@ -235,7 +229,7 @@ TEST_CASE("segmentors start from the backbone of a classifier, whose head is lef
         const nn::ParameterStore& p = classifier.parameters();
         expected = to_vector<float>(p.get(p.values(), name.substr(9)));
       } else {
-        for (const auto& [other, value] : tensors_of(before->parameters()))
+        for (const auto& [other, value] : nn::state_of(before->parameters()))
           if (other == name) expected = to_vector<float>(value);
       }
       CHECK(to_vector<float>(tensor) == expected);
@@ -254,17 +248,17 @@ TEST_CASE("segmentors start from the backbone of a classifier, whose head is lef
 TEST_CASE("segmentors start from others, with another number of classes if the head is reset") {
   const test::TemporaryFolder folder;
   const auto from = nano("upernet", 6, 5);
-  write_safetensors(folder / "a.safetensors", tensors_of(from->parameters()), {});
+  write_safetensors(folder / "a.safetensors", nn::state_of(from->parameters()), {});
   const auto model = nano("upernet"), before = nano("upernet");
   CHECK(contains(
       error_of(ExitCode::checkpoint,
                [&] { infer::load_initial_weights(*model, folder / "a.safetensors", {}, false); }),
       "its head has 6 classes, the model has 4"));
   infer::load_initial_weights(*model, folder / "a.safetensors", {}, true);
-  for (const auto& [name, tensor] : tensors_of(model->parameters())) {
+  for (const auto& [name, tensor] : nn::state_of(model->parameters())) {
     CAPTURE(name);
     const bool kept = contains(name, "conv_seg");
-    for (const auto& [other, value] : tensors_of((kept ? before : from)->parameters()))
+    for (const auto& [other, value] : nn::state_of((kept ? before : from)->parameters()))
       if (other == name) CHECK(to_vector<float>(tensor) == to_vector<float>(value));
   }
   const auto other_head = nano("semantic_fpn");
@@ -280,9 +274,9 @@ TEST_CASE("a classifier is no segmentor, nor the other way round") {
   const test::TemporaryFolder folder;
   Classifier classifier(find_config("sgformer_nano"));
   classifier.parameters().allocate();
-  write_safetensors(folder / "c.safetensors", tensors_of(classifier.parameters()), {});
+  write_safetensors(folder / "c.safetensors", nn::state_of(classifier.parameters()), {});
   const auto segmentor = nano("semantic_fpn");
-  write_safetensors(folder / "s.safetensors", tensors_of(segmentor->parameters()), {});
+  write_safetensors(folder / "s.safetensors", nn::state_of(segmentor->parameters()), {});
   const auto refused = [](auto&& f) { return error_of(ExitCode::checkpoint, f); };
   CHECK(contains(refused([&] { infer::load_segmentor(folder / "c.safetensors", kNano); }),
                  "expected the weights of a segmentor, found those of a classifier"));

@@ -5,6 +5,7 @@
 #include "data/png_write.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
+#include "nn/state.h"
 #include "setups/setups.h"
 #include "sgformer/config_json.h"
 #include "sgformer/weights.h"
@@ -12,17 +13,6 @@
 #include "train/options.h"
 
 namespace sg::test {
-namespace {
-
-std::vector<NamedTensor> weights_of(const nn::ParameterStore& parameters) {
-  std::vector<NamedTensor> tensors;
-  for (const std::string& name : parameters.names())
-    tensors.emplace_back(name, parameters.get(parameters.values(), name));
-  for (const nn::Buffer& b : parameters.named_buffers()) tensors.emplace_back(b.name, b.value);
-  return tensors;
-}
-
-}  // namespace
 
 std::string program(const std::string& command) {
   return fmt::format("{}/{}", program_folder().string(), command);
@@ -46,7 +36,7 @@ std::unique_ptr<sgformer::Classifier> nano() {
 }
 
 void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem::path& path) {
-  save_checkpoint(path, {weights_of(model.parameters()),
+  save_checkpoint(path, {nn::state_of(model.parameters()),
                          {{"step", 12},
                           {"args", train::to_json(setups::default_options("sgformer_nano"))},
                           {"model", sgformer::config_to_json(model.config())},
@@ -54,7 +44,7 @@ void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem
 }
 
 void save_as_weights(const sgformer::Classifier& model, const std::filesystem::path& path) {
-  write_safetensors(path, weights_of(model.parameters()));
+  write_safetensors(path, nn::state_of(model.parameters()));
 }
 
 std::unique_ptr<sgformer::Segmentor> nano_segmentor() {
@@ -68,7 +58,7 @@ std::unique_ptr<sgformer::Segmentor> nano_segmentor() {
 }
 
 void save_as_checkpoint(const sgformer::Segmentor& model, const std::filesystem::path& path) {
-  save_checkpoint(path, {weights_of(model.parameters()),
+  save_checkpoint(path, {nn::state_of(model.parameters()),
                          {{"step", 12},
                           {"task", "segmentation"},
                           {"model", sgformer::config_to_json(model.config())},

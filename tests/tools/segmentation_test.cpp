@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "io/checkpoint.h"
+#include "nn/state.h"
 #include "sgformer/segment/segmentor.h"
 #include "tests/support/scenes.h"
 #include "tests/tools/programs.h"
@@ -20,9 +21,7 @@ struct Folder : TemporaryFolder {
     nn::ParameterStore& p = model.parameters();
     p.allocate();
     p.initialize(7);
-    std::vector<NamedTensor> tensors;
-    for (const std::string& name : p.names()) tensors.emplace_back(name, p.get(p.values(), name));
-    for (const nn::Buffer& b : p.named_buffers()) tensors.emplace_back(b.name, b.value);
+    const std::vector<NamedTensor> tensors = nn::state_of(p);
     const std::vector<std::string> names = reduce_zero_label
                                                ? std::vector<std::string>{"ground", "box"}
                                                : std::vector<std::string>{"sky", "ground", "box"};
