@@ -308,8 +308,10 @@ ExitCode run_rank(Options options, const Options& usual, Setup& setup, StopSigna
   tasks::Task& task = setup.make_task(options, group);
   Trainer trainer(options, task, console, group);
   options = trainer.options();
-  introduce(console, options, setup, parameters, compute, trainer, launch);
-  introduce_rates(console, given, options, trainer.schedule());
+  if (group.leads()) {  // it looks into the data
+    introduce(console, options, setup, parameters, compute, trainer, launch);
+    introduce_rates(console, given, options, trainer.schedule());
+  }
   const nlohmann::json identity = identity_of(options, setup);
   nlohmann::json args = args_json(given, identity["args"]);
   args["version"] = SG_VERSION;
