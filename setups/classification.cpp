@@ -7,7 +7,6 @@
 #include "setups/setups.h"
 #include "sgformer/config_json.h"
 #include "tasks/class_weights.h"
-#include "train/agreement.h"
 
 namespace sg::setups {
 
@@ -111,9 +110,7 @@ void ClassificationSetup::open_data(const Options& o) {
 }
 
 nlohmann::json ClassificationSetup::data_to_agree_on() const {
-  return {{"training", train::listing_to_agree_on(*training_)},
-          {"validation", train::listing_to_agree_on(*validation_)},
-          {"classes", training_->class_names()}};
+  return sets_to_agree_on(*training_, *validation_);
 }
 
 // The images that are mixed among themselves. A checkpoint of before it was written has the batch
@@ -128,11 +125,7 @@ nlohmann::json ClassificationSetup::adopted(const Options& o, const nlohmann::js
 
 void ClassificationSetup::resolve(Options& o) {
   batch_multiple_ = batch_multiple(o);  // a group that is as large as the batch is none
-  const int64_t classes = training_->num_classes();
-  if (o.num_classes && *o.num_classes < classes)
-    fail(ExitCode::usage, "--num-classes: the data has {} classes, found {}", classes,
-         *o.num_classes);
-  o.num_classes = o.num_classes.value_or(classes);
+  resolve_classes(o, *training_);
   o.drop_path = model_config(o).drop_path;
   const data::TransformConfig t = transforms(o);
   o.img_size = t.img_size, o.crop_pct = t.crop_pct;

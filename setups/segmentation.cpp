@@ -6,7 +6,6 @@
 #include "report/report.h"
 #include "setups/report_samples.h"
 #include "setups/setups.h"
-#include "train/agreement.h"
 
 namespace sg::setups {
 
@@ -140,17 +139,11 @@ void SegmentationSetup::open_data(const Options& o) {
 }
 
 nlohmann::json SegmentationSetup::data_to_agree_on() const {
-  return {{"training", train::listing_to_agree_on(*training_)},
-          {"validation", train::listing_to_agree_on(*validation_)},
-          {"classes", training_->class_names()}};
+  return sets_to_agree_on(*training_, *validation_);
 }
 
 void SegmentationSetup::resolve(Options& o) {
-  const int64_t classes = training_->num_classes();
-  if (o.num_classes && *o.num_classes < classes)
-    fail(ExitCode::usage, "--num-classes: the data has {} classes, found {}", classes,
-         *o.num_classes);
-  o.num_classes = o.num_classes.value_or(classes);
+  resolve_classes(o, *training_);
   o.drop_path = segmentor_config(o).backbone.drop_path;
   const data::ImageScale scale = scale_of(o);
   o.img_size = crop_of(o);

@@ -5,6 +5,7 @@
 #include "core/text.h"
 #include "setups/classification.h"
 #include "setups/segmentation.h"
+#include "train/agreement.h"
 
 namespace sg::setups {
 namespace {
@@ -42,6 +43,20 @@ std::vector<std::string> task_names() {
   std::vector<std::string> names;
   for (const Task& task : kTasks) names.emplace_back(task.name);
   return names;
+}
+
+void resolve_classes(train::Options& o, const data::ImageSet& training) {
+  const int64_t classes = training.num_classes();
+  if (o.num_classes && *o.num_classes < classes)
+    fail(ExitCode::usage, "--num-classes: the data has {} classes, found {}", classes,
+         *o.num_classes);
+  o.num_classes = o.num_classes.value_or(classes);
+}
+
+nlohmann::json sets_to_agree_on(const data::ImageSet& training, const data::ImageSet& validation) {
+  return {{"training", train::listing_to_agree_on(training)},
+          {"validation", train::listing_to_agree_on(validation)},
+          {"classes", training.class_names()}};
 }
 
 std::unique_ptr<train::Setup> make_setup(std::string_view task) { return find(task).setup(); }

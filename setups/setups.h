@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/image_set.h"
 #include "train/setup.h"
 
 namespace sg::setups {
@@ -28,6 +29,11 @@ struct Advice {
 // Throws ExitCode::usage where an option that other tasks have, but not this one, is not as by
 // default: it would change nothing. The error has the advice on it, where there is one.
 void refuse_other_tasks(const train::Options& options, std::span<const Advice> advice);
+
+// --num-classes, or as many as the data has. Throws ExitCode::usage where the data has more.
+void resolve_classes(train::Options& options, const data::ImageSet& training);
+// Of both sets, for Setup::data_to_agree_on().
+nlohmann::json sets_to_agree_on(const data::ImageSet& training, const data::ImageSet& validation);
 
 // The recipe of a task and model: the published one, or for sgformer_nano one that takes minutes.
 train::Options default_options(const Choice& choice);

@@ -6,29 +6,11 @@
 
 #include "core/cpu/cores.h"
 #include "setups/setups.h"
-#include "tests/support/files.h"
-#include "tests/support/validate.h"
+#include "tests/support/given_options.h"
 
 using namespace sg;
 using namespace sg::test;
 using train::Options;
-
-namespace {
-
-const auto kNothing = nlohmann::json::object();
-
-Options given(const nlohmann::json& json) {
-  Options o = setups::default_options("sgformer_s");
-  o.data = "somewhere";
-  train::apply_json(o, json, "args.json");
-  return o;
-}
-
-std::string refused(const nlohmann::json& json) {
-  return error_of(ExitCode::usage, [&] { test::validate(given(json)); });
-}
-
-}  // namespace
 
 TEST_CASE("options: args.json gives back every one of them") {
   Options o = setups::default_options("sgformer_nano");
