@@ -1,6 +1,7 @@
 #include "core/compute.h"
 
 #include "core/backend.h"
+#include "core/cpu/bf16_products.h"
 #include "core/cpu/cores.h"
 
 namespace sg {
@@ -36,9 +37,12 @@ Compute parse_compute(const std::string& device, const std::string& dtype) {
     c.dtype = cuda ? Dtype::bf16 : Dtype::f32;
   else
     c.dtype = parse_dtype(dtype);
-  if (c.dtype != Dtype::f32 && !(cuda && c.dtype == Dtype::bf16))
-    fail(ExitCode::usage, "--dtype: {} is not implemented on {}; use {}", dtype, str(c.device),
-         cuda ? "f32 or bf16" : "f32");
+  if (c.dtype != Dtype::f32 && c.dtype != Dtype::bf16)
+    fail(ExitCode::usage, "--dtype: {} is not implemented; use f32 or bf16", dtype);
+  if (c.dtype == Dtype::bf16 && !cuda && !has_bf16_products())
+    fail(ExitCode::usage,
+         "--dtype: this CPU does not multiply bf16 (AVX512-BF16 or AMX), and would be several "
+         "times slower than with f32; use f32");
   return c;
 }
 

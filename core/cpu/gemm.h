@@ -1,6 +1,5 @@
-// Matmuls on row-major memory: float by oneDNN, double by OpenBLAS. Operands and bias are of S; c
-// is of S, or of AccType<S> (a gradient of weights). S is float or double so far; bf16 needs a
-// library_gemm() of its own in gemm.cpp, and callers that dispatch on it.
+// Matmuls on row-major memory: float and bf16 by oneDNN, double by OpenBLAS. Operands and bias are
+// of S; c is of S, or of AccType<S> (a gradient of weights). Sums are of AccType<S>.
 #pragma once
 #include <cstdint>
 

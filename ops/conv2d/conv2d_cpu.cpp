@@ -116,7 +116,7 @@ void forward(Stream&, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
       convolution(v, filters, xp, wp, bp, y.data<float>());
     return;
   }
-  dispatch<float, double>(x.dtype(), "conv2d", [&]<class S>() {
+  dispatch<float, double, bf16>(x.dtype(), "conv2d", [&]<class S>() {
     using T = AccType<S>;
     const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
     Scratch<S> scratch(slice * v.columns * v.size());
@@ -241,7 +241,7 @@ void backward(Stream&, In dy, In x, In w, const Conv2dGeometry& geometry, Grad d
     if (gradient_by(dx, [&](float* to) { return winograd_input(v, filters, dyp, wp, to); }))
       dx = {};
   }
-  dispatch<float, double>(x.dtype(), "conv2d", [&]<class S>() {
+  dispatch<float, double, bf16>(x.dtype(), "conv2d", [&]<class S>() {
     if (dw || db) backward_weights<S>(v, filters, dy.data<S>(), x.data<S>(), dw, db);
     if (dx) backward_input<S>(v, filters, dy.data<S>(), w.data<S>(), dx);
   });

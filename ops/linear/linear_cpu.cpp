@@ -10,7 +10,7 @@ namespace sg {
 namespace {
 
 void forward(Stream&, In x, In w, In b, Out y) {
-  dispatch<float, double>(x.dtype(), "linear", [&]<class S>() {
+  dispatch<float, double, bf16>(x.dtype(), "linear", [&]<class S>() {
     const int64_t n = w.dim(0), k = w.dim(1), rows = x.numel() / k;
     gemm<S>(rows, n, k, {x.data<S>(), k}, {w.data<S>(), k, true}, y.data<S>(), false,
             b ? b.data<S>() : nullptr);
@@ -21,7 +21,7 @@ void forward(Stream&, In x, In w, In b, Out y) {
 // so that dy is read from memory once. dw and db are of T, the rest is of S.
 void backward(Stream&, In dy, In x, In w, Grad dx, Grad dw, Grad db) {
   constexpr int64_t kGrain = 768, kMany = 4, kSlice = 1024;
-  dispatch<float, double>(x.dtype(), "linear", [&]<class S>() {
+  dispatch<float, double, bf16>(x.dtype(), "linear", [&]<class S>() {
     using T = AccType<S>;
     const int64_t n = w.dim(0), k = w.dim(1), rows = x.numel() / k;
     const int chunks = chunks_of(rows, kGrain);

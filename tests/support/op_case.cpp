@@ -169,8 +169,7 @@ void run(const OpCase& c) {
     if (t.defined() && t.dtype() == Dtype::f64) t = t.to(Dtype::f32);
   compare("f32", differentiate(c.op, f32, wanted), op,
           8 * 0x1p-24 * std::sqrt(double(c.terms)) + 1e-6);
-  if (std::count(c.roles.begin(), c.roles.end(), Role::weight) == 0)
-    run_rounded(c, wanted, {}, Dtype::bf16);
+  run_rounded(c, wanted, {}, Dtype::bf16);
   if (c.cuda && have_cuda())
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) run_rounded(c, wanted, kCuda, dtype);
 }

@@ -15,7 +15,7 @@ using Fn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 // What an input of an op is where activations are bf16.
 enum class Role {
   activation,  // bf16, and so is its gradient
-  weight,      // operand of a matmul: bf16 with an f32 gradient (on cuda alone so far)
+  weight,      // operand of a matmul: bf16 with an f32 gradient
   parameter,   // f32
 };
 
@@ -41,12 +41,11 @@ struct OpCase {
 //   kernels use), the growth of rounding errors in a sum of `terms` products.
 // - bf16 value and gradients against f64 with the same rounded inputs: 4 * 2^-9 per op. A rounding
 //   to bf16 errs by at most 2^-9, and no op has more than four in a row (operand, probability or
-//   gradient inside, result); gradients that add up. Not where an input has Role::weight: matmuls
-//   of CPUs have no bf16 yet;
+//   gradient inside, result); gradients that add up;
 // - the same bits again, with another number of threads.
 // The same on the device cuda (which is emulated where there is no GPU):
 // - f32 value and gradients against f64, at the bound above; gradients that add up;
-// - bf16 as on the CPU, with weights too;
+// - bf16 as on the CPU;
 // - the same bits again, with threads in another order.
 void run(const OpCase& c);
 
