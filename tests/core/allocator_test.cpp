@@ -42,6 +42,22 @@ TEST_CASE("allocator: with guards, blocks are of the size that was asked") {
     }
 }
 
+TEST_CASE("allocator: blocks of most maps are of their size, others at most 1/32 larger") {
+  Allocator memory({}, Allocator::Kind::device);
+  const auto capacity = [&](size_t bytes) {
+    const Allocator::Block block = memory.allocate(bytes);
+    memory.release(block);
+    memory.release_cached();
+    return block.capacity;
+  };
+  for (const size_t rows : {size_t{8} * 49, size_t{8} * 196, size_t{8} * 784, size_t{8} * 3136})
+    for (const size_t row : {128, 512, 2048}) CHECK(capacity(rows * row) == rows * row);
+  for (size_t bytes = 20000; bytes < size_t{64} << 20; bytes = bytes * 5 / 4 + 1) {
+    CHECK(capacity(bytes) >= bytes);
+    CHECK(capacity(bytes) < bytes + bytes / 32);
+  }
+}
+
 TEST_CASE("allocator: what is written behind a block is found, with its place") {
   for (const Device device : test::devices()) {
     CAPTURE(str(device));
