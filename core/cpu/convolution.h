@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "core/dtype.h"
+
 namespace sg {
 
 // Window (r, c) of an image starts at its row r * stride - top and column c * stride - left; what
@@ -14,8 +16,13 @@ struct Windows {
 };
 
 // y (batch, rows, columns, filters) = the windows times w (filters, size) + bias (filters) if
-// given, by oneDNN.
-void convolution(const Windows& windows, int64_t filters, const float* x, const float* w,
-                 const float* bias, float* y);
+// given, by oneDNN. S is float or bf16, with sums in f32.
+template <class S>
+void convolution(const Windows& windows, int64_t filters, const S* x, const S* w, const S* bias,
+                 S* y);
+
+// Its gradient of the input, dx (shape of x), overwritten.
+void convolution_input(const Windows& windows, int64_t filters, const bf16* dy, const bf16* w,
+                       bf16* dx);
 
 }  // namespace sg

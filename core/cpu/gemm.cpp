@@ -3,6 +3,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <bit>
 #include <climits>
 #include <type_traits>
 
@@ -10,6 +11,7 @@
 #include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
 #include "core/cpu/parallel.h"
+#include "core/cpu/scratch.h"
 #include "core/error.h"
 
 namespace sg {
@@ -20,6 +22,7 @@ template <class S, class C>
 void add_bias(int64_t m, int64_t n, const S* bias, C* c, int64_t stride) {
   using T = AccType<S>;
   for (int64_t i = 0; i < m; ++i)
+#pragma omp simd
     for (int64_t j = 0; j < n; ++j) c[i * stride + j] = C(T(c[i * stride + j]) + T(bias[j]));
 }
 
@@ -141,25 +144,49 @@ GemmOperand<S> columns_from(GemmOperand<S> a, int64_t column) {
   return a;
 }
 
-// Cuts the longer side of c into panels, which threads share. How many depends on that side alone,
-// so that the bits do not depend on the number of threads.
+// Cuts the longer side of c into panels, which threads share: a power of two of them, so that the
+// usual numbers of threads have equal shares. How many depends on that side alone, so that the bits
+// do not depend on the number of threads.
 template <class S, class C>
 void panels(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
             bool accumulate, const S* bias) {
   constexpr int64_t kLeast = 128, kMost = 8, kUnit = 16;
-  const int64_t side = std::max(m, n), count = std::clamp<int64_t>(side / kLeast, 1, kMost);
-  const int64_t step = (side + count * kUnit - 1) / (count * kUnit) * kUnit;
-  parallel_for((side + step - 1) / step, 1, [&](int64_t first, int64_t last) {
+  const int64_t side = std::max(m, n);
+  const auto count =
+      int64_t(std::bit_floor(uint64_t(std::clamp(side / kLeast, int64_t{1}, kMost))));
+  const auto begin_of = [&](int64_t panel) {
+    return panel == count ? side : side * panel / count / kUnit * kUnit;
+  };
+  // oneDNN's fast kernel of bf16 knows no gaps between rows: a panel of columns goes through memory
+  // of its own.
+  const bool columns = m < n;
+  const bool copied =
+      std::is_same_v<S, bf16> && columns && count > 1 && b.transposed && !accumulate;
+  Scratch<C> scratch(copied ? m * (n / count + 2 * kUnit) : 0);
+  parallel_for(count, 1, [&](int64_t first, int64_t last) {
     const OneThread one;
-    for (int64_t begin = first * step; begin < std::min(side, last * step); begin += step) {
-      const int64_t size = std::min(step, side - begin);
-      if (m >= n)
+    for (int64_t panel = first; panel < last; ++panel) {
+      const int64_t begin = begin_of(panel), size = begin_of(panel + 1) - begin;
+      const S* const panel_bias = bias && columns ? bias + begin : bias;
+      if (copied) {
+        C* const to = scratch.mine();
+        library_gemm(m, size, k, a, columns_from(b, begin), to, size, false, panel_bias);
+        for (int64_t i = 0; i < m; ++i)
+          std::copy(to + i * size, to + (i + 1) * size, c + i * n + begin);
+      } else if (columns) {
+        library_gemm(m, size, k, a, columns_from(b, begin), c + begin, n, accumulate, panel_bias);
+      } else {
         library_gemm(size, n, k, rows_from(a, begin), b, c + begin * n, n, accumulate, bias);
-      else
-        library_gemm(m, size, k, a, columns_from(b, begin), c + begin, n, accumulate,
-                     bias ? bias + begin : nullptr);
+      }
     }
   });
+}
+
+// Products of k = 0, which the libraries refuse.
+template <class S, class C>
+void empty_sums(int64_t m, int64_t n, C* c, bool accumulate, const S* bias) {
+  if (!accumulate) std::fill(c, c + m * n, C(0));
+  if (bias) add_bias(m, n, bias, c, n);
 }
 
 template <class S>
@@ -179,27 +206,26 @@ void gemm(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C
     // For few rows the primitive's own copy of b costs more than the matmul.
     if (k > 0 && bias && !accumulate && m >= 32) return gemm_with_bias(m, n, k, a, b, c, bias);
   if (k > 0) return panels(m, n, k, a, b, c, accumulate, bias);
-  // The libraries refuse an empty sum.
-  if (!accumulate) std::fill(c, c + m * n, C(0));
-  if (bias) add_bias(m, n, bias, c, n);
+  empty_sums(m, n, c, accumulate, bias);
 }
 
 template <class S, class C>
 void gemm_on_thread(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
-                    bool accumulate) {
+                    bool accumulate, const S* bias) {
   check_sides(m, n, k, a, b);
   if (m == 0 || n == 0) return;
   const OneThread one;
   if (k > 0)
-    library_gemm(m, n, k, a, b, c, n, accumulate);
-  else if (!accumulate)
-    std::fill(c, c + m * n, C(0));
+    library_gemm(m, n, k, a, b, c, n, accumulate, bias);
+  else
+    empty_sums(m, n, c, accumulate, bias);
 }
 
-#define SG_GEMM(S, C)                                                                     \
-  template void gemm(int64_t, int64_t, int64_t, GemmOperand<S>, GemmOperand<S>, C*, bool, \
-                     const S*);                                                           \
-  template void gemm_on_thread(int64_t, int64_t, int64_t, GemmOperand<S>, GemmOperand<S>, C*, bool)
+#define SG_GEMM(S, C)                                                                         \
+  template void gemm(int64_t, int64_t, int64_t, GemmOperand<S>, GemmOperand<S>, C*, bool,     \
+                     const S*);                                                               \
+  template void gemm_on_thread(int64_t, int64_t, int64_t, GemmOperand<S>, GemmOperand<S>, C*, \
+                               bool, const S*)
 SG_GEMM(float, float);
 SG_GEMM(double, double);
 SG_GEMM(bf16, bf16);

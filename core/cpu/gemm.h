@@ -17,6 +17,6 @@ void gemm(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C
 // The same on the calling thread alone: for the indices of a parallel loop.
 template <class S, class C>
 void gemm_on_thread(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
-                    bool accumulate = false);
+                    bool accumulate = false, const S* bias = nullptr);
 
 }  // namespace sg

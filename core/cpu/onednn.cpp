@@ -1,5 +1,7 @@
 #include "core/cpu/onednn.h"
 
+#include <omp.h>
+
 #include <map>
 
 #include "core/cpu/parallel.h"
@@ -30,7 +32,11 @@ Ready::Ready(const dnnl::primitive& primitive, const dnnl::memory::desc& scratch
 }
 
 void Ready::run(std::initializer_list<const void*> data) {
-  run(data, empty({int64_t(scratch_bytes_)}, Dtype::u8).raw());
+  const auto scratch = [&] { return empty({int64_t(scratch_bytes_)}, Dtype::u8); };
+  if (!omp_in_parallel()) return run(data, scratch().raw());
+  thread_local Tensor own;
+  if (!own || own.bytes() < scratch_bytes_) own = {}, own = scratch();
+  run(data, own.raw());
 }
 
 void Ready::run(std::initializer_list<const void*> data, void* scratch) {

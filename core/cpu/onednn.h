@@ -13,8 +13,14 @@ namespace sg::onednn {
 
 const dnnl::engine& engine();
 
+template <class S>
+inline constexpr dnnl::memory::data_type data_type = dnnl::memory::data_type::f32;
+template <>
+inline constexpr dnnl::memory::data_type data_type<bf16> = dnnl::memory::data_type::bf16;
+
 // A primitive with the layout of its arguments (DNNL_ARG_*). Its scratch memory comes from the
 // tensor allocator at each run, so that it is shared with everything else that comes and goes.
+// Within a parallel loop, where that is to be avoided (scratch.h), a thread keeps what it took.
 class Ready {
  public:
   // Asks for the primitive's scratchpad in user mode: pass attributes() with your own additions.
@@ -25,7 +31,7 @@ class Ready {
         std::initializer_list<std::pair<int, dnnl::memory::desc>> arguments);
   // The memory of each argument, in the order given to the constructor.
   void run(std::initializer_list<const void*> data);
-  // The same with scratch memory of the caller, for the indices of a parallel loop.
+  // The same with scratch memory of the caller.
   void run(std::initializer_list<const void*> data, void* scratch);
   size_t scratch_bytes() const { return scratch_bytes_; }
   dnnl::memory::desc layout(size_t i) const { return memories_[i].get_desc(); }  // of argument i

@@ -28,8 +28,9 @@ constexpr int64_t kPieceBytes = 64 << 20;  // transformed tiles of a piece
 constexpr int64_t kFilters = 512, kChannels = 256, kTiles = 256;
 const dnnl::memory::dims kOne{1, 1};
 
+template <class S = float>
 Desc desc(const dnnl::memory::dims& dims, Tag tag) {
-  return Desc(dims, dnnl::memory::data_type::f32, tag);
+  return Desc(dims, onednn::data_type<S>, tag);
 }
 
 // Images [image, image + images) of a batch, rows [row, row + rows) of y in each: all, unless there
@@ -89,8 +90,9 @@ struct Problem {
         top_left{p.zeros_above, 1},
         bottom_right{p.zeros_below, 1} {}
 
-  onednn::Key key(char task) const {
-    return {task, x[0], x[1], x[2], x[3], y[1], y[2], width, top_left[0]};
+  // Of a primitive, or of a copy to or from maps of such elements.
+  onednn::Key key(char task, size_t element = sizeof(float)) const {
+    return {task, x[0], x[1], x[2], x[3], y[1], y[2], width, top_left[0], int64_t(element)};
   }
   Forward::primitive_desc forward(bool with_bias) const {
     const Forward::desc d(dnnl::prop_kind::forward_training, kAlgorithm, desc(x, Tag::nChw16c),
@@ -136,7 +138,8 @@ bool fits(const Windows& v, int64_t filters) {
 
 // w (filters, 3, 3, channels) to (channels, 3, 3, filters), rows and columns from the end: the
 // gradient of the input is the convolution of dy with it.
-Tensor flipped(const float* w, int64_t filters, int64_t channels) {
+template <class S>
+Tensor flipped(const S* w, int64_t filters, int64_t channels) {
   constexpr int64_t kRow = 256;  // channels; with a vector of filters they stay in the first cache
   Tensor to = empty({channels, 9, filters});
   float* const out = to.data<float>();
@@ -146,10 +149,31 @@ Tensor flipped(const float* w, int64_t filters, int64_t channels) {
         for (int64_t row = 0; row < channels; row += kRow)
           for (int64_t f = first; f < first + kBlock; ++f)
             for (int64_t c = row; c < std::min(channels, row + kRow); ++c)
-              out[(c * 9 + 8 - tap) * filters + f] = w[(f * 9 + tap) * channels + c];
+              out[(c * 9 + 8 - tap) * filters + f] = float(w[(f * 9 + tap) * channels + c]);
   });
   return to;
 }
+
+// n values in f32: where they are, or of bf16 in new memory.
+class InF32 {
+ public:
+  InF32(const float* from, int64_t) : data_(from) {}
+  InF32(const bf16* from, int64_t n) {
+    if (!from) return;
+    copy_ = empty({n});
+    float* const to = copy_.data<float>();
+    parallel_for(n, 1 << 14, [&](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) to[i] = float(from[i]);
+    });
+    data_ = to;
+  }
+  const float* data() const { return data_; }
+
+ private:
+  const float* data_ = nullptr;
+  Tensor copy_;
+};
 
 // A block of dw: some filters and channels.
 struct Block {
@@ -174,12 +198,13 @@ std::vector<Block> blocks_of(int64_t filters, int64_t channels) {
 }
 
 // Some rows and channels of a channels-last map, which begin at `from`, to oneDNN's layout.
-void copy_part(onednn::Key key, const Windows& v, int64_t all_channels, const float* from,
+template <class S>
+void copy_part(onednn::Key key, const Windows& v, int64_t all_channels, const S* from,
                const dnnl::memory::dims& dims, const Desc& layout, void* to) {
   const dnnl::memory::dims strides{v.height * v.width * all_channels, 1, v.width * all_channels,
                                    all_channels};
   key[10] = all_channels, key[11] = v.height;
-  onednn::reorder(key, Desc(dims, dnnl::memory::data_type::f32, strides), from, layout, to);
+  onednn::reorder(key, Desc(dims, onednn::data_type<S>, strides), from, layout, to);
 }
 
 void add(float* to, const float* from, int64_t n) {
@@ -187,11 +212,10 @@ void add(float* to, const float* from, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] += from[i];
 }
 
-}  // namespace
-
-bool winograd(const Windows& v, int64_t filters, const float* x, const float* w, const float* bias,
-              float* y) {
-  if (!fits(v, filters)) return false;
+// y from x of S, with w and bias in f32; false where oneDNN has no kernel.
+template <class S>
+bool forward(const Windows& v, int64_t filters, const S* x, const float* w, const float* bias,
+             S* y) {
   const std::vector<Piece> pieces =
       pieces_of(v, kPieceBytes / (kTileBytes * (v.channels + filters)));
   const auto problem = [&](const Piece& piece) {
@@ -211,33 +235,43 @@ bool winograd(const Windows& v, int64_t filters, const float* x, const float* w,
     }
     const dnnl::memory::dims x_dims{piece.images, v.channels, p.x[2], v.width};
     const dnnl::memory::dims y_dims{piece.images, filters, piece.rows, v.width};
-    const float* const x_piece =
+    const S* const x_piece =
         x + (piece.image * v.height + piece.first_row()) * v.width * v.channels;
-    float* const y_piece = y + (piece.image * v.height + piece.row) * v.width * filters;
+    S* const y_piece = y + (piece.image * v.height + piece.row) * v.width * filters;
     Tensor y_blocked = onednn::memory_for(ready.layout(3));
     {
       Tensor x_blocked = onednn::memory_for(ready.layout(0));
       if (p.x[3] > v.width) x_blocked.zero_();
-      onednn::reorder(p.key('x'), desc(x_dims, Tag::nhwc), x_piece,
+      onednn::reorder(p.key('x', sizeof(S)), desc<S>(x_dims, Tag::nhwc), x_piece,
                       ready.layout(0).submemory_desc(x_dims, {0, 0, 0, 0}), x_blocked.raw());
       ready.run({x_blocked.raw(), packed.raw(), bias, y_blocked.raw()});
     }
-    onednn::reorder(p.key('y'), ready.layout(3).submemory_desc(y_dims, {0, 0, 0, 0}),
-                    y_blocked.raw(), desc(y_dims, Tag::nhwc), y_piece);
+    onednn::reorder(p.key('y', sizeof(S)), ready.layout(3).submemory_desc(y_dims, {0, 0, 0, 0}),
+                    y_blocked.raw(), desc<S>(y_dims, Tag::nhwc), y_piece);
   }
   return true;
 }
 
-bool winograd_input(const Windows& v, int64_t filters, const float* dy, const float* w, float* dx) {
+}  // namespace
+
+template <class S>
+bool winograd(const Windows& v, int64_t filters, const S* x, const S* w, const S* bias, S* y) {
+  if (!fits(v, filters)) return false;
+  const InF32 weights(w, filters * v.size()), biases(bias, filters);
+  return forward(v, filters, x, weights.data(), biases.data(), y);
+}
+
+template <class S>
+bool winograd_input(const Windows& v, int64_t filters, const S* dy, const S* w, S* dx) {
   if (!fits(v, filters)) return false;
   Windows of_dy = v;
   of_dy.channels = filters;
   const Tensor weights = flipped(w, filters, v.channels);
-  return winograd(of_dy, v.channels, dy, weights.data<float>(), nullptr, dx);
+  return forward<S>(of_dy, v.channels, dy, weights.data<float>(), nullptr, dx);
 }
 
-bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const float* x,
-                      float* dw) {
+template <class S>
+bool winograd_weights(const Windows& v, int64_t filters, const S* dy, const S* x, float* dw) {
   if (!fits(v, filters)) return false;
   // How oneDNN sums over images depends on the number of threads. So each call has one thread, and
   // makes a block of dw, of some filters and channels, from one piece; we sum over pieces, in
@@ -295,10 +329,10 @@ bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const 
         onednn::Ready& ready = weights_of(p);
         const int64_t row = piece.image * v.height + piece.row;
         const int64_t x_row = piece.image * v.height + piece.first_row();
-        copy_part(p.key('d'), v, filters, dy + row * v.width * filters + b.filter, p.y,
+        copy_part(p.key('d', sizeof(S)), v, filters, dy + row * v.width * filters + b.filter, p.y,
                   ready.layout(kDy), buffer(kDy));
-        copy_part(p.key('c'), v, v.channels, x + x_row * v.width * v.channels + b.channel, p.x,
-                  ready.layout(kX), buffer(kX));
+        copy_part(p.key('c', sizeof(S)), v, v.channels,
+                  x + x_row * v.width * v.channels + b.channel, p.x, ready.layout(kX), buffer(kX));
         float* const to = i == begin ? sum : reinterpret_cast<float*>(buffer(kDw));
         ready.run({buffer(kDy), buffer(kX), to}, buffer(kScratch));
         if (i != begin) add(sum, to, b.size());
@@ -321,5 +355,13 @@ bool winograd_weights(const Windows& v, int64_t filters, const float* dy, const 
   });
   return true;
 }
+
+#define SG_WINOGRAD(S)                                                               \
+  template bool winograd(const Windows&, int64_t, const S*, const S*, const S*, S*); \
+  template bool winograd_input(const Windows&, int64_t, const S*, const S*, S*);     \
+  template bool winograd_weights(const Windows&, int64_t, const S*, const S*, float*)
+SG_WINOGRAD(float);
+SG_WINOGRAD(bf16);
+#undef SG_WINOGRAD
 
 }  // namespace sg

@@ -1,11 +1,11 @@
-// In float32, 3x3 convolutions of many channels use Winograd's algorithm, and other forward
-// convolutions whose windows overlap use oneDNN's. All else copies windows to the rows of a matrix
-// (im2col), a slice at a time, and is a matmul: measured twice as fast as oneDNN's gradient of the
-// weights, and as fast as its gradient of the input.
+// A convolution is computed in one of three ways: by Winograd's algorithm (3x3 of whole vectors of
+// channels), by oneDNN's direct convolution, or as a matmul of windows that are copied to the rows
+// of a matrix (im2col), a slice at a time. is_winograd() and is_direct() choose.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/conv2d/conv2d_cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include "core/cpu/bf16_products.h"
 #include "core/cpu/column_sums.h"
 #include "core/cpu/convolution.h"
 #include "core/cpu/gemm.h"
@@ -51,9 +51,8 @@ HWY_INLINE void for_windows(const Windows& v, const F& f) {
 // Rows [begin, end) of windows, counted through the batch, to rows of a matrix.
 template <class S>
 void gather(const Windows& v, const S* x, int64_t begin, int64_t end, S* matrix) {
-  using T = AccType<S>;
   const int64_t segment = v.kernel_width * v.channels;
-  parallel_for(end - begin, 1, [&](int64_t first, int64_t last) HWY_ATTR {
+  parallel_for(end - begin, 1, [&](int64_t first, int64_t last) {
     for (int64_t q = first; q < last; ++q)
       for (int64_t i = 0; i < v.kernel_height; ++i) {
         const int64_t image = (begin + q) / v.rows;
@@ -61,12 +60,11 @@ void gather(const Windows& v, const S* x, int64_t begin, int64_t end, S* matrix)
         const bool inside = 0 <= r && r < v.height;
         const S* from = x + (inside ? (image * v.height + r) * v.width * v.channels : 0);
         S* const to = matrix + q * v.columns * v.size() + i * segment;
-        for_windows(v, [&](int64_t c, int64_t at, int64_t a, int64_t b) HWY_ATTR {
+        for_windows(v, [&](int64_t c, int64_t at, int64_t a, int64_t b) {
           S* const row = to + c * v.size();
           if (!inside) a = b = segment;
           std::fill(row, row + a, S(0));
-          for_lanes<T>(b - a, [&](auto d, int64_t k)
-                                  HWY_ATTR { store(load(d, from + at + k), d, row + a + k); });
+          std::copy(from + at, from + at + (b - a), row + a);
           std::fill(row + b, row + segment, S(0));
         });
       }
@@ -103,38 +101,59 @@ int64_t slice_of(const Windows& v) {
   return std::clamp<int64_t>(windows / v.columns, 1, std::max<int64_t>(1, v.batch * v.rows));
 }
 
+enum class Result { y, dx, dw };
+
+// Whether Winograd's algorithm is the fastest way, where it can be used. In f32 it always is. With
+// bf16 maps it computes in f32 all the same, at 250 to 300 GFLOP/s a core (counted as direct)
+// against 230 of bf16 instructions and 190 of im2col. But w is transformed at each call, which few
+// pixels do not pay for; few channels leave it bound by memory; and of dw a thread takes many
+// pixels.
+template <class S>
+bool is_winograd(const Windows& v, int64_t filters, Result result) {
+  if (std::is_same_v<S, float>) return true;
+  const int64_t pixels = v.batch * v.height * v.width;
+  if (result == Result::dw) return pixels >= 8192;
+  return pixels >= 2048 && std::min(v.channels, filters) >= 128;
+}
+
+// Whether oneDNN's direct convolution is, of the two other ways. In f32, im2col is as fast for dx,
+// and for y where windows do not overlap and nothing is copied twice. oneDNN's dw is slower in f32,
+// and has other bits with other numbers of threads.
+template <class S>
+bool is_direct(const Windows& v, Result result) {
+  if (std::is_same_v<S, bf16>) return has_bf16_products() && result != Result::dw;
+  return result == Result::y && v.stride < std::max(v.kernel_height, v.kernel_width);
+}
+
+template <class S>
+void forward_by_im2col(const Windows& v, int64_t filters, const S* x, const S* w, const S* bias,
+                       S* y) {
+  const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
+  Scratch<S> scratch(slice * v.columns * v.size());
+  parallel_for((rows + slice - 1) / slice, 1, [&](int64_t first, int64_t last) {
+    S* const matrix = scratch.mine();
+    for (int64_t begin = first * slice; begin < std::min(rows, last * slice); begin += slice) {
+      const int64_t end = std::min(rows, begin + slice);
+      gather(v, x, begin, end, matrix);
+      gemm_on_thread<S>((end - begin) * v.columns, filters, v.size(), {matrix, v.size()},
+                        {w, v.size(), true}, y + begin * v.columns * filters, false, bias);
+    }
+  });
+}
+
 void forward(Stream&, In x, In w, In b, const Conv2dGeometry& geometry, Out y) {
   const Windows v = windows_of(x, w, y, geometry);
   const int64_t filters = w.dim(0);
   if (y.numel() == 0) return;
-  // Where windows do not overlap, im2col copies no element twice and is faster than oneDNN.
-  const bool overlap = geometry.stride < std::max(v.kernel_height, v.kernel_width);
-  if (x.dtype() == Dtype::f32 && overlap) {
-    const float *const xp = x.data<float>(), *const wp = w.data<float>();
-    const float* const bp = b ? b.data<float>() : nullptr;
-    if (!winograd(v, filters, xp, wp, bp, y.data<float>()))
-      convolution(v, filters, xp, wp, bp, y.data<float>());
-    return;
-  }
   dispatch<float, double, bf16>(x.dtype(), "conv2d", [&]<class S>() {
-    using T = AccType<S>;
-    const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
-    Scratch<S> scratch(slice * v.columns * v.size());
-    parallel_for((rows + slice - 1) / slice, 1, [&](int64_t first, int64_t last) HWY_ATTR {
-      S* const matrix = scratch.mine();
-      for (int64_t begin = first * slice; begin < std::min(rows, last * slice); begin += slice) {
-        const int64_t end = std::min(rows, begin + slice), windows = (end - begin) * v.columns;
-        S* const to = y.data<S>() + begin * v.columns * filters;
-        gather(v, x.data<S>(), begin, end, matrix);
-        gemm_on_thread<S>(windows, filters, v.size(), {matrix, v.size()},
-                          {w.data<S>(), v.size(), true}, to);
-        for (int64_t i = 0; b && i < windows; ++i)
-          for_lanes<T>(filters, [&](auto d, int64_t k) HWY_ATTR {
-            S* const at = to + i * filters + k;
-            store(hn::Add(load(d, at), load(d, b.data<S>() + k)), d, at);
-          });
-      }
-    });
+    const S *const xp = x.data<S>(), *const wp = w.data<S>();
+    const S* const bp = b ? b.data<S>() : nullptr;
+    S* const yp = y.data<S>();
+    if constexpr (!std::is_same_v<S, double>) {
+      if (is_winograd<S>(v, filters, Result::y) && winograd(v, filters, xp, wp, bp, yp)) return;
+      if (is_direct<S>(v, Result::y)) return convolution(v, filters, xp, wp, bp, yp);
+    }
+    forward_by_im2col(v, filters, xp, wp, bp, yp);
   });
 }
 
@@ -217,15 +236,21 @@ void backward_input(const Windows& v, int64_t filters, const S* dy, const S* w, 
   });
 }
 
-// Has f(float* to) write the gradient, if it is wanted, and returns whether it did: f returns false
+// Has f(C* to) write the gradient, if it is wanted, and returns whether it did: f returns false
 // where it cannot. Where the gradient accumulates, f writes to new memory, which is added.
-template <class F>
+template <class C, class F>
 bool gradient_by(const Grad& grad, const F& f) {
+  using T = AccType<C>;
   if (!grad) return false;
-  if (!grad.accumulate) return f(grad.tensor.data<float>());
+  C* const to = grad.tensor.data<C>();
+  if (!grad.accumulate) return f(to);
   Tensor more = empty_like(grad.tensor);
-  if (!f(more.data<float>())) return false;
-  sum_chunks(more.data<float>(), 1, 0, grad);
+  C* const from = more.data<C>();
+  if (!f(from)) return false;
+  parallel_for(more.numel(), 1 << 13, [&](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) to[i] = C(T(to[i]) + T(from[i]));
+  });
   return true;
 }
 
@@ -233,17 +258,26 @@ void backward(Stream&, In dy, In x, In w, const Conv2dGeometry& geometry, Grad d
               Grad db) {
   const Windows v = windows_of(x, w, dy, geometry);
   const int64_t filters = w.dim(0);
-  if (x.dtype() == Dtype::f32 && dy.numel() > 0) {
-    const float *const dyp = dy.data<float>(), *const xp = x.data<float>();
-    const float* const wp = w.data<float>();
-    if (gradient_by(dw, [&](float* to) { return winograd_weights(v, filters, dyp, xp, to); }))
-      dw = {};
-    if (gradient_by(dx, [&](float* to) { return winograd_input(v, filters, dyp, wp, to); }))
-      dx = {};
-  }
   dispatch<float, double, bf16>(x.dtype(), "conv2d", [&]<class S>() {
-    if (dw || db) backward_weights<S>(v, filters, dy.data<S>(), x.data<S>(), dw, db);
-    if (dx) backward_input<S>(v, filters, dy.data<S>(), w.data<S>(), dx);
+    const S *const dyp = dy.data<S>(), *const xp = x.data<S>(), *const wp = w.data<S>();
+    if constexpr (!std::is_same_v<S, double>) {
+      const auto dw_by_winograd = [&](float* to) {
+        return is_winograd<S>(v, filters, Result::dw) && winograd_weights(v, filters, dyp, xp, to);
+      };
+      const auto dx_by_onednn = [&](S* to) {
+        if (is_winograd<S>(v, filters, Result::dx) && winograd_input(v, filters, dyp, wp, to))
+          return true;
+        if constexpr (std::is_same_v<S, bf16>)
+          if (is_direct<S>(v, Result::dx)) return convolution_input(v, filters, dyp, wp, to), true;
+        return false;
+      };
+      if (dy.numel() > 0) {
+        if (gradient_by<float>(dw, dw_by_winograd)) dw = {};
+        if (gradient_by<S>(dx, dx_by_onednn)) dx = {};
+      }
+    }
+    if (dw || db) backward_weights<S>(v, filters, dyp, xp, dw, db);
+    if (dx) backward_input<S>(v, filters, dyp, wp, dx);
   });
 }
 

@@ -5,9 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <random>
+#include <utility>
 #include <vector>
 
+#include "core/cpu/bf16_products.h"
 #include "core/cpu/convolution.h"
 #include "core/cpu/gemm.h"
 #include "core/cpu/parallel.h"
@@ -16,9 +19,10 @@ using namespace sg;
 
 namespace {
 
+template <class S>
 class Guarded {
  public:
-  Guarded(int64_t count, bool at_end) : bytes_(size_t(count) * sizeof(float)) {
+  Guarded(int64_t count, bool at_end) : bytes_(size_t(count) * sizeof(S)) {
     const auto page = size_t(::sysconf(_SC_PAGESIZE));
     body_ = (bytes_ + page - 1) / page * page;
     map_ = ::mmap(nullptr, body_ + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -27,14 +31,14 @@ class Guarded {
     REQUIRE(::mprotect(begin_, body_, PROT_READ | PROT_WRITE) == 0);
     std::fill_n(begin_, body_, kMark);
     data_ = begin_ + (at_end ? body_ - bytes_ : 0);
-    for (int64_t i = 0; i < count; ++i) data()[i] = float(i % 7) - 3;
+    for (int64_t i = 0; i < count; ++i) data()[i] = S(float(i % 7) - 3);
     mapped_ = body_ + 2 * page;
   }
   ~Guarded() { ::munmap(map_, mapped_); }
   Guarded(const Guarded&) = delete;
   Guarded& operator=(const Guarded&) = delete;
 
-  float* data() const { return reinterpret_cast<float*>(data_); }
+  S* data() const { return reinterpret_cast<S*>(data_); }
   // Nothing was written between the operand and the pages that may not be touched.
   bool intact() const {
     const auto marked = [](char c) { return c == kMark; };
@@ -49,6 +53,7 @@ class Guarded {
   size_t bytes_, body_ = 0, mapped_ = 0;
 };
 
+template <class S, class C>
 void check_product(int64_t m, int64_t n, int64_t k, int variant) {
   const bool a_transposed = variant & 1, b_transposed = variant & 2, bias = variant & 4,
              at_end = variant & 8;
@@ -56,25 +61,30 @@ void check_product(int64_t m, int64_t n, int64_t k, int variant) {
   CAPTURE(n);
   CAPTURE(k);
   CAPTURE(variant);
-  const Guarded a(m * k, at_end), b(k * n, at_end), c(m * n, at_end), sum(n, at_end);
-  gemm<float>(m, n, k, {a.data(), a_transposed ? m : k, a_transposed},
-              {b.data(), b_transposed ? k : n, b_transposed}, c.data(), false,
-              bias ? sum.data() : nullptr);
-  for (const Guarded* g : {&a, &b, &c, &sum}) CHECK(g->intact());
+  const Guarded<S> a(m * k, at_end), b(k * n, at_end), sum(n, at_end);
+  const Guarded<C> c(m * n, at_end);
+  gemm<S>(m, n, k, {a.data(), a_transposed ? m : k, a_transposed},
+          {b.data(), b_transposed ? k : n, b_transposed}, c.data(), false,
+          bias ? sum.data() : nullptr);
+  for (const Guarded<S>* g : {&a, &b, &sum}) CHECK(g->intact());
+  CHECK(c.intact());
 }
 
 }  // namespace
 
-TEST_CASE("products stay within their operands") {
+TEST_CASE_TEMPLATE("products stay within their operands", Types, std::pair<float, float>,
+                   std::pair<bf16, bf16>, std::pair<bf16, float>) {
+  const auto check = check_product<typename Types::first_type, typename Types::second_type>;
   std::mt19937 random(1);
   const auto side = [&](int most) { return int64_t(1 + random() % unsigned(most)); };
   for (int variant = 0; variant < 16; ++variant) {
-    check_product(784, 64, 256, variant), check_product(49, 64, 128, variant);
-    for (int i = 0; i < 10; ++i) check_product(side(300), side(130), side(300), variant);
+    check(784, 64, 256, variant), check(49, 64, 128, variant), check(60, 280, 50, variant);
+    for (int i = 0; i < 10; ++i) check(side(300), side(130), side(300), variant);
   }
 }
 
-TEST_CASE("convolutions stay within their operands") {
+TEST_CASE_TEMPLATE("convolutions stay within their operands", S, float, bf16) {
+  if (std::is_same_v<S, bf16> && !has_bf16_products()) return;  // it has no use there
   struct Case {
     int64_t batch, height, width, channels, kernel, stride, filters;
   };
@@ -95,15 +105,20 @@ TEST_CASE("convolutions stay within their operands") {
                       .stride = c.stride,
                       .top = pad,
                       .left = pad};
-      const Guarded x(c.batch * c.height * c.width * c.channels, at_end),
+      const Guarded<S> x(c.batch * c.height * c.width * c.channels, at_end),
           weights(c.filters * w.size(), at_end), bias(c.filters, at_end),
           y(c.batch * w.rows * w.columns * c.filters, at_end);
-      convolution(w, c.filters, x.data(), weights.data(), bias.data(), y.data());
-      for (const Guarded* g : {&x, &weights, &bias, &y}) CHECK(g->intact());
+      convolution<S>(w, c.filters, x.data(), weights.data(), bias.data(), y.data());
+      if constexpr (std::is_same_v<S, bf16>)
+        convolution_input(w, c.filters, y.data(), weights.data(), x.data());
+      for (const Guarded<S>* g : {&x, &weights, &bias, &y}) CHECK(g->intact());
     }
 }
 
-TEST_CASE("products have the same bits with 1, 2, 3 and 8 threads") {
+TEST_CASE_TEMPLATE("products have the same bits with 1, 2, 3 and 8 threads", Types,
+                   std::pair<float, float>, std::pair<bf16, bf16>, std::pair<bf16, float>) {
+  using S = typename Types::first_type;
+  using C = typename Types::second_type;
   struct Case {
     int64_t m, n, k;
     bool a_transposed = false;
@@ -111,38 +126,40 @@ TEST_CASE("products have the same bits with 1, 2, 3 and 8 threads") {
   };
   std::mt19937 random(2);
   const auto values = [&](int64_t count) {
-    std::vector<float> v(size_t(count), 0);
-    for (float& f : v) f = float(random()) / 4e9f - 0.5f;
+    std::vector<S> v(size_t(count), S(0.f));
+    for (S& f : v) f = S(float(random()) / 4e9f - 0.5f);
     return v;
   };
   const int before = num_threads();
   // Long sums with few results, which libraries split; one row; powers of two.
   for (const Case& c :
-       {Case{1, 64, 30000}, Case{1, 1000, 512, false, true}, Case{64, 64, 8192, true},
-        Case{48, 8, 65536, true}, Case{1024, 256, 2048, true}, Case{256, 256, 1568, true},
-        Case{392, 2048, 512, false, true}, Case{392, 512, 2048, false, true},
-        Case{64, 16, 8192, false, true}, Case{40, 3, 16384, false, true}, Case{98, 512, 512}}) {
+       {Case{1, 64, 30000}, Case{196, 1024, 256, false, true}, Case{1, 1000, 512, false, true},
+        Case{64, 64, 8192, true}, Case{48, 8, 65536, true}, Case{1024, 256, 2048, true},
+        Case{256, 256, 1568, true}, Case{392, 2048, 512, false, true},
+        Case{392, 512, 2048, false, true}, Case{64, 16, 8192, false, true},
+        Case{40, 3, 16384, false, true}, Case{98, 512, 512}}) {
     CAPTURE(c.m);
     CAPTURE(c.n);
     CAPTURE(c.k);
-    const std::vector<float> a = values(c.m * c.k), b = values(c.k * c.n), bias = values(c.n);
+    const std::vector<S> a = values(c.m * c.k), b = values(c.k * c.n), bias = values(c.n);
     const auto product = [&](int threads, bool on_thread) {
       set_num_threads(threads);
-      std::vector<float> y(size_t(c.m * c.n), 0);
-      const GemmOperand<float> left{a.data(), c.a_transposed ? c.m : c.k, c.a_transposed};
+      std::vector<C> y(size_t(c.m * c.n), C(0.f));
+      const GemmOperand<S> left{a.data(), c.a_transposed ? c.m : c.k, c.a_transposed};
       if (on_thread)
-        gemm_on_thread<float>(c.m, c.n, c.k, left, {b.data(), c.n}, y.data());
+        gemm_on_thread<S>(c.m, c.n, c.k, left, {b.data(), c.n}, y.data());
       else
-        gemm<float>(c.m, c.n, c.k, left, {b.data(), c.n}, y.data(), false,
-                    c.bias ? bias.data() : nullptr);
+        gemm<S>(c.m, c.n, c.k, left, {b.data(), c.n}, y.data(), false,
+                c.bias ? bias.data() : nullptr);
       CHECK(num_threads() == threads);
       return y;
     };
     for (const bool on_thread : {false, true}) {
-      const std::vector<float> expected = product(1, on_thread);
+      const std::vector<C> expected = product(1, on_thread);
       for (const int threads : {2, 3, 8}) {
         CAPTURE(threads);
-        CHECK((product(threads, on_thread) == expected));
+        const std::vector<C> found = product(threads, on_thread);
+        CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(C)) == 0);
       }
     }
   }

@@ -184,28 +184,69 @@ TEST_CASE("conv2d: the same bits with 1, 2, 3 and 8 threads") {
     Conv2dGeometry geometry;
   };
   const int before = num_threads();
-  // Winograd's windows, in two pieces each, overlapping ones of stride 2, and a merge.
-  for (const Case& c : {Case{{17, 16, 16, 32}, {32, 3, 3, 32}, {1, 1, 1, 1, 1}},
-                        Case{{1, 68, 70, 32}, {528, 3, 3, 32}, {1, 1, 1, 1, 1}},
-                        Case{{4, 64, 64, 16}, {24, 3, 3, 16}, {2, 1, 1, 1, 1}},
-                        Case{{2, 32, 32, 48}, {48, 4, 4, 48}, {4}}}) {
-    CAPTURE(c.x.str());
-    const auto step = [&](int threads) {
-      set_num_threads(threads);
-      const auto input = [&](Shape shape, uint64_t stream) {
-        return autograd::leaf(test::random(shape, stream).to(Dtype::f32));
+  // Winograd's windows, in two pieces each, overlapping ones of stride 2, and a merge; in bf16
+  // Winograd's for y and dx, for dw, and sums over 2^14 windows.
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+    for (const Case& c : {Case{{17, 16, 16, 32}, {32, 3, 3, 32}, {1, 1, 1, 1, 1}},
+                          Case{{1, 68, 70, 32}, {528, 3, 3, 32}, {1, 1, 1, 1, 1}},
+                          Case{{4, 64, 64, 16}, {24, 3, 3, 16}, {2, 1, 1, 1, 1}},
+                          Case{{2, 32, 32, 128}, {128, 3, 3, 128}, {1, 1, 1, 1, 1}},
+                          Case{{2, 64, 64, 16}, {16, 3, 3, 16}, {1, 1, 1, 1, 1}},
+                          Case{{4, 128, 128, 8}, {16, 3, 3, 8}, {2, 1, 1, 1, 1}},
+                          Case{{2, 32, 32, 48}, {48, 4, 4, 48}, {4}}}) {
+      CAPTURE(c.x.str());
+      CAPTURE(name_of(dtype));
+      const auto step = [&](int threads) {
+        set_num_threads(threads);
+        const auto input = [&](Shape shape, uint64_t stream) {
+          return autograd::leaf(test::random(shape, stream).to(dtype));
+        };
+        const auto weight = [&](Shape shape, uint64_t stream) {
+          return autograd::leaf(test::random(shape, stream).to(dtype), zeros(shape));
+        };
+        const Tensor x = input(c.x, 1), w = weight(c.w, 2), b = weight({c.w[0]}, 3);
+        const Tensor y = conv2d(x, w, b, c.geometry);
+        autograd::backward({y}, {test::random(y.shape(), 4).to(dtype)});
+        std::vector<std::vector<float>> values;
+        for (const Tensor& t :
+             {y.detach(), autograd::grad_of(x), autograd::grad_of(w), autograd::grad_of(b)})
+          values.push_back(to_vector<float>(t.to(Dtype::f32)));
+        return values;
       };
-      const Tensor x = input(c.x, 1), w = input(c.w, 2), b = input({c.w[0]}, 3);
-      const Tensor y = conv2d(x, w, b, c.geometry);
-      autograd::backward({y}, {test::random(y.shape(), 4).to(Dtype::f32)});
-      return std::vector{to_vector<float>(y), to_vector<float>(autograd::grad_of(x)),
-                         to_vector<float>(autograd::grad_of(w)),
-                         to_vector<float>(autograd::grad_of(b))};
-    };
-    const auto expected = step(1);
-    for (const int threads : {2, 3, 8}) CHECK((step(threads) == expected));
-  }
+      const auto expected = step(1);
+      for (const int threads : {2, 3, 8}) CHECK((step(threads) == expected));
+    }
   set_num_threads(before);
+}
+
+// Which is Winograd's algorithm in bf16, of y and dx in the first, of dw in the second.
+TEST_CASE("conv2d: wide maps in bf16") {
+  for (const auto& [shape, filters] :
+       {std::pair{Shape{2, 33, 32, 128}, int64_t{144}}, {Shape{2, 64, 65, 16}, 32}}) {
+    CAPTURE(shape.str());
+    const auto step = [&](Dtype dtype) {
+      const auto input = [&](Shape s, uint64_t stream) {
+        return test::random(s, stream).to(Dtype::bf16).to(dtype);
+      };
+      const Tensor x = autograd::leaf(input(shape, 1));
+      const auto weight = [&](Shape s, uint64_t stream) {
+        return autograd::leaf(input(s, stream), zeros(s, acc_dtype(dtype)));
+      };
+      const Tensor w = weight({filters, 3, 3, shape[3]}, 2), b = weight({filters}, 3);
+      const Tensor y = conv2d(x, w, b, {1, 1, 1, 1, 1});
+      const Tensor dy = input(y.shape(), 4);
+      autograd::backward({y}, {dy});
+      autograd::backward({conv2d(x, w, b, {1, 1, 1, 1, 1})}, {dy});  // adds to the gradients
+      return std::vector{y.detach(), autograd::grad_of(x), autograd::grad_of(w),
+                         autograd::grad_of(b)};
+    };
+    const std::vector<Tensor> found = step(Dtype::bf16), expected = step(Dtype::f64);
+    // A rounding of the result, and one more of a gradient that is a sum of two.
+    for (size_t i = 0; i < 4; ++i) check_close(found[i], expected[i], std::ldexp(2.0, -9));
+    CHECK(found[2].dtype() == Dtype::f32);
+    // Sums of f32 alone: an operand or a sum that was rounded to bf16 would err by 2^-10 and more.
+    CHECK(relative_error(found[2], expected[2]) < 1e-5);
+  }
 }
 
 TEST_CASE("conv2d: the same bits twice, and nothing allocated the second time") {

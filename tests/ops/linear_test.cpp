@@ -55,23 +55,30 @@ TEST_CASE("linear: gradients of many rows, in slices and parts") {
 
 TEST_CASE("linear: the same bits with 1, 2, 3 and 8 threads") {
   const int before = num_threads();
-  for (const int64_t rows : {1, 392, 2048, 4096}) {
-    CAPTURE(rows);
-    const auto step = [&](int threads) {
-      set_num_threads(threads);
-      const auto input = [&](Shape shape, uint64_t stream) {
-        return autograd::leaf(test::random(shape, stream).to(Dtype::f32));
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+    for (const int64_t rows : {1, 392, 2048, 4096}) {
+      CAPTURE(rows);
+      CAPTURE(name_of(dtype));
+      const auto step = [&](int threads) {
+        set_num_threads(threads);
+        const auto input = [&](Shape shape, uint64_t stream) {
+          return autograd::leaf(test::random(shape, stream).to(dtype));
+        };
+        const auto weight = [&](Shape shape, uint64_t stream) {
+          return autograd::leaf(test::random(shape, stream).to(dtype), zeros(shape));
+        };
+        const Tensor x = input({rows, 64}, 1), w = weight({48, 64}, 2), b = weight({48}, 3);
+        const Tensor y = linear(x, w, b);
+        autograd::backward({y}, {test::random(y.shape(), 4).to(dtype)});
+        std::vector<std::vector<float>> values;
+        for (const Tensor& t :
+             {y.detach(), autograd::grad_of(x), autograd::grad_of(w), autograd::grad_of(b)})
+          values.push_back(to_vector<float>(t.to(Dtype::f32)));
+        return values;
       };
-      const Tensor x = input({rows, 64}, 1), w = input({48, 64}, 2), b = input({48}, 3);
-      const Tensor y = linear(x, w, b);
-      autograd::backward({y}, {test::random(y.shape(), 4).to(Dtype::f32)});
-      return std::vector{to_vector<float>(y), to_vector<float>(autograd::grad_of(x)),
-                         to_vector<float>(autograd::grad_of(w)),
-                         to_vector<float>(autograd::grad_of(b))};
-    };
-    const auto expected = step(1);
-    for (const int threads : {2, 3, 8}) CHECK((step(threads) == expected));
-  }
+      const auto expected = step(1);
+      for (const int threads : {2, 3, 8}) CHECK((step(threads) == expected));
+    }
   set_num_threads(before);
 }
 
