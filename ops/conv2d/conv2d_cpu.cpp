@@ -116,19 +116,27 @@ bool is_winograd(const Windows& v, int64_t filters, Result result) {
   return pixels >= 2048 && std::min(v.channels, filters) >= 128;
 }
 
-// Whether oneDNN's direct convolution is, of the two other ways. In f32, im2col is as fast for dx,
-// and for y where windows do not overlap and nothing is copied twice. oneDNN's dw is slower in f32,
-// and has other bits with other numbers of threads.
+// Whether oneDNN's direct convolution is, of the two other ways. For y it is where windows overlap:
+// elsewhere im2col copies nothing twice, and oneDNN's copy of w takes longer. In f32, im2col is as
+// fast for dx. oneDNN's dw is slower, and has other bits with other numbers of threads.
 template <class S>
 bool is_direct(const Windows& v, Result result) {
-  if (std::is_same_v<S, bf16>) return has_bf16_products() && result != Result::dw;
-  return result == Result::y && v.stride < std::max(v.kernel_height, v.kernel_width);
+  const bool bf16_maps = std::is_same_v<S, bf16>;
+  if (bf16_maps && !has_bf16_products()) return false;
+  if (result == Result::y) return v.stride < std::max(v.kernel_height, v.kernel_width);
+  return bf16_maps && result == Result::dx;
 }
 
 template <class S>
 void forward_by_im2col(const Windows& v, int64_t filters, const S* x, const S* w, const S* bias,
                        S* y) {
   const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
+  if (slice >= rows) {  // threads share the one matmul
+    Tensor matrix = empty({rows * v.columns, v.size()}, dtype_of<S>());
+    gather(v, x, 0, rows, matrix.data<S>());
+    return gemm<S>(rows * v.columns, filters, v.size(), {matrix.data<S>(), v.size()},
+                   {w, v.size(), true}, y, false, bias);
+  }
   Scratch<S> scratch(slice * v.columns * v.size());
   parallel_for((rows + slice - 1) / slice, 1, [&](int64_t first, int64_t last) {
     S* const matrix = scratch.mine();
