@@ -105,23 +105,31 @@ TEST_CASE("linear: without rows, weights have a gradient of zero") {
 }
 
 TEST_CASE("linear: the same bits twice, and nothing allocated the second time") {
-  const Tensor x = test::random({700, 96}, 1).to(Dtype::f32);
-  const Tensor w = test::random({130, 96}, 2).to(Dtype::f32);
-  const Tensor b = test::random({130}, 3).to(Dtype::f32);
-  const auto step = [&] {
-    const std::vector<Tensor> leaves{autograd::leaf(x), autograd::leaf(w), autograd::leaf(b)};
-    const Tensor y = linear(leaves[0], leaves[1], leaves[2]);
-    autograd::backward({y}, {y.detach()});
-    return std::vector{y.detach(), autograd::grad_of(leaves[0]), autograd::grad_of(leaves[1]),
-                       autograd::grad_of(leaves[2])};
-  };
-  const std::vector<Tensor> first = step();
-  step();
-  const size_t before = Allocator::of({}).stats().system_allocations;
-  const std::vector<Tensor> second = step();
-  CHECK(Allocator::of({}).stats().system_allocations == before);
-  for (size_t i = 0; i < first.size(); ++i)
-    CHECK(to_vector<float>(first[i]) == to_vector<float>(second[i]));
+  const int threads = num_threads();
+  set_num_threads(3);
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    CAPTURE(name_of(dtype));
+    const Tensor x = test::random({700, 96}, 1).to(dtype);
+    const Tensor w = test::random({130, 96}, 2).to(dtype);
+    const Tensor b = test::random({130}, 3).to(dtype);
+    const auto step = [&] {
+      const std::vector<Tensor> leaves{autograd::leaf(x), autograd::leaf(w, zeros(w.shape())),
+                                       autograd::leaf(b, zeros(b.shape()))};
+      const Tensor y = linear(leaves[0], leaves[1], leaves[2]);
+      autograd::backward({y}, {y.detach()});
+      return std::vector{y.detach(), autograd::grad_of(leaves[0]), autograd::grad_of(leaves[1]),
+                         autograd::grad_of(leaves[2])};
+    };
+    const std::vector<Tensor> first = step();
+    step();
+    const size_t before = Allocator::of({}).stats().system_allocations;
+    const std::vector<Tensor> second = step();
+    CHECK(Allocator::of({}).stats().system_allocations == before);
+    for (size_t i = 0; i < first.size(); ++i)
+      CHECK(to_vector<float>(first[i].to(Dtype::f32)) ==
+            to_vector<float>(second[i].to(Dtype::f32)));
+  }
+  set_num_threads(threads);
 }
 
 TEST_CASE("linear: wrong arguments are named") {
