@@ -54,7 +54,7 @@ struct ScratchLayout {
   }
 };
 
-// f(unit, scratch) for all units.
+// f(unit, the unit after it, scratch) for all units. The last is followed by itself.
 template <class F>
 void each_unit(const Units& units, const ScratchLayout& layout, const F& f) {
   const int64_t n = units.count(), parts = std::clamp<int64_t>(n, 1, num_threads());
@@ -62,7 +62,8 @@ void each_unit(const Units& units, const ScratchLayout& layout, const F& f) {
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
     for (int64_t p = begin; p < end; ++p)
       for (int64_t u = n * p / parts; u < n * (p + 1) / parts; ++u)
-        f(units[u], Scratch{scratch.data<uint8_t>() + p * layout.bytes});
+        f(units[u], units[std::min(u + 1, n - 1)],
+          Scratch{scratch.data<uint8_t>() + p * layout.bytes});
   });
 }
 
@@ -88,6 +89,40 @@ struct ImageColumns {
                : nullptr),
         ld(ld) {}
 };
+
+// The columns of a unit's head in the maps of its image.
+template <class S, class Map>
+ImageColumns<S> queries_of(const AttentionGeometry& g, const Unit& u, const Map& q) {
+  return {q, u.image, g.h * g.w, g.q_ld, g.q_column + u.head * g.head_dim};
+}
+template <class S, class Map>
+ImageColumns<S> keys_of(const AttentionGeometry& g, const Unit& u, const Map& kv) {
+  return {kv, u.image, g.key_h * g.key_w, g.kv_ld, g.kv_column + u.head * g.head_dim};
+}
+template <class S, class Map>
+ImageColumns<S> values_of(const AttentionGeometry& g, const Unit& u, const Map& kv) {
+  return {kv, u.image, g.key_h * g.key_w, g.kv_ld, g.kv_column + (g.heads + u.head) * g.head_dim};
+}
+template <class S, class Map>
+ImageColumns<S> outputs_of(const AttentionGeometry& g, const Unit& u, const Map& out) {
+  return {out, u.image, g.h * g.w, g.out_ld, g.out_column + u.head * g.head_dim};
+}
+
+// Asks for tokens [begin, end) of a rectangle to be in cache soon.
+template <class S>
+HWY_INLINE void prefetch_tokens(const ImageColumns<S>& map, const Rect& rect, int64_t begin,
+                                int64_t end, int64_t d) {
+  constexpr int64_t kLine = 64 / sizeof(S);
+  each_token(rect, begin, end, [&](int64_t, int64_t token) HWY_ATTR {
+    for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(map.data + token * map.ld + i);
+  });
+}
+
+template <class S, class Map>
+HWY_INLINE void prefetch_keys(const AttentionGeometry& g, const Unit& u, const Map& kv) {
+  prefetch_tokens(keys_of<const S>(g, u, kv), u.keys, 0, u.keys.count, g.head_dim);
+  prefetch_tokens(values_of<const S>(g, u, kv), u.keys, 0, u.keys.count, g.head_dim);
+}
 
 // Tokens [begin, end) of a rectangle as dense rows of elements along d.
 template <class S, class E>
@@ -150,32 +185,39 @@ struct QuerySums {
   }
 };
 
-// e^(scale x) for x <= 0, for softmax, at half the cost of a general exp: 2^n 2^f with a minimax
-// polynomial for |f| <= 1/2. Relative error 2e-7 + 6e-8 |scale x|; scale x below -60 is taken as
-// -60, so that no result is denormal.
+// b^(factor x - shift) <= 1, for softmax, with the base that is cheapest: b^(factor x) = e^(scale
+// x).
 template <class T>
-struct ScaledExp {
-  T scale, log2_scale, lowest;
-  explicit ScaledExp(double scale)
-      : scale(T(scale)), log2_scale(T(scale * 1.44269504088896341)), lowest(T(-60 / scale)) {}
-
+struct Exponential {
+  static constexpr double kLog = 1;  // of e in base b
+  T factor;
+  explicit Exponential(double scale) : factor(T(scale)) {}
   template <class D>
-  HWY_INLINE hn::Vec<D> operator()(D d, hn::Vec<D> x) const {
-    if constexpr (std::is_same_v<T, float>) {
-      const hn::RebindToUnsigned<D> bits;
-      const auto factor = hn::Set(d, log2_scale);
-      const auto magic = set(d, 12582912.0);  // 1.5 * 2^23: adding it rounds to an integer
-      x = hn::Max(hn::Set(d, lowest), x);     // in this order x86 keeps NaN
-      const auto shifted = hn::MulAdd(x, factor, magic);
-      const auto f = hn::MulSub(x, factor, hn::Sub(shifted, magic));
-      const auto p = polynomial(d, f, 1.326472707e-03, 9.671512650e-03, 5.550733744e-02,
-                                2.402224209e-01, 6.931469776e-01, 1.0);
-      // n sits in the low bits of `shifted`, and becomes an exponent.
-      const auto n = hn::ShiftLeft<23>(hn::BitCast(bits, shifted));
-      return hn::Mul(p, hn::BitCast(d, hn::Add(n, hn::BitCast(bits, set(d, 1.0)))));
-    } else {
-      return hn::IfThenElse(hn::IsNaN(x), x, exp(d, hn::Mul(x, hn::Set(d, scale))));
-    }
+  HWY_INLINE hn::Vec<D> operator()(D d, hn::Vec<D> x, hn::Vec<D> shift) const {
+    const auto y = hn::MulSub(x, hn::Set(d, factor), shift);
+    return hn::IfThenElse(hn::IsNaN(y), y, exp(d, y));
+  }
+};
+// At half the cost of a general exp: 2^n 2^f with a minimax polynomial for |f| <= 1/2. Relative
+// error 2e-7; exponents below -86 are taken as -86, so that no result is denormal.
+template <>
+struct Exponential<float> {
+  static constexpr double kLog = 1.44269504088896341;
+  float factor;
+  explicit Exponential(double scale) : factor(float(scale * kLog)) {}
+  template <class D>
+  HWY_INLINE hn::Vec<D> operator()(D d, hn::Vec<D> x, hn::Vec<D> shift) const {
+    const hn::RebindToUnsigned<D> bits;
+    const auto magic = set(d, 12582912.0);  // 1.5 * 2^23: adding it rounds to an integer
+    // In this order x86 keeps NaN.
+    const auto y = hn::Max(set(d, -86.0), hn::MulSub(x, hn::Set(d, factor), shift));
+    const auto shifted = hn::Add(y, magic);
+    const auto f = hn::Sub(y, hn::Sub(shifted, magic));
+    const auto p = polynomial(d, f, 1.326472707e-03, 9.671512650e-03, 5.550733744e-02,
+                              2.402224209e-01, 6.931469776e-01, 1.0);
+    // n sits in the low bits of `shifted`, and becomes an exponent.
+    const auto n = hn::ShiftLeft<23>(hn::BitCast(bits, shifted));
+    return hn::Mul(p, hn::BitCast(d, hn::Add(n, hn::BitCast(bits, set(d, 1.0)))));
   }
 };
 
@@ -189,16 +231,13 @@ HWY_INLINE void store_across(D d, hn::Vec<D> first, hn::Vec<D> second, int64_t l
     hn::Store(first, d, to), hn::Store(second, d, to + ld);
   }
 }
-// The same as pairs along each row, from lane i on.
+// Lanes as numbers i on of a row of pairs.
 template <class D>
-HWY_INLINE void store_pairs_along(D, hn::Vec<D> first, hn::Vec<D> second, int64_t ld, int64_t i,
-                                  Pair* to) {
-  const hn::Rebind<uint16_t, D> d;
-  hn::Store(to_bf16(first), d, reinterpret_cast<uint16_t*>(to) + i);
-  hn::Store(to_bf16(second), d, reinterpret_cast<uint16_t*>(to + ld) + i);
+HWY_INLINE void store_pairs_along(D, hn::Vec<D> v, int64_t i, float* row) {
+  hn::Store(to_bf16(v), hn::Rebind<uint16_t, D>(), reinterpret_cast<uint16_t*>(row) + i);
 }
 
-// f(j, first(j), second(j + 1)) for rows in twos; after an odd number of them comes a row of zeros.
+// f(j, row(j), row(j + 1)) for rows in twos; after an odd number of them comes one of zeros.
 template <class D, class Row, class F>
 HWY_INLINE void each_two_rows(D d, int64_t rows, const Row& row, const F& f) {
   int64_t j = 0;
@@ -209,27 +248,29 @@ HWY_INLINE void each_two_rows(D d, int64_t rows, const Row& row, const F& f) {
   if (j < rows) f(j, row(j), hn::Zero(d));
 }
 
-// Scores (keys, queries), rows ld apart -> exp(scores - top), times the scale, in p as elements
-// across keys; and for each query top and the sum. With `keep` they replace the scores too.
-template <class E, class T>
-HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, const ScaledExp<T>& exp,
-                             bool keep, T* scores, E* p, T* top, T* sum) {
+// Scores (keys, queries), rows ld apart -> exponentials of their differences to the largest of a
+// query, in p as elements across keys. For each query the shift and their sum. With `keep` the
+// exponentials replace the scores too.
+template <class E, bool keep, class T>
+HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, Exponential<T> exponential,
+                             T* scores, E* p, T* shift, T* sum) {
   each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
     T* const s = scores + i;
-    auto most = hn::Load(d, s);
-    for (int64_t j = 1; j < keys; ++j) most = hn::Max(most, hn::Load(d, s + j * ld));
+    auto top = hn::Load(d, s);
+    for (int64_t j = 1; j < keys; ++j) top = hn::Max(top, hn::Load(d, s + j * ld));
+    top = hn::Mul(top, hn::Set(d, exponential.factor));
     auto total = hn::Zero(d);
     each_two_rows(
         d, keys,
         [&](int64_t j) SG_INLINE_ATTR {
-          const auto e = exp(d, hn::Sub(hn::Load(d, s + j * ld), most));
-          if (kPairs<E> && keep) hn::Store(e, d, s + j * ld);
+          const auto e = exponential(d, hn::Load(d, s + j * ld), top);
+          if constexpr (kPairs<E> && keep) hn::Store(e, d, s + j * ld);
           total = hn::Add(total, e);
           return e;
         },
         [&](int64_t j, auto first, auto second)
             SG_INLINE_ATTR { store_across(d, first, second, ld, p + elements<E>(j) * ld + i); });
-    hn::Store(most, d, top + i);
+    hn::Store(top, d, shift + i);
     hn::Store(total, d, sum + i);
   });
 }
@@ -248,38 +289,36 @@ HWY_INLINE void add_seen(int64_t keys, int64_t queries, int64_t ld, const T* exp
   });
 }
 
-// Scores -> probabilities p; dp -> ds = p * (dp - sum(p * dp)), the gradient of the scaled scores.
-// All are (keys, queries), rows ld apart. Pairs of them go to arrays of their own: along queries
-// with half that distance, and across keys.
+// Scores -> probabilities p, and dp -> ds = p * (dp - sum(p * dp)), the gradient of the scaled
+// scores, in place as elements along queries; and ds as elements across keys. All rows, (keys,
+// queries), are ld apart.
 template <class E, class T>
-HWY_INLINE void softmax_gradient(int64_t keys, int64_t queries, int64_t ld, const ScaledExp<T>& exp,
-                                 const T* shift, T* scores, T* dp, E* p_along, E* ds_along,
+HWY_INLINE void softmax_gradient(int64_t keys, int64_t queries, int64_t ld,
+                                 Exponential<T> exponential, const T* shift, T* scores, T* dp,
                                  E* ds_across) {
   each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
     T *const s = scores + i, *const g = dp + i;
     const auto top = hn::Load(d, shift + i);
     auto total = hn::Zero(d);
+    for (int64_t j = 0; j < keys * ld; j += ld) {
+      const auto p = exponential(d, hn::Load(d, s + j), top);
+      hn::Store(p, d, s + j);
+      total = hn::MulAdd(p, hn::Load(d, g + j), total);
+    }
     each_two_rows(
         d, keys,
         [&](int64_t j) SG_INLINE_ATTR {
-          const auto p = exp(d, hn::Sub(hn::Load(d, s + j * ld), top));
-          total = hn::MulAdd(p, hn::Load(d, g + j * ld), total);
-          return p;
-        },
-        [&](int64_t j, auto first, auto second) SG_INLINE_ATTR {
-          store_across(d, first, second, ld, s + j * ld);
-          if constexpr (kPairs<E>)
-            store_pairs_along(d, first, second, ld / 2, i, p_along + j * ld / 2);
-        });
-    each_two_rows(
-        d, keys,
-        [&](int64_t j) SG_INLINE_ATTR {
-          return hn::Mul(hn::Load(d, s + j * ld), hn::Sub(hn::Load(d, g + j * ld), total));
+          const auto p = hn::Load(d, s + j * ld);
+          const auto ds = hn::Mul(p, hn::Sub(hn::Load(d, g + j * ld), total));
+          // A row of pairs takes the first half of its row of numbers, which is done by now.
+          if constexpr (kPairs<E>) {
+            store_pairs_along(d, p, i, scores + j * ld);
+            store_pairs_along(d, ds, i, dp + j * ld);
+          }
+          return ds;
         },
         [&](int64_t j, auto first, auto second) SG_INLINE_ATTR {
           store_across(d, first, second, ld, ds_across + elements<E>(j) * ld + i);
-          if constexpr (kPairs<E>)
-            store_pairs_along(d, first, second, ld / 2, i, ds_along + j * ld / 2);
         });
   });
 }
@@ -311,7 +350,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     const int64_t row = elements<E>(d), row_ld = whole_vectors<E>(row);
     const int64_t max_keys = units.max_keys(), block = block_of<T>(units);
     const double scale = 1 / std::sqrt(double(d));
-    const ScaledExp<T> scaled_exp(scale);
+    const Exponential<T> exponential(scale);
     ScratchLayout layout;
     const auto k_at = layout.add<E>(max_keys * row_ld), v_at = layout.add<E>(max_keys * row_ld);
     const auto v_pairs_at = layout.add_pairs<E>(elements<E>(max_keys) * dp);
@@ -319,49 +358,58 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     const auto s_at = layout.add<T>(even(max_keys) * block);
     const auto p_pairs_at = layout.add_pairs<E>(elements<E>(max_keys) * block);
     const auto o_at = layout.add<T>(block * dp);
-    const auto weight_at = layout.add<T>(block), top_at = layout.add<T>(block);
+    const auto weight_at = layout.add<T>(block), shift_at = layout.add<T>(block);
     const auto seen_at = layout.add<T>(max_keys * lanes<T>());
     QuerySums<T> sums(units, max_keys, bool(received), layout);
+    const auto prefetch = [&](const Unit& u, const Unit& next, int64_t begin) HWY_ATTR {
+      const Unit& after = begin < u.end ? u : next;
+      if (begin == u.end) begin = next.begin, prefetch_keys<S>(g, next, kv);
+      const int64_t end = std::min(begin + block, after.end);
+      prefetch_tokens(queries_of<const S>(g, after, q), after.queries, begin, end, d);
+    };
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
       each_token(u.keys, 0, u.keys.count,
                  [&](int64_t i, int64_t token) HWY_ATTR { to[token] = seen[i]; });
     };
 
-    each_unit(units, layout, [&](const Unit& u, Scratch scratch) HWY_ATTR {
+    each_unit(units, layout, [&](const Unit& u, const Unit& next, Scratch scratch) HWY_ATTR {
       E *const k = scratch[k_at], *const v = scratch[v_at];
       E *const qs = scratch[q_at], *const qt = scratch[qt_at];
       T *const s = scratch[s_at], *const o = scratch[o_at];
-      T *const weight = scratch[weight_at], *const top = scratch[top_at];
+      T *const weight = scratch[weight_at], *const shift = scratch[shift_at];
       T* const seen = scratch[seen_at];
       E* const p = elements_of(s, scratch[p_pairs_at]);
       const int64_t keys = u.keys.count;
-      const ImageColumns<const S> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const ImageColumns<const S> v_map(kv, u.image, nk, g.kv_ld,
-                                        g.kv_column + (g.heads + u.head) * d);
-      const ImageColumns<const S> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const ImageColumns<S> out_map(out, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const auto q_map = queries_of<const S>(g, u, q);
+      const auto out_map = outputs_of<S>(g, u, out);
       const ImageColumns<T> lse_map(lse, u.image * g.heads + u.head, n, 1, 0);
-      load_tokens(k_map, u.keys, 0, keys, d, k);
-      load_tokens(v_map, u.keys, 0, keys, d, v);
+      load_tokens(keys_of<const S>(g, u, kv), u.keys, 0, keys, d, k);
+      load_tokens(values_of<const S>(g, u, kv), u.keys, 0, keys, d, v);
       const E* const v_across = across_rows(keys, d, v, scratch[v_pairs_at]);
       if (received) std::fill_n(seen, keys * lanes<T>(), T(0));
 
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
         load_queries(q_map, u.queries, begin, end, d, qs, qt, block);
+        prefetch(u, next, end);
         matmul<E>(keys, rows, row, {k, row_ld, 1}, qt, block, s, block);
-        exponentials(keys, rows, block, scaled_exp, bool(received), s, p, top, weight);
+        if (received)
+          exponentials<E, true>(keys, rows, block, exponential, s, p, shift, weight);
+        else
+          exponentials<E, false>(keys, rows, block, exponential, s, p, shift, weight);
         if (lse_map.data)
           each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-            lse_map.data[token] = T(scale) * top[i] + std::log(weight[i]);
+            lse_map.data[token] = T(1 / exponential.kLog) * shift[i] + std::log(weight[i]);
           });
-        for (int64_t i = 0; i < rows; ++i) weight[i] = 1 / weight[i];
+        each_vector<T>(rows, [&](auto d, int64_t i) HWY_ATTR {
+          hn::Store(hn::Div(set(d, 1), hn::Load(d, weight + i)), d, weight + i);
+        });
         std::fill(weight + rows, weight + whole_vectors<T>(rows), T(0));
         if (received) add_seen(keys, rows, block, s, weight, seen);
         matmul<E>(rows, d, elements<E>(keys), {p, 1, block}, v_across, dp, o, dp);
         each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-          store_row<E>(d, o + i * dp, weight[i], out_map.data + token * g.out_ld);
+          store_row<E>(d, o + i * dp, weight[i], out_map.data + token * out_map.ld);
         });
       }
       if (!received) return;
@@ -382,71 +430,72 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
   with_types(q.dtype(), [&]<class S, class E>() HWY_ATTR {
     using T = AccType<S>;
     const Units units(g);
-    const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
+    const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w;
     const int64_t row = elements<E>(d), row_ld = whole_vectors<E>(row);
     const int64_t max_keys = units.max_keys(), block = block_of<T>(units);
-    const int64_t along_ld = elements<E>(block);  // of scores as elements along queries
     const double scale = 1 / std::sqrt(double(d));
-    const ScaledExp<T> scaled_exp(scale);
+    const Exponential<T> exponential(scale);
     ScratchLayout layout;
     const auto k_at = layout.add<E>(max_keys * row_ld), v_at = layout.add<E>(max_keys * row_ld);
     const auto k_pairs_at = layout.add_pairs<E>(elements<E>(max_keys) * dp);
     const auto q_at = layout.add<E>(block * row_ld), qt_at = layout.add<E>(row * block);
     const auto dout_at = layout.add<E>(block * row_ld), dout_t_at = layout.add<E>(row * block);
-    const auto query_pairs_at = layout.add_pairs<E>(along_ld * dp);
+    const auto query_pairs_at = layout.add_pairs<E>(elements<E>(block) * dp);
     const auto s_at = layout.add<T>(even(max_keys) * block);
     const auto ds_at = layout.add<T>(even(max_keys) * block);
-    const auto p_along_at = layout.add_pairs<E>(even(max_keys) * along_ld);
-    const auto ds_along_at = layout.add_pairs<E>(even(max_keys) * along_ld);
     const auto ds_across_at = layout.add_pairs<E>(elements<E>(max_keys) * block);
-    const auto dq_at = layout.add<T>(block * dp), lse_at = layout.add<T>(block);
+    const auto dq_at = layout.add<T>(block * dp), shift_at = layout.add<T>(block);
     QuerySums<T> sums(units, 2 * max_keys * dp, true, layout);
+    const auto prefetch = [&](const Unit& u, const Unit& next, int64_t begin) HWY_ATTR {
+      const Unit& after = begin < u.end ? u : next;
+      if (begin == u.end) begin = next.begin, prefetch_keys<S>(g, next, kv);
+      const int64_t end = std::min(begin + block, after.end);
+      prefetch_tokens(queries_of<const S>(g, after, q), after.queries, begin, end, d);
+      prefetch_tokens(outputs_of<const S>(g, after, dout), after.queries, begin, end, d);
+    };
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
-      const ImageColumns<S> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const ImageColumns<S> dv_map(dkv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
-      store_tokens<E>(dk, dk_map, u.keys, 0, u.keys.count, d, T(scale));
-      store_tokens<E>(dk + max_keys * dp, dv_map, u.keys, 0, u.keys.count, d, T(1));
+      store_tokens<E>(dk, keys_of<S>(g, u, dkv), u.keys, 0, u.keys.count, d, T(scale));
+      store_tokens<E>(dk + max_keys * dp, values_of<S>(g, u, dkv), u.keys, 0, u.keys.count, d,
+                      T(1));
     };
 
-    each_unit(units, layout, [&](const Unit& u, Scratch scratch) HWY_ATTR {
+    each_unit(units, layout, [&](const Unit& u, const Unit& next, Scratch scratch) HWY_ATTR {
       E *const k = scratch[k_at], *const v = scratch[v_at];
       E *const qs = scratch[q_at], *const qt = scratch[qt_at];
       E *const dos = scratch[dout_at], *const dos_t = scratch[dout_t_at];
       E* const query_pairs = scratch[query_pairs_at];
       T *const s = scratch[s_at], *const ds = scratch[ds_at];
-      T *const dqs = scratch[dq_at], *const lses = scratch[lse_at];
+      T *const dqs = scratch[dq_at], *const shift = scratch[shift_at];
       T *const dk = sums.of(u, scratch), *const dv = dk + max_keys * dp;
-      E* const p_along = elements_of(s, scratch[p_along_at]);
-      E* const ds_along = elements_of(ds, scratch[ds_along_at]);
+      const E *const p_along = reinterpret_cast<E*>(s), *const ds_along = reinterpret_cast<E*>(ds);
       E* const ds_across = elements_of(ds, scratch[ds_across_at]);
       const int64_t keys = u.keys.count;
-      const ImageColumns<const S> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const ImageColumns<const S> v_map(kv, u.image, nk, g.kv_ld,
-                                        g.kv_column + (g.heads + u.head) * d);
-      const ImageColumns<const S> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const ImageColumns<S> dq_map(dq, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const ImageColumns<const S> dout_map(dout, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const auto q_map = queries_of<const S>(g, u, q);
+      const auto dq_map = queries_of<S>(g, u, dq);
+      const auto dout_map = outputs_of<const S>(g, u, dout);
       const T* const lse_map = lse.data<T>() + (u.image * g.heads + u.head) * n;
-      load_tokens(k_map, u.keys, 0, keys, d, k);
-      load_tokens(v_map, u.keys, 0, keys, d, v);
+      load_tokens(keys_of<const S>(g, u, kv), u.keys, 0, keys, d, k);
+      load_tokens(values_of<const S>(g, u, kv), u.keys, 0, keys, d, v);
       const E* const k_across = across_rows(keys, d, k, scratch[k_pairs_at]);
       std::fill_n(dk, sums.size, T(0));
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
         load_queries(q_map, u.queries, begin, end, d, qs, qt, block);
         load_queries(dout_map, u.queries, begin, end, d, dos, dos_t, block);
+        prefetch(u, next, end);
         matmul<E>(keys, rows, row, {k, row_ld, 1}, qt, block, s, block);
         matmul<E>(keys, rows, row, {v, row_ld, 1}, dos_t, block, ds, block);
-        each_token(u.queries, begin, end,
-                   [&](int64_t i, int64_t token) HWY_ATTR { lses[i] = lse_map[token] / T(scale); });
-        std::fill(lses + rows, lses + whole_vectors<T>(rows), T(0));
-        softmax_gradient(keys, rows, block, scaled_exp, lses, s, ds, p_along, ds_along, ds_across);
+        each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
+          shift[i] = lse_map[token] * T(exponential.kLog);
+        });
+        std::fill(shift + rows, shift + whole_vectors<T>(rows), T(0));
+        softmax_gradient(keys, rows, block, exponential, shift, s, ds, ds_across);
         matmul<E>(rows, d, elements<E>(keys), {ds_across, 1, block}, k_across, dp, dqs, dp);
         store_tokens<E>(dqs, dq_map, u.queries, begin, end, d, T(scale));
-        matmul<E>(keys, d, elements<E>(rows), {p_along, along_ld, 1},
-                  across_rows(rows, d, dos, query_pairs), dp, dv, dp, true);
-        matmul<E>(keys, d, elements<E>(rows), {ds_along, along_ld, 1},
-                  across_rows(rows, d, qs, query_pairs), dp, dk, dp, true);
+        matmul<E, true>(keys, d, elements<E>(rows), {p_along, block, 1},
+                        across_rows(rows, d, dos, query_pairs), dp, dv, dp);
+        matmul<E, true>(keys, d, elements<E>(rows), {ds_along, block, 1},
+                        across_rows(rows, d, qs, query_pairs), dp, dk, dp);
       }
       if (sums.chunks == 1) store_dkv(u, dk);
     });

@@ -20,9 +20,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 
-// Rows and vectors of the tile that is kept in registers: 24 accumulators of 32 registers, 12
+// Rows and vectors of the tile that is kept in registers: 16 accumulators of 32 registers, 12
 // of 16.
-constexpr int kTileRows = HWY_TARGET <= HWY_AVX3 ? 12 : 6;
+constexpr int kTileRows = HWY_TARGET <= HWY_AVX3 ? 8 : 6;
 constexpr int kTileVectors = 2;
 
 template <class T>
@@ -123,14 +123,13 @@ struct Strided {
 };
 
 // M rows and N vectors (of tag D) of a matmul.
-template <class D, int M, int N, class E, class T = hn::TFromD<D>>
-HWY_INLINE void matmul_tile(int64_t k, Strided<E> a, const E* b, int64_t ldb, T* c, int64_t ldc,
-                            bool add) {
+template <class D, int M, int N, bool add, class E, class T = hn::TFromD<D>>
+HWY_INLINE void matmul_tile(int64_t k, Strided<E> a, const E* b, int64_t ldb, T* c, int64_t ldc) {
   const D d;
   const hn::Rebind<E, D> operand;
   constexpr int64_t kLanes = hn::MaxLanes(D());
   hn::Vec<D> sum[M][N];
-#pragma GCC unroll 12
+#pragma GCC unroll 8
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 2
     for (int j = 0; j < N; ++j) sum[i][j] = hn::Zero(d);
@@ -138,14 +137,14 @@ HWY_INLINE void matmul_tile(int64_t k, Strided<E> a, const E* b, int64_t ldb, T*
     hn::Vec<decltype(operand)> row[N];
 #pragma GCC unroll 2
     for (int j = 0; j < N; ++j) row[j] = hn::Load(operand, b + p * ldb + j * kLanes);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int i = 0; i < M; ++i) {
       const auto factor = hn::Set(operand, a.data[i * a.row + p * a.column]);
 #pragma GCC unroll 2
       for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(factor, row[j], sum[i][j]);
     }
   }
-#pragma GCC unroll 12
+#pragma GCC unroll 8
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 2
     for (int j = 0; j < N; ++j) {
@@ -154,28 +153,28 @@ HWY_INLINE void matmul_tile(int64_t k, Strided<E> a, const E* b, int64_t ldb, T*
     }
 }
 
-// The tile of `rows` rows, at most M.
-template <class D, int M, int N, class E, class T = hn::TFromD<D>>
-void matmul_rows(int64_t rows, int64_t k, Strided<E> a, const E* b, int64_t ldb, T* c, int64_t ldc,
-                 bool add) {
+// The tile of `rows` rows, at most M. Inlined: a call is dear beside as few products.
+template <class D, int M, int N, bool add, class E, class T = hn::TFromD<D>>
+HWY_INLINE void matmul_rows(int64_t rows, int64_t k, Strided<E> a, const E* b, int64_t ldb, T* c,
+                            int64_t ldc) {
   if constexpr (M > 1)
-    if (rows < M) return matmul_rows<D, M - 1, N>(rows, k, a, b, ldb, c, ldc, add);
-  matmul_tile<D, M, N>(k, a, b, ldb, c, ldc, add);
+    if (rows < M) return matmul_rows<D, M - 1, N, add>(rows, k, a, b, ldb, c, ldc);
+  matmul_tile<D, M, N, add>(k, a, b, ldb, c, ldc);
 }
 
 // c (m, n) (+)= a (m, k) b (k, n), where k counts elements. Rows of b and c are ldb and ldc
 // elements apart, in aligned scratch padded to whole vectors; the padding of c is undefined. With
 // `add` the matmul is summed on its own before it is added to c, which keeps rounding errors of
 // long sums small.
-template <class E, class T>
+template <class E, bool add = false, class T>
 void matmul(int64_t m, int64_t n, int64_t k, Strided<E> a, const E* b, int64_t ldb, T* c,
-            int64_t ldc, bool add = false) {
+            int64_t ldc) {
   const int64_t tiles = (m + kTileRows - 1) / kTileRows;  // of as many rows, or one less
   const auto columns = [&]<class D, int N>(int64_t j) HWY_ATTR {
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t i = m * t / tiles, rows = m * (t + 1) / tiles - i;
-      matmul_rows<D, kTileRows, N>(rows, k, {a.data + i * a.row, a.row, a.column}, b + j, ldb,
-                                   c + i * ldc + j, ldc, add);
+      matmul_rows<D, kTileRows, N, add>(rows, k, {a.data + i * a.row, a.row, a.column}, b + j, ldb,
+                                        c + i * ldc + j, ldc);
     }
   };
   using Whole = hn::ScalableTag<T>;
