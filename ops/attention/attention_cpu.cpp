@@ -2,6 +2,7 @@
 #define HWY_TARGET_INCLUDE "ops/attention/attention_cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include "core/cpu/bf16_products.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd_register.h"
 #include "ops/attention/attention.h"
@@ -25,21 +26,44 @@ int64_t block_of(const Units& units) {
   return std::clamp(kScores / units.max_keys() / lanes<T>() * lanes<T>(), lanes<T>(), kQueries);
 }
 
-// Where the arrays of a thread lie in its scratch memory: add() returns the offset of one more.
+constexpr int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
+
+// The scratch memory of a thread, and where its arrays lie in it.
+template <class X>
+struct Place {
+  int64_t offset;
+};
+struct Scratch {
+  uint8_t* data;
+  template <class X>
+  X* operator[](Place<X> place) const {
+    return reinterpret_cast<X*>(data + place.offset);
+  }
+};
 struct ScratchLayout {
-  int64_t size = 0;
-  int64_t add(int64_t n) { return std::exchange(size, size + (n + 15) / 16 * 16); }
+  int64_t bytes = 0;
+  template <class X>
+  Place<X> add(int64_t n) {
+    const int64_t size = (n * int64_t(sizeof(X)) + 63) / 64 * 64;
+    return {std::exchange(bytes, bytes + size)};
+  }
+  // An array that only pairs need.
+  template <class E>
+  Place<E> add_pairs(int64_t n) {
+    return add<E>(kPairs<E> ? n : 0);
+  }
 };
 
-// f(unit, scratch) for all units.
-template <class T, class F>
+// f(unit, the unit after it, scratch) for all units. The last is followed by itself.
+template <class F>
 void each_unit(const Units& units, const ScratchLayout& layout, const F& f) {
   const int64_t n = units.count(), parts = std::clamp<int64_t>(n, 1, num_threads());
-  Tensor scratch = empty({parts, layout.size}, dtype_of<T>());
+  Tensor scratch = empty({parts, layout.bytes}, Dtype::u8);
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
     for (int64_t p = begin; p < end; ++p)
       for (int64_t u = n * p / parts; u < n * (p + 1) / parts; ++u)
-        f(units[u], scratch.data<T>() + p * layout.size);
+        f(units[u], units[std::min(u + 1, n - 1)],
+          Scratch{scratch.data<uint8_t>() + p * layout.bytes});
   });
 }
 
@@ -66,29 +90,65 @@ struct ImageColumns {
         ld(ld) {}
 };
 
-// Tokens [begin, end) of a rectangle, times factor, as dense rows.
-template <class S, class T>
+// The columns of a unit's head in the maps of its image.
+template <class S, class Map>
+ImageColumns<S> queries_of(const AttentionGeometry& g, const Unit& u, const Map& q) {
+  return {q, u.image, g.h * g.w, g.q_ld, g.q_column + u.head * g.head_dim};
+}
+template <class S, class Map>
+ImageColumns<S> keys_of(const AttentionGeometry& g, const Unit& u, const Map& kv) {
+  return {kv, u.image, g.key_h * g.key_w, g.kv_ld, g.kv_column + u.head * g.head_dim};
+}
+template <class S, class Map>
+ImageColumns<S> values_of(const AttentionGeometry& g, const Unit& u, const Map& kv) {
+  return {kv, u.image, g.key_h * g.key_w, g.kv_ld, g.kv_column + (g.heads + u.head) * g.head_dim};
+}
+template <class S, class Map>
+ImageColumns<S> outputs_of(const AttentionGeometry& g, const Unit& u, const Map& out) {
+  return {out, u.image, g.h * g.w, g.out_ld, g.out_column + u.head * g.head_dim};
+}
+
+// Asks for tokens [begin, end) of a rectangle to be in cache soon.
+template <class S>
+HWY_INLINE void prefetch_tokens(const ImageColumns<S>& map, const Rect& rect, int64_t begin,
+                                int64_t end, int64_t d) {
+  constexpr int64_t kLine = 64 / sizeof(S);
+  each_token(rect, begin, end, [&](int64_t, int64_t token) HWY_ATTR {
+    for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(map.data + token * map.ld + i);
+  });
+}
+
+template <class S, class Map>
+HWY_INLINE void prefetch_keys(const AttentionGeometry& g, const Unit& u, const Map& kv) {
+  prefetch_tokens(keys_of<const S>(g, u, kv), u.keys, 0, u.keys.count, g.head_dim);
+  prefetch_tokens(values_of<const S>(g, u, kv), u.keys, 0, u.keys.count, g.head_dim);
+}
+
+// Tokens [begin, end) of a rectangle as dense rows of elements along d.
+template <class S, class E>
 HWY_INLINE void load_tokens(const ImageColumns<const S>& map, const Rect& rect, int64_t begin,
-                            int64_t end, int64_t d, T factor, T* to) {
+                            int64_t end, int64_t d, E* to) {
+  const int64_t ld = whole_vectors<E>(elements<E>(d));
   each_token(rect, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-    copy_scaled(d, map.data + token * map.ld, factor, to + i * whole_vectors<T>(d));
+    load_row(d, map.data + token * map.ld, to + i * ld);
   });
 }
 // The same rows and their transpose, whose rows are ld apart. Rows that fill up the last vector of
 // queries are zero.
-template <class S, class T>
+template <class S, class E>
 HWY_INLINE void load_queries(const ImageColumns<const S>& map, const Rect& rect, int64_t begin,
-                             int64_t end, int64_t d, T factor, T* to, T* transposed, int64_t ld) {
-  const int64_t rows = end - begin, dp = whole_vectors<T>(d), padded = whole_vectors<T>(rows);
-  load_tokens(map, rect, begin, end, d, factor, to);
-  std::fill_n(to + rows * dp, (padded - rows) * dp, T(0));
-  transpose(padded, d, to, dp, transposed, ld);
+                             int64_t end, int64_t d, E* to, E* transposed, int64_t ld) {
+  const int64_t rows = end - begin, padded = whole_vectors<E>(rows);
+  const int64_t row_elements = elements<E>(d), row_ld = whole_vectors<E>(row_elements);
+  load_tokens(map, rect, begin, end, d, to);
+  std::fill_n(to + rows * row_ld, (padded - rows) * row_ld, E(0));
+  transpose(padded, row_elements, to, row_ld, transposed, ld);
 }
-template <class S, class T>
+template <class E, class S, class T>
 HWY_INLINE void store_tokens(const T* from, const ImageColumns<S>& map, const Rect& rect,
                              int64_t begin, int64_t end, int64_t d, T factor) {
   each_token(rect, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-    copy_scaled(d, from + i * whole_vectors<T>(d), factor, map.data + token * map.ld);
+    store_row<E>(d, from + i * whole_vectors<T>(d), factor, map.data + token * map.ld);
   });
 }
 
@@ -96,14 +156,15 @@ HWY_INLINE void store_tokens(const T* from, const ImageColumns<S>& map, const Re
 // its thread's scratch memory; one of several chunks has memory of its own until all are done.
 template <class T>
 struct QuerySums {
-  int64_t chunks, size, offset;
+  int64_t chunks, size;
+  Place<T> place;
   Tensor partial;
   QuerySums(const Units& units, int64_t size, bool wanted, ScratchLayout& layout)
-      : chunks(units.chunks()), size(size), offset(chunks == 1 ? layout.add(size) : 0) {
+      : chunks(units.chunks()), size(size), place(layout.add<T>(chunks == 1 ? size : 0)) {
     if (wanted && chunks > 1) partial = empty({units.count(), size}, dtype_of<T>());
   }
-  T* of(const Unit& u, T* scratch) {
-    return chunks == 1 ? scratch + offset : partial.data<T>() + u.index * size;
+  T* of(const Unit& u, Scratch scratch) {
+    return chunks == 1 ? scratch[place] : partial.data<T>() + u.index * size;
   }
   // store(unit, sums) for each window that was cut in chunks, their sums added in order.
   template <class F>
@@ -112,7 +173,7 @@ struct QuerySums {
     parallel_for(units.windows(), 1, [&](int64_t begin, int64_t end) HWY_ATTR {
       for (int64_t i = begin; i < end; ++i) {
         const Unit u = units[i * chunks];
-        T* const sums = of(u, nullptr);
+        T* const sums = partial.data<T>() + u.index * size;
         for (int64_t c = 1; c < chunks; ++c)
           for_lanes<T>(size, [&](auto d, int64_t j) HWY_ATTR {
             const auto more = hn::LoadU(d, sums + c * size + j);
@@ -124,45 +185,92 @@ struct QuerySums {
   }
 };
 
-// e^x for x <= 0, for softmax, at half the cost of a general exp: 2^n 2^f with a minimax polynomial
-// for |f| <= 1/2. Relative error 2e-7 + 1e-8 |x|; x below -60 is taken as -60, so that no result is
-// denormal.
-template <class D>
-HWY_INLINE hn::Vec<D> exp_negative(D d, hn::Vec<D> x) {
-  if constexpr (std::is_same_v<hn::TFromD<D>, float>) {
+// b^(factor x - shift) <= 1, for softmax, with the base that is cheapest: b^(factor x) = e^(scale
+// x).
+template <class T>
+struct Exponential {
+  static constexpr double kLog = 1;  // of e in base b
+  T factor;
+  explicit Exponential(double scale) : factor(T(scale)) {}
+  template <class D>
+  HWY_INLINE hn::Vec<D> operator()(D d, hn::Vec<D> x, hn::Vec<D> shift) const {
+    const auto y = hn::MulSub(x, hn::Set(d, factor), shift);
+    return hn::IfThenElse(hn::IsNaN(y), y, exp(d, y));
+  }
+};
+// At half the cost of a general exp: 2^n 2^f with a minimax polynomial for |f| <= 1/2. Relative
+// error 2e-7; exponents below -86 are taken as -86, so that no result is denormal.
+template <>
+struct Exponential<float> {
+  static constexpr double kLog = 1.44269504088896341;
+  float factor;
+  explicit Exponential(double scale) : factor(float(scale * kLog)) {}
+  template <class D>
+  HWY_INLINE hn::Vec<D> operator()(D d, hn::Vec<D> x, hn::Vec<D> shift) const {
     const hn::RebindToUnsigned<D> bits;
-    const auto log2e = set(d, 1.44269504);
     const auto magic = set(d, 12582912.0);  // 1.5 * 2^23: adding it rounds to an integer
-    x = hn::Max(set(d, -60.0), x);          // in this order x86 keeps NaN
-    const auto shifted = hn::MulAdd(x, log2e, magic);
-    const auto f = hn::MulSub(x, log2e, hn::Sub(shifted, magic));
-    constexpr double c[] = {1.326472707e-03, 9.671512650e-03, 5.550733744e-02,
-                            2.402224209e-01, 6.931469776e-01, 1.0};
-    auto p = set(d, c[0]);
-#pragma GCC unroll 8
-    for (int i = 1; i < 6; ++i) p = hn::MulAdd(p, f, set(d, c[i]));
+    // In this order x86 keeps NaN.
+    const auto y = hn::Max(set(d, -86.0), hn::MulSub(x, hn::Set(d, factor), shift));
+    const auto shifted = hn::Add(y, magic);
+    const auto f = hn::Sub(y, hn::Sub(shifted, magic));
+    const auto p = polynomial(d, f, 1.326472707e-03, 9.671512650e-03, 5.550733744e-02,
+                              2.402224209e-01, 6.931469776e-01, 1.0);
     // n sits in the low bits of `shifted`, and becomes an exponent.
     const auto n = hn::ShiftLeft<23>(hn::BitCast(bits, shifted));
     return hn::Mul(p, hn::BitCast(d, hn::Add(n, hn::BitCast(bits, set(d, 1.0)))));
+  }
+};
+
+// Lanes of two rows, the first at `to`, as a row of elements across them: both rows, ld apart, or
+// a row of pairs.
+template <class D, class E>
+HWY_INLINE void store_across(D d, hn::Vec<D> first, hn::Vec<D> second, int64_t ld, E* to) {
+  if constexpr (kPairs<E>) {
+    hn::Store(pairs_of(first, second), hn::RebindToUnsigned<D>(), to);
   } else {
-    return hn::IfThenElse(hn::IsNaN(x), x, exp(d, x));
+    hn::Store(first, d, to), hn::Store(second, d, to + ld);
   }
 }
+// Lanes as numbers i on of a row of pairs.
+template <class D>
+HWY_INLINE void store_pairs_along(D, hn::Vec<D> v, int64_t i, float* row) {
+  hn::Store(to_bf16(v), hn::Rebind<uint16_t, D>(), reinterpret_cast<uint16_t*>(row) + i);
+}
 
-// Scores (keys, queries), rows ld apart -> exp(scores - top), and for each query top and the sum.
-template <class T>
-HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, T* scores, T* top, T* sum) {
+// f(j, row(j), row(j + 1)) for rows in twos; after an odd number of them comes one of zeros.
+template <class D, class Row, class F>
+HWY_INLINE void each_two_rows(D d, int64_t rows, const Row& row, const F& f) {
+  int64_t j = 0;
+  for (; j + 1 < rows; j += 2) {
+    const auto first = row(j);
+    f(j, first, row(j + 1));
+  }
+  if (j < rows) f(j, row(j), hn::Zero(d));
+}
+
+// Scores (keys, queries), rows ld apart -> exponentials of their differences to the largest of a
+// query, in p as elements across keys. For each query the shift and their sum. With `keep` the
+// exponentials replace the scores too.
+template <class E, bool keep, class T>
+HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, Exponential<T> exponential,
+                             T* scores, E* p, T* shift, T* sum) {
   each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
     T* const s = scores + i;
-    auto most = hn::Load(d, s);
-    for (int64_t j = 1; j < keys; ++j) most = hn::Max(most, hn::Load(d, s + j * ld));
+    auto top = hn::Load(d, s);
+    for (int64_t j = 1; j < keys; ++j) top = hn::Max(top, hn::Load(d, s + j * ld));
+    top = hn::Mul(top, hn::Set(d, exponential.factor));
     auto total = hn::Zero(d);
-    for (int64_t j = 0; j < keys; ++j) {
-      const auto e = exp_negative(d, hn::Sub(hn::Load(d, s + j * ld), most));
-      hn::Store(e, d, s + j * ld);
-      total = hn::Add(total, e);
-    }
-    hn::Store(most, d, top + i);
+    each_two_rows(
+        d, keys,
+        [&](int64_t j) SG_INLINE_ATTR {
+          const auto e = exponential(d, hn::Load(d, s + j * ld), top);
+          if constexpr (kPairs<E> && keep) hn::Store(e, d, s + j * ld);
+          total = hn::Add(total, e);
+          return e;
+        },
+        [&](int64_t j, auto first, auto second)
+            SG_INLINE_ATTR { store_across(d, first, second, ld, p + elements<E>(j) * ld + i); });
+    hn::Store(top, d, shift + i);
     hn::Store(total, d, sum + i);
   });
 }
@@ -181,76 +289,127 @@ HWY_INLINE void add_seen(int64_t keys, int64_t queries, int64_t ld, const T* exp
   });
 }
 
-// Scores -> probabilities p; dp -> p * (dp - sum(p * dp)), the gradient of the scores. All as
-// (keys, queries).
-template <class T>
-HWY_INLINE void softmax_gradient(int64_t keys, int64_t queries, int64_t ld, const T* lse, T* scores,
-                                 T* dp) {
+// Scores -> probabilities p, and dp -> ds = p * (dp - sum(p * dp)), the gradient of the scaled
+// scores, in place as elements along queries; and ds as elements across keys. All rows, (keys,
+// queries), are ld apart.
+template <class E, class T>
+HWY_INLINE void softmax_gradient(int64_t keys, int64_t queries, int64_t ld,
+                                 Exponential<T> exponential, const T* shift, T* scores, T* dp,
+                                 E* ds_across) {
   each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
     T *const s = scores + i, *const g = dp + i;
-    const auto shift = hn::Load(d, lse + i);
+    const auto top = hn::Load(d, shift + i);
     auto total = hn::Zero(d);
-    for (int64_t j = 0; j < keys; ++j) {
-      const auto p = exp_negative(d, hn::Sub(hn::Load(d, s + j * ld), shift));
-      hn::Store(p, d, s + j * ld);
-      total = hn::MulAdd(p, hn::Load(d, g + j * ld), total);
+    for (int64_t j = 0; j < keys * ld; j += ld) {
+      const auto p = exponential(d, hn::Load(d, s + j), top);
+      hn::Store(p, d, s + j);
+      total = hn::MulAdd(p, hn::Load(d, g + j), total);
     }
-    for (int64_t j = 0; j < keys * ld; j += ld)
-      hn::Store(hn::Mul(hn::Load(d, s + j), hn::Sub(hn::Load(d, g + j), total)), d, g + j);
+    each_two_rows(
+        d, keys,
+        [&](int64_t j) SG_INLINE_ATTR {
+          const auto p = hn::Load(d, s + j * ld);
+          const auto ds = hn::Mul(p, hn::Sub(hn::Load(d, g + j * ld), total));
+          // A row of pairs takes the first half of its row of numbers, which is done by now.
+          if constexpr (kPairs<E>) {
+            store_pairs_along(d, p, i, scores + j * ld);
+            store_pairs_along(d, ds, i, dp + j * ld);
+          }
+          return ds;
+        },
+        [&](int64_t j, auto first, auto second) SG_INLINE_ATTR {
+          store_across(d, first, second, ld, ds_across + elements<E>(j) * ld + i);
+        });
   });
 }
 
+// f.template operator()<S, E>(): S is the type in memory, E what matmuls multiply.
+template <class F>
+void with_types(Dtype dtype, const F& f) {
+  dispatch<float, double, bf16>(dtype, "attention", [&]<class S>() {
+    if constexpr (HWY_TARGET == HWY_AVX3 && std::is_same_v<S, bf16>)
+      if (has_bf16_products()) return f.template operator()<S, Pair>();
+    f.template operator()<S, AccType<S>>();
+  });
+}
+
+// Where the numbers of an array lie as elements: in `pairs`, or there, if an element is a number.
+template <class E, class T>
+E* elements_of(T* numbers, E* pairs) {
+  if constexpr (kPairs<E>)
+    return pairs;
+  else
+    return numbers;
+}
+
 void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse, Out received) {
-  dispatch<float, double, bf16>(q.dtype(), "attention", [&]<class S>() HWY_ATTR {
+  with_types(q.dtype(), [&]<class S, class E>() HWY_ATTR {
     using T = AccType<S>;
     const Units units(g);
     const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
+    const int64_t row = elements<E>(d), row_ld = whole_vectors<E>(row);
     const int64_t max_keys = units.max_keys(), block = block_of<T>(units);
-    const T scale = T(1 / std::sqrt(double(d)));
+    const double scale = 1 / std::sqrt(double(d));
+    const Exponential<T> exponential(scale);
     ScratchLayout layout;
-    const int64_t k_at = layout.add(max_keys * dp), v_at = layout.add(max_keys * dp);
-    const int64_t q_at = layout.add(block * dp), qt_at = layout.add(d * block);
-    const int64_t s_at = layout.add(max_keys * block), o_at = layout.add(block * dp);
-    const int64_t weight_at = layout.add(block), top_at = layout.add(block);
-    const int64_t seen_at = layout.add(max_keys * lanes<T>());
+    const auto k_at = layout.add<E>(max_keys * row_ld), v_at = layout.add<E>(max_keys * row_ld);
+    const auto v_pairs_at = layout.add_pairs<E>(elements<E>(max_keys) * dp);
+    const auto q_at = layout.add<E>(block * row_ld), qt_at = layout.add<E>(row * block);
+    const auto s_at = layout.add<T>(even(max_keys) * block);
+    const auto p_pairs_at = layout.add_pairs<E>(elements<E>(max_keys) * block);
+    const auto o_at = layout.add<T>(block * dp);
+    const auto weight_at = layout.add<T>(block), shift_at = layout.add<T>(block);
+    const auto seen_at = layout.add<T>(max_keys * lanes<T>());
     QuerySums<T> sums(units, max_keys, bool(received), layout);
+    const auto prefetch = [&](const Unit& u, const Unit& next, int64_t begin) HWY_ATTR {
+      const Unit& after = begin < u.end ? u : next;
+      if (begin == u.end) begin = next.begin, prefetch_keys<S>(g, next, kv);
+      const int64_t end = std::min(begin + block, after.end);
+      prefetch_tokens(queries_of<const S>(g, after, q), after.queries, begin, end, d);
+    };
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
       each_token(u.keys, 0, u.keys.count,
                  [&](int64_t i, int64_t token) HWY_ATTR { to[token] = seen[i]; });
     };
 
-    each_unit<T>(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
-      T *const k = scratch + k_at, *const v = scratch + v_at, *const qs = scratch + q_at;
-      T *const qt = scratch + qt_at, *const s = scratch + s_at, *const o = scratch + o_at;
-      T *const weight = scratch + weight_at, *const top = scratch + top_at;
-      T* const seen = scratch + seen_at;
+    each_unit(units, layout, [&](const Unit& u, const Unit& next, Scratch scratch) HWY_ATTR {
+      E *const k = scratch[k_at], *const v = scratch[v_at];
+      E *const qs = scratch[q_at], *const qt = scratch[qt_at];
+      T *const s = scratch[s_at], *const o = scratch[o_at];
+      T *const weight = scratch[weight_at], *const shift = scratch[shift_at];
+      T* const seen = scratch[seen_at];
+      E* const p = elements_of(s, scratch[p_pairs_at]);
       const int64_t keys = u.keys.count;
-      const ImageColumns<const S> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const ImageColumns<const S> v_map(kv, u.image, nk, g.kv_ld,
-                                        g.kv_column + (g.heads + u.head) * d);
-      const ImageColumns<const S> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const ImageColumns<S> out_map(out, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const auto q_map = queries_of<const S>(g, u, q);
+      const auto out_map = outputs_of<S>(g, u, out);
       const ImageColumns<T> lse_map(lse, u.image * g.heads + u.head, n, 1, 0);
-      load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
-      load_tokens(v_map, u.keys, 0, keys, d, T(1), v);
+      load_tokens(keys_of<const S>(g, u, kv), u.keys, 0, keys, d, k);
+      load_tokens(values_of<const S>(g, u, kv), u.keys, 0, keys, d, v);
+      const E* const v_across = across_rows(keys, d, v, scratch[v_pairs_at]);
       if (received) std::fill_n(seen, keys * lanes<T>(), T(0));
 
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
-        load_queries(q_map, u.queries, begin, end, d, scale, qs, qt, block);
-        matmul<T>(keys, rows, d, {k, dp, 1}, qt, block, s, block);
-        exponentials(keys, rows, block, s, top, weight);
+        load_queries(q_map, u.queries, begin, end, d, qs, qt, block);
+        prefetch(u, next, end);
+        matmul<E>(keys, rows, row, {k, row_ld, 1}, qt, block, s, block);
+        if (received)
+          exponentials<E, true>(keys, rows, block, exponential, s, p, shift, weight);
+        else
+          exponentials<E, false>(keys, rows, block, exponential, s, p, shift, weight);
         if (lse_map.data)
           each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-            lse_map.data[token] = top[i] + std::log(weight[i]);
+            lse_map.data[token] = T(1 / exponential.kLog) * shift[i] + std::log(weight[i]);
           });
-        for (int64_t i = 0; i < rows; ++i) weight[i] = 1 / weight[i];
+        each_vector<T>(rows, [&](auto d, int64_t i) HWY_ATTR {
+          hn::Store(hn::Div(set(d, 1), hn::Load(d, weight + i)), d, weight + i);
+        });
         std::fill(weight + rows, weight + whole_vectors<T>(rows), T(0));
         if (received) add_seen(keys, rows, block, s, weight, seen);
-        matmul<T>(rows, d, keys, {s, 1, block}, v, dp, o, dp);
+        matmul<E>(rows, d, elements<E>(keys), {p, 1, block}, v_across, dp, o, dp);
         each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-          copy_scaled(d, o + i * dp, weight[i], out_map.data + token * g.out_ld);
+          store_row<E>(d, o + i * dp, weight[i], out_map.data + token * out_map.ld);
         });
       }
       if (!received) return;
@@ -268,57 +427,75 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
 //   dv = p^T dout,  dp = dout v^T,  ds = p (dp - rowsum(p dp)),
 //   dq = ds k scale,  dk = ds^T q scale.
 void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g, Out dq, Out dkv) {
-  dispatch<float, double, bf16>(q.dtype(), "attention", [&]<class S>() HWY_ATTR {
+  with_types(q.dtype(), [&]<class S, class E>() HWY_ATTR {
     using T = AccType<S>;
     const Units units(g);
-    const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w, nk = g.key_h * g.key_w;
+    const int64_t d = g.head_dim, dp = whole_vectors<T>(d), n = g.h * g.w;
+    const int64_t row = elements<E>(d), row_ld = whole_vectors<E>(row);
     const int64_t max_keys = units.max_keys(), block = block_of<T>(units);
-    const T scale = T(1 / std::sqrt(double(d)));
+    const double scale = 1 / std::sqrt(double(d));
+    const Exponential<T> exponential(scale);
     ScratchLayout layout;
-    const int64_t k_at = layout.add(max_keys * dp), v_at = layout.add(max_keys * dp);
-    const int64_t q_at = layout.add(block * dp), qt_at = layout.add(d * block);
-    const int64_t dout_at = layout.add(block * dp), dout_t_at = layout.add(d * block);
-    const int64_t s_at = layout.add(max_keys * block), ds_at = layout.add(max_keys * block);
-    const int64_t dq_at = layout.add(block * dp), lse_at = layout.add(block);
+    const auto k_at = layout.add<E>(max_keys * row_ld), v_at = layout.add<E>(max_keys * row_ld);
+    const auto k_pairs_at = layout.add_pairs<E>(elements<E>(max_keys) * dp);
+    const auto q_at = layout.add<E>(block * row_ld), qt_at = layout.add<E>(row * block);
+    const auto dout_at = layout.add<E>(block * row_ld), dout_t_at = layout.add<E>(row * block);
+    const auto query_pairs_at = layout.add_pairs<E>(elements<E>(block) * dp);
+    const auto s_at = layout.add<T>(even(max_keys) * block);
+    const auto ds_at = layout.add<T>(even(max_keys) * block);
+    const auto ds_across_at = layout.add_pairs<E>(elements<E>(max_keys) * block);
+    const auto dq_at = layout.add<T>(block * dp), shift_at = layout.add<T>(block);
     QuerySums<T> sums(units, 2 * max_keys * dp, true, layout);
+    const auto prefetch = [&](const Unit& u, const Unit& next, int64_t begin) HWY_ATTR {
+      const Unit& after = begin < u.end ? u : next;
+      if (begin == u.end) begin = next.begin, prefetch_keys<S>(g, next, kv);
+      const int64_t end = std::min(begin + block, after.end);
+      prefetch_tokens(queries_of<const S>(g, after, q), after.queries, begin, end, d);
+      prefetch_tokens(outputs_of<const S>(g, after, dout), after.queries, begin, end, d);
+    };
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
-      const ImageColumns<S> dk_map(dkv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const ImageColumns<S> dv_map(dkv, u.image, nk, g.kv_ld, g.kv_column + (g.heads + u.head) * d);
-      store_tokens(dk, dk_map, u.keys, 0, u.keys.count, d, T(1));
-      store_tokens(dk + max_keys * dp, dv_map, u.keys, 0, u.keys.count, d, T(1));
+      store_tokens<E>(dk, keys_of<S>(g, u, dkv), u.keys, 0, u.keys.count, d, T(scale));
+      store_tokens<E>(dk + max_keys * dp, values_of<S>(g, u, dkv), u.keys, 0, u.keys.count, d,
+                      T(1));
     };
 
-    each_unit<T>(units, layout, [&](const Unit& u, T* scratch) HWY_ATTR {
-      T *const k = scratch + k_at, *const v = scratch + v_at, *const qs = scratch + q_at;
-      T *const qt = scratch + qt_at, *const dos = scratch + dout_at;
-      T *const dos_t = scratch + dout_t_at, *const s = scratch + s_at, *const ds = scratch + ds_at;
-      T *const dqs = scratch + dq_at, *const lses = scratch + lse_at;
+    each_unit(units, layout, [&](const Unit& u, const Unit& next, Scratch scratch) HWY_ATTR {
+      E *const k = scratch[k_at], *const v = scratch[v_at];
+      E *const qs = scratch[q_at], *const qt = scratch[qt_at];
+      E *const dos = scratch[dout_at], *const dos_t = scratch[dout_t_at];
+      E* const query_pairs = scratch[query_pairs_at];
+      T *const s = scratch[s_at], *const ds = scratch[ds_at];
+      T *const dqs = scratch[dq_at], *const shift = scratch[shift_at];
       T *const dk = sums.of(u, scratch), *const dv = dk + max_keys * dp;
+      const E *const p_along = reinterpret_cast<E*>(s), *const ds_along = reinterpret_cast<E*>(ds);
+      E* const ds_across = elements_of(ds, scratch[ds_across_at]);
       const int64_t keys = u.keys.count;
-      const ImageColumns<const S> k_map(kv, u.image, nk, g.kv_ld, g.kv_column + u.head * d);
-      const ImageColumns<const S> v_map(kv, u.image, nk, g.kv_ld,
-                                        g.kv_column + (g.heads + u.head) * d);
-      const ImageColumns<const S> q_map(q, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const ImageColumns<S> dq_map(dq, u.image, n, g.q_ld, g.q_column + u.head * d);
-      const ImageColumns<const S> dout_map(dout, u.image, n, g.out_ld, g.out_column + u.head * d);
+      const auto q_map = queries_of<const S>(g, u, q);
+      const auto dq_map = queries_of<S>(g, u, dq);
+      const auto dout_map = outputs_of<const S>(g, u, dout);
       const T* const lse_map = lse.data<T>() + (u.image * g.heads + u.head) * n;
-      load_tokens(k_map, u.keys, 0, keys, d, T(1), k);
-      load_tokens(v_map, u.keys, 0, keys, d, T(1), v);
+      load_tokens(keys_of<const S>(g, u, kv), u.keys, 0, keys, d, k);
+      load_tokens(values_of<const S>(g, u, kv), u.keys, 0, keys, d, v);
+      const E* const k_across = across_rows(keys, d, k, scratch[k_pairs_at]);
       std::fill_n(dk, sums.size, T(0));
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
-        load_queries(q_map, u.queries, begin, end, d, scale, qs, qt, block);
-        load_queries(dout_map, u.queries, begin, end, d, T(1), dos, dos_t, block);
-        matmul<T>(keys, rows, d, {k, dp, 1}, qt, block, s, block);
-        matmul<T>(keys, rows, d, {v, dp, 1}, dos_t, block, ds, block);
-        each_token(u.queries, begin, end,
-                   [&](int64_t i, int64_t token) HWY_ATTR { lses[i] = lse_map[token]; });
-        std::fill(lses + rows, lses + whole_vectors<T>(rows), T(0));
-        softmax_gradient(keys, rows, block, lses, s, ds);
-        matmul<T>(rows, d, keys, {ds, 1, block}, k, dp, dqs, dp);
-        store_tokens(dqs, dq_map, u.queries, begin, end, d, scale);
-        matmul<T>(keys, d, rows, {s, block, 1}, dos, dp, dv, dp, true);
-        matmul<T>(keys, d, rows, {ds, block, 1}, qs, dp, dk, dp, true);
+        load_queries(q_map, u.queries, begin, end, d, qs, qt, block);
+        load_queries(dout_map, u.queries, begin, end, d, dos, dos_t, block);
+        prefetch(u, next, end);
+        matmul<E>(keys, rows, row, {k, row_ld, 1}, qt, block, s, block);
+        matmul<E>(keys, rows, row, {v, row_ld, 1}, dos_t, block, ds, block);
+        each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
+          shift[i] = lse_map[token] * T(exponential.kLog);
+        });
+        std::fill(shift + rows, shift + whole_vectors<T>(rows), T(0));
+        softmax_gradient(keys, rows, block, exponential, shift, s, ds, ds_across);
+        matmul<E>(rows, d, elements<E>(keys), {ds_across, 1, block}, k_across, dp, dqs, dp);
+        store_tokens<E>(dqs, dq_map, u.queries, begin, end, d, T(scale));
+        matmul<E, true>(keys, d, elements<E>(rows), {p_along, block, 1},
+                        across_rows(rows, d, dos, query_pairs), dp, dv, dp);
+        matmul<E, true>(keys, d, elements<E>(rows), {ds_along, block, 1},
+                        across_rows(rows, d, qs, query_pairs), dp, dk, dp);
       }
       if (sums.chunks == 1) store_dkv(u, dk);
     });

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/cpu/bf16_products.h"
 #include "core/cpu/parallel.h"
 #include "core/profile.h"
 #include "tests/support/naive.h"
@@ -251,7 +252,8 @@ TEST_CASE("attention: large logits neither overflow nor lose the gradient") {
 }
 
 TEST_CASE("attention: what is not a number stays so, in its rows alone") {
-  std::vector<std::pair<Device, Dtype>> settings{{{}, Dtype::f32}, {{}, Dtype::f64}};
+  std::vector<std::pair<Device, Dtype>> settings{
+      {{}, Dtype::f32}, {{}, Dtype::f64}, {{}, Dtype::bf16}};
   if (have_cuda()) settings.insert(settings.end(), {{kCuda, Dtype::f32}, {kCuda, Dtype::bf16}});
   const int64_t rows = 40, row = 7, head = 1;
   // With few keys, and with more than a kernel keeps at once.
@@ -284,6 +286,36 @@ TEST_CASE("attention: significance of thousands of queries is exact in float32")
   for (const float v : significance.span<float>()) sum += double(v);
   CHECK(std::abs(sum / (64 + 64) - 1) < 1e-6);
   CHECK(relative_error(significance, op(s, s.inputs())[1]) < 1e-6);
+}
+
+TEST_CASE("attention: products of bf16 against products of float32 of the same operands") {
+  // Odd numbers of keys, queries and columns leave half a pair; 25 keys, half a vector.
+  for (const Setup& s : {hybrid(1, 9, 10, 32, 1, 2), guided(2, 11, 11, 24, 1, 147),
+                         guided(1, 3, 7, 33, 1, 61), guided(1, 20, 20, 7, 1, 49)}) {
+    CAPTURE(s.name);
+    std::vector<std::vector<Tensor>> found;
+    for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+      std::vector<Tensor> in;
+      for (const Tensor& t : s.inputs(2)) in.push_back(t.to(Dtype::bf16).to(dtype));
+      // Without LePE, which would round the output of the heads once more.
+      for (const size_t i : {1, 2}) in[i] = zeros(in[i].shape(), Dtype::f32);
+      for (Tensor& t : in) t = autograd::leaf(t);
+      std::vector<Tensor> all = op(s, in);
+      autograd::backward({all[0]}, {random(all[0].shape(), 9).to(Dtype::bf16).to(dtype)});
+      for (const size_t i : {0, 3}) all.push_back(autograd::grad_of(in[i]));
+      for (Tensor& t : all) t = t.detach();
+      found.push_back(all);
+    }
+    const std::vector<Tensor>&b = found[0], &f = found[1];
+    // A probability or its gradient is rounded, and the result: the bound is that of OpCase.
+    for (size_t i = 0; i < b.size(); ++i)
+      if (b[i].dtype() == Dtype::bf16) check_close(b[i], f[i], 4 * 0x1p-9);
+    // What keys receive is not rounded.
+    if (b[1].dtype() == Dtype::f32) check_close(b[1], f[1], 1e-6);
+    // Where the processor multiplies no bf16, it is widened, and only the result is rounded.
+    const bool same = to_vector<double>(b[0]) == to_vector<double>(f[0].to(Dtype::bf16));
+    CHECK(same == !has_bf16_products());
+  }
 }
 
 TEST_CASE("attention: the same bits for any number of threads") {
