@@ -193,7 +193,7 @@ void forward(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm 
           HWY_UNROLL(16)
           for (int j = 0; j < N; ++j) {
             S* const p = out + j * channels + c;
-            if (form == DepthwiseForm::add_gelu) v[j] = gelu(d, v[j]);
+            if (form == DepthwiseForm::add_gelu) v[j] = gelu<S>(d, v[j]);
             if (form == DepthwiseForm::add_into) v[j] = hn::Add(v[j], load(d, p));
             store(v[j], d, p);
           }
@@ -246,7 +246,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
             convolve<N, kStride>(d, c, taps, tile, v);
             HWY_UNROLL(16)
             for (int j = 0; j < N; ++j) {
-              v[j] = hn::Mul(load(d, dyp + j * channels + c), gelu_grad(d, v[j]));
+              v[j] = hn::Mul(load(d, dyp + j * channels + c), gelu_grad<S>(d, v[j]));
               store(v[j], d, dz + (first + j) * channels + c);
             }
           } else {

@@ -83,7 +83,7 @@ void forward(Stream&, In x, In w, In b, double eps, Activation act, Out y, Out m
         for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
           const auto xhat = hn::Mul(hn::Sub(load(d, xp + i), hn::Set(d, m)), hn::Set(d, s));
           auto v = hn::MulAdd(xhat, hn::LoadU(d, wp + i), hn::LoadU(d, bp + i));
-          if (act == Activation::gelu) v = gelu(d, v);
+          if (act == Activation::gelu) v = gelu<S>(d, v);
           store(v, d, yp + i);
         });
       }
@@ -110,8 +110,8 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
         const auto xhat = hn::Mul(hn::Sub(load(d, xp + i), hn::Set(d, m)), hn::Set(d, s));
         auto dz = load(d, dyp + i);
         if (act == Activation::gelu)
-          dz = hn::Mul(dz,
-                       gelu_grad(d, hn::MulAdd(xhat, hn::LoadU(d, wp + i), hn::LoadU(d, bp + i))));
+          dz = hn::Mul(
+              dz, gelu_grad<S>(d, hn::MulAdd(xhat, hn::LoadU(d, wp + i), hn::LoadU(d, bp + i))));
         v(d, i, dz, xhat);
       });
     };

@@ -36,7 +36,7 @@ HWY_INLINE RowMoments<T> normalize_row(const S* x, int64_t c, const T* w, const 
   for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
     const auto xhat = hn::Mul(hn::Sub(load(d, x + i), hn::Set(d, m)), hn::Set(d, s));
     auto v = hn::MulAdd(xhat, hn::LoadU(d, w + i), hn::LoadU(d, b + i));
-    if (act == Activation::gelu) v = gelu(d, v);
+    if (act == Activation::gelu) v = gelu<S>(d, v);
     store(v, d, y + i);
   });
   return {m, s};
@@ -57,7 +57,7 @@ HWY_INLINE void row_gradient(const S* dy, const S* x, int64_t c, const T* w, con
     const auto xhat = xhat_at(d, i);
     auto v = load(d, dy + i);
     if (act == Activation::gelu)
-      v = hn::Mul(v, gelu_grad(d, hn::MulAdd(xhat, hn::LoadU(d, w + i), hn::LoadU(d, b + i))));
+      v = hn::Mul(v, gelu_grad<S>(d, hn::MulAdd(xhat, hn::LoadU(d, w + i), hn::LoadU(d, b + i))));
     hn::StoreU(v, d, dz + i);
     hn::StoreU(hn::MulAdd(v, xhat, hn::LoadU(d, dw + i)), d, dw + i);
     hn::StoreU(hn::Add(v, hn::LoadU(d, db + i)), d, db + i);
