@@ -88,6 +88,35 @@ HWY_INLINE void store(hn::Vec<D> v, D d, S* to) {
   }
 }
 
+// The sum over the n elements at x, in no order that a caller may rely on: sum = f(d, v, sum) adds
+// the terms of the lanes of v. Two registers are loaded at once, which for bf16 are the even and
+// the odd elements of one.
+template <class S, class F, class T = AccType<S>>
+HWY_INLINE T sum_values(const S* x, int64_t n, const F& f) {
+  const hn::ScalableTag<T> d;
+  const hn::CappedTag<T, 1> one;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    if constexpr (std::is_same_v<S, bf16> && hn::MaxLanes(d) > 1) {
+      const hn::RebindToUnsigned<decltype(d)> wide;
+      const hn::Repartition<uint16_t, decltype(d)> narrow;
+      const auto bits = hn::BitCast(wide, hn::LoadU(narrow, &x[i].bits));
+      sum0 = f(d, hn::BitCast(d, hn::ShiftLeft<16>(bits)), sum0);
+      sum1 = f(d, hn::BitCast(d, hn::And(bits, hn::Set(wide, 0xffff0000u))), sum1);
+    } else {
+      sum0 = f(d, load(d, x + i), sum0);
+      sum1 = f(d, load(d, x + i + lanes), sum1);
+    }
+  }
+  sum0 = hn::Add(sum0, sum1);
+  for (; i + lanes <= n; i += lanes) sum0 = f(d, load(d, x + i), sum0);
+  auto rest = hn::Zero(one);
+  for (; i < n; ++i) rest = f(one, load(one, x + i), rest);
+  return hn::GetLane(hn::SumOfLanes(d, sum0)) + hn::GetLane(rest);
+}
+
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE hn::Vec<D> set(D d, double v) {
   return hn::Set(d, static_cast<T>(v));
