@@ -4,10 +4,10 @@
 #pragma once
 #include <omp.h>
 
-#include <algorithm>
 #include <type_traits>
 
 #include "core/acc_type.h"
+#include "core/cpu/convert.h"
 #include "core/cpu/parallel.h"
 #include "core/tensor.h"
 
@@ -43,12 +43,10 @@ class RowSums {
   }
   // The sums begin with the n elements that `row` holds.
   void load(const S* row, int64_t n) {
-    if constexpr (!kInPlace)
-      std::transform(row, row + n, scratch_.mine(), [](S v) { return T(v); });
+    if constexpr (!kInPlace) convert(row, scratch_.mine(), n);
   }
   void store(S* row, int64_t n) {
-    if constexpr (!kInPlace)
-      std::transform(scratch_.mine(), scratch_.mine() + n, row, [](T v) { return S(v); });
+    if constexpr (!kInPlace) convert(scratch_.mine(), row, n);
   }
 
  private:

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/acc_type.h"
+#include "core/cpu/convert.h"
 #include "core/tensor_kernels.h"
 
 namespace sg {
@@ -11,7 +12,11 @@ void convert(Stream&, In x, Out y) {
     dispatch<float, bf16, double, int32_t, uint8_t>(x.dtype(), "convert", [&]<class S>() {
       D* const to = y.data<D>();
       const S* const from = x.data<S>();
-      for (int64_t i = 0; i < y.numel(); ++i) to[i] = D(AccType<D>(AccType<S>(from[i])));
+      if constexpr (!std::is_same_v<D, S> && std::is_same_v<AccType<D>, float> &&
+                    std::is_same_v<AccType<S>, float>)
+        sg::convert(from, to, y.numel());
+      else
+        for (int64_t i = 0; i < y.numel(); ++i) to[i] = D(AccType<D>(AccType<S>(from[i])));
     });
   });
 }

@@ -24,19 +24,21 @@ void forward(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y, O
     using T = AccType<S>;
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
-      for (int64_t r = begin; r < end; ++r) {
-        const S *xp = x.data<S>() + r * c, *bp = branch.data<S>() + r * c;
-        S* const yp = y.data<S>() + r * c;
-        const T k = keep_of<T>(keep, x, r, rows);
-        for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
-          const auto more = hn::Mul(hn::Set(d, k), load(d, bp + i));
-          store(hn::Add(load(d, xp + i), more), d, yp + i);
-        });
-        const RowMoments<T> moments = normalize_row(yp, c, w.data<T>(), b.data<T>(), T(eps),
-                                                    Activation::none, n.data<S>() + r * c);
-        if (mean) mean.data<T>()[r] = moments.mean;
-        if (rstd) rstd.data<T>()[r] = moments.rstd;
-      }
+      each_row_block(begin, end, [&](int64_t count, int64_t first) HWY_ATTR {
+        for (int64_t r = first; r < first + count; ++r) {
+          const S *xp = x.data<S>() + r * c, *bp = branch.data<S>() + r * c;
+          S* const yp = y.data<S>() + r * c;
+          const T k = keep_of<T>(keep, x, r, rows);
+          for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
+            const auto more = hn::Mul(hn::Set(d, k), load(d, bp + i));
+            store(hn::Add(load(d, xp + i), more), d, yp + i);
+          });
+        }
+        normalize_rows(y.data<S>() + first * c, count, c, w.data<T>(), b.data<T>(), T(eps),
+                       Activation::none, n.data<S>() + first * c,
+                       mean ? mean.data<T>() + first : nullptr,
+                       rstd ? rstd.data<T>() + first : nullptr);
+      });
     });
   });
 }
@@ -57,8 +59,8 @@ void backward(Stream&, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd
         S* const to = dbranch ? dbranch.tensor.data<S>() + r * c : nullptr;
         const T k = keep_of<T>(keep, y, r, rows);
         row_gradient(dn.data<S>() + r * c, y.data<S>() + r * c, c, w.data<T>(), b.data<T>(),
-                     RowMoments<T>{mean.data<T>()[r], rstd.data<T>()[r]}, Activation::none,
-                     dwp + 3 * c, dwp, dwp + c, true, [&](auto d, int64_t i, auto v) HWY_ATTR {
+                     mean.data<T>()[r], rstd.data<T>()[r], Activation::none, dwp + 3 * c, dwp,
+                     dwp + c, true, [&](auto d, int64_t i, auto v) HWY_ATTR {
                        if (dyp) v = hn::Add(v, load(d, dyp + i));
                        store(v, d, dxp + i);
                        if (!to && !sums) return;

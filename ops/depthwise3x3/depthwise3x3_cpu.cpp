@@ -5,6 +5,8 @@
 #define HWY_TARGET_INCLUDE "ops/depthwise3x3/depthwise3x3_cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include <array>
+
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
 #include "core/cpu/simd-inl.h"
@@ -140,7 +142,8 @@ HWY_INLINE void add_weight_grad(D d, int64_t c, const Window<S>& x, const hn::Ve
 // that read this input row by row a of the taps (null: none did).
 template <class D, class T, class S>
 HWY_INLINE hn::Vec<D> transpose_stride2(D d, int64_t c, const T* w, int64_t channels,
-                                        const S* const (&dz)[3], int64_t dz_width, int64_t q) {
+                                        const std::array<const S*, 3>& dz, int64_t dz_width,
+                                        int64_t q) {
   auto sum = hn::Zero(d);
   for (int a = 0; a < 3; ++a)
     for (int64_t b = (q + 1) % 2; b < 3; b += 2) {
@@ -179,24 +182,27 @@ void forward(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm 
     const auto compute_row = [&](auto s, int64_t r) HWY_ATTR {
       constexpr int kStride = decltype(s)::value;
       const Window<S> rows = window<S>(from, r, to.h, kStride);
+      const int64_t ld = channels;  // a copy of its own, which no store can change
       each_tile(to.w, [&](auto size, int64_t first) HWY_ATTR {
         constexpr int N = decltype(size)::value;
         const Window<S> tile = rows.at(first * kStride, (first + N - 1) * kStride, from.w);
-        S* const out = to.data + (r * to.w + first) * channels;
-        for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
+        S* const out = to.data + (r * to.w + first) * ld;
+        for_lanes<T>(ld, [&](auto d, int64_t c) SG_INLINE_ATTR {
           prefetch<N, false>(tile.row[1] + 2 * from.w * from.ld + c, from.ld);
-          prefetch<N, true>(out + to.w * channels + c, channels);
+          prefetch<N, true>(out + to.w * ld + c, ld);
           hn::Vec<decltype(d)> v[N];
           HWY_UNROLL(16)
           for (int j = 0; j < N; ++j) v[j] = bp ? hn::LoadU(d, bp + c) : hn::Zero(d);
           convolve<N, kStride>(d, c, taps, tile, v);
-          HWY_UNROLL(16)
-          for (int j = 0; j < N; ++j) {
-            S* const p = out + j * channels + c;
-            if (form == DepthwiseForm::add_gelu) v[j] = gelu(d, v[j]);
-            if (form == DepthwiseForm::add_into) v[j] = hn::Add(v[j], load(d, p));
-            store(v[j], d, p);
+          if (form == DepthwiseForm::add_gelu) {
+            HWY_UNROLL(16)
+            for (int j = 0; j < N; ++j) v[j] = gelu<S>(d, v[j]);
+          } else if (form == DepthwiseForm::add_into) {
+            HWY_UNROLL(16)
+            for (int j = 0; j < N; ++j) v[j] = hn::Add(v[j], load(d, out + j * ld + c));
           }
+          HWY_UNROLL(16)
+          for (int j = 0; j < N; ++j) store(v[j], d, out + j * ld + c);
         });
       });
     };
@@ -228,7 +234,7 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
 
     // Adds what row r of dz gives to dw and db to `sums`. Where dz is recomputed, writes it to
     // `dz`.
-    const auto visit = [&](auto s, int64_t r, S* dz, T* sums) HWY_ATTR {
+    const auto visit = [&](auto s, int64_t r, T* dz, T* sums) HWY_ATTR {
       constexpr int kStride = decltype(s)::value;
       const Window<S> around = window<S>(from, r, grad.h, kStride);
       each_tile(grad.w, [&](auto size, int64_t first) HWY_ATTR {
@@ -246,8 +252,8 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
             convolve<N, kStride>(d, c, taps, tile, v);
             HWY_UNROLL(16)
             for (int j = 0; j < N; ++j) {
-              v[j] = hn::Mul(load(d, dyp + j * channels + c), gelu_grad(d, v[j]));
-              store(v[j], d, dz + (first + j) * channels + c);
+              v[j] = hn::Mul(load(d, dyp + j * channels + c), gelu_grad<S>(d, v[j]));
+              hn::StoreU(v[j], d, dz + (first + j) * channels + c);
             }
           } else {
             HWY_UNROLL(16)
@@ -258,8 +264,10 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     };
 
-    // Writes row i of an image's dx, from three rows of dz, and adds it to `sums`.
-    const auto write_dx = [&](int64_t n, int64_t i, const S* const(&dz)[3], T* sums) HWY_ATTR {
+    // Writes row i of an image's dx, from three rows of dz, and adds it to `sums`. Z is T where dz
+    // is recomputed, else S.
+    const auto write_dx = [&]<class Z>(int64_t n, int64_t i, const std::array<const Z*, 3>& dz,
+                                       T* sums) HWY_ATTR {
       S* const out = MapColumns<S>(dx.tensor, cols).row(n, i);
       const auto put = [&](auto d, auto v, S* p)
                            HWY_ATTR { store(dx.accumulate ? hn::Add(v, load(d, p)) : v, d, p); };
@@ -272,10 +280,10 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           });
         return;
       }
-      const Window<S> around{{dz[0], dz[1], dz[2]}, channels, false, false};
+      const Window<Z> around{{dz[0], dz[1], dz[2]}, channels, false, false};
       each_tile(from.w, [&](auto size, int64_t first) HWY_ATTR {
         constexpr int N = decltype(size)::value;
-        const Window<S> tile = around.at(first, first + N - 1, from.w);
+        const Window<Z> tile = around.at(first, first + N - 1, from.w);
         const auto taps = Taps<T>::transposed(wp, channels, recompute);
         S* const pixel = out + first * from.ld;
         for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
@@ -295,9 +303,13 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
       });
     };
 
-    // Where dz is recomputed, row r of it is kept in row r % 3 of its thread's ring; else dz is dy.
-    Scratch<S> rings(recompute ? 3 * row_size : 0);
-    with_stride(stride, [&](auto s) {
+    // Where dz is recomputed, row r of it is kept in row r % 3 of its thread's ring, in T, since it
+    // is loaded many times; else dz is dy.
+    const auto run = [&](auto s, auto recomputed) {
+      constexpr bool kRecompute = decltype(recomputed)::value;
+      using Z = std::conditional_t<kRecompute, T, S>;
+      using Rows = std::array<const Z*, 3>;
+      Scratch<T> rings(kRecompute ? 3 * row_size : 0);
       parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
         const int64_t begin = rows * first_chunk / chunks, end = rows * last_chunk / chunks;
         if (scratch)
@@ -306,12 +318,15 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
         const auto sums_of = [&](int64_t r) {  // those of the chunk that has row r
           return scratch.data<T>() + ((r + 1) * chunks - 1) / rows * kSumRows * channels;
         };
-        S* const ring = rings.mine();
+        T* const ring = rings.mine();
         const auto ring_row = [&](int64_t r) {
-          return recompute ? ring + r % 3 * row_size : nullptr;
+          return kRecompute ? ring + r % 3 * row_size : nullptr;
         };
-        const auto dz_row = [&](int64_t r) -> const S* {
-          return recompute ? ring_row(r) : grad.data + r * row_size;
+        const auto dz_row = [&](int64_t r) -> const Z* {
+          if constexpr (kRecompute)
+            return ring_row(r);
+          else
+            return grad.data + r * row_size;
         };
         int64_t next = begin % grad.h ? begin - 1 : begin;  // the first row not yet visited
         for (int64_t r = begin; r < end; ++r) {
@@ -322,18 +337,24 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
             visit(s, next, ring_row(next), ours ? sums_of(next) : nullptr);
           }
           if (!dx) continue;
-          const S* const before = o ? dz_row(r - 1) : nullptr;
-          const S* const here = dz_row(r);
-          const S* const after = last ? nullptr : dz_row(r + 1);
+          const Z* const before = o ? dz_row(r - 1) : nullptr;
+          const Z* const here = dz_row(r);
+          const Z* const after = last ? nullptr : dz_row(r + 1);
           T* const sums = dx_sums ? sums_of(r) + 10 * channels : nullptr;
           if (s == 1) {
-            write_dx(n, o, {before, here, after}, sums);
+            write_dx(n, o, Rows{before, here, after}, sums);
           } else {
-            write_dx(n, 2 * o, {nullptr, here, nullptr}, sums);
-            if (2 * o + 1 < from.h) write_dx(n, 2 * o + 1, {after, nullptr, here}, sums);
+            write_dx(n, 2 * o, Rows{nullptr, here, nullptr}, sums);
+            if (2 * o + 1 < from.h) write_dx(n, 2 * o + 1, Rows{after, nullptr, here}, sums);
           }
         }
       });
+    };
+    with_stride(stride, [&](auto s) {
+      if (recompute)
+        run(s, std::true_type());
+      else
+        run(s, std::false_type());
     });
     if (!scratch) return;
     sum_chunks(scratch.data<T>(), chunks, kSumRows * channels, dw);

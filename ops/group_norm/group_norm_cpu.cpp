@@ -12,7 +12,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kGrain = 64;  // tokens a chunk holds at least
+constexpr int64_t kGrain = 64;       // tokens a chunk holds at least
+constexpr int64_t kSumTerms = 1024;  // elements that are summed in T, before sums go on in double
 
 // f(image, unit, begin, end) for fixed chunks of the tokens of every image; `unit` numbers the
 // chunks of the whole batch.
@@ -38,17 +39,17 @@ std::vector<Moments> moments_of(In x, double eps) {
   const int64_t chunks = chunks_of(tokens, kGrain);
   std::vector<double> partial(size_t(batch * chunks * 2));
   each_chunk(batch, tokens, [&](int64_t b, int64_t unit, int64_t begin, int64_t end) HWY_ATTR {
-    const S* xp = x.data<S>() + b * tokens * c;
+    const S* const xp = x.data<S>() + b * tokens * c;
     const T shift = T(xp[0]);
     double sum = 0, square = 0;
-    for (int64_t t = begin; t < end; ++t) {
-      const S* row = xp + t * c;
-      sum += double(sum_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
-        return hn::Sub(load(d, row + i), hn::Set(d, shift));
+    for (int64_t first = begin * c, n; first < end * c; first += n) {
+      n = std::min(kSumTerms, end * c - first);
+      sum += double(sum_values(xp + first, n, [&](auto d, auto v, auto so_far) HWY_ATTR {
+        return hn::Add(so_far, hn::Sub(v, hn::Set(d, shift)));
       }));
-      square += double(sum_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
-        const auto v = hn::Sub(load(d, row + i), hn::Set(d, shift));
-        return hn::Mul(v, v);
+      square += double(sum_values(xp + first, n, [&](auto d, auto v, auto so_far) HWY_ATTR {
+        v = hn::Sub(v, hn::Set(d, shift));
+        return hn::MulAdd(v, v, so_far);
       }));
     }
     partial[size_t(2 * unit)] = sum, partial[size_t(2 * unit + 1)] = square;
@@ -83,7 +84,7 @@ void forward(Stream&, In x, In w, In b, double eps, Activation act, Out y, Out m
         for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
           const auto xhat = hn::Mul(hn::Sub(load(d, xp + i), hn::Set(d, m)), hn::Set(d, s));
           auto v = hn::MulAdd(xhat, hn::LoadU(d, wp + i), hn::LoadU(d, bp + i));
-          if (act == Activation::gelu) v = gelu(d, v);
+          if (act == Activation::gelu) v = gelu<S>(d, v);
           store(v, d, yp + i);
         });
       }
@@ -101,29 +102,41 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
     const int64_t batch = x.dim(0), c = x.dim(3), tokens = x.dim(1) * x.dim(2);
     const int chunks = chunks_of(tokens, kGrain);
     const T *wp = w.data<T>(), *bp = b.data<T>();
-    // v(d, i, dz, xhat) over the channels of one token.
-    const auto each_value = [&](int64_t n, int64_t t, const auto& v) HWY_ATTR {
-      const S* xp = x.data<S>() + (n * tokens + t) * c;
-      const S* dyp = dy.data<S>() + (n * tokens + t) * c;
-      const T m = mean.data<T>()[n], s = rstd.data<T>()[n];
-      for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
-        const auto xhat = hn::Mul(hn::Sub(load(d, xp + i), hn::Set(d, m)), hn::Set(d, s));
-        auto dz = load(d, dyp + i);
-        if (act == Activation::gelu)
-          dz = hn::Mul(dz,
-                       gelu_grad(d, hn::MulAdd(xhat, hn::LoadU(d, wp + i), hn::LoadU(d, bp + i))));
-        v(d, i, dz, xhat);
-      });
+    const T *means = mean.data<T>(), *rstds = rstd.data<T>();
+    const S *xp = x.data<S>(), *dyp = dy.data<S>();
+    // dz and xhat of some channels of token t of image n.
+    const auto values_at = [&](auto d, int64_t n, int64_t t, int64_t i) SG_INLINE_ATTR {
+      struct {
+        hn::Vec<decltype(d)> dz, xhat;
+      } v;
+      const int64_t at = (n * tokens + t) * c + i;
+      const auto from_mean = hn::Sub(load(d, xp + at), hn::Set(d, means[n]));
+      v.xhat = hn::Mul(from_mean, hn::Set(d, rstds[n]));
+      v.dz = load(d, dyp + at);
+      if (act == Activation::gelu) {
+        const auto z = hn::MulAdd(v.xhat, hn::LoadU(d, wp + i), hn::LoadU(d, bp + i));
+        v.dz = hn::Mul(v.dz, gelu_grad<S>(d, z));
+      }
+      return v;
     };
     Tensor scratch = zeros({batch * chunks, 2, c}, dtype_of<T>());
     T* const pq = scratch.data<T>();
     each_chunk(batch, tokens, [&](int64_t n, int64_t unit, int64_t begin, int64_t end) HWY_ATTR {
       T *const p = pq + unit * 2 * c, *const q = p + c;
-      for (int64_t t = begin; t < end; ++t)
-        each_value(n, t, [&](auto d, int64_t i, auto dz, auto xhat) HWY_ATTR {
-          hn::StoreU(hn::MulAdd(dz, xhat, hn::LoadU(d, p + i)), d, p + i);
-          hn::StoreU(hn::Add(dz, hn::LoadU(d, q + i)), d, q + i);
+      constexpr int64_t kTokens = 4;  // for one load and store of the sums
+      for (int64_t t = begin; t < end; t += kTokens) {
+        const int64_t last = std::min(t + kTokens, end);
+        for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
+          auto p_sum = hn::LoadU(d, p + i), q_sum = hn::LoadU(d, q + i);
+          for (int64_t k = t; k < last; ++k) {
+            const auto v = values_at(d, n, k, i);
+            p_sum = hn::MulAdd(v.dz, v.xhat, p_sum);
+            q_sum = hn::Add(v.dz, q_sum);
+          }
+          hn::StoreU(p_sum, d, p + i);
+          hn::StoreU(q_sum, d, q + i);
         });
+      }
     });
     sum_chunks(pq, int(batch) * chunks, 2 * c, dw);
     sum_chunks(pq + c, int(batch) * chunks, 2 * c, db);
@@ -135,10 +148,11 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
         q_mean[size_t(u / chunks)] += double(pq[u * 2 * c + c + i] * wp[i]) / double(tokens * c);
       }
     each_chunk(batch, tokens, [&](int64_t n, int64_t, int64_t begin, int64_t end) HWY_ATTR {
-      const T pw = T(p_mean[size_t(n)]), qw = T(q_mean[size_t(n)]), s = rstd.data<T>()[n];
+      const T pw = T(p_mean[size_t(n)]), qw = T(q_mean[size_t(n)]), s = rstds[n];
       for (int64_t t = begin; t < end; ++t) {
         S* dxp = dx.tensor.data<S>() + (n * tokens + t) * c;
-        each_value(n, t, [&](auto d, int64_t i, auto dz, auto xhat) HWY_ATTR {
+        for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
+          const auto [dz, xhat] = values_at(d, n, t, i);
           auto v = hn::Sub(hn::Mul(dz, hn::LoadU(d, wp + i)), hn::Set(d, qw));
           v = hn::Mul(hn::NegMulAdd(xhat, hn::Set(d, pw), v), hn::Set(d, s));
           if (dx.accumulate) v = hn::Add(v, load(d, dxp + i));

@@ -17,12 +17,11 @@ void forward(Stream&, In x, In w, In b, double eps, Activation act, Out y, Out m
     using T = AccType<S>;
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
-      for (int64_t r = begin; r < end; ++r) {
-        const RowMoments<T> moments = normalize_row(x.data<S>() + r * c, c, w.data<T>(),
-                                                    b.data<T>(), T(eps), act, y.data<S>() + r * c);
-        if (mean) mean.data<T>()[r] = moments.mean;
-        if (rstd) rstd.data<T>()[r] = moments.rstd;
-      }
+      each_row_block(begin, end, [&](int64_t n, int64_t r) HWY_ATTR {
+        normalize_rows(x.data<S>() + r * c, n, c, w.data<T>(), b.data<T>(), T(eps), act,
+                       y.data<S>() + r * c, mean ? mean.data<T>() + r : nullptr,
+                       rstd ? rstd.data<T>() + r : nullptr);
+      });
     });
   });
 }
@@ -39,8 +38,8 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
       for (int64_t r = begin; r < end; ++r) {
         S* const dxp = dx ? dx.tensor.data<S>() + r * c : nullptr;
         row_gradient(dy.data<S>() + r * c, x.data<S>() + r * c, c, w.data<T>(), b.data<T>(),
-                     RowMoments<T>{mean.data<T>()[r], rstd.data<T>()[r]}, act, dwp + 2 * c, dwp,
-                     dwp + c, bool(dx), [&](auto d, int64_t i, auto v) HWY_ATTR {
+                     mean.data<T>()[r], rstd.data<T>()[r], act, dwp + 2 * c, dwp, dwp + c, bool(dx),
+                     [&](auto d, int64_t i, auto v) HWY_ATTR {
                        if (dx.accumulate) v = hn::Add(v, load(d, dxp + i));
                        store(v, d, dxp + i);
                      });

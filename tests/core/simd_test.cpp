@@ -17,19 +17,27 @@ HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 namespace {
 
-template <class T>
+// For results of type S, here unrounded.
+template <class S, class T>
 void evaluate(Function f, const T* x, T* y, int64_t n) {
   for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
     const auto v = hn::LoadU(d, x + i);
-    hn::StoreU(f == Function::cdf         ? normal_cdf(d, v)
-               : f == Function::gelu      ? gelu(d, v)
-               : f == Function::gelu_grad ? gelu_grad(d, v)
+    hn::StoreU(f == Function::cdf         ? normal_cdf<S>(d, v)
+               : f == Function::gelu      ? gelu<S>(d, v)
+               : f == Function::gelu_grad ? gelu_grad<S>(d, v)
                                           : exp(d, v),
                d, y + i);
   });
 }
-void evaluate_f32(int f, const float* x, float* y, int64_t n) { evaluate(Function(f), x, y, n); }
-void evaluate_f64(int f, const double* x, double* y, int64_t n) { evaluate(Function(f), x, y, n); }
+void evaluate_f32(int f, const float* x, float* y, int64_t n) {
+  evaluate<float>(Function(f), x, y, n);
+}
+void evaluate_f64(int f, const double* x, double* y, int64_t n) {
+  evaluate<double>(Function(f), x, y, n);
+}
+void evaluate_bf16(int f, const float* x, float* y, int64_t n) {
+  evaluate<bf16>(Function(f), x, y, n);
+}
 
 // In whole vectors and a rest of single lanes, as kernels do.
 template <class T, class S, class D>
@@ -57,15 +65,23 @@ namespace sg {
 namespace {
 HWY_EXPORT(evaluate_f32);
 HWY_EXPORT(evaluate_f64);
+HWY_EXPORT(evaluate_bf16);
 HWY_EXPORT(widen);
 HWY_EXPORT(narrow);
 HWY_EXPORT(widen_to_f64);
 
-void run(int f, const std::vector<float>& x, std::vector<float>& y) {
-  HWY_DYNAMIC_DISPATCH(evaluate_f32)(f, x.data(), y.data(), int64_t(x.size()));
-}
-void run(int f, const std::vector<double>& x, std::vector<double>& y) {
-  HWY_DYNAMIC_DISPATCH(evaluate_f64)(f, x.data(), y.data(), int64_t(x.size()));
+// f(x) as for results of type S.
+template <class S>
+std::vector<AccType<S>> run(int f, const std::vector<AccType<S>>& x) {
+  std::vector<AccType<S>> y(x.size());
+  const int64_t n = int64_t(x.size());
+  if constexpr (std::is_same_v<S, bf16>)
+    HWY_DYNAMIC_DISPATCH(evaluate_bf16)(f, x.data(), y.data(), n);
+  else if constexpr (std::is_same_v<S, float>)
+    HWY_DYNAMIC_DISPATCH(evaluate_f32)(f, x.data(), y.data(), n);
+  else
+    HWY_DYNAMIC_DISPATCH(evaluate_f64)(f, x.data(), y.data(), n);
+  return y;
 }
 
 double cdf(double v) { return 0.5 * std::erfc(-v / std::sqrt(2.0)); }
@@ -79,28 +95,31 @@ struct Case {
   double limit;  // the grid is [-limit, limit]
   double f32, f64;
   Scale scale;
+  double bf16;  // absolute
 };
 const Case kCases[] = {
     // in the order of Function
-    {cdf, 30, 4e-7, 1e-15, Scale::one},
-    {gelu, 30, 4e-7, 1e-15, Scale::x},
-    {gelu_grad, 30, 4e-7, 1e-15, Scale::one},
-    {exponential, 80, 2e-7, 1e-15, Scale::value},
+    {cdf, 30, 4e-7, 1e-15, Scale::one, 5e-5},
+    {gelu, 30, 4e-7, 1e-15, Scale::x, 2.6e-5},
+    {gelu_grad, 30, 4e-7, 1e-15, Scale::one, 1.6e-4},  // 2^-11 is 4.9e-4
+    {exponential, 80, 2e-7, 1e-15, Scale::value, 0},
 };
 
-template <class T>
+template <class S>
 void check_accuracy(int f, double bound) {
+  using T = AccType<S>;
   const Case& c = kCases[f];
   const int64_t n = 1 << 20;
-  std::vector<T> x(n + 1), y(n + 1);
+  std::vector<T> x(n + 1);
   for (int64_t i = 0; i <= n; ++i) x[size_t(i)] = T(c.limit * (2 * double(i) / n - 1));
-  run(f, x, y);
+  const std::vector<T> y = run<S>(f, x);
   double worst = 0, where = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const double v = c.expected(double(x[i]));
-    const double scale = c.scale == Scale::value ? v
-                         : c.scale == Scale::x   ? std::max(1.0, std::abs(double(x[i])))
-                                                 : 1.0;
+    const double scale = std::is_same_v<S, bf16>   ? 1.0
+                         : c.scale == Scale::value ? v
+                         : c.scale == Scale::x     ? std::max(1.0, std::abs(double(x[i])))
+                                                   : 1.0;
     const double error = std::abs(double(y[i]) - v) / scale;
     if (!(error <= worst)) worst = error, where = double(x[i]);
   }
@@ -202,23 +221,29 @@ TEST_CASE("accuracy over a dense grid") {
     for (int f = 0; f < 4; ++f) {
       check_accuracy<float>(f, kCases[f].f32);
       check_accuracy<double>(f, kCases[f].f64);
+      if (kCases[f].bf16 > 0) check_accuracy<bf16>(f, kCases[f].bf16);
     }
   });
 }
 
+template <class S>
+void check_limits() {
+  const std::vector<float> x{-1e30f, -100, -6, 6, 100, 1e30f, NAN};
+  const std::vector<float> cdf = run<S>(int(Function::cdf), x),
+                           gelu = run<S>(int(Function::gelu), x),
+                           grad = run<S>(int(Function::gelu_grad), x);
+  for (size_t i = 0; i < 6; ++i) {
+    CHECK(cdf[i] == float(x[i] > 0));
+    CHECK(gelu[i] == std::max(x[i], 0.0f));
+    CHECK(grad[i] == float(x[i] > 0));
+  }
+  CHECK(std::isnan(gelu[6]));
+}
+
 TEST_CASE("large arguments saturate exactly, NaN is kept") {
   each_target([] {
-    const std::vector<float> x{-1e30f, -100, -6, 6, 100, 1e30f, NAN};
-    std::vector<float> cdf(x.size()), gelu(x.size()), grad(x.size());
-    run(int(Function::cdf), x, cdf);
-    run(int(Function::gelu), x, gelu);
-    run(int(Function::gelu_grad), x, grad);
-    for (size_t i = 0; i < 6; ++i) {
-      CHECK(cdf[i] == float(x[i] > 0));
-      CHECK(gelu[i] == std::max(x[i], 0.0f));
-      CHECK(grad[i] == float(x[i] > 0));
-    }
-    CHECK(std::isnan(gelu[6]));
+    check_limits<float>();
+    check_limits<bf16>();
   });
 }
 
