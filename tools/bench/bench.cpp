@@ -5,14 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <functional>
 #include <optional>
 
 #include "core/graph.h"
 #include "nn/gradient_slices.h"
 #include "nn/optim/optimizer.h"
-#include "ops/linear/linear.h"
 #include "tools/bench/median.h"
 
 namespace sg::benchmark {
@@ -101,43 +99,6 @@ struct Stopwatch : nn::Reducer {
   std::vector<double> seconds;
 };
 
-// As measure_roofline(), on a GPU: bytes by a copy of 1 GiB, operations by a matmul large enough
-// to keep all of it busy.
-Roofline roofline_of(Device device, Dtype dtype) {
-  if (device.type == DeviceType::cpu) return measure_roofline();
-  const autograd::NoGrad no_grad;
-  Backend& b = backend(device.type);
-  Stream& stream = current_stream(device);
-  const auto fastest = [&](const std::function<void()>& work) {
-    double best = INFINITY;
-    for (int i = 0; i < 10; ++i) {
-      const auto begin = b.event(device), end = b.event(device);
-      begin->record(stream);
-      work();
-      end->record(stream), end->synchronize();
-      best = std::min(best, end->seconds_since(*begin));
-    }
-    return best;
-  };
-  Roofline c;
-  {
-    const int64_t n = 8192;
-    const Tensor x = full({n, n}, 0.5, dtype, device), w = full({n, n}, 0.25, dtype, device);
-    c.flops = 2.0 * double(n * n * n) / fastest([&] { linear(x, w, {}); });
-  }
-  {
-    const Tensor from = zeros({int64_t{1} << 30}, Dtype::u8, device);
-    Tensor to = empty_like(from);
-    c.bytes = 2.0 * double(from.bytes()) / fastest([&] { to.copy_(from); });
-  }
-  Allocator::of(device).release_cached();
-  return c;
-}
-
-bool is_matmul(const std::string& op) {
-  return op.starts_with("linear.") || op.starts_with("conv2d.");
-}
-
 }  // namespace
 
 BenchResult bench(Workload& work, const BenchOptions& options) {
@@ -180,11 +141,9 @@ BenchResult bench(Workload& work, const BenchOptions& options) {
   std::sort(r.ops.begin(), r.ops.end(),
             [](const BenchOp& a, const BenchOp& b) { return a.row.seconds > b.row.seconds; });
   if (!options.roofline) return r;
-  r.roofline = roofline_of(parameters.device(), parameters.dtype());
-  r.roofline_share = r.matmul_flops / r.roofline.flops / r.step_seconds;
-  for (BenchOp& op : r.ops)
-    op.roofline_share =
-        std::max(op.row.flops / r.roofline.flops, op.row.bytes / r.roofline.bytes) / op.row.seconds;
+  r.roofline = measure_roofline(parameters.device(), parameters.dtype());
+  r.roofline_share = r.matmul_flops / r.roofline.matmul_flops / r.step_seconds;
+  for (BenchOp& op : r.ops) op.limit = limit_of(r.roofline, op.name, op.row);
   return r;
 }
 

@@ -23,8 +23,8 @@ struct BenchOptions {
 struct BenchOp {
   std::string name;
   profile::Row row;  // of one step
-  double roofline_share =
-      0;  // time at the roofline that binds (arithmetic or bytes) over time taken
+  Limit limit;       // without BenchOptions::roofline nothing
+  double roofline_share() const { return limit.seconds / row.seconds; }
 };
 
 struct BenchResult {
@@ -36,7 +36,7 @@ struct BenchResult {
   size_t peak_rss_bytes = 0;      // process
   size_t steady_allocations = 0;  // blocks asked of the system after warm-up: should be 0
   Roofline roofline;
-  double matmul_flops = 0;      // of linear layers and convolutions, a step
+  double matmul_flops = 0;      // of is_matmul(), a step
   double roofline_share = 0;    // time of those alone at the roofline over time taken
   std::vector<BenchOp> ops;     // slowest first
   double profiled_seconds = 0;  // of the step that `ops` divides
