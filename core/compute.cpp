@@ -30,27 +30,43 @@ Compute parse_usable_device(const std::string& device) {
   return c;
 }
 
-Compute parse_compute(const std::string& device, const std::string& dtype) {
+Compute parse_compute(const std::string& device, const std::string& dtype,
+                      Bf16Emulation emulation) {
   Compute c = parse_usable_device(device);
   const bool cuda = c.device.type == DeviceType::cuda;
-  if (dtype == "auto")
+  c.is_auto_dtype = dtype == "auto";
+  if (c.is_auto_dtype)
     c.dtype = cuda ? Dtype::bf16 : Dtype::f32;
   else
     c.dtype = parse_dtype(dtype);
   if (c.dtype != Dtype::f32 && c.dtype != Dtype::bf16)
     fail(ExitCode::usage, "--dtype: {} is not implemented; use f32 or bf16", dtype);
-  if (c.dtype == Dtype::bf16 && !cuda && !has_bf16_products())
+  if (c.dtype == Dtype::bf16 && !cuda && !has_bf16_products() &&
+      emulation != Bf16Emulation::requested)
     fail(ExitCode::usage,
-         "--dtype: this CPU does not multiply bf16 (AVX512-BF16 or AMX), and would be several "
-         "times slower than with f32; use f32");
+         "--dtype bf16: this CPU does not multiply bf16, which takes AVX512-BF16 or AMX; it has "
+         "{}; use f32{}",
+         cpu_instructions(),
+         emulation == Bf16Emulation::never
+             ? ""
+             : ", or --emulate-bf16 for the numbers of bf16 by slower conversions");
   return c;
 }
 
+std::string describe_dtype(const Compute& c) {
+  const std::string name(name_of(c.dtype));
+  if (c.dtype != Dtype::bf16 || c.device.type != DeviceType::cpu) return name;
+  return name + " by " + (has_bf16_products() ? cpu_instructions() : "conversion to f32");
+}
+
 std::string describe(const Compute& c) {
-  const std::string limit = c.device.type == DeviceType::cpu ? limit_of_threads() : "";
-  return fmt::format("computing on {}: {}{}{}", str(c.device),
-                     c.reason.empty() ? backend(c.device.type).describe(c.device) : c.reason,
-                     limit.empty() ? "" : "; ", limit);
+  const bool cpu = c.device.type == DeviceType::cpu;
+  const std::string limit = cpu ? limit_of_threads() : "";
+  return fmt::format(
+      "computing on {}: {}{}{}; {}{}", str(c.device),
+      c.reason.empty() ? backend(c.device.type).describe(c.device) : c.reason,
+      limit.empty() ? "" : "; ", limit, describe_dtype(c),
+      cpu && c.is_auto_dtype && has_bf16_products() ? " (--dtype bf16 is faster on this CPU)" : "");
 }
 
 }  // namespace sg

@@ -9,15 +9,20 @@ namespace sg {
 
 struct Compute {
   Device device;
-  Dtype dtype = Dtype::f32;  // of activations and matmuls; f32 or, on cuda, bf16
-  std::string reason;        // for the CPU, where "auto" found no GPU: why; else empty
+  Dtype dtype = Dtype::f32;    // of activations and operands of matmuls: f32 or bf16
+  bool is_auto_dtype = false;  // nobody asked for it
+  std::string reason;          // for the CPU, where "auto" found no GPU: why; else empty
 };
+
+// Whether bf16 is computed on a CPU that does not multiply it, by conversion to f32: never, or
+// where --emulate-bf16 asks for it, which it does not or does.
+enum class Bf16Emulation { never, not_requested, requested };
 
 constexpr const char* kDeviceHelp =
     "auto: the GPU where a usable one is, else the CPU; or cpu, cuda, cuda:N";
 constexpr const char* kDtypeHelp =
-    "of activations: f32, bf16 (cuda; weights, sums and statistics stay f32), or auto: bf16 on "
-    "cuda, f32 on cpu";
+    "of activations: f32, bf16 (weights, sums and statistics stay f32; a CPU needs AVX512-BF16 or "
+    "AMX), or auto: bf16 on cuda, f32 on cpu, so that results do not depend on which CPU it is";
 
 // From --device: a device that can be used; dtype stays as it is. "auto" is the first usable GPU,
 // else the CPU. Throws ExitCode::usage where the build or the machine does not have what is asked
@@ -26,9 +31,13 @@ Compute parse_usable_device(const std::string& device);
 
 // From --device and --dtype. Throws as above, and ExitCode::usage where the device does not have
 // the dtype.
-Compute parse_compute(const std::string& device, const std::string& dtype);
+Compute parse_compute(const std::string& device, const std::string& dtype,
+                      Bf16Emulation emulation = Bf16Emulation::never);
 
-// "computing on cuda:0: NVIDIA H200, 139.8 GiB", "computing on cpu: no NVIDIA driver is installed"
+// "f32", "bf16 by AVX512-BF16", "bf16 by conversion to f32"
+std::string describe_dtype(const Compute& compute);
+// "computing on cuda:0: NVIDIA H200, 139.8 GiB; bf16", "computing on cpu: no NVIDIA driver is
+// installed; f32"
 std::string describe(const Compute& compute);
 
 }  // namespace sg

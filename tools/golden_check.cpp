@@ -74,16 +74,21 @@ int main(int argc, char** argv) {
     bool verbose = false;
     app.add_option("path", paths, "golden files, or folders of them")->required();
     app.add_option("--dtype", dtype,
-                   "f64 (cpu), f32, or bf16 (cuda); below f64 with the ranking of tokens given; "
+                   "f64 (cpu), f32 or bf16; below f64 with the ranking of tokens given; "
                    "default: f64 on cpu, f32 on cuda");
     app.add_option("--device", device, sg::kDeviceHelp)->capture_default_str();
+    sg::Bf16Emulation emulation;
+    sg::tools::add_emulation_flag(app, emulation);
     app.add_flag("--verbose", verbose, "an error a tensor");
     sg::tools::parse(app, argc, argv);
 
-    const sg::Compute compute = sg::parse_usable_device(device);
+    sg::Compute compute = sg::parse_usable_device(device);
+    if (dtype.empty()) dtype = compute.device.type == sg::DeviceType::cpu ? "f64" : "f32";
+    if (dtype == "f64")
+      compute.dtype = sg::Dtype::f64;
+    else
+      compute = sg::parse_compute(device, dtype, emulation);
     sg::tools::announce(compute);
-    const sg::Device on = compute.device;
-    if (dtype.empty()) dtype = on.type == sg::DeviceType::cpu ? "f64" : "f32";
 
     int passed = 0, failed = 0, unknown = 0;
     for (const std::string& path : paths)
@@ -94,7 +99,7 @@ int main(int argc, char** argv) {
             print(file, r);
             continue;
           }
-          const auto r = sg::golden::check_golden(file, sg::parse_dtype(dtype), on);
+          const auto r = sg::golden::check_golden(file, compute.dtype, compute.device);
           if (r.checked()) {
             ++(r.passed() ? passed : failed);
             print(file, r, verbose);

@@ -102,6 +102,7 @@ void print_json(const Measured& what, const BenchResult& r) {
   j["model"] = what.model, j["mode"] = what.mode, j["batch"] = what.batch;
   j["img_size"] = sg::str(what.image);
   j["device"] = sg::str(what.compute.device), j["dtype"] = sg::name_of(what.compute.dtype);
+  j["arithmetic"] = sg::describe_dtype(what.compute);
   j["threads"] = sg::num_threads(), j["version"] = SG_VERSION;
   fmt::print("{}\n", j.dump(2));
 }
@@ -110,7 +111,7 @@ void print(const Measured& what, const BenchResult& r, const sg::benchmark::Benc
   const sg::Device device = what.compute.device;
   if (options.roofline) fmt::print("limits measured now: {}\n", to_text(r.roofline));
   fmt::print("{} {}, batch {}, {}x{}, {}, {}\n", what.model, what.mode, what.batch,
-             what.image.height, what.image.width, sg::name_of(what.compute.dtype),
+             what.image.height, what.image.width, sg::describe_dtype(what.compute),
              device.type == sg::DeviceType::cpu ? fmt::format("{} threads", sg::num_threads())
                                                 : sg::backend(device.type).describe(device));
   fmt::print("{:.2f} images/s ({:.1f} ms a step, spread {:.0f} %)\n", r.images_per_second,
@@ -346,6 +347,8 @@ int main(int argc, char** argv) {
         app, shared,
         {"img-size", "data", "no-listing-cache", "aa", "batch-size", "device", "dtype", "threads",
          "workers", "eager", "bucket-cap-mb", "reduce-dtype"});
+    sg::Bf16Emulation emulation;
+    sg::tools::add_emulation_flag(app, emulation);
     sg::tools::add_choice(
         app, "--mode", mode, {"train", "infer", "loader", "loader-memory", "augment", "listing"},
         "what is measured; loader: one core makes training images; loader-memory: resident memory "
@@ -390,7 +393,8 @@ int main(int argc, char** argv) {
       if (mode == "listing") return bench_listing(shared, json);
       return bench_augment(*shared.img_size, json);
     }
-    const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
+    if (mode == "train") emulation = sg::Bf16Emulation::never;
+    const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype, emulation);
     sg::tools::announce(compute);
     options.batch = shared.batch_size, options.eager = shared.eager;
     options.mode =

@@ -40,6 +40,8 @@ int main(int argc, char** argv) {
         {"data", "train-split", "val-split", "val-share", "seed", "class-map", "class-order",
          "max-broken-share", "no-listing-cache", "crop-pct", "mean", "std", "batch-size", "device",
          "dtype", "threads", "workers", "log-interval"});
+    Bf16Emulation emulation;
+    tools::add_emulation_flag(app, emulation);
     app.get_option("--data")->required();
     for (const char* of_checkpoint : {"--mean", "--std"})
       app.get_option(of_checkpoint)->default_str("");
@@ -78,7 +80,7 @@ int main(int argc, char** argv) {
     if (!request.results_file.empty())
       tools::check_results_file(request.results_file, {checkpoint});
     if (!request.confusion.empty()) tools::check_confusion_file(request.confusion, {checkpoint});
-    request.compute = parse_compute(shared.device, shared.dtype);
+    request.compute = parse_compute(shared.device, shared.dtype, emulation);
     tools::announce(request.compute);
     if (shared.threads) set_num_threads(int(*shared.threads));
 

@@ -101,6 +101,8 @@ int main(int argc, char** argv) {
     sg::tools::add_options(
         app, shared,
         {"class-map", "class-names", "batch-size", "device", "dtype", "threads", "workers"});
+    sg::Bf16Emulation emulation;
+    sg::tools::add_emulation_flag(app, emulation);
     sg::tools::add_ema_flags(app, ema);
     sg::tools::add_option(
         app, {.flags = "--top,--topk", .help = "classes to show", .low = 1, .high = 1 << 24}, top);
@@ -137,7 +139,7 @@ int main(int argc, char** argv) {
         sg::fail(sg::ExitCode::usage,
                  "--output: expected a folder for the labels of the images, found none");
       const auto files = sg::tools::label_files(output, paths_of_images, read);
-      const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
+      const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype, emulation);
       sg::tools::announce(compute);
       const auto file = sg::infer::load_segmentor(
           weights, {.ema = ema,
@@ -165,7 +167,7 @@ int main(int argc, char** argv) {
         sg::tools::check_output(panels.back(), read, sg::data::is_own_png);
       }
     }
-    const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype);
+    const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype, emulation);
     sg::tools::announce(compute);
 
     const auto file = sg::infer::load_model(

@@ -106,7 +106,7 @@ void introduce(report::Console& console, const Options& o, const Setup& setup,
   for (const nn::GroupSize& group : parameters.groups())
     console.line("  " + describe(group, o.weight_decay));
   for (const std::string& line : setup.introduce_data(o)) console.line(line);
-  console.line(fmt::format("{}; {}", describe(compute), o.dtype));
+  console.line(describe(compute));
   console.line(fmt::format(
       "{} of {} images; {} compute and {} loading threads",
       o.steps ? fmt::format("{} steps, epochs have {}", o.steps, trainer.epoch_steps())
@@ -151,6 +151,7 @@ StepCost check_cost(report::Console& console, const Options& o, Setup& setup, si
 // A run that is set up.
 struct Run {
   const Options &given, &options, &usual;  // options: all filled in
+  const Compute& compute;
   Setup& setup;
   const fs::path& folder;
   const std::string& go_on;  // the command line by which it goes on
@@ -188,6 +189,8 @@ void write_report(const Run& r, const std::vector<nlohmann::json>& rows) {
       .epochs = r.trainer.total_epochs(),
       .parameters = r.task.parameters().count(),
       .finished = r.trainer.finished()};
+  std::ranges::find(report.configuration, "dtype", &report::Setting::name)->value =
+      describe_dtype(r.compute);
   try {
     r.trainer.with_ema([&] { report.samples = r.setup.samples(); });
   } catch (const Error& e) {  // the page is the more wanted where the weights are damaged
@@ -316,6 +319,7 @@ ExitCode run_rank(Options options, const Options& usual, Setup& setup, StopSigna
   nlohmann::json args = args_json(given, identity["args"]);
   args["version"] = SG_VERSION;
   args["resolved"]["device"] = str(compute.device), args["resolved"]["threads"] = num_threads();
+  args["resolved"]["arithmetic"] = describe_dtype(compute);
   if (!group.alone()) args["resolved"]["processes"] = group.ranks();
   if (options.dry_run) {
     console.line(args.dump(2));
@@ -324,7 +328,8 @@ ExitCode run_rank(Options options, const Options& usual, Setup& setup, StopSigna
     return ExitCode::ok;
   }
 
-  const Run run{given, options, usual, setup, folder, go_on, task, trainer, console, launch, group};
+  const Run run{given, options, usual,   compute, setup,  folder,
+                go_on, task,    trainer, console, launch, group};
   if (from) {
     resume(run, *from, identity);
     from.reset();  // its tensors

@@ -9,6 +9,7 @@
 
 #include "core/capture.h"
 #include "core/compute.h"
+#include "core/cpu/bf16_products.h"
 #include "core/cuda/launch.cuh"
 #include "core/graph.h"
 #include "core/profile.h"
@@ -105,15 +106,17 @@ TEST_CASE("runtime: --device auto is the first GPU that can be used, else the CP
   }
   {
     const Machine old({Gpu{"Tesla T4", 7, 5}});
-    CHECK(describe(parse_compute("auto", "auto")) ==
-          "computing on cpu: Tesla T4 has compute capability 7.5, at least 8.0 (Ampere) is needed");
+    CHECK(describe(parse_compute("auto", "f32")) ==
+          "computing on cpu: Tesla T4 has compute capability 7.5, at least 8.0 (Ampere) is needed; "
+          "f32");
   }
   const Machine no_driver({}, 0);
   const Compute c = parse_compute("auto", "auto");
   CHECK(c.device == Device{});
   CHECK(c.dtype == Dtype::f32);
-  CHECK(describe(c) == "computing on cpu: no NVIDIA driver is installed");
-  CHECK(describe(parse_compute("cpu", "auto")) == "computing on cpu: CPU");
+  CHECK(describe(c).starts_with("computing on cpu: no NVIDIA driver is installed; f32"));
+  CHECK(describe(c).ends_with("(--dtype bf16 is faster on this CPU)") == has_bf16_products());
+  CHECK(describe(parse_compute("cpu", "f32")) == "computing on cpu: CPU; f32");
   ::setenv("SG_REQUIRE_CUDA", "1", 1);
   CHECK_THROWS_WITH_AS(parse_compute("auto", "auto"),
                        "--device: SG_REQUIRE_CUDA is set, and this would compute on the cpu (no "

@@ -245,44 +245,51 @@ Step run_step(Config config, int64_t side, Device device, Dtype dtype, const Ste
   return step;
 }
 
+// Within the bounds of whole models.
+void check_step(const Config& config, Dtype dtype, const Step& found, const Step& expected) {
+  CAPTURE(name_of(dtype));
+  const double bound = golden::model_bound(config, dtype),
+               of_gradients = golden::model_gradient_bound(config, dtype);
+  test::check_close(found.logits, expected.logits, bound);
+  REQUIRE(found.significance.size() == expected.significance.size());
+  for (size_t i = 0; i < found.significance.size(); ++i) {
+    CAPTURE(i);
+    test::check_close(found.significance[i].map, expected.significance[i].map, bound);
+  }
+  REQUIRE(found.gradients.size() == expected.gradients.size());
+  for (size_t i = 0; i < found.gradients.size(); ++i) {
+    CAPTURE(expected.gradients[i].first);
+    const Tensor &g = found.gradients[i].second, &e = expected.gradients[i].second;
+    // In bf16 the gradients of all parameters are one, of which each is a row (golden_check).
+    if (dtype == Dtype::bf16)
+      CHECK(relative_error_of(g, e, expected.rms * std::sqrt(double(e.numel()))).whole <=
+            of_gradients * worst_row_factor(int64_t(found.gradients.size()), e.numel()));
+    else
+      test::check_close(g, e, of_gradients);
+  }
+}
+
 }  // namespace
 
-TEST_CASE("the whole network on cuda: the CPU's numbers, the ranking given") {
-  if (!test::have_cuda()) return;
+TEST_CASE(
+    "the whole network in f32 and bf16, also on cuda: the numbers of f64, the ranking given") {
   struct Size {
     const char* model;
     int64_t side;
   };
   std::vector<Size> sizes{{"sgformer_nano", 28}};
   if (!test::emulated()) sizes.insert(sizes.end(), {{"sgformer_nano", 224}, {"sgformer_s", 224}});
+  const std::vector<Device> devices = test::devices();
   for (const auto& [name, side] : sizes) {
     CAPTURE(name);
     CAPTURE(side);
     const Config config = find_config(name);
     const Step expected = run_step(config, side, {}, Dtype::f64, nullptr);
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
-      CAPTURE(name_of(dtype));
-      const Step found = run_step(config, side, test::kCuda, dtype, &expected);
-      const double bound = golden::model_bound(config, dtype),
-                   of_gradients = golden::model_gradient_bound(config, dtype);
-      test::check_close(found.logits, expected.logits, bound);
-      REQUIRE(found.significance.size() == expected.significance.size());
-      for (size_t i = 0; i < found.significance.size(); ++i) {
-        CAPTURE(i);
-        test::check_close(found.significance[i].map, expected.significance[i].map, bound);
+    for (const Device device : devices)
+      for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        CAPTURE(str(device));
+        check_step(config, dtype, run_step(config, side, device, dtype, &expected), expected);
       }
-      REQUIRE(found.gradients.size() == expected.gradients.size());
-      for (size_t i = 0; i < found.gradients.size(); ++i) {
-        CAPTURE(expected.gradients[i].first);
-        const Tensor &g = found.gradients[i].second, &e = expected.gradients[i].second;
-        // In bf16 the gradients of all parameters are one, of which each is a row (golden_check).
-        if (dtype == Dtype::bf16)
-          CHECK(relative_error_of(g, e, expected.rms * std::sqrt(double(e.numel()))).whole <=
-                of_gradients * worst_row_factor(int64_t(found.gradients.size()), e.numel()));
-        else
-          test::check_close(g, e, of_gradients);
-      }
-    }
   }
 }
 

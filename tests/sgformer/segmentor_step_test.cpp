@@ -103,48 +103,47 @@ Step run_step(const std::string& head, Device device, Dtype dtype, const Step* r
   return step;
 }
 
-void compare(Device device, Dtype dtype) {
-  for (const std::string& head : kHeads) {
-    CAPTURE(head);
-    CAPTURE(name_of(dtype));
-    const Step expected = run_step(head, {}, Dtype::f64, nullptr);
-    const Step found = run_step(head, device, dtype, &expected);
-    REQUIRE(found.outputs.size() == expected.outputs.size());
-    for (size_t i = 0; i < found.outputs.size(); ++i) {
-      CAPTURE(found.outputs[i].first);
-      const auto e = relative_error_of(found.outputs[i].second, expected.outputs[i].second);
-      CAPTURE(e.whole);
-      CAPTURE(e.worst_row);
-      CHECK(e.within(found.bounds.outputs));
-    }
-    double squares = 0, elements = 0;
-    for (const auto& [name, gradient] : expected.gradients) {
-      for (const double g : gradient.span<double>()) squares += g * g;
-      elements += double(gradient.numel());
-    }
-    for (size_t i = 0; i < found.gradients.size(); ++i) {
-      CAPTURE(found.gradients[i].first);
-      const Tensor &g = found.gradients[i].second, &e = expected.gradients[i].second;
-      // In bf16 the gradients of all parameters are one, of which each is a row (golden_check).
-      if (dtype == Dtype::bf16) {
-        const double scale = std::sqrt(squares / elements * double(e.numel()));
-        CHECK(relative_error_of(g, e, scale).whole <=
-              found.bounds.gradients *
-                  worst_row_factor(int64_t(found.gradients.size()), e.numel()));
-      } else {
-        test::check_close(g, e, found.bounds.gradients);
-      }
+void check_step(Dtype dtype, const Step& found, const Step& expected) {
+  REQUIRE(found.outputs.size() == expected.outputs.size());
+  for (size_t i = 0; i < found.outputs.size(); ++i) {
+    CAPTURE(found.outputs[i].first);
+    const auto e = relative_error_of(found.outputs[i].second, expected.outputs[i].second);
+    CAPTURE(e.whole);
+    CAPTURE(e.worst_row);
+    CHECK(e.within(found.bounds.outputs));
+  }
+  double squares = 0, elements = 0;
+  for (const auto& [name, gradient] : expected.gradients) {
+    for (const double g : gradient.span<double>()) squares += g * g;
+    elements += double(gradient.numel());
+  }
+  for (size_t i = 0; i < found.gradients.size(); ++i) {
+    CAPTURE(found.gradients[i].first);
+    const Tensor &g = found.gradients[i].second, &e = expected.gradients[i].second;
+    // In bf16 the gradients of all parameters are one, of which each is a row (golden_check).
+    if (dtype == Dtype::bf16) {
+      const double scale = std::sqrt(squares / elements * double(e.numel()));
+      CHECK(relative_error_of(g, e, scale).whole <=
+            found.bounds.gradients * worst_row_factor(int64_t(found.gradients.size()), e.numel()));
+    } else {
+      test::check_close(g, e, found.bounds.gradients);
     }
   }
 }
 
 }  // namespace
 
-TEST_CASE("segmentors in f32: the numbers of f64, the ranking given") { compare({}, Dtype::f32); }
-TEST_CASE("segmentors on cuda: the CPU's numbers, the ranking given") {
-  if (!test::have_cuda()) return;
-  compare(test::kCuda, Dtype::f32);
-  compare(test::kCuda, Dtype::bf16);
+TEST_CASE("segmentors in f32 and bf16, also on cuda: the numbers of f64, the ranking given") {
+  for (const std::string& head : kHeads) {
+    CAPTURE(head);
+    const Step expected = run_step(head, {}, Dtype::f64, nullptr);
+    for (const Device device : test::devices())
+      for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        CAPTURE(str(device));
+        CAPTURE(name_of(dtype));
+        check_step(dtype, run_step(head, device, dtype, &expected), expected);
+      }
+  }
 }
 
 TEST_CASE("segmentors: a training step has the same bits with 1, 2, 3 and 8 threads") {
@@ -153,11 +152,11 @@ TEST_CASE("segmentors: a training step has the same bits with 1, 2, 3 and 8 thre
     CAPTURE(head);
     SegmentorConfig config = find_segmentor_config("sgformer_s", head, 19);
     for (StageConfig& stage : config.backbone.stages) stage.depth = std::min(stage.depth, 2);
-    const auto bits = [&](int threads) {
+    const auto bits = [&](int threads, Dtype dtype) {
       set_num_threads(threads);
       Segmentor model(config);
       nn::ParameterStore& p = model.parameters();
-      p.allocate();
+      p.allocate(dtype);
       p.initialize(3);
       const Segmentor::Output out = model.forward(images(model, 2, 128, 64), drawn(model, 2));
       backward(model, out);
@@ -166,14 +165,17 @@ TEST_CASE("segmentors: a training step has the same bits with 1, 2, 3 and 8 thre
         values.emplace_back("gradient of " + name, p.get(p.grads(), name));
       return values;
     };
-    const Values expected = bits(1);
-    for (const int threads : {2, 3, 8}) {
-      CAPTURE(threads);
-      const Values found = bits(threads);
-      REQUIRE(found.size() == expected.size());
-      for (size_t i = 0; i < found.size(); ++i) {
-        CAPTURE(found[i].first);
-        CHECK((to_vector<float>(found[i].second) == to_vector<float>(expected[i].second)));
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+      CAPTURE(name_of(dtype));
+      const Values expected = bits(1, dtype);
+      for (const int threads : {2, 3, 8}) {
+        CAPTURE(threads);
+        const Values found = bits(threads, dtype);
+        REQUIRE(found.size() == expected.size());
+        for (size_t i = 0; i < found.size(); ++i) {
+          CAPTURE(found[i].first);
+          CHECK((to_vector<float>(found[i].second) == to_vector<float>(expected[i].second)));
+        }
       }
     }
   }

@@ -23,13 +23,13 @@ Config shallow() {
 // Named, so that a failure says where bits begin to differ.
 using Values = std::vector<std::pair<std::string, std::vector<float>>>;
 
-Values training_step(int64_t batch, int64_t side) {
+Values training_step(int64_t batch, int64_t side, Dtype dtype) {
   Classifier model(shallow());
   nn::ParameterStore& p = model.parameters();
-  p.allocate(Dtype::f32);
+  p.allocate(dtype);
   p.initialize(3);
   nn::Optimizer optimizer(p, {.ema_decay = 0.9, .clip_grad = 1});
-  const Tensor x = test::random({batch, side, side, 3}, 1).to(Dtype::f32);
+  const Tensor x = test::random({batch, side, side, 3}, 1).to(dtype);
   const Tensor drop_paths = draw_drop_paths(model.config(), batch, 1, 1, 0);
   const Tensor logits = model.forward(x, {.drop_paths = drop_paths}).logits;
   const Tensor labels = from_vector<int32_t>(std::vector<int32_t>(size_t(batch), 7), {batch});
@@ -54,16 +54,21 @@ Values training_step(int64_t batch, int64_t side) {
 // have their gradients, is a power of two at 256 x 256 and none at 224 x 224.
 TEST_CASE("a training step has the same bits with 1, 2, 3 and 8 threads") {
   const int before = num_threads();
-  for (const auto& [batch, side] :
-       {std::pair<int64_t, int64_t>{2, 224}, {2, 256}, {1, 256}, {9, 64}}) {
+  struct Case {
+    int64_t batch, side;
+    Dtype dtype = Dtype::f32;
+  };
+  for (const auto& [batch, side, dtype] : {Case{2, 224}, Case{2, 256}, Case{1, 256}, Case{9, 64},
+                                           Case{1, 256, Dtype::bf16}, Case{9, 64, Dtype::bf16}}) {
     CAPTURE(batch);
     CAPTURE(side);
+    CAPTURE(name_of(dtype));
     set_num_threads(1);
-    const Values expected = training_step(batch, side);
+    const Values expected = training_step(batch, side, dtype);
     for (const int threads : {2, 3, 8}) {
       CAPTURE(threads);
       set_num_threads(threads);
-      const Values found = training_step(batch, side);
+      const Values found = training_step(batch, side, dtype);
       REQUIRE(found.size() == expected.size());
       for (size_t i = 0; i < found.size(); ++i) {
         CAPTURE(found[i].first);

@@ -40,8 +40,8 @@ const Counts kLosses{{"segmentation_loss", 4}};
 }  // namespace
 
 TEST_CASE("resizing of maps") {
-  check_kinds("golden/dense/resize", kResizing, Dtype::f64);
-  check_kinds("golden/dense/resize", kResizing, Dtype::f32);
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16})
+    check_kinds("golden/dense/resize", kResizing, dtype);
 }
 
 TEST_CASE("resizing of maps on cuda") {
@@ -51,8 +51,8 @@ TEST_CASE("resizing of maps on cuda") {
 }
 
 TEST_CASE("losses, their parts and gradients") {
-  check_kinds("golden/dense/losses", kLosses, Dtype::f64);
-  check_kinds("golden/dense/losses", kLosses, Dtype::f32);
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16})
+    check_kinds("golden/dense/losses", kLosses, dtype);
 }
 
 TEST_CASE("losses on cuda") {

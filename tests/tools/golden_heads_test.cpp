@@ -43,8 +43,9 @@ void check_modules(Dtype dtype, Device device, bool real_channels) {
 TEST_CASE("heads of segmentation and their pyramid in f64") {
   check_modules(Dtype::f64, Device{}, true);
 }
-TEST_CASE("heads of segmentation and their pyramid in f32") {
+TEST_CASE("heads of segmentation and their pyramid in f32 and bf16") {
   check_modules(Dtype::f32, Device{}, true);
+  check_modules(Dtype::bf16, Device{}, true);
 }
 TEST_CASE("heads of segmentation and their pyramid on cuda, in f32 and bf16") {
   if (!test::have_cuda()) return;

@@ -51,17 +51,23 @@ TEST_CASE("golden_check: damaged files are counted as failures, and the others c
 }
 
 TEST_CASE("modules of the published model in f64") { check_folder("golden/modules", Dtype::f64); }
-TEST_CASE("modules of the published model in f32") { check_folder("golden/modules", Dtype::f32); }
+TEST_CASE("modules of the published model in f32 and bf16") {
+  check_folder("golden/modules", Dtype::f32);
+  check_folder("golden/modules", Dtype::bf16);
+}
 TEST_CASE("modules of the published model on cuda, in f32 and bf16") {
   if (!test::have_cuda()) return;
   check_folder("golden/modules", Dtype::f32, kCuda);
   check_folder("golden/modules", Dtype::bf16, kCuda);
 }
 TEST_CASE("whole models in f64") { check_folder("golden/models", Dtype::f64); }
-TEST_CASE("whole models in f32, the ranking given") { check_folder("golden/models", Dtype::f32); }
-TEST_CASE("whole models at other image sizes in f64, and in f32 with the ranking given") {
-  check_folder("golden/any_size", Dtype::f64);
-  check_folder("golden/any_size", Dtype::f32);
+TEST_CASE("whole models in f32 and bf16, the ranking given") {
+  check_folder("golden/models", Dtype::f32);
+  check_folder("golden/models", Dtype::bf16);
+}
+TEST_CASE("whole models at other image sizes in f64, and in f32 and bf16 with the ranking given") {
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16})
+    check_folder("golden/any_size", dtype);
 }
 TEST_CASE("whole models on cuda, in f32 and bf16, the ranking given") {
   if (!test::have_cuda()) return;
@@ -130,7 +136,9 @@ TEST_CASE("a wrong number of a golden file is seen, in the whole or in its row")
 TEST_CASE("any file is refused in a dtype that a device does not have") {
   const fs::path folder = test::shared("golden");
   if (folder.empty()) return;
-  CHECK_THROWS_AS(check_golden(folder / "modules/mlp.safetensors", Dtype::bf16), Error);
+  const fs::path file = folder / "modules/mlp.safetensors";
+  CHECK_THROWS_AS(check_golden(file, Dtype::i32), Error);
+  CHECK_THROWS_AS(check_golden(file, Dtype::f64, kCuda), Error);
 }
 
 TEST_CASE("a file of a kind that is not known here is not checked, and others still are") {

@@ -3,6 +3,7 @@
 #include <regex>
 #include <set>
 
+#include "core/cpu/bf16_products.h"
 #include "io/file.h"
 #include "io/yaml.h"
 #include "tests/tools/runs.h"
@@ -170,7 +171,8 @@ TEST_CASE("options: switches of timm for what is always so are accepted and expl
       (folder / "data").string());
   const Ran ran = run_program(command);
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
-  CHECK(contains(ran.err, "--amp: changes nothing: the cpu computes in float32"));
+  CHECK(contains(ran.err, has_bf16_products() ? "--amp: --dtype bf16, with float32 weights"
+                                              : "--amp: changes nothing: this CPU does not"));
   for (const char* flag :
        {"--model-ema: ", "--opt adamw: ", "--sched cosine: ", "--pin-mem: ", "--channels-last: "}) {
     CAPTURE(flag);
@@ -178,7 +180,8 @@ TEST_CASE("options: switches of timm for what is always so are accepted and expl
     REQUIRE(at != std::string::npos);
     CHECK(ran.err.find(flag, at + 1) == std::string::npos);
   }
-  CHECK(contains(ran.out, "; f32\n"));
+  CHECK(contains(ran.out, has_bf16_products() ? "; bf16 by " + cpu_instructions() + "\n"
+                                              : std::string("; f32\n")));
   CHECK(contains(refused("sgtrain d --opt sgd"), "--opt: expected adamw, found 'sgd'"));
   CHECK(contains(refused("sgtrain d --sched step"), "--sched: expected cosine, found 'step'"));
   CHECK(contains(refused("sgtrain d --model-ema --model-ema-decay 0"), "contradict"));

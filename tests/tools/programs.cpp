@@ -2,6 +2,7 @@
 
 #include <sys/wait.h>
 
+#include "core/cpu/bf16_products.h"
 #include "data/png_write.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
@@ -10,6 +11,7 @@
 #include "sgformer/config_json.h"
 #include "sgformer/weights.h"
 #include "tests/support/paths.h"
+#include "tests/support/skip.h"
 #include "train/options.h"
 
 namespace sg::test {
@@ -24,6 +26,12 @@ Ran run_program(const std::string& command) {
   const int status = std::system(fmt::format("{} >{} 2>{}", program(command), out, err).c_str());
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return {code, read_file(out), read_file(err)};
+}
+
+bool have_cpu_bf16() {
+  if (has_bf16_products()) return true;
+  skip("this CPU does not multiply bf16");
+  return false;
 }
 
 std::unique_ptr<sgformer::Classifier> nano() {

@@ -19,6 +19,10 @@ struct Ran {
 std::string program(const std::string& command);
 Ran run_program(const std::string& command);
 
+// Whether this CPU multiplies bf16, without which no program trains in it; where it does not, the
+// case is skipped.
+bool have_cpu_bf16();
+
 // sgformer_nano of three classes, "cat", "dog" and "owl", with initial weights.
 std::unique_ptr<sgformer::Classifier> nano();
 void save_as_checkpoint(const sgformer::Classifier& model, const std::filesystem::path& path);

@@ -58,15 +58,22 @@ TEST_CASE("ranks: one, two and four train alike; in a fixed order, to the bit") 
   const TemporaryFolder folder;
   const fs::path data = folder / "data";
   write_idx(data, 64, 10);
-  for (const std::string order : {"fixed", "ring"}) {
+  struct Case {
+    std::string order, dtype;
+    std::vector<int> ranks;
+  };
+  std::vector<Case> cases{{"fixed", "f32", {2, 4}}, {"ring", "f32", {2, 4}}};
+  if (have_cpu_bf16()) cases.push_back({"fixed", "bf16", {2}});
+  for (const auto& [order, dtype, numbers_of_ranks] : cases) {
     CAPTURE(order);
-    const fs::path one = folder / (order + "1");
-    const std::string flags = "--reduce-order " + order;
+    CAPTURE(dtype);
+    const fs::path one = folder / (order + dtype + "1");
+    const std::string flags = fmt::format("--reduce-order {} --dtype {}", order, dtype);
     const auto alone = run_program(ranks(data, one, 1, flags));
     REQUIRE_MESSAGE(alone.code == 0, alone.err);
-    for (const int n : {2, 4}) {
+    for (const int n : numbers_of_ranks) {
       CAPTURE(n);
-      const fs::path out = folder / fmt::format("{}{}", order, n);
+      const fs::path out = folder / fmt::format("{}{}{}", order, dtype, n);
       const auto several = run_program(ranks(data, out, n, flags));
       REQUIRE_MESSAGE(several.code == 0, several.err);
       CHECK(contains(several.out, fmt::format("{} processes, started by sgtrain", n)));

@@ -21,25 +21,26 @@ struct Runs : TemporaryFolder {
   // Evaluated at steps 3 and 5.
   Ran train(const std::string& name, const std::string& more = "") const {
     return run_program(fmt::format(
-        "sgtrain --task segmentation --head upernet --model sgformer_nano --data {} --output {} "
+        "sgtrain --task segmentation --model sgformer_nano --data {} --output {} "
         "--img-size 32 -b 2 --steps 5 --eval-interval 2 --warmup-steps 2 --device cpu --threads 1 "
         "--workers 1 --log-interval 1 {}",
         (*this)("data").string(), (*this)(name).string(), more));
   }
 };
 
-}  // namespace
-
-TEST_CASE("sgtrain: of segmentation, a run that is ended and resumed is one that never was") {
+void check_resumed_run(const std::string& head, const std::string& dtype) {
+  CAPTURE(head);
+  CAPTURE(dtype);
   const Runs runs;
-  const Ran whole = runs.train("whole");
+  const std::string flags = fmt::format("--head {} --dtype {} ", head, dtype);
+  const Ran whole = runs.train("whole", flags);
   REQUIRE_MESSAGE(whole.code == 0, whole.err);
   CHECK(contains(whole.err + whole.out, "evaluated by resized into (128, 32)"));
   CHECK(contains(whole.err + whole.out, "values in 6 of 6 label images: 0 (sky)"));
   CHECK(!contains(whole.err + whole.out, "warning: --warmup-steps"));
-  const Ran begun = runs.train("part", "--max-steps 2");
+  const Ran begun = runs.train("part", flags + "--max-steps 2");
   REQUIRE_MESSAGE(begun.code == 0, begun.err);
-  const Ran resumed = runs.train("part", "--resume auto");
+  const Ran resumed = runs.train("part", flags + "--resume auto");
   REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
   CHECK(last_tensors(runs("part")) == last_tensors(runs("whole")));
 
@@ -49,8 +50,9 @@ TEST_CASE("sgtrain: of segmentation, a run that is ended and resumed is one that
     CHECK_MESSAGE(contains(page, shown), shown);
 
   // Without other flags sgeval sees the images as the run did, and has its score.
-  const Ran ran = run_program(fmt::format("sgeval --json --device cpu --data {} --checkpoint {}",
-                                          runs("data").string(), runs("whole").string()));
+  const Ran ran =
+      run_program(fmt::format("sgeval --json --device cpu --dtype {} --data {} --checkpoint {}",
+                              dtype, runs("data").string(), runs("whole").string()));
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
   double score = NAN;
   std::istringstream rows(read_file(runs("whole") / "metrics.jsonl"));
@@ -58,6 +60,13 @@ TEST_CASE("sgtrain: of segmentation, a run that is ended and resumed is one that
     if (const auto row = nlohmann::json::parse(line); row.contains("eval_mIoU"))
       score = std::fmax(score, row["eval_mIoU"].get<double>());
   CHECK(ran.json()["mIoU"].get<double>() == doctest::Approx(score).epsilon(1e-9));
+}
+
+}  // namespace
+
+TEST_CASE("sgtrain: of segmentation, a run that is ended and resumed is one that never was") {
+  check_resumed_run("upernet", "f32");
+  if (have_cpu_bf16()) check_resumed_run("semantic_fpn", "bf16");
 }
 
 TEST_CASE("sgtrain: of segmentation, a warm-up that outlasts the run is told") {

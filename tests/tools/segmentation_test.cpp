@@ -154,9 +154,9 @@ TEST_CASE("sgpredict: of segmentation, label image, overlay and significance of 
     // As in the files that it was trained with: where 0 is no class, it does not occur.
     CHECK(*std::ranges::min_element(label.pixels) >= (reduced ? 1 : 0));
     CHECK(*std::ranges::max_element(label.pixels) <= 2);
-    // Over files of its own, and JSON.
-    const Ran again = folder.predict("--json --top 1 " + folder("photos/b.png") + " --output " +
-                                     folder("out/new"));
+    // Over files of its own, and JSON; in bf16.
+    const Ran again = folder.predict("--json --top 1 --dtype bf16 --emulate-bf16 " +
+                                     folder("photos/b.png") + " --output " + folder("out/new"));
     REQUIRE_MESSAGE(again.code == 0, again.err);
     const auto j = again.json();
     REQUIRE(j.size() == 1);

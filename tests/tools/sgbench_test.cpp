@@ -24,26 +24,35 @@ TEST_CASE("sgbench: its numbers, and the promise that a step asks the system for
 }
 
 TEST_CASE("sgbench: segmentation of both heads, on sides that are no multiples of 32") {
-  for (const std::string head : {"semantic_fpn", "upernet"})
-    for (const std::string mode : {"infer", "train"}) {
-      CAPTURE(head);
-      CAPTURE(mode);
-      const auto ran = test::run_program(
-          "sgbench --device cpu --task segmentation --model sgformer_nano --num-classes 5 --batch "
-          "2 "
-          "--img-size 33x70 --repeats 2 --ops --no-roofline --json --mode " +
-          mode + " --head " + head);
-      REQUIRE_MESSAGE(ran.code == 0, ran.err);
-      const nlohmann::json j = ran.json();
-      CHECK(j["model"] == "sgformer_nano with " + head);
-      CHECK(j["img_size"] == "33x70");
-      CHECK(j["steady_allocations"] == 0);
-      const auto has = [&](const std::string& op) {
-        return std::ranges::any_of(j["ops"], [&](const auto& row) { return row["name"] == op; });
-      };
-      CHECK(has("resized_argmax") == (mode == "infer"));
-      CHECK(has("pixel_cross_entropy.bwd") == (mode == "train"));
-    }
+  struct Case {
+    std::string head, mode, dtype;
+  };
+  std::vector<Case> cases{{"semantic_fpn", "infer", "f32"},
+                          {"semantic_fpn", "train", "f32"},
+                          {"upernet", "infer", "bf16 --emulate-bf16"},
+                          {"upernet", "train", "f32"}};
+  if (test::have_cpu_bf16()) cases.push_back({"upernet", "train", "bf16"});
+  for (const auto& [head, mode, dtype] : cases) {
+    CAPTURE(head);
+    CAPTURE(mode);
+    CAPTURE(dtype);
+    const auto ran = test::run_program(
+        "sgbench --device cpu --task segmentation --model sgformer_nano --num-classes 5 --batch "
+        "2 "
+        "--img-size 33x70 --repeats 2 --ops --no-roofline --json --mode " +
+        mode + " --head " + head + " --dtype " + dtype);
+    REQUIRE_MESSAGE(ran.code == 0, ran.err);
+    const nlohmann::json j = ran.json();
+    CHECK(j["model"] == "sgformer_nano with " + head);
+    CHECK(j["img_size"] == "33x70");
+    CHECK(j["dtype"] == dtype.substr(0, dtype.find(' ')));
+    CHECK(j["steady_allocations"] == 0);
+    const auto has = [&](const std::string& op) {
+      return std::ranges::any_of(j["ops"], [&](const auto& row) { return row["name"] == op; });
+    };
+    CHECK(has("resized_argmax") == (mode == "infer"));
+    CHECK(has("pixel_cross_entropy.bwd") == (mode == "train"));
+  }
   const auto ran = test::run_program("sgbench --device cpu --head upernet");
   CHECK(ran.code == 2);
   CHECK(ran.err.find("--head: of --task segmentation") != std::string::npos);

@@ -46,7 +46,7 @@ struct Toy : tasks::Task {
     const double factor = hook(position.step);
     Tensor targets = smooth_one_hot(labels, kClasses, 0.1);
     for (float& t : targets.span<float>()) t *= float(factor);
-    return {.position = position, .images = x, .valid = {}, .targets = {targets}};
+    return {.position = position, .images = x.to(store.dtype()), .valid = {}, .targets = {targets}};
   }
   tasks::Losses losses(const tasks::Batch& b) override {
     return {.total = soft_cross_entropy(linear(b.images), b.targets[0]).loss, .parts = {}};

@@ -10,6 +10,7 @@
 #include "dist/stop_signals.h"
 #include "tests/support/process.h"
 #include "tests/train/toy.h"
+#include "tools/golden/relative_error.h"
 #include "train/signals.h"
 
 using namespace sg;
@@ -31,7 +32,7 @@ void stopped_and_resumed(ToyRun& whole, train::Options options, std::vector<int6
   stops.push_back(-1);
   for (int64_t stop : stops) {
     const train::StopSignals signals;
-    ToyRun part{.folder = folder.path(), .options = options};
+    ToyRun part{.folder = folder.path(), .options = options, .task = Toy(whole.task.store.dtype())};
     part.task.hook = [stop](int64_t step) {
       if (step == stop && !train::stop_signal()) ask_to_stop(SIGTERM);
       return 1.0;
@@ -88,24 +89,59 @@ TEST_CASE("trainer: the averaged weights are evaluated, and choose the best epoc
 }
 
 TEST_CASE("trainer: stopped in any step and resumed is never stopped, bit for bit") {
-  const TemporaryFolder folder;
-  ToyRun whole{.folder = folder.path()};
-  CHECK(whole.go() == ExitCode::ok);
-  for (int64_t k = 0; k < kSteps; ++k) {
-    CAPTURE(k);
-    stopped_and_resumed(whole, toy_options(), {k});
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    CAPTURE(name_of(dtype));
+    const TemporaryFolder folder;
+    ToyRun whole{.folder = folder.path(), .task = Toy(dtype)};
+    CHECK(whole.go() == ExitCode::ok);
+    for (int64_t k = 0; k < kSteps; ++k) {
+      CAPTURE(k);
+      stopped_and_resumed(whole, toy_options(), {k});
+    }
+    stopped_and_resumed(whole, toy_options(), {0, 3, 4, 5, 6, 11, 17});
   }
-  stopped_and_resumed(whole, toy_options(), {0, 3, 4, 5, 6, 11, 17});
 }
 
 TEST_CASE("trainer: resumes in the midst of accumulated gradients and clipping") {
   train::Options options = toy_options();
   options.grad_accum = 2, options.clip_grad = 0.1, options.recovery_interval = 2;
-  const TemporaryFolder folder;
-  ToyRun whole{.folder = folder.path(), .options = options};
-  CHECK(whole.go() == ExitCode::ok);
-  CHECK(whole.trainer->state().step == 9);
-  stopped_and_resumed(whole, options, {0, 1, 2, 5, 8});
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    CAPTURE(name_of(dtype));
+    const TemporaryFolder folder;
+    ToyRun whole{.folder = folder.path(), .options = options, .task = Toy(dtype)};
+    CHECK(whole.go() == ExitCode::ok);
+    CHECK(whole.trainer->state().step == 9);
+    stopped_and_resumed(whole, options, {0, 1, 2, 5, 8});
+  }
+}
+
+TEST_CASE("trainer: in bf16 the numbers of f32; a run goes on in either, with the same weights") {
+  const TemporaryFolder folders[2];
+  const auto run_in = [&](size_t folder, Dtype dtype, int64_t steps) {
+    ToyRun run{.folder = folders[folder].path(), .task = Toy(dtype)};
+    run.options.max_steps = steps;
+    CHECK(run.go() == ExitCode::ok);
+    return run.bits();
+  };
+  const Dtype dtypes[] = {Dtype::f32, Dtype::bf16};
+  std::vector<std::vector<float>> half, whole;
+  for (const size_t i : {0, 1}) {
+    half.push_back(run_in(i, dtypes[i], kSteps / 2));
+    // What a checkpoint holds are the f32 weights, moments and averages.
+    Toy task(dtypes[1 - i]);
+    report::Console console(true);
+    train::Trainer other(toy_options(), task, console);
+    other.restore(train::find_resumable(folders[i] / "checkpoints")->checkpoint);
+    CHECK(bits_of(other) == half[i]);
+    whole.push_back(run_in(i, dtypes[1 - i], 0));
+  }
+  CHECK(half[0] != half[1]);
+  // Weights and inputs rounded to 2^-9 on the way to each gradient; AdamW's steps have the size of
+  // the learning rate whatever the gradient's, so they differ where a gradient is near zero.
+  const auto n = int64_t(whole[0].size());
+  for (const auto& bits : {half, whole})
+    CHECK(relative_error_of(from_vector(bits[1], {n}), from_vector(bits[0], {n})).whole <
+          kSteps * 2 * 0x1p-9);
 }
 
 TEST_CASE("trainer: a process that is killed loses no more than the steps since its checkpoint") {
@@ -207,32 +243,38 @@ TEST_CASE("signals: while there is nothing to save one ends the program, then it
 }
 
 TEST_CASE("trainer: what is not finite is skipped and counted; only the EMA moves on") {
-  const TemporaryFolder folder;
-  ToyRun run{.folder = folder.path()};
-  run.options.epochs = 1, run.options.warmup_epochs = 0, run.options.cooldown_epochs = 0;
-  run.task.hook = [](int64_t step) { return step == 2 || step == 3 ? NAN : 1.0; };
-  CHECK(run.go() == ExitCode::ok);
-  CHECK(run.trainer->state().skipped == 2);
-  CHECK(run.trainer->state().skipped_in_a_row == 0);
-  CHECK(run.trainer->state().step == 6);
-  for (float v : run.bits()) CHECK(std::isfinite(v));
-  CHECK(run.trainer->checkpoint(nlohmann::json::object()).state["updates"] == 4);
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    CAPTURE(name_of(dtype));
+    const TemporaryFolder folder;
+    ToyRun run{.folder = folder.path(), .task = Toy(dtype)};
+    run.options.epochs = 1, run.options.warmup_epochs = 0, run.options.cooldown_epochs = 0;
+    run.task.hook = [](int64_t step) { return step == 2 || step == 3 ? NAN : 1.0; };
+    CHECK(run.go() == ExitCode::ok);
+    CHECK(run.trainer->state().skipped == 2);
+    CHECK(run.trainer->state().skipped_in_a_row == 0);
+    CHECK(run.trainer->state().step == 6);
+    for (float v : run.bits()) CHECK(std::isfinite(v));
+    CHECK(run.trainer->checkpoint(nlohmann::json::object()).state["updates"] == 4);
+  }
 }
 
 TEST_CASE("trainer: ten such steps in a row end the run and keep the last checkpoint") {
-  const TemporaryFolder folder;
-  ToyRun run{.folder = folder.path()};
-  run.options.epochs = 20;
-  run.task.hook = [](int64_t step) { return step >= 7 ? INFINITY : 1.0; };
-  const std::string message = error_of(ExitCode::nonfinite, [&] { run.go(); });
-  CHECK(contains(message, "10 steps in a row"));
-  CHECK(run.trainer->state().step == 17);
-  const auto kept = train::find_resumable(folder / "checkpoints");
-  REQUIRE(kept);
-  CHECK(kept->checkpoint.state["step"] == 6);  // the epoch that ended while steps were skipped does
-                                               // not take its place
-  for (const auto& [name, tensor] : kept->checkpoint.tensors)
-    for (float v : tensor.span<float>()) CHECK(std::isfinite(v));
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    CAPTURE(name_of(dtype));
+    const TemporaryFolder folder;
+    ToyRun run{.folder = folder.path(), .task = Toy(dtype)};
+    run.options.epochs = 20;
+    run.task.hook = [](int64_t step) { return step >= 7 ? INFINITY : 1.0; };
+    const std::string message = error_of(ExitCode::nonfinite, [&] { run.go(); });
+    CHECK(contains(message, "10 steps in a row"));
+    CHECK(run.trainer->state().step == 17);
+    const auto kept = train::find_resumable(folder / "checkpoints");
+    REQUIRE(kept);
+    CHECK(kept->checkpoint.state["step"] == 6);  // the epoch that ended while steps were skipped
+                                                 // does not take its place
+    for (const auto& [name, tensor] : kept->checkpoint.tensors)
+      for (float v : tensor.span<float>()) CHECK(std::isfinite(v));
+  }
 }
 
 TEST_CASE("trainer: accumulated batches are one batch") {

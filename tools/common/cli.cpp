@@ -122,6 +122,14 @@ void say(std::string_view line) {
 
 void announce(const Compute& compute) { say(describe(compute)); }
 
+void add_emulation_flag(CLI::App& app, Bf16Emulation& emulation) {
+  emulation = Bf16Emulation::not_requested;
+  app.add_flag_callback(
+         "--emulate-bf16", [&] { emulation = Bf16Emulation::requested; },
+         "--dtype bf16 also on a CPU that does not multiply bf16: by conversion, slower than f32")
+      ->group("Runtime");
+}
+
 // Callbacks, because CLI11 gives an optional flag a value even where it is absent.
 void add_ema_flags(CLI::App& app, std::optional<bool>& ema) {
   app.add_flag_callback(

@@ -37,6 +37,9 @@ CLI::Option* add_choice(CLI::App& app, const std::string& flag, std::string& val
 // Says on standard error where the program computes, and why there.
 void announce(const Compute& compute);
 
+// --emulate-bf16, for programs that do not train; `emulation` says whether it was given.
+void add_emulation_flag(CLI::App& app, Bf16Emulation& emulation);
+
 // --ema and --no-ema; `ema` stays empty where neither is given.
 void add_ema_flags(CLI::App& app, std::optional<bool>& ema);
 

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstdlib>
 
+#include "core/cpu/bf16_products.h"
 #include "core/text.h"
 #include "dist/launch.h"
 #include "dist/launcher.h"
@@ -125,7 +126,7 @@ bool equal(std::string_view a, std::string_view b) {
 
 bool accepts(const TimmFlag& f, std::string_view value) {
   std::string_view left = f.accepted;
-  if (left == TimmFlag::kAny) return true;
+  if (left == TimmFlag::kAny || left == TimmFlag::kAmp) return true;
   if (left == TimmFlag::kLocalRank) {
     const char* local_rank = std::getenv(TimmFlag::kLocalRank);
     return equal(local_rank ? local_rank : "0", value);
@@ -145,29 +146,37 @@ bool accepts(const TimmFlag& f, std::string_view value) {
        fmt::join(CLI::detail::split(accepted, '|'), " or "), given.value, given.flag->meaning);
 }
 
-// Whether --amp is what is done anyway.
-std::string meaning_of_amp(const std::string& name, const std::string& device,
-                           const std::string& dtype) {
-  const Compute compute = parse_compute(device, dtype);
-  const bool mixed = compute.dtype == Dtype::bf16;
-  if (compute.device.type == DeviceType::cuda && !mixed)
+// What --amp does: bf16 is the default on cuda; on a CPU it is --dtype bf16 where the CPU
+// multiplies bf16, or where --amp-dtype names it, and then parse_compute() says what is missing.
+std::string apply_amp(const std::string& name, const std::string& device, bool named,
+                      std::string& dtype) {
+  if (dtype != "auto" && dtype != "bf16")
     fail(ExitCode::usage, "{} and --dtype {} contradict each other: give one of them", name, dtype);
-  return mixed ? "bf16 with float32 weights, which is the default here"
-               : "changes nothing: the cpu computes in float32";
+  if (parse_usable_device(device).device.type == DeviceType::cuda)
+    return "bf16 with float32 weights, which is the default here";
+  if (dtype == "auto" && !named && !has_bf16_products())
+    return "changes nothing: this CPU does not multiply bf16, and computes in float32";
+  dtype = "bf16";
+  return "--dtype bf16, with float32 weights";
 }
 
 // What a rank of our launcher would say, the launcher has said.
 bool speaks() { return !dist::is_launched() && dist::launch_of_environment().rank == 0; }
 
-void explain(const GivenTimmFlag& given, const std::string& device, const std::string& dtype) {
-  const TimmFlag& f = *given.flag;
-  if (!accepts(f, given.value)) refuse(given);
-  const std::string name = first_name(f);
-  const bool amp = name == "--amp" || name == "--native-amp" || name == "--apex-amp";
-  const bool shows_value = f.takes != TimmFlag::Takes::nothing && !given.value.empty();
-  if (speaks())
-    say(fmt::format("{}{}{}: {}", name, shows_value ? " " : "", shows_value ? given.value : "",
-                    amp ? meaning_of_amp(name, device, dtype) : f.meaning));
+// As the command line has it, else as the file does.
+std::optional<GivenTimmFlag> find_given(const CLI::App& app,
+                                        const std::vector<GivenTimmFlag>& of_file,
+                                        const TimmFlag& f) {
+  const CLI::Option* option = app.get_option_no_throw(first_name(f));
+  if (option && option->count() > 0) {
+    const auto words = option->reduced_results();
+    if (f.takes == TimmFlag::Takes::nothing && words != std::vector<std::string>{"true"})
+      fail(ExitCode::usage, "{}: expected no value, found '{}'; leave the flag out to not have it",
+           first_name(f), fmt::join(words, " "));
+    return GivenTimmFlag{&f, fmt::format("{}", fmt::join(words, " "))};
+  }
+  const auto found = std::ranges::find(of_file, &f, &GivenTimmFlag::flag);
+  return found == of_file.end() ? std::nullopt : std::optional(*found);
 }
 
 // The keys of a file may have '-' or '_'.
@@ -266,20 +275,23 @@ std::vector<GivenTimmFlag> take_timm_keys(nlohmann::json& config, std::string_vi
 }
 
 void explain_timm_flags(const CLI::App& app, const std::vector<GivenTimmFlag>& of_file,
-                        const std::string& device, const std::string& dtype) {
-  for (const TimmFlag& f : timm_flags()) {
-    const CLI::Option* option = app.get_option_no_throw(first_name(f));
-    if (option && option->count() > 0) {
-      const auto words = option->reduced_results();
-      if (f.takes == TimmFlag::Takes::nothing && words != std::vector<std::string>{"true"})
-        fail(ExitCode::usage,
-             "{}: expected no value, found '{}'; leave the flag out to not have it", first_name(f),
-             fmt::join(words, " "));
-      explain({&f, fmt::format("{}", fmt::join(words, " "))}, device, dtype);
-    } else if (const auto found = std::ranges::find(of_file, &f, &GivenTimmFlag::flag);
-               found != of_file.end()) {
-      explain(*found, device, dtype);
-    }
+                        const std::string& device, std::string& dtype) {
+  std::vector<GivenTimmFlag> all;
+  for (const TimmFlag& f : timm_flags())
+    if (const auto given = find_given(app, of_file, f)) all.push_back(*given);
+  const bool names_dtype = std::ranges::any_of(
+      all, [](const GivenTimmFlag& given) { return first_name(*given.flag) == "--amp-dtype"; });
+  for (const GivenTimmFlag& given : all) {
+    const TimmFlag& f = *given.flag;
+    if (!accepts(f, given.value)) refuse(given);
+    const std::string name = first_name(f);
+    const bool shows_value = f.takes != TimmFlag::Takes::nothing && !given.value.empty();
+    const std::string meaning = std::string_view(f.accepted) == TimmFlag::kAmp
+                                    ? apply_amp(name, device, names_dtype, dtype)
+                                    : f.meaning;
+    if (speaks())
+      say(fmt::format("{}{}{}: {}", name, shows_value ? " " : "", shows_value ? given.value : "",
+                      meaning));
   }
 }
 

@@ -23,12 +23,14 @@ struct TimmFlag {
   enum class Takes { nothing, value, value_or_nothing, values };
   static constexpr const char *kAny = "*", *kNone = "";
   static constexpr const char* kLocalRank = "LOCAL_RANK";  // what that variable says, else 0
+  static constexpr const char* kAmp = "--dtype bf16";      // means that
 
   const char* flags;  // "--decay-rate,--dr"
   Takes takes;
-  const char* accepted;  // the values that change nothing: "native|apex", kAny, kNone, kLocalRank
-  const char* usual;     // timm's default, as JSON, which its files hold: passed over in silence
-  const char* meaning;   // why it changes nothing, or what to use instead
+  // The values that change nothing: "native|apex", kAny, kNone, kLocalRank, kAmp.
+  const char* accepted;
+  const char* usual;    // timm's default, as JSON, which its files hold: passed over in silence
+  const char* meaning;  // why it changes nothing, or what to use instead
 };
 std::span<const TimmFlag> timm_flags();
 
@@ -47,8 +49,9 @@ void add_timm_flags(CLI::App& app, const std::vector<std::string_view>& only = {
 std::vector<GivenTimmFlag> take_timm_keys(nlohmann::json& config, std::string_view file);
 // After parsing: a line on standard error for each that was given, by the command line or else by
 // the file; of the processes of a run the first says it. Throws ExitCode::usage where one asks for
-// what is not here, and where --amp contradicts the dtype.
+// what is not here, and where --amp contradicts the dtype, which on a CPU that multiplies bf16, or
+// with --amp-dtype bfloat16, it makes bf16.
 void explain_timm_flags(const CLI::App& app, const std::vector<GivenTimmFlag>& of_file,
-                        const std::string& device, const std::string& dtype);
+                        const std::string& device, std::string& dtype);
 
 }  // namespace sg::tools

@@ -21,7 +21,7 @@ constexpr const char* kNoDistillation = "there is no distillation from a teacher
 constexpr const char* kNoNaflex =
     "images of a batch have one size here: --img-size HEIGHT WIDTH, of any shape";
 constexpr const char* kNoCompiler = "operations are compiled ahead, and a step is one CUDA graph";
-constexpr const char* kMixedPrecision = "mixed precision is the default on a GPU (--dtype)";
+constexpr const char* kMixedPrecision = "mixed precision is the default on a GPU";
 constexpr const char* kNoSplits = "there are no augmentation splits";
 
 constexpr TimmFlag kFlags[] = {
@@ -81,9 +81,9 @@ constexpr TimmFlag kFlags[] = {
     {"--use-chk", nothing, kNone, "false", "here it is '--grad-checkpointing'"},
 
     // Device
-    {"--amp", nothing, kAny, "false", kMixedPrecision},
-    {"--native-amp", nothing, kAny, "false", kMixedPrecision},
-    {"--apex-amp", nothing, kAny, "false", kMixedPrecision},
+    {"--amp", nothing, TimmFlag::kAmp, "false", kMixedPrecision},
+    {"--native-amp", nothing, TimmFlag::kAmp, "false", kMixedPrecision},
+    {"--apex-amp", nothing, TimmFlag::kAmp, "false", kMixedPrecision},
     {"--amp-dtype", value, "bfloat16", "\"float16\"",
      "mixed precision is bfloat16 (--dtype bf16), which needs no scaling of the loss"},
     {"--amp-impl", value, "native", "\"native\"", "there is no Apex"},

@@ -5,10 +5,10 @@
 namespace sg::golden {
 
 Result check_golden(const std::filesystem::path& path, Dtype dtype, Device device) {
-  const bool cuda = device.type == DeviceType::cuda;
-  if (dtype != Dtype::f32 && dtype != (cuda ? Dtype::bf16 : Dtype::f64))
-    fail(ExitCode::usage, "--dtype: {} is not implemented on {}; use f32 or {}", name_of(dtype),
-         str(device), cuda ? "bf16" : "f64");
+  const bool cpu = device.type == DeviceType::cpu;
+  if (dtype != Dtype::f32 && dtype != Dtype::bf16 && !(cpu && dtype == Dtype::f64))
+    fail(ExitCode::usage, "--dtype: {} is not implemented on {}; use f32{}", name_of(dtype),
+         str(device), cpu ? ", bf16 or f64" : " or bf16");
   const Safetensors file = Safetensors::open(path);
   Result result;
   if (file.metadata().contains("module")) result.module = file.metadata().at("module");

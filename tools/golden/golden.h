@@ -15,9 +15,9 @@ struct Result {
   bool passed() const { return checked() && rows.front().passed(); }
 };
 
-// In f64; or in f32 or bf16 where the device has it, and then tokens are ranked by the significance
-// of the file, because near-ties flip under rounding. A module that is not known here (kinds.h) is
-// not checked. Throws when the file is not of the golden form.
+// In f64, which cuda does not have; or in f32 or bf16, and then tokens are ranked by the
+// significance of the file, because near-ties flip under rounding. A module that is not known here
+// (kinds.h) is not checked. Throws when the file is not of the golden form.
 Result check_golden(const std::filesystem::path& file, Dtype dtype, Device device = {});
 
 // A .safetensors that describes its tensors by metadata, of a kind that is checked here or not.
