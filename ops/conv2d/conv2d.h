@@ -23,7 +23,7 @@ struct Conv2dGeometry {
   int top = 0, left = 0, bottom = 0, right = 0;  // rows and columns of zeros around the map
 };
 
-// x (B, H, W, Cin), w (Cout, kh, kw, Cin), b (Cout) or undefined; f32 or f64, on cuda f32 or bf16
+// x (B, H, W, Cin), w (Cout, kh, kw, Cin), b (Cout) or undefined; f32, bf16, or on CPUs f64
 // -> (B, (H + top + bottom - kh) / stride + 1, ..., Cout). Throws when the kernel does not fit.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeometry& geometry);
 

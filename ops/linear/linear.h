@@ -7,7 +7,7 @@
 
 namespace sg {
 
-// x (..., K), w (N, K), b (N) or undefined; f32 or f64, on cuda f32 or bf16 -> (..., N).
+// x (..., K), w (N, K), b (N) or undefined; f32, bf16, or on CPUs f64 -> (..., N).
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b);
 
 namespace kernels {
