@@ -24,7 +24,7 @@ void forward(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y, O
     using T = AccType<S>;
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
-      each_row_block(begin, end, [&](int64_t count, int64_t first) HWY_ATTR {
+      each_row_block<S>(begin, end, c, [&](int64_t count, int64_t first) HWY_ATTR {
         for (int64_t r = first; r < first + count; ++r) {
           const S *xp = x.data<S>() + r * c, *bp = branch.data<S>() + r * c;
           S* const yp = y.data<S>() + r * c;

@@ -82,19 +82,24 @@ HWY_INLINE void prefetch(const S* pixel, int64_t ld) {
   for (int j = 0; j < N; ++j) __builtin_prefetch(pixel + j * ld, write, 2);
 }
 
-// f(b, j, v) for every product of a row of taps and the pixels of a tile: column b of the taps,
-// pixel j of the tile, and v, the lanes of the input pixel under that tap. Ordered by input pixel,
-// so that each is loaded once.
-template <int N, int kStride, class D, class S, class F>
-HWY_INLINE void each_product(D d, const Window<S>& x, const S* row, const F& f) {
+// f(a, b, j, v) for every product of M rows of taps and the pixels of a tile: row a and column b of
+// the taps, pixel j of the tile, and v, the lanes of the input pixel under that tap. Ordered by
+// input pixel, so that each is loaded once. A row that is null is left out.
+template <int N, int kStride, int M, class D, class S, class F>
+HWY_INLINE void each_product(D d, const Window<S>& x, const S* const (&rows)[M], int64_t c,
+                             const F& f) {
   HWY_UNROLL(16)
   for (int q = -1; q <= kStride * (N - 1) + 1; ++q) {
     if ((q == -1 && !x.left) || (q == kStride * (N - 1) + 1 && !x.right)) continue;
-    const auto v = load(d, row + q * x.ld);
     HWY_UNROLL(3)
-    for (int b = 2; b >= 0; --b)
-      if ((q + 1 - b) % kStride == 0 && q + 1 - b >= 0 && (q + 1 - b) / kStride < N)
-        f(b, (q + 1 - b) / kStride, v);
+    for (int a = 0; a < M; ++a) {
+      if (!rows[a]) continue;
+      const auto v = load(d, rows[a] + c + q * x.ld);
+      HWY_UNROLL(3)
+      for (int b = 2; b >= 0; --b)
+        if ((q + 1 - b) % kStride == 0 && q + 1 - b >= 0 && (q + 1 - b) / kStride < N)
+          f(a, b, (q + 1 - b) / kStride, v);
+    }
   }
 }
 
@@ -109,7 +114,7 @@ HWY_INLINE void convolve(D d, int64_t c, const Taps<T>& w, const Window<S>& x,
     HWY_UNROLL(3)
     for (int b = 0; b < 3; ++b) k[b] = hn::LoadU(d, w.at + (3 * a + b) * w.step + c);
     if (a == 1 && w.residual) k[1] = hn::Add(k[1], set(d, 1));
-    each_product<N, kStride>(d, x, x.row[a] + c, [&](int b, int j, auto v) HWY_ATTR {
+    each_product<N, kStride, 1>(d, x, {x.row[a]}, c, [&](int, int b, int j, auto v) HWY_ATTR {
       sum[j] = hn::MulAdd(k[b], v, sum[j]);
     });
   }
@@ -119,19 +124,15 @@ HWY_INLINE void convolve(D d, int64_t c, const Taps<T>& w, const Window<S>& x,
 template <int N, int kStride, class D, class S, class T>
 HWY_INLINE void add_weight_grad(D d, int64_t c, const Window<S>& x, const hn::Vec<D> (&dz)[N],
                                 T* sums, int64_t channels) {
-  HWY_UNROLL(3)
-  for (int a = 0; a < 3; ++a) {
-    if (!x.row[a]) continue;
-    hn::Vec<D> k[3];
-    T* const at = sums + 3 * a * channels + c;
-    HWY_UNROLL(3)
-    for (int b = 0; b < 3; ++b) k[b] = hn::LoadU(d, at + b * channels);
-    each_product<N, kStride>(d, x, x.row[a] + c, [&](int b, int j, auto v) HWY_ATTR {
-      k[b] = hn::MulAdd(dz[j], v, k[b]);
-    });
-    HWY_UNROLL(3)
-    for (int b = 0; b < 3; ++b) hn::StoreU(k[b], d, at + b * channels);
-  }
+  hn::Vec<D> k[9];
+  HWY_UNROLL(9)
+  for (int t = 0; t < 9; ++t) k[t] = hn::LoadU(d, sums + t * channels + c);
+  // All three rows at once: nine sums, since each addition to one waits for the one before.
+  each_product<N, kStride>(d, x, x.row, c, [&](int a, int b, int j, auto v) HWY_ATTR {
+    k[3 * a + b] = hn::MulAdd(dz[j], v, k[3 * a + b]);
+  });
+  HWY_UNROLL(9)
+  for (int t = 0; t < 9; ++t) hn::StoreU(k[t], d, sums + t * channels + c);
   auto bias = hn::LoadU(d, sums + 9 * channels + c);
   HWY_UNROLL(16)
   for (int j = 0; j < N; ++j) bias = hn::Add(bias, dz[j]);

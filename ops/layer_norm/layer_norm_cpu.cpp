@@ -17,7 +17,7 @@ void forward(Stream&, In x, In w, In b, double eps, Activation act, Out y, Out m
     using T = AccType<S>;
     const int64_t c = x.dim(-1), rows = c ? x.numel() / c : 0;
     parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
-      each_row_block(begin, end, [&](int64_t n, int64_t r) HWY_ATTR {
+      each_row_block<S>(begin, end, c, [&](int64_t n, int64_t r) HWY_ATTR {
         normalize_rows(x.data<S>() + r * c, n, c, w.data<T>(), b.data<T>(), T(eps), act,
                        y.data<S>() + r * c, mean ? mean.data<T>() + r : nullptr,
                        rstd ? rstd.data<T>() + r : nullptr);

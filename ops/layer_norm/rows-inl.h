@@ -16,8 +16,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 
 constexpr int64_t kRowGrain = 16;  // rows a thread takes at least
-// Rows that take each pass together, while they stay in L1 cache: from a sum over one row to the
-// next pass over it is a long way for a processor, which the other rows fill.
+// Rows that take each pass together: within a row, a pass waits for the sum that ends the one
+// before; with other rows in between it does not.
 constexpr int kRowBlock = 8;
 
 // y = act((x - mean) / sqrt(var + eps) * w + b) over each of up to kRowBlock rows of c elements.
@@ -52,10 +52,14 @@ HWY_INLINE void normalize_rows(const S* x, int64_t rows, int64_t c, const T* w, 
   if (rstd) std::copy_n(s, rows, rstd);
 }
 
-// f(number of rows, first row) over rows [begin, end), at most kRowBlock at a time.
-template <class F>
-HWY_INLINE void each_row_block(int64_t begin, int64_t end, const F& f) {
-  for (int64_t r = begin; r < end; r += kRowBlock) f(std::min<int64_t>(kRowBlock, end - r), r);
+// f(number of rows, first row) over rows [begin, end) of c elements of S: blocks of up to kRowBlock
+// rows and 1 KiB. Larger blocks read and write memory in bursts: add_layer_norm in f32 lost 6 ms of
+// 19 at 4 KiB.
+template <class S, class F>
+HWY_INLINE void each_row_block(int64_t begin, int64_t end, int64_t c, const F& f) {
+  constexpr int64_t kBytes = 1024;
+  const int64_t block = std::clamp<int64_t>(kBytes / (c * int64_t(sizeof(S))), 1, kRowBlock);
+  for (int64_t r = begin; r < end; r += block) f(std::min(block, end - r), r);
 }
 
 // With g = dz * w, dz the gradient before the activation, and means taken over the row:
