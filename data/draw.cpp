@@ -12,7 +12,7 @@
 
 namespace sg::data {
 
-void fill(Image& image, const Box& box, const Color& color) {
+void fill(Image& image, const Box& box, const Rgb& color) {
   for (int y = std::max(box.top, 0); y < std::min(box.bottom(), image.height); ++y)
     for (int x = std::max(box.left, 0); x < std::min(box.right(), image.width); ++x)
       std::ranges::copy(color, image.row(y) + x * 3);
@@ -30,7 +30,7 @@ int text_width(const std::string& text, int scale) {
   return scale * stb_easy_font_width(std::string(text).data());
 }
 
-void write_text(Image& image, int x, int y, const std::string& text, const Color& color, int scale,
+void write_text(Image& image, int x, int y, const std::string& text, const Rgb& color, int scale,
                 bool upwards) {
   struct Vertex {
     float x, y, z;

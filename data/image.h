@@ -1,5 +1,6 @@
 // Images in memory: 8-bit RGB, rows from the top, channels last (H, W, 3).
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -7,6 +8,8 @@
 #include "core/box.h"
 
 namespace sg::data {
+
+using Rgb = std::array<uint8_t, 3>;
 
 // Pixels that belong to someone else; a crop is a view of the same memory.
 struct ImageView {

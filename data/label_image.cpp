@@ -16,10 +16,10 @@ void decode_label(Bytes bytes, std::string_view name, LabelImage& out, const Dec
   decode_png_indices(bytes, name, limits, out);
 }
 
-std::vector<Rgb8> class_palette(int64_t classes) {
-  std::vector<Rgb8> palette;
+std::vector<Rgb> class_palette(int64_t classes) {
+  std::vector<Rgb> palette;
   for (int64_t number = 1; number <= classes; ++number) {
-    Rgb8 colour{};
+    Rgb colour{};
     for (int bit = 0; bit < 8; ++bit)
       for (int channel = 0; channel < 3; ++channel)
         colour[size_t(channel)] |= uint8_t((number >> (3 * bit + channel) & 1) << (7 - bit));

@@ -1,6 +1,5 @@
 // Label images of semantic segmentation: a byte a pixel.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -29,9 +28,8 @@ struct LabelImage {
 void decode_label(std::span<const uint8_t> bytes, std::string_view name, LabelImage& out,
                   const DecodeLimits& limits = {});
 
-using Rgb8 = std::array<uint8_t, 3>;
 // A colour a class, all different for up to 255: colour i + 1 of Pascal VOC's rule (the bits of the
 // number dealt out to red, green and blue from the highest on), of which 0 is black.
-std::vector<Rgb8> class_palette(int64_t classes);
+std::vector<Rgb> class_palette(int64_t classes);
 
 }  // namespace sg::data

@@ -17,9 +17,9 @@ constexpr float kOpacity = 0.6f;
 constexpr int kLeastSide = 160;  // of an image in a panel
 constexpr int kScale = 2, kSwatch = 14, kGap = 6, kRow = 20;
 constexpr size_t kLongestName = 24;
-constexpr Color kPage{255, 255, 255}, kInk{22, 25, 29};
+constexpr Rgb kPage{255, 255, 255}, kInk{22, 25, 29};
 
-Color ignored_color(float grey, int y, int x) {
+Rgb ignored_color(float grey, int y, int x) {
   const auto v = uint8_t(std::lround(grey * ((x + y) / 4 % 2 ? 0.2f : 0.5f)));
   return {v, v, v};
 }
@@ -58,11 +58,11 @@ ImageSize shown_size(const Image& image, int most) {
 
 struct Entry {
   std::string name;
-  std::optional<Color> color;  // none: of ignored pixels
+  std::optional<Rgb> color;  // none: of ignored pixels
 };
 
 std::vector<Entry> entries_of(const std::vector<std::span<const uint8_t>>& labels,
-                              const ClassNames& names, std::span<const Color> palette) {
+                              const ClassNames& names, std::span<const Rgb> palette) {
   std::array<int64_t, 256> pixels{};
   for (const auto& map : labels)
     for (const uint8_t label : map) ++pixels[label];
@@ -122,7 +122,7 @@ Image stacked(const Image& top, const Image& bottom) {
 }  // namespace
 
 Image label_overlay(const Image& image, std::span<const uint8_t> labels,
-                    std::span<const Color> palette) {
+                    std::span<const Rgb> palette) {
   sg::check(labels.size() * 3 == image.pixels.size(), "label_overlay: {} labels of {} x {} pixels",
             labels.size(), image.height, image.width);
   Image out;
@@ -132,7 +132,7 @@ Image label_overlay(const Image& image, std::span<const uint8_t> labels,
       const uint8_t* in = image.row(y) + x * 3;
       const float grey = 0.299f * in[0] + 0.587f * in[1] + 0.114f * in[2];
       const size_t label = labels[size_t(y) * size_t(image.width) + size_t(x)];
-      Color color = ignored_color(grey, y, x);
+      Rgb color = ignored_color(grey, y, x);
       if (label < palette.size())
         for (size_t c = 0; c < 3; ++c)
           color[c] = uint8_t(std::lround(std::lerp(grey, float(palette[label][c]), kOpacity)));
@@ -142,7 +142,7 @@ Image label_overlay(const Image& image, std::span<const uint8_t> labels,
 }
 
 Image label_panel(const Image& image, const std::vector<std::span<const uint8_t>>& labels,
-                  const ClassNames& names, std::span<const Color> palette, int most) {
+                  const ClassNames& names, std::span<const Rgb> palette, int most) {
   const ImageSize size = shown_size(image, most);
   const Sized shown = resized(image, labels, size.height, size.width);
   std::vector<Image> images{shown.image};
@@ -152,7 +152,7 @@ Image label_panel(const Image& image, const std::vector<std::span<const uint8_t>
 }
 
 Image overlay_with_legend(const Image& image, std::span<const uint8_t> labels,
-                          const ClassNames& names, std::span<const Color> palette) {
+                          const ClassNames& names, std::span<const Rgb> palette) {
   const Image overlay = label_overlay(image, labels, palette);
   return stacked(overlay, legend(entries_of({labels}, names, palette), overlay.width));
 }

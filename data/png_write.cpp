@@ -30,7 +30,7 @@ std::string software_chunk() {
 
 // The bytes of a PNG file; of a format with colours for indices, those of `palette`.
 std::vector<uint8_t> written(int height, int width, png_uint_32 format, const void* pixels,
-                             std::span<const Rgb8> palette) {
+                             std::span<const Rgb> palette) {
   png_image png{};
   png.version = PNG_IMAGE_VERSION;
   png.width = png_uint_32(width), png.height = png_uint_32(height);
@@ -59,7 +59,7 @@ std::vector<uint8_t> encode_png(const Image& image) {
   return written(image.height, image.width, PNG_FORMAT_RGB, image.pixels.data(), {});
 }
 
-std::vector<uint8_t> encode_label_png(const LabelImage& labels, std::span<const Rgb8> palette) {
+std::vector<uint8_t> encode_label_png(const LabelImage& labels, std::span<const Rgb> palette) {
   check(labels.height > 0 && labels.width > 0, "encode_label_png: the image is empty ({} x {})",
         labels.height, labels.width);
   const uint8_t most = *std::ranges::max_element(labels.pixels);

@@ -12,7 +12,7 @@ namespace sg::data {
 // The bytes of a PNG file, 8-bit RGB without loss, whose text "Software" is SG-Former.
 std::vector<uint8_t> encode_png(const Image& image);
 // The bytes of a palette PNG whose indices are the labels. A label without a colour is an error.
-std::vector<uint8_t> encode_label_png(const LabelImage& labels, std::span<const Rgb8> palette);
+std::vector<uint8_t> encode_label_png(const LabelImage& labels, std::span<const Rgb> palette);
 // Whether a file that begins so is one of these.
 bool is_own_png(std::string_view begin);
 

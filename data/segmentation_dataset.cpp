@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <functional>
+#include <numeric>
+#include <tuple>
 
 #include "core/text.h"
 #include "data/sample_maker.h"
@@ -18,6 +20,8 @@ constexpr size_t kShownValues = 24;  // of a histogram
 // DIR/what/split/ under any of the split's names.
 std::string split_folder(const std::string& dir, const char* what, const std::string& split) {
   std::error_code error;
+  if (!fs::is_directory(dir, error))
+    fail(ExitCode::data, "{}: no such folder of data; see --data", dir);
   for (const std::string& name : split_folders(split))
     if (fs::is_directory(fs::path(dir) / what / name, error))
       return (fs::path(dir) / what / name).string() + "/";
@@ -25,6 +29,33 @@ std::string split_folder(const std::string& dir, const char* what, const std::st
        "{}: expected a folder {}/{} in it, for images in images/{}/ and their labels, PNGs of the "
        "same names, in annotations/{}/; --train-split and --val-split name other folders",
        dir, what, split, split, split);
+}
+
+std::string_view without_extension(std::string_view path) {
+  const size_t name = path.rfind('/') + 1;  // 0 without a folder
+  const size_t dot = path.rfind('.');
+  return dot == path.npos || dot <= name ? path : path.substr(0, dot);
+}
+
+// For each image the index of its label: of the same path but for the extension.
+std::vector<int64_t> labels_of(const PathList& images, const PathList& labels, int64_t missing) {
+  const auto is_png = [&](int64_t i) {
+    return labels[size_t(i)].ends_with(".png") || labels[size_t(i)].ends_with(".PNG");
+  };
+  std::vector<int64_t> order(labels.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto stem = [&](int64_t i) { return without_extension(labels[size_t(i)]); };
+  std::ranges::sort(order, [&](int64_t a, int64_t b) {
+    return std::tuple(stem(a), !is_png(a), labels[size_t(a)]) <
+           std::tuple(stem(b), !is_png(b), labels[size_t(b)]);
+  });
+  std::vector<int64_t> found;
+  for (size_t i = 0; i < images.size(); ++i) {
+    const std::string_view wanted = without_extension(images[i]);
+    const auto at = std::ranges::lower_bound(order, wanted, {}, stem);
+    found.push_back(at != order.end() && stem(*at) == wanted ? *at : missing);
+  }
+  return found;
 }
 
 std::string find_classes(const std::string& dir) {
@@ -61,15 +92,11 @@ SegmentationDataset::SegmentationDataset(const std::string& dir, Split split,
     fail(ExitCode::data, "{}: no images ({}) in it", image_folder_, image_extensions());
   if (!listing.left_out.empty())
     remarks_.push_back(fmt::format("{}: left out: {}", image_folder_, describe(listing.left_out)));
-  const FolderListing labels = list_images(label_folder_);
-  std::vector<std::string_view> there;
-  for (size_t i = 0; i < labels.images.size(); ++i) there.push_back(labels.images[i]);
-  std::ranges::sort(there);
-  int64_t missing = 0;
-  std::string first;
-  for (int64_t i = 0; i < size(); ++i)
-    if (!std::ranges::binary_search(there, std::string_view(label_path(i))) && missing++ == 0)
-      first = label_file(i);
+  labels_ = list_images(label_folder_).images;
+  label_of_ = labels_of(images_, labels_, kMissing);
+  const int64_t missing = std::ranges::count(label_of_, kMissing);
+  const std::string first =
+      missing ? label_file(std::ranges::find(label_of_, kMissing) - label_of_.begin()) : "";
   if (missing == size())
     fail(ExitCode::data, "{}: no image has a label; that of {} would be {}", image_folder_, name(0),
          first);
@@ -79,6 +106,8 @@ SegmentationDataset::SegmentationDataset(const std::string& dir, Split split,
 }
 
 std::string SegmentationDataset::label_path(int64_t i) const {
+  const int64_t label = label_of_[size_t(i)];
+  if (label != kMissing) return std::string(labels_[size_t(label)]);
   return fs::path(images_[size_t(i)]).replace_extension(".png").string();
 }
 

@@ -29,7 +29,7 @@ struct SegmentationRequest {
 ClassNames read_segmentation_classes(const std::string& path, bool reduce_zero_label);
 
 // Images in any folder below the split's, sorted by name. The label of an image has its path below
-// annotations/, but for the extension.
+// annotations/, but for the extension; of several, the first that is a PNG by name.
 class SegmentationDataset final : public ImageSet {
  public:
   // Throws ExitCode::data naming what is missing.
@@ -55,12 +55,14 @@ class SegmentationDataset final : public ImageSet {
   std::string label_histogram(int64_t files = 64) const;
 
  private:
+  static constexpr int64_t kMissing = -1;
   std::string label_path(int64_t i) const;
   [[noreturn]] void refuse_label(int64_t i, const LabelImage& label) const;
   std::string valid_values() const;
 
   std::string image_folder_, label_folder_;  // with a '/' at the end
-  PathList images_;
+  PathList images_, labels_;
+  std::vector<int64_t> label_of_;  // index in labels_; kMissing
   SegmentationRequest request_;
   std::array<uint8_t, 256> class_of_{};  // of a value in a file
   std::array<bool, 256> is_valid_{};

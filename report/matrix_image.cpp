@@ -9,8 +9,8 @@
 namespace sg::report {
 namespace {
 
-using data::Color, data::fill;
-constexpr Color kInk{22, 25, 29}, kSoft{93, 102, 115}, kPage{255, 255, 255}, kRight{42, 111, 219},
+using data::Rgb, data::fill;
+constexpr Rgb kInk{22, 25, 29}, kSoft{93, 102, 115}, kPage{255, 255, 255}, kRight{42, 111, 219},
     kWrong{192, 57, 43};
 constexpr int kScale = 2;  // pixels a pixel of the font
 constexpr int kLine = 12 * kScale, kMargin = 16;
@@ -21,7 +21,7 @@ std::string printable_ascii(const std::string& text) {
   return data::printable_ascii(text, kLongestName);
 }
 int text_width(const std::string& text) { return data::text_width(text, kScale); }
-void write(data::Image& image, int x, int y, const std::string& text, Color color,
+void write(data::Image& image, int x, int y, const std::string& text, Rgb color,
            bool upwards = false) {
   data::write_text(image, x, y, text, color, kScale, upwards);
 }
@@ -35,8 +35,8 @@ std::string short_count(int64_t count) {
   return fmt::format("{:.{}f}{}", value, value < 9.95 ? 1 : 0, *unit);
 }
 
-Color mixed(Color color, double share) {
-  Color out;
+Rgb mixed(Rgb color, double share) {
+  Rgb out;
   for (size_t c = 0; c < 3; ++c)
     out[c] = uint8_t(std::lround(std::lerp(kPage[c], color[c], share)));
   return out;
@@ -82,8 +82,8 @@ data::Image matrix_image(const Matrix& matrix) {
       const double share = sum ? double(count) / double(sum) : 0;
       const int x = left + column * cell, y = top + row * cell, gap = named ? 1 : 0;
       // The square root, so that a few wrong ones are seen.
-      const Color color = mixed(row == column ? kRight : kWrong, std::sqrt(share));
-      fill(image, {x, y, cell - gap, cell - gap}, named && !count ? Color{246, 247, 249} : color);
+      const Rgb color = mixed(row == column ? kRight : kWrong, std::sqrt(share));
+      fill(image, {x, y, cell - gap, cell - gap}, named && !count ? Rgb{246, 247, 249} : color);
       if (!named || !count) continue;
       const std::string text = short_count(count);
       write(image, x + (cell - text_width(text)) / 2, y + (cell - 8 * kScale) / 2, text,

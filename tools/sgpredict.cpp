@@ -130,11 +130,19 @@ int main(int argc, char** argv) {
     std::vector<fs::path> panels, paths{checkpoint};
     for (const std::string& path : paths_of_images) paths.push_back(path);
     const sg::tools::InputFiles read(paths);
+    if (!results_file.empty()) sg::tools::check_results_file(results_file, read);
+    // Where results appear on the terminal one after the other they are the progress themselves.
+    const bool text = !json && !csv && results_file.empty();
+    const auto writers_of = [&](std::string_view columns) {
+      std::vector<ResultWriter> writers;
+      if (json || csv) writers.emplace_back(stdout, json ? ".json" : ".csv", columns);
+      if (!results_file.empty()) writers.emplace_back(results_file, columns);
+      return writers;
+    };
     const std::string weights = sg::infer::find_weights(checkpoint).string();
     if (sg::infer::task_of(weights) == sg::infer::kSegmentation) {
-      sg::tools::refuse_flags(
-          app, {"--significance", "--csv", "--results-file", "--img-size", "--batch-size"},
-          "segmentation");
+      sg::tools::refuse_flags(app, {"--significance", "--img-size", "--batch-size"},
+                              "segmentation");
       if (output.empty())
         sg::fail(sg::ExitCode::usage,
                  "--output: expected a folder for the labels of the images, found none");
@@ -147,7 +155,8 @@ int main(int argc, char** argv) {
                     .change = [&](auto config) { return sg::train::apply(shared, config); },
                     .compute = compute});
       sg::tools::announce(file);
-      sg::report::Console console(!json && ::isatty(STDOUT_FILENO), stderr);
+      sg::report::Console console(text && ::isatty(STDOUT_FILENO), stderr);
+      std::vector<ResultWriter> writers = writers_of(sg::tools::kShareColumns);
       return sg::tools::predict_segmentation(
           file, weights,
           {.images = paths_of_images,
@@ -155,11 +164,10 @@ int main(int argc, char** argv) {
            .names = sg::train::known_classes(shared, file.class_names),
            .top = top,
            .workers = sg::train::loading_threads(shared),
-           .json = json},
+           .writers = writers},
           console);
     }
     sg::tools::refuse_flags(app, {"--output"}, "classification");
-    if (!results_file.empty()) sg::tools::check_results_file(results_file, read);
     if (!significance.empty()) {
       PanelPaths panel_of(significance, images->size() > 1);
       for (int64_t i = 0; i < images->size(); ++i) {
@@ -190,13 +198,8 @@ int main(int argc, char** argv) {
          .workers = images->size() > 1 ? sg::train::loading_threads(shared) : 0,
          .significance = !significance.empty(),
          .max_broken_share = 1});
-    // Where results appear on the terminal one after the other they are the progress themselves.
-    const bool text = !json && !csv && results_file.empty();
     sg::report::Console console(text && ::isatty(STDOUT_FILENO), stderr);
-    std::vector<std::unique_ptr<ResultWriter>> writers;
-    if (json || csv)
-      writers.push_back(std::make_unique<ResultWriter>(stdout, json ? ".json" : ".csv"));
-    if (!results_file.empty()) writers.push_back(std::make_unique<ResultWriter>(results_file));
+    std::vector<ResultWriter> writers = writers_of(sg::tools::kGuessColumns);
     const sg::ExitCode code = sg::tools::predict_images(
         predict, *images,
         {.names = names,
@@ -211,15 +214,15 @@ int main(int argc, char** argv) {
          .add =
              [&](const ImageResult& result) {
                if (text && result.error.empty()) print(result);
-               for (const auto& w : writers) w->add(result);
+               for (ResultWriter& w : writers) w.add(result);
              },
          .batch_done =
              [&] {
                std::fflush(stdout);
-               for (const auto& w : writers) w->flush();
+               for (ResultWriter& w : writers) w.flush();
              }},
         console);
-    for (const auto& w : writers) w->finish();
+    for (ResultWriter& w : writers) w.finish();
     return code;
   });
 }

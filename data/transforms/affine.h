@@ -10,8 +10,6 @@
 
 namespace sg::data {
 
-using Rgb = std::array<uint8_t, 3>;
-
 // Maps an output pixel to where it is read: the centre (x, y) of the pixel, in pixels from the
 // upper left corner, to (a x + b y + c, d x + e y + f).
 struct AffineMatrix {

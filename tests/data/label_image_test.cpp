@@ -99,7 +99,7 @@ TEST_CASE("labels: written as palette PNGs that give them back, and show colours
     LabelImage label;
     label.reset(9, 31);
     for (size_t i = 0; i < label.pixels.size(); ++i) label.pixels[i] = uint8_t(i % size_t(classes));
-    const std::vector<Rgb8> palette = class_palette(classes);
+    const std::vector<Rgb> palette = class_palette(classes);
     const auto file = encode_label_png(label, palette);
     CHECK(is_own_png({reinterpret_cast<const char*>(file.data()), file.size()}));
     CHECK(decoded(file).pixels == label.pixels);
@@ -115,12 +115,12 @@ TEST_CASE("labels: written as palette PNGs that give them back, and show colours
 }
 
 TEST_CASE("palette: Pascal VOC's colours from the second on, all different and none black") {
-  const std::vector<Rgb8> palette = class_palette(255);
-  CHECK(palette[0] == Rgb8{128, 0, 0});  // aeroplane
-  CHECK(palette[1] == Rgb8{0, 128, 0});
-  CHECK(palette[14] == Rgb8{192, 128, 128});  // person
-  CHECK(palette[19] == Rgb8{0, 64, 128});     // tv monitor
-  std::set<Rgb8> different(palette.begin(), palette.end());
+  const std::vector<Rgb> palette = class_palette(255);
+  CHECK(palette[0] == Rgb{128, 0, 0});  // aeroplane
+  CHECK(palette[1] == Rgb{0, 128, 0});
+  CHECK(palette[14] == Rgb{192, 128, 128});  // person
+  CHECK(palette[19] == Rgb{0, 64, 128});     // tv monitor
+  std::set<Rgb> different(palette.begin(), palette.end());
   CHECK(different.size() == 255);
-  CHECK(!different.contains(Rgb8{0, 0, 0}));
+  CHECK(!different.contains(Rgb{0, 0, 0}));
 }

@@ -10,7 +10,7 @@ using namespace sg::data;
 
 namespace {
 
-const std::vector<Color> kPalette{{200, 0, 0}, {0, 200, 0}, {0, 0, 200}};
+const std::vector<Rgb> kPalette{{200, 0, 0}, {0, 200, 0}, {0, 0, 200}};
 const ClassNames kNames{"wall", "sky", "caf\xc3\xa9"};
 
 Image grey(int height, int width, uint8_t value = 100) {
@@ -20,13 +20,13 @@ Image grey(int height, int width, uint8_t value = 100) {
   return image;
 }
 
-Color pixel(const Image& image, int y, int x) {
-  Color c;
+Rgb pixel(const Image& image, int y, int x) {
+  Rgb c;
   std::copy_n(image.row(y) + x * 3, 3, c.begin());
   return c;
 }
 
-int64_t count(const Image& image, const Color& color) {
+int64_t count(const Image& image, const Rgb& color) {
   int64_t n = 0;
   for (int y = 0; y < image.height; ++y)
     for (int x = 0; x < image.width; ++x) n += pixel(image, y, x) == color;
@@ -40,12 +40,12 @@ TEST_CASE("label_overlay: the colour of each class over grey, and stripes where 
   labels[31] = 2;
   std::fill(labels.begin() + 300, labels.end(), uint8_t(255));
   const Image image = label_overlay(grey(20, 30), labels, kPalette);
-  CHECK(pixel(image, 0, 0) == Color{160, 40, 40});  // 0.4 grey + 0.6 colour
-  CHECK(pixel(image, 1, 1) == Color{40, 40, 160});
+  CHECK(pixel(image, 0, 0) == Rgb{160, 40, 40});  // 0.4 grey + 0.6 colour
+  CHECK(pixel(image, 1, 1) == Rgb{40, 40, 160});
   std::set<uint8_t> ignored;
   for (int y = 10; y < 20; ++y)
     for (int x = 0; x < 30; ++x) {
-      const Color c = pixel(image, y, x);
+      const Rgb c = pixel(image, y, x);
       CHECK(c[0] == c[1]);
       CHECK(c[0] == c[2]);
       ignored.insert(c[0]);
@@ -61,9 +61,9 @@ TEST_CASE("label_panel: image, truth and prediction in a row, and a legend of wh
   CHECK(panel.width >= 3 * 300);
   CHECK(panel.height > 200);
   CHECK(panel.height < 300);
-  CHECK(pixel(panel, 100, 10) == Color{100, 100, 100});
-  CHECK(pixel(panel, 100, 320) == Color{160, 40, 40});
-  CHECK(pixel(panel, 100, 630) == Color{40, 160, 40});
+  CHECK(pixel(panel, 100, 10) == Rgb{100, 100, 100});
+  CHECK(pixel(panel, 100, 320) == Rgb{160, 40, 40});
+  CHECK(pixel(panel, 100, 630) == Rgb{40, 160, 40});
   // Swatches of the two that occur, and of no other.
   CHECK(count(panel, kPalette[0]) > 100);
   CHECK(count(panel, kPalette[1]) > 100);
@@ -75,8 +75,8 @@ TEST_CASE("label_panel: small images are enlarged, large ones made smaller, labe
   for (int y = 0; y < 20; ++y) std::fill_n(labels.begin() + y * 20 + 10, 10, uint8_t(1));
   const Image panel = label_panel(grey(20, 20), {labels}, kNames, kPalette);
   CHECK(panel.height > 160);
-  CHECK(pixel(panel, 0, 166 + 79) == Color{160, 40, 40});
-  CHECK(pixel(panel, 0, 166 + 80) == Color{40, 160, 40});
+  CHECK(pixel(panel, 0, 166 + 79) == Rgb{160, 40, 40});
+  CHECK(pixel(panel, 0, 166 + 80) == Rgb{40, 160, 40});
   const std::vector<uint8_t> many(1000 * 500, 0);
   CHECK(label_panel(grey(1000, 500), {many}, kNames, kPalette, 200).height < 300);
 }
@@ -86,7 +86,7 @@ TEST_CASE(
     "its names") {
   const std::vector<uint8_t> labels(40 * 10, 2);
   const Image image = overlay_with_legend(grey(40, 10), labels, kNames, kPalette);
-  CHECK(pixel(image, 39, 9) == Color{40, 40, 160});
+  CHECK(pixel(image, 39, 9) == Rgb{40, 40, 160});
   CHECK(image.width > 50);
-  CHECK(pixel(image, 10, 20) == Color{255, 255, 255});
+  CHECK(pixel(image, 10, 20) == Rgb{255, 255, 255});
 }

@@ -19,7 +19,7 @@ inline data::LabelImage labels_of(int height, int width,
 
 // A PNG whose numbers are those of the label.
 inline std::string label_png(const data::LabelImage& label) {
-  std::vector<data::Rgb8> palette = data::class_palette(255);
+  std::vector<data::Rgb> palette = data::class_palette(255);
   palette.push_back({255, 255, 255});
   return text(data::encode_label_png(label, palette));
 }

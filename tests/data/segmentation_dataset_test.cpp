@@ -72,6 +72,27 @@ TEST_CASE("segmentation: pairs sorted by name, under the names that splits have"
   CHECK(contains(error, "images/night"));
 }
 
+TEST_CASE("segmentation: labels by the names of their images, whatever the extension") {
+  const test::TemporaryFolder dir;
+  test::put(dir / "classes.txt", "sky\nroad\n");
+  for (const char* name : {"a", "a.b", "c", "d"})
+    test::put_pair(dir.path(), "train", name, cycle({1}));
+  const fs::path labels = dir / "annotations/train";
+  fs::rename(labels / "a.b.png", labels / "a.b.PNG");
+  fs::rename(labels / "c.png", labels / "c.jpg");
+  fs::copy(labels / "d.png", labels / "d.jpg");
+  const SegmentationDataset d = open(dir);
+  CHECK(d.label_file(0) == (labels / "a.b.PNG").string());
+  CHECK(label_of(d, 0) == cycle({1}).pixels);
+  CHECK(d.label_file(1) == (labels / "a.png").string());
+  CHECK(d.label_file(3) == (labels / "d.png").string());
+  // What is no PNG is refused when it is read, by what is in it and not by its name.
+  CHECK(label_of(d, 2) == cycle({1}).pixels);
+  CHECK(contains(
+      test::error_of(ExitCode::data, [&] { SegmentationDataset("/no/where", Split::train, {}); }),
+      "/no/where: no such folder"));
+}
+
 TEST_CASE("segmentation: values of the files to classes and to pixels without one") {
   const test::TemporaryFolder dir;
   test::put_pair(dir.path(), "train", "a", cycle({0, 1, 2, 255}));

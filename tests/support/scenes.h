@@ -38,7 +38,7 @@ inline void put_scenes(const std::filesystem::path& dir, const std::string& spli
                        int height = 40, int width = 56) {
   std::filesystem::create_directories(dir / "images" / split);
   std::filesystem::create_directories(dir / "annotations" / split);
-  std::vector<data::Rgb8> palette = data::class_palette(255);
+  std::vector<data::Rgb> palette = data::class_palette(255);
   palette.push_back({255, 255, 255});
   for (int i = 0; i < count; ++i) {
     const Scene s = draw_scene(height + i % 3, width - i % 2, uint64_t(i) + 100 * split.size());

@@ -1,5 +1,6 @@
 // sgeval and sgpredict of segmentation.
 #include <algorithm>
+#include <sstream>
 
 #include "io/checkpoint.h"
 #include "nn/state.h"
@@ -188,7 +189,24 @@ TEST_CASE("sgpredict: of segmentation, what others wrote is kept, and broken ima
   CHECK(contains(ran.json()[2]["error"], "c.png"));
   CHECK(ran.json()[3]["labels"] == folder("out/a-2.png"));
   CHECK(label_of(folder / "out/a-2.png").height == 30);
-  CHECK(folder.predict("--csv " + folder("photos/a.png") + " --output " + folder("out")).code == 2);
+  // The same as CSV, into a file and to standard output.
+  const Ran csv = folder.predict("--csv --top 1 --results-file " + folder("r.csv") + " " +
+                                 folder("photos") + " --output " + folder("csv"));
+  CHECK(csv.code == 3);
+  CHECK(csv.out == read_file(folder / "r.csv"));
+  std::istringstream rows(csv.out);
+  std::string line;
+  REQUIRE(std::getline(rows, line));
+  CHECK(line == "image,labels,overlay,significance,rank,index,name,share,error");
+  REQUIRE(std::getline(rows, line));
+  CHECK(
+      line.starts_with(fmt::format("{0}photos/a.png,{0}csv/a.png,{0}csv/a-overlay.png,"
+                                   "{0}csv/a-significance.png,1,",
+                                   folder(""))));
+  REQUIRE((std::getline(rows, line) && std::getline(rows, line)));
+  CHECK(line.starts_with(folder("photos/c.png") + ",,,,,,,,"));
+  CHECK(contains(line, "c.png: "));
+  CHECK_FALSE(std::getline(rows, line));
 }
 
 TEST_CASE("a classifier is no segmentor, to sgeval and sgpredict") {

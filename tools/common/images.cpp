@@ -52,8 +52,6 @@ std::vector<std::string> lines_of(const std::string& text, const std::string& na
   return lines;
 }
 
-constexpr std::string_view kCsvHeader = "image,label,rank,index,name,probability,error\n";
-
 void check_ending(const fs::path& path) {
   const fs::path ending = path.extension();
   if (ending != ".csv" && ending != ".json" && ending != ".jsonl")
@@ -64,7 +62,7 @@ void check_ending(const fs::path& path) {
 // Whether a file that begins so is one of ResultWriter's; keys of JSON are in alphabetical order.
 bool is_own_results(std::string_view begin) {
   for (const std::string_view own :
-       {kCsvHeader, std::string_view("[\n  {\n    \"classes\": ["),
+       {kGuessColumns, kShareColumns, std::string_view("[\n  {\n    \"classes\": ["),
         std::string_view("[\n  {\n    \"error\": "), std::string_view("{\"classes\":["),
         std::string_view("{\"error\":")})
     if (begin.starts_with(own)) return true;
@@ -151,35 +149,32 @@ void check_results_file(const fs::path& path, const InputFiles& read) {
   check_output(path, read, is_own_results);
 }
 
-ResultWriter::ResultWriter(const fs::path& path)
+ResultWriter::ResultWriter(const fs::path& path, std::string_view columns)
     : name_(path.string()), ending_(path.extension().string()) {
   check_ending(path);
   owned_.reset(std::fopen(path.c_str(), "we"));
   out_ = owned_.get();
   if (!out_) failed();
-  write(ending_ == ".csv" ? kCsvHeader : "");
+  write(ending_ == ".csv" ? columns : "");
 }
 
-ResultWriter::ResultWriter(std::FILE* out, std::string ending)
+ResultWriter::ResultWriter(std::FILE* out, std::string ending, std::string_view columns)
     : name_("standard output"), ending_(std::move(ending)), out_(out) {
-  write(ending_ == ".csv" ? kCsvHeader : "");
+  write(ending_ == ".csv" ? columns : "");
 }
 
-void ResultWriter::add(const ImageResult& result) {
-  if (ending_ == ".csv")
-    write(csv_rows(result));
-  else
-    add(to_json(result));
-}
+void ResultWriter::add(const ImageResult& result) { add(to_json(result), csv_rows(result)); }
 
-void ResultWriter::add(const nlohmann::json& result) {
-  if (ending_ == ".jsonl") {
-    write(result.dump() + "\n");
+void ResultWriter::add(const nlohmann::json& object, const std::string& rows) {
+  if (ending_ == ".csv") {
+    write(rows);
+  } else if (ending_ == ".jsonl") {
+    write(object.dump() + "\n");
   } else {
-    std::string object = result.dump(2);
-    for (size_t at = 0; (at = object.find('\n', at)) != object.npos; at += 3)
-      object.replace(at, 1, "\n  ");
-    write((added_ ? ",\n  " : "[\n  ") + object);
+    std::string text = object.dump(2);
+    for (size_t at = 0; (at = text.find('\n', at)) != text.npos; at += 3)
+      text.replace(at, 1, "\n  ");
+    write((added_ ? ",\n  " : "[\n  ") + text);
   }
   ++added_;
 }

@@ -44,18 +44,25 @@ nlohmann::json to_json(const ImageResult& result);
 // A field of CSV, in quotes where it needs them.
 std::string csv_field(const std::string& text);
 
-// Writes results one after the other, so that those of a run that was ended are there: CSV
-// (image,label,rank,index,name,probability,error: a row a class), JSON (an array, which ends with
-// finish()) or JSON lines. Throws ExitCode::failure where that cannot be done.
+// First lines of CSV: a row a class, of classification and of segmentation.
+constexpr std::string_view kGuessColumns = "image,label,rank,index,name,probability,error\n";
+constexpr std::string_view kShareColumns =
+    "image,labels,overlay,significance,rank,index,name,share,error\n";
+
+// Writes results one after the other, so that those of a run that was ended are there: CSV, JSON
+// (an array, which ends with finish()) or JSON lines. Throws ExitCode::failure where that cannot be
+// done.
 class ResultWriter {
  public:
   // A new file, or one in place of that of an earlier run (check_results_file()).
-  explicit ResultWriter(const std::filesystem::path& path);
+  explicit ResultWriter(const std::filesystem::path& path,
+                        std::string_view columns = kGuessColumns);
   // `ending`: ".csv" or ".json"
-  ResultWriter(std::FILE* out, std::string ending);
+  ResultWriter(std::FILE* out, std::string ending, std::string_view columns = kGuessColumns);
 
   void add(const ImageResult& result);
-  void add(const nlohmann::json& result);  // not into CSV
+  // A result in both forms: as JSON, and as rows of CSV with their ends of line.
+  void add(const nlohmann::json& object, const std::string& rows);
   void flush();
   void finish();
 

@@ -51,8 +51,8 @@ void write_labels(const fs::path& path, const Tensor& labels, int64_t classes, i
   image.reset(int(labels.dim(0)), int(labels.dim(1)));
   std::ranges::transform(labels.span<uint8_t>(), image.pixels.begin(),
                          [&](uint8_t label) { return uint8_t(label + first); });
-  std::vector<data::Rgb8> palette = data::class_palette(classes);
-  palette.insert(palette.begin(), size_t(first), data::Rgb8{});
+  std::vector<data::Rgb> palette = data::class_palette(classes);
+  palette.insert(palette.begin(), size_t(first), data::Rgb{});
   const auto png = data::encode_label_png(image, palette);
   AtomicFile file(path);
   file.write(png.data(), png.size());
@@ -73,18 +73,48 @@ void write_significance(const fs::path& path, const data::Image& image,
 
 struct Share {
   int64_t index;
+  std::string name;
   double share;
 };
 // The classes of most pixels, of equal ones the first.
-std::vector<Share> largest_shares(const Tensor& labels, int64_t count) {
+std::vector<Share> largest_shares(const Tensor& labels, const data::ClassNames& names,
+                                  int64_t count) {
   std::array<int64_t, 256> pixels{};
   for (const uint8_t label : labels.span<uint8_t>()) ++pixels[label];
   std::vector<Share> shares;
   for (size_t c = 0; c < pixels.size(); ++c)
-    if (pixels[c]) shares.push_back({int64_t(c), double(pixels[c]) / double(labels.numel())});
+    if (pixels[c])
+      shares.push_back({int64_t(c), data::class_name(names, int64_t(c)),
+                        double(pixels[c]) / double(labels.numel())});
   std::ranges::stable_sort(shares, std::greater(), &Share::share);
   shares.resize(size_t(std::min(count, int64_t(shares.size()))));
   return shares;
+}
+
+void add_error(std::vector<ResultWriter>& writers, const std::string& image,
+               const std::string& error) {
+  for (ResultWriter& w : writers)
+    w.add({{"image", image}, {"error", error}},
+          fmt::format("{},,,,,,,,{}\n", csv_field(image), csv_field(error)));
+}
+
+void add(std::vector<ResultWriter>& writers, const std::string& image, const LabelFiles& files,
+         const std::vector<Share>& shares) {
+  const auto path = [](const fs::path& p) { return escape_name(p.string()); };
+  nlohmann::json object{{"image", image},
+                        {"labels", path(files.labels)},
+                        {"overlay", path(files.overlay)},
+                        {"significance", path(files.significance)},
+                        {"classes", nlohmann::json::array()}};
+  std::string rows;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    const auto& [index, name, share] = shares[i];
+    object["classes"].push_back({{"index", index}, {"name", name}, {"share", share}});
+    rows += fmt::format("{},{},{},{},{},{},{},{},\n", csv_field(image),
+                        csv_field(path(files.labels)), csv_field(path(files.overlay)),
+                        csv_field(path(files.significance)), i + 1, index, csv_field(name), share);
+  }
+  for (ResultWriter& w : writers) w.add(object, rows);
 }
 
 }  // namespace
@@ -115,9 +145,7 @@ ExitCode predict_segmentation(const infer::SegmentorFile& file, std::string_view
   const int64_t classes = file.model->config().classes, count = int64_t(what.images.size());
   bool reduced = false;
   take_of_run(file.state, "reduce_zero_label", reduced, path);
-  const std::vector<data::Rgb8> palette = data::class_palette(classes);
-  std::optional<ResultWriter> json;
-  if (what.json) json.emplace(stdout, ".json");
+  const std::vector<data::Rgb> palette = data::class_palette(classes);
   console.line(fmt::format("{} images {}", count, infer::describe(segment.settings())));
   data::Ahead<Loaded> images(0, count, int(count > 1 ? what.workers : 0), what.workers + 1,
                              [&](int64_t i) { return load(what.images[size_t(i)], segment); });
@@ -128,7 +156,7 @@ ExitCode predict_segmentation(const infer::SegmentorFile& file, std::string_view
     if (!loaded->error.empty()) {
       ++broken;
       console.warning(escape_odd_bytes(loaded->error));
-      if (json) json->add({{"image", name}, {"error", escape_odd_bytes(loaded->error)}});
+      add_error(what.writers, name, escape_odd_bytes(loaded->error));
       continue;
     }
     const LabelFiles& to = what.files[size_t(i)];
@@ -137,29 +165,19 @@ ExitCode predict_segmentation(const infer::SegmentorFile& file, std::string_view
     write_png(to.overlay, data::overlay_with_legend(loaded->image, labels.span<uint8_t>(),
                                                     what.names, palette));
     write_significance(to.significance, loaded->image, significance);
-    const auto shares = largest_shares(labels, what.top);
-    if (json) {
-      nlohmann::json j{{"image", name},
-                       {"labels", escape_name(to.labels.string())},
-                       {"overlay", escape_name(to.overlay.string())},
-                       {"significance", escape_name(to.significance.string())},
-                       {"classes", nlohmann::json::array()}};
-      for (const auto& [c, share] : shares)
-        j["classes"].push_back(
-            {{"index", c}, {"name", data::class_name(what.names, c)}, {"share", share}});
-      json->add(j);
-      json->flush();
-    } else {
+    const auto shares = largest_shares(labels, what.names, what.top);
+    add(what.writers, name, to, shares);
+    if (what.writers.empty()) {
       fmt::print("{} -> {}\n", escape_odd_bytes(what.images[size_t(i)]),
                  escape_odd_bytes(to.overlay.string()));
-      for (const auto& [c, share] : shares)
-        fmt::print("  {:6.2f} %  {}\n", 100 * share, data::class_name(what.names, c));
+      for (const Share& s : shares) fmt::print("  {:6.2f} %  {}\n", 100 * s.share, s.name);
       std::fflush(stdout);
     }
+    for (ResultWriter& w : what.writers) w.flush();
     console.bar(progress.text("Predict", i + 1, count,
                               fmt::format("{:.3g} images/s", double(i + 1) / progress.seconds())));
   }
-  if (json) json->finish();
+  for (ResultWriter& w : what.writers) w.finish();
   if (!broken) return ExitCode::ok;
   console.warning(fmt::format("{} of {} images could not be read", broken, count));
   return ExitCode::data;

@@ -27,10 +27,9 @@ struct PredictSegmentation {
   data::ClassNames names;  // of the classes, which may be fewer
   int64_t top;             // classes named of each image, by their share of its pixels
   int64_t workers;
-  bool json;
+  std::vector<ResultWriter>& writers;  // none: a few lines an image on standard output
 };
-// Prints a line an image, or JSON. Images that cannot be read are named and counted, and it returns
-// ExitCode::data.
+// Images that cannot be read are named and counted, and it returns ExitCode::data.
 ExitCode predict_segmentation(const infer::SegmentorFile& file, std::string_view path,
                               const PredictSegmentation& what, report::Console& console);
 
