@@ -45,6 +45,9 @@ struct AttentionResult {
 // f32, f64 or bf16 (lepe_w and lepe_b of the dtype acc_dtype(proj)), head_dim 1 to 64, any number
 // of keys. Gradients reach every column of proj and kv; columns that `spec` does not name must
 // not exist.
+// In bf16 scores, softmax and all sums are f32, and probabilities and gradients of scores are
+// rounded to bf16 where they are multiplied, on CUDA and where has_bf16_products(), whose products
+// take denormals for zero. Other CPUs widen what they load to f32.
 AttentionResult attention(const Tensor& proj, const std::vector<Tensor>& kv, const Tensor& lepe_w,
                           const Tensor& lepe_b, const AttentionSpec& spec);
 

@@ -6,7 +6,7 @@
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd_register.h"
 #include "ops/attention/attention.h"
-#include "ops/attention/matmul-inl.h"
+#include "ops/attention/softmax-inl.h"
 #include "ops/attention/units.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -17,8 +17,7 @@ using attention_cpu::Rect, attention_cpu::Unit, attention_cpu::Units;
 using kernels::AttentionGeometry;
 
 // Queries worked on at once. Their scores against all keys stay in cache, so they are fewer where
-// keys are many. Scores lie as (keys, queries): softmax runs down the columns, a query to a lane,
-// and never across a vector.
+// keys are many.
 constexpr int64_t kQueries = 32, kScores = 1 << 16;
 
 template <class T>
@@ -54,7 +53,7 @@ struct ScratchLayout {
   }
 };
 
-// f(unit, the unit after it, scratch) for all units. The last is followed by itself.
+// f(unit, scratch) for all units.
 template <class F>
 void each_unit(const Units& units, const ScratchLayout& layout, const F& f) {
   const int64_t n = units.count(), parts = std::clamp<int64_t>(n, 1, num_threads());
@@ -62,8 +61,7 @@ void each_unit(const Units& units, const ScratchLayout& layout, const F& f) {
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
     for (int64_t p = begin; p < end; ++p)
       for (int64_t u = n * p / parts; u < n * (p + 1) / parts; ++u)
-        f(units[u], units[std::min(u + 1, n - 1)],
-          Scratch{scratch.data<uint8_t>() + p * layout.bytes});
+        f(units[u], Scratch{scratch.data<uint8_t>() + p * layout.bytes});
   });
 }
 
@@ -106,22 +104,6 @@ ImageColumns<S> values_of(const AttentionGeometry& g, const Unit& u, const Map& 
 template <class S, class Map>
 ImageColumns<S> outputs_of(const AttentionGeometry& g, const Unit& u, const Map& out) {
   return {out, u.image, g.h * g.w, g.out_ld, g.out_column + u.head * g.head_dim};
-}
-
-// Asks for tokens [begin, end) of a rectangle to be in cache soon.
-template <class S>
-HWY_INLINE void prefetch_tokens(const ImageColumns<S>& map, const Rect& rect, int64_t begin,
-                                int64_t end, int64_t d) {
-  constexpr int64_t kLine = 64 / sizeof(S);
-  each_token(rect, begin, end, [&](int64_t, int64_t token) HWY_ATTR {
-    for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(map.data + token * map.ld + i);
-  });
-}
-
-template <class S, class Map>
-HWY_INLINE void prefetch_keys(const AttentionGeometry& g, const Unit& u, const Map& kv) {
-  prefetch_tokens(keys_of<const S>(g, u, kv), u.keys, 0, u.keys.count, g.head_dim);
-  prefetch_tokens(values_of<const S>(g, u, kv), u.keys, 0, u.keys.count, g.head_dim);
 }
 
 // Tokens [begin, end) of a rectangle as dense rows of elements along d.
@@ -185,144 +167,6 @@ struct QuerySums {
   }
 };
 
-// b^(factor x - shift) <= 1, for softmax, with the base that is cheapest: b^(factor x) = e^(scale
-// x).
-template <class T>
-struct Exponential {
-  static constexpr double kLog = 1;  // of e in base b
-  T factor;
-  explicit Exponential(double scale) : factor(T(scale)) {}
-  template <class D>
-  HWY_INLINE hn::Vec<D> operator()(D d, hn::Vec<D> x, hn::Vec<D> shift) const {
-    const auto y = hn::MulSub(x, hn::Set(d, factor), shift);
-    return hn::IfThenElse(hn::IsNaN(y), y, exp(d, y));
-  }
-};
-// At half the cost of a general exp: 2^n 2^f with a minimax polynomial for |f| <= 1/2. Relative
-// error 2e-7; exponents below -86 are taken as -86, so that no result is denormal.
-template <>
-struct Exponential<float> {
-  static constexpr double kLog = 1.44269504088896341;
-  float factor;
-  explicit Exponential(double scale) : factor(float(scale * kLog)) {}
-  template <class D>
-  HWY_INLINE hn::Vec<D> operator()(D d, hn::Vec<D> x, hn::Vec<D> shift) const {
-    const hn::RebindToUnsigned<D> bits;
-    const auto magic = set(d, 12582912.0);  // 1.5 * 2^23: adding it rounds to an integer
-    // In this order x86 keeps NaN.
-    const auto y = hn::Max(set(d, -86.0), hn::MulSub(x, hn::Set(d, factor), shift));
-    const auto shifted = hn::Add(y, magic);
-    const auto f = hn::Sub(y, hn::Sub(shifted, magic));
-    const auto p = polynomial(d, f, 1.326472707e-03, 9.671512650e-03, 5.550733744e-02,
-                              2.402224209e-01, 6.931469776e-01, 1.0);
-    // n sits in the low bits of `shifted`, and becomes an exponent.
-    const auto n = hn::ShiftLeft<23>(hn::BitCast(bits, shifted));
-    return hn::Mul(p, hn::BitCast(d, hn::Add(n, hn::BitCast(bits, set(d, 1.0)))));
-  }
-};
-
-// Lanes of two rows, the first at `to`, as a row of elements across them: both rows, ld apart, or
-// a row of pairs.
-template <class D, class E>
-HWY_INLINE void store_across(D d, hn::Vec<D> first, hn::Vec<D> second, int64_t ld, E* to) {
-  if constexpr (kPairs<E>) {
-    hn::Store(pairs_of(first, second), hn::RebindToUnsigned<D>(), to);
-  } else {
-    hn::Store(first, d, to), hn::Store(second, d, to + ld);
-  }
-}
-// Lanes as numbers i on of a row of pairs.
-template <class D>
-HWY_INLINE void store_pairs_along(D, hn::Vec<D> v, int64_t i, float* row) {
-  hn::Store(to_bf16(v), hn::Rebind<uint16_t, D>(), reinterpret_cast<uint16_t*>(row) + i);
-}
-
-// f(j, row(j), row(j + 1)) for rows in twos; after an odd number of them comes one of zeros.
-template <class D, class Row, class F>
-HWY_INLINE void each_two_rows(D d, int64_t rows, const Row& row, const F& f) {
-  int64_t j = 0;
-  for (; j + 1 < rows; j += 2) {
-    const auto first = row(j);
-    f(j, first, row(j + 1));
-  }
-  if (j < rows) f(j, row(j), hn::Zero(d));
-}
-
-// Scores (keys, queries), rows ld apart -> exponentials of their differences to the largest of a
-// query, in p as elements across keys. For each query the shift and their sum. With `keep` the
-// exponentials replace the scores too.
-template <class E, bool keep, class T>
-HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, Exponential<T> exponential,
-                             T* scores, E* p, T* shift, T* sum) {
-  each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
-    T* const s = scores + i;
-    auto top = hn::Load(d, s);
-    for (int64_t j = 1; j < keys; ++j) top = hn::Max(top, hn::Load(d, s + j * ld));
-    top = hn::Mul(top, hn::Set(d, exponential.factor));
-    auto total = hn::Zero(d);
-    each_two_rows(
-        d, keys,
-        [&](int64_t j) SG_INLINE_ATTR {
-          const auto e = exponential(d, hn::Load(d, s + j * ld), top);
-          if constexpr (kPairs<E> && keep) hn::Store(e, d, s + j * ld);
-          total = hn::Add(total, e);
-          return e;
-        },
-        [&](int64_t j, auto first, auto second)
-            SG_INLINE_ATTR { store_across(d, first, second, ld, p + elements<E>(j) * ld + i); });
-    hn::Store(top, d, shift + i);
-    hn::Store(total, d, sum + i);
-  });
-}
-
-// Adds a block's probabilities (exponentials times the weight of their query) to `seen`, which has
-// a vector a key: the sum of its lanes is the attention that the key receives.
-template <class T>
-HWY_INLINE void add_seen(int64_t keys, int64_t queries, int64_t ld, const T* exponentials,
-                         const T* weight, T* seen) {
-  each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
-    const auto w = hn::Load(d, weight + i);
-    for (int64_t j = 0; j < keys; ++j) {
-      T* const to = seen + j * lanes<T>();
-      hn::Store(hn::MulAdd(w, hn::Load(d, exponentials + j * ld + i), hn::Load(d, to)), d, to);
-    }
-  });
-}
-
-// Scores -> probabilities p, and dp -> ds = p * (dp - sum(p * dp)), the gradient of the scaled
-// scores, in place as elements along queries; and ds as elements across keys. All rows, (keys,
-// queries), are ld apart.
-template <class E, class T>
-HWY_INLINE void softmax_gradient(int64_t keys, int64_t queries, int64_t ld,
-                                 Exponential<T> exponential, const T* shift, T* scores, T* dp,
-                                 E* ds_across) {
-  each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
-    T *const s = scores + i, *const g = dp + i;
-    const auto top = hn::Load(d, shift + i);
-    auto total = hn::Zero(d);
-    for (int64_t j = 0; j < keys * ld; j += ld) {
-      const auto p = exponential(d, hn::Load(d, s + j), top);
-      hn::Store(p, d, s + j);
-      total = hn::MulAdd(p, hn::Load(d, g + j), total);
-    }
-    each_two_rows(
-        d, keys,
-        [&](int64_t j) SG_INLINE_ATTR {
-          const auto p = hn::Load(d, s + j * ld);
-          const auto ds = hn::Mul(p, hn::Sub(hn::Load(d, g + j * ld), total));
-          // A row of pairs takes the first half of its row of numbers, which is done by now.
-          if constexpr (kPairs<E>) {
-            store_pairs_along(d, p, i, scores + j * ld);
-            store_pairs_along(d, ds, i, dp + j * ld);
-          }
-          return ds;
-        },
-        [&](int64_t j, auto first, auto second) SG_INLINE_ATTR {
-          store_across(d, first, second, ld, ds_across + elements<E>(j) * ld + i);
-        });
-  });
-}
-
 // f.template operator()<S, E>(): S is the type in memory, E what matmuls multiply.
 template <class F>
 void with_types(Dtype dtype, const F& f) {
@@ -361,19 +205,13 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
     const auto weight_at = layout.add<T>(block), shift_at = layout.add<T>(block);
     const auto seen_at = layout.add<T>(max_keys * lanes<T>());
     QuerySums<T> sums(units, max_keys, bool(received), layout);
-    const auto prefetch = [&](const Unit& u, const Unit& next, int64_t begin) HWY_ATTR {
-      const Unit& after = begin < u.end ? u : next;
-      if (begin == u.end) begin = next.begin, prefetch_keys<S>(g, next, kv);
-      const int64_t end = std::min(begin + block, after.end);
-      prefetch_tokens(queries_of<const S>(g, after, q), after.queries, begin, end, d);
-    };
     const auto store_received = [&](const Unit& u, const T* seen) HWY_ATTR {
       T* const to = received.data<T>() + (u.image * g.heads + u.head) * nk;
       each_token(u.keys, 0, u.keys.count,
                  [&](int64_t i, int64_t token) HWY_ATTR { to[token] = seen[i]; });
     };
 
-    each_unit(units, layout, [&](const Unit& u, const Unit& next, Scratch scratch) HWY_ATTR {
+    each_unit(units, layout, [&](const Unit& u, Scratch scratch) HWY_ATTR {
       E *const k = scratch[k_at], *const v = scratch[v_at];
       E *const qs = scratch[q_at], *const qt = scratch[qt_at];
       T *const s = scratch[s_at], *const o = scratch[o_at];
@@ -392,7 +230,6 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
         load_queries(q_map, u.queries, begin, end, d, qs, qt, block);
-        prefetch(u, next, end);
         matmul<E>(keys, rows, row, {k, row_ld, 1}, qt, block, s, block);
         if (received)
           exponentials<E, true>(keys, rows, block, exponential, s, p, shift, weight);
@@ -446,20 +283,13 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
     const auto ds_across_at = layout.add_pairs<E>(elements<E>(max_keys) * block);
     const auto dq_at = layout.add<T>(block * dp), shift_at = layout.add<T>(block);
     QuerySums<T> sums(units, 2 * max_keys * dp, true, layout);
-    const auto prefetch = [&](const Unit& u, const Unit& next, int64_t begin) HWY_ATTR {
-      const Unit& after = begin < u.end ? u : next;
-      if (begin == u.end) begin = next.begin, prefetch_keys<S>(g, next, kv);
-      const int64_t end = std::min(begin + block, after.end);
-      prefetch_tokens(queries_of<const S>(g, after, q), after.queries, begin, end, d);
-      prefetch_tokens(outputs_of<const S>(g, after, dout), after.queries, begin, end, d);
-    };
     const auto store_dkv = [&](const Unit& u, const T* dk) HWY_ATTR {
       store_tokens<E>(dk, keys_of<S>(g, u, dkv), u.keys, 0, u.keys.count, d, T(scale));
       store_tokens<E>(dk + max_keys * dp, values_of<S>(g, u, dkv), u.keys, 0, u.keys.count, d,
                       T(1));
     };
 
-    each_unit(units, layout, [&](const Unit& u, const Unit& next, Scratch scratch) HWY_ATTR {
+    each_unit(units, layout, [&](const Unit& u, Scratch scratch) HWY_ATTR {
       E *const k = scratch[k_at], *const v = scratch[v_at];
       E *const qs = scratch[q_at], *const qt = scratch[qt_at];
       E *const dos = scratch[dout_at], *const dos_t = scratch[dout_t_at];
@@ -482,7 +312,6 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
         load_queries(q_map, u.queries, begin, end, d, qs, qt, block);
         load_queries(dout_map, u.queries, begin, end, d, dos, dos_t, block);
-        prefetch(u, next, end);
         matmul<E>(keys, rows, row, {k, row_ld, 1}, qt, block, s, block);
         matmul<E>(keys, rows, row, {v, row_ld, 1}, dos_t, block, ds, block);
         each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {

@@ -20,10 +20,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace sg::HWY_NAMESPACE {
 
-// Rows and vectors of the tile that is kept in registers: 16 accumulators of 32 registers, 12
+// Rows of the tile of two vectors that is kept in registers: 16 accumulators of 32 registers, 12
 // of 16.
 constexpr int kTileRows = HWY_TARGET <= HWY_AVX3 ? 8 : 6;
-constexpr int kTileVectors = 2;
 
 template <class T>
 constexpr int64_t lanes() {
@@ -178,7 +177,6 @@ void matmul(int64_t m, int64_t n, int64_t k, Strided<E> a, const E* b, int64_t l
     }
   };
   using Whole = hn::ScalableTag<T>;
-  static_assert(kTileVectors == 2);
   int64_t j = 0;
   const int64_t end = vectors_before_half<T>(n) * lanes<T>();
   for (; j + lanes<T>() < end; j += 2 * lanes<T>()) columns.template operator()<Whole, 2>(j);
