@@ -38,7 +38,9 @@ def main():
         custom_translation_table={torch.ops.aten.sort.stable: stable_sort})
     with torch.inference_mode():
         np.savez(args.folder / "reference.npz", x=x.numpy(), y=model(x).numpy())
-    program.save(args.folder / "model.onnx")
+    new = args.folder / "model.new"  # whole or not at all
+    program.save(new)
+    new.rename(args.folder / "model.onnx")
 
 
 if __name__ == "__main__":
