@@ -1,5 +1,4 @@
-"""Our framework, PyTorch and inference engines side by side, in one run: inference, training, loader;
-CPU or GPU.
+"""Our framework, PyTorch and engines side by side in one run: inference, training, loader; CPU or GPU.
 
 Every contestant is a process of its own; they take turns in rounds, so that a noisy machine is
 noisy for all of them. Prints Markdown tables; see README.md for what each contestant does.
