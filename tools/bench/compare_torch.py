@@ -1,4 +1,4 @@
-"""Our framework and PyTorch side by side, in one run: inference, training, loader; CPU or GPU.
+"""Our framework, PyTorch and engines side by side in one run: inference, training, loader; CPU or GPU.
 
 Every contestant is a process of its own; they take turns in rounds, so that a noisy machine is
 noisy for all of them. Prints Markdown tables; see README.md for what each contestant does.
@@ -6,15 +6,20 @@ noisy for all of them. Prints Markdown tables; see README.md for what each conte
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import compare_gpu
-from contestants import ROOT, Worker, machine, our_contestant, play, table
-from torch_worker import LOADER_IMAGES
+from contestants import HERE, ROOT, Worker, machine, note, our_contestant, play, table
+from engine_worker import ENGINES
+from torch_worker import LOADER_IMAGES, VARIANTS
 
-VARIANTS = ("eager", "eager-tuned", "compile", "compile-tuned")
+USUAL = {  # --variants by --dtype
+    "f32": ["eager", "eager-tuned", "compile", "compile-tuned", "onnxruntime", "openvino"],
+    "bf16": ["autocast", "autocast-compile", *ENGINES],
+}
 CLASSIFICATION = dict(batch=8, size=(224, 224))
 SEGMENTATION = {  # training on crops; inference of a whole image, a label for each pixel
     "train": dict(batch=2, size=(512, 512)),
@@ -22,26 +27,54 @@ SEGMENTATION = {  # training on crops; inference of a whole image, a label for e
 }
 
 
+def exported(args, batch, size):
+    """-> the folder of the model's ONNX file, made anew where a script that it comes from is newer."""
+    folder = ROOT / "build/onnx" / f"{args.model}-{batch}x{size[0]}x{size[1]}"
+    file = folder / "model.onnx"
+    made_by = [HERE / name for name in ("torch_onnx.py", "torch_sgformer.py")]
+    if not file.exists() or file.stat().st_mtime < max(p.stat().st_mtime for p in made_by):
+        print(f"writing {file}, which takes a minute", file=sys.stderr)
+        subprocess.run([sys.executable, str(made_by[0]), "--model", args.model, "--batch", str(batch),
+                        "--img-size", *map(str, size), str(folder)], check=True,
+                       stdout=subprocess.DEVNULL)
+    return folder
+
+
 def compare(args, mode, head=None):
     usual = SEGMENTATION[mode] if head else CLASSIFICATION
     batch, size = args.batch or usual["batch"], args.img_size or usual["size"]
     common = ["--model", args.model, "--mode", mode, "--batch", str(batch), "--threads",
               str(args.threads)]
-    ours = ["--img-size", "x".join(map(str, size)), "--no-roofline", "--dtype", "f32", "--device",
-            "cpu"]
+    ours = ["--img-size", "x".join(map(str, size)), "--no-roofline", "--device", "cpu", "--repeats",
+            str(args.steps)]
     theirs = ["--img-size", *map(str, size), *["--max-autotune"] * args.max_autotune]
-    if head:  # a step takes seconds
-        ours += ["--task", "segmentation", "--head", head, "--warmup", "1", "--repeats",
-                 str(args.steps)]
+    if head:
+        ours += ["--task", "segmentation", "--head", head]
         theirs += ["--head", head]
-    contestants = our_contestant(args.sgbench, [*common, *ours], clock=args.clock)
+    contestants = []
+    for dtype in ("bf16", "f32") if args.dtype == "bf16" else ("f32",):
+        contestants += our_contestant(
+            args.sgbench, [*common, *ours, "--dtype", dtype], clock=args.clock,
+            name="ours" if dtype == args.dtype else f"ours, {dtype}")
     for variant in args.variants:
         print(f"{mode}: warming up {variant}", file=sys.stderr)
-        contestants.append(Worker(variant, ["throughput", "--variant", variant, *common, *theirs],
-                                  args.threads, variant.endswith("tuned"), clock=args.clock))
+        try:
+            if variant not in ENGINES:
+                contestants.append(Worker(
+                    variant, ["throughput", "--variant", variant, *common, *theirs], args.threads,
+                    variant.endswith("tuned"), clock=args.clock))
+            elif mode == "train" or head:
+                raise RuntimeError("engines infer classes alone")
+            else:
+                contestants.append(Worker(
+                    variant, ["--engine", variant, "--threads", str(args.threads),
+                              str(exported(args, batch, size))],
+                    args.threads, clock=args.clock, script="engine_worker.py"))
+        except (RuntimeError, subprocess.CalledProcessError) as e:
+            note(f"{mode}: {variant} is left out: {e}")
     rows = play(contestants, args.rounds, batch, args.steps)
     print(f"### {mode}: {args.model}{f' with {head}' if head else ''}, batch {batch}, "
-          f"{size[0]}x{size[1]}, float32, {args.threads} threads"
+          f"{size[0]}x{size[1]}, {args.dtype}, {args.threads} threads"
           f"{', by CPU time' if args.clock == 'cpu' else ''}\n")
     table(rows)
     return rows
@@ -121,8 +154,11 @@ def main():
     p.add_argument("--rounds", type=int, help="turns of each contestant; default: 5, on a GPU 3")
     p.add_argument("--steps", type=int,
                    help="steps of PyTorch in a turn; default: 4, on a GPU 10, and then ours too")
-    p.add_argument("--variants", nargs="*", choices=VARIANTS,
-                   help="the PyTorch contestants; default: all, on a GPU eager and compile")
+    p.add_argument("--dtype", choices=("f32", "bf16"),
+                   help="of ours on the CPU; with bf16, ours in f32 takes part too")
+    p.add_argument("--variants", nargs="*", choices=VARIANTS + ENGINES,
+                   help=f"the other contestants; default: {' '.join(USUAL['f32'])}; with --dtype bf16 "
+                   f"{' '.join(USUAL['bf16'])}; on a GPU eager compile")
     p.add_argument("--max-autotune", action="store_true",
                    help="torch.compile with mode max-autotune (many minutes more to start)")
     p.add_argument("--sgbench", type=Path, default=ROOT / "build/bin/sgbench")
@@ -140,14 +176,18 @@ def main():
         p.error("--device cuda compares --cases; --mode, --loader and --matmul-limit are the CPU's")
     if args.task == "segmentation" and (on_gpu or args.loader or args.matmul_limit):
         p.error("--task segmentation compares inference and training on the CPU")
+    if on_gpu and (args.dtype or set(args.variants or ()) & set(ENGINES)):
+        p.error("--device cuda compares with PyTorch in bf16: no --dtype, no engines")
+    args.dtype = args.dtype or ("bf16" if on_gpu else "f32")
     args.rounds = args.rounds or (3 if on_gpu else 5)
     args.steps = args.steps or (10 if on_gpu else 4)
     if args.variants is None:
-        args.variants = compare_gpu.VARIANTS if on_gpu else VARIANTS
+        args.variants = compare_gpu.VARIANTS if on_gpu else USUAL[args.dtype]
 
     result = dict(machine=machine(), arguments={k: str(v) for k, v in vars(args).items()})
-    print("{date}; {cpu}, {cores} cores, load {load:.1f}; PyTorch {torch}, Python {python}; "
-          "commit {commit}\n".format(**result["machine"]), flush=True)
+    print("{date}; {cpu}, {cores} cores, load {load:.1f}; PyTorch {torch}, ONNX Runtime "
+          "{onnxruntime}, OpenVINO {openvino}, Python {python}; commit {commit}\n"
+          .format(**result["machine"]), flush=True)
     if on_gpu:
         return compare_gpu.compare(args, result)
     modes = args.mode or ([] if args.loader or args.matmul_limit else ["infer", "train"])

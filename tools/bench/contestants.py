@@ -66,15 +66,16 @@ class Budget:
 
 
 class Worker:
-    """A torch_worker.py process that stays alive between its turns. Raises RuntimeError where it
-    fails or takes longer than it may."""
+    """A process of torch_worker.py or of another such script that stays alive between its turns.
+    Raises RuntimeError where it fails or takes longer than it may."""
 
-    def __init__(self, name, arguments, threads, tuned=False, limit=None, clock="wall"):
+    def __init__(self, name, arguments, threads, tuned=False, limit=None, clock="wall",
+                 script="torch_worker.py"):
         self.name, self.samples, self.cpu, self.peak = name, [], [], 0
         self.clock = clock
         env = os.environ | {"OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "torch_worker.py"), *arguments],
+            [sys.executable, str(HERE / script), *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
             env=env | TUNED if tuned else env, start_new_session=True)
         self.answers = queue.SimpleQueue()
@@ -101,9 +102,10 @@ class Worker:
         return answer
 
     def turn(self, images, repeats, limit=None):
-        """`repeats` steps of `images` images each."""
+        """`repeats` steps of `images` images in each request."""
         self.process.stdin.write(f"run {repeats}\n")
         result = self.read(limit)
+        images *= self.about.get("requests", 1)
         self.samples += [images / s for s in result[self.clock]]
         self.cpu += [c / w for c, w in zip(result["cpu"], result["wall"])]
         self.peak = max(self.peak, result["peak"])
@@ -126,8 +128,8 @@ class Worker:
 class Sgbench:
     """Our program, started anew in every turn; it repeats by itself and gives its median."""
 
-    def __init__(self, program, arguments, on_gpu=False, clock="wall"):
-        self.name, self.samples, self.cpu, self.peak = "ours", [], [], 0
+    def __init__(self, program, arguments, on_gpu=False, clock="wall", name="ours"):
+        self.name, self.samples, self.cpu, self.peak = name, [], [], 0
         self.clock = clock
         self.command = [str(program), *arguments, "--json"]
         self.on_gpu, self.about = on_gpu, {}
@@ -155,12 +157,12 @@ class Sgbench:
         pass
 
 
-def our_contestant(program, arguments, on_gpu=False, clock="wall"):
+def our_contestant(program, arguments, **more):
     """-> a list of one, or of none if the program is not built."""
     if not program.exists():
         note(f"{program} is not built; the comparison goes on without it")
         return []
-    return [Sgbench(program, arguments, on_gpu, clock)]
+    return [Sgbench(program, arguments, **more)]
 
 
 def play(contestants, rounds, images, repeats, budget=Budget()):
@@ -248,6 +250,7 @@ def machine():
                   .splitlines() if line.startswith("model name")), platform.processor())
     return dict(date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
                 cpu=model, cores=len(os.sched_getaffinity(0)), load=os.getloadavg()[0],
-                torch=version_of("torch"),
+                torch=version_of("torch"), onnxruntime=version_of("onnxruntime"),
+                openvino=version_of("openvino"),
                 python=platform.python_version(),
                 commit=commit())

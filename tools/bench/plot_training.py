@@ -10,7 +10,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from compare_training import CURVES
+from compare_training import CURVES, SIDES
 
 
 def read(path):
@@ -19,7 +19,8 @@ def read(path):
         rows = map(json.loads, path.read_text().splitlines())
         return {"ours": [[r for r in rows if "train_loss" in r]]}
     file = json.loads(path.read_text())
-    return {side: [run["epochs"] for run in file[side]] for side in ("ours", "PyTorch")}
+    sides = next(sides for sides in SIDES.values() if all(side in file for side in sides))
+    return {side: [run["epochs"] for run in file[side]] for side in sides}
 
 
 def draw(axes, sides, columns):
@@ -45,7 +46,8 @@ def main():
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 8})
     sides = read(args.file)
     if len(sides) > 1:  # a panel a curve, a line a side
-        curves = {n: t for n, t in CURVES.items() if n in sides["ours"][0][0]}
+        row = next(iter(sides.values()))[0][0]
+        curves = {n: t for n, t in CURVES.items() if n in row}
         figure, panels = plt.subplots(1, len(curves), figsize=(9, 2.8))
         for axes, (name, title) in zip(panels, curves.items()):
             draw(axes, sides, {name: ""})

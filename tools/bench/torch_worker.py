@@ -2,7 +2,8 @@
 
     torch_worker.py throughput --mode train --variant compile      N steps a line
     torch_worker.py throughput --head upernet --img-size 512 683   the same of segmentation
-    torch_worker.py throughput --device cuda ...                   the same in bf16 autocast
+    torch_worker.py throughput --variant autocast                  the same in bf16 autocast, as
+    torch_worker.py throughput --device cuda ...                   always on a GPU
     torch_worker.py loader --library pillow --aa none --data DIR   N times 210 images a line
     torch_worker.py matmul                                         one answer, no input
 
@@ -11,6 +12,7 @@ noise of the libraries.
 """
 
 import argparse
+import contextlib
 import io
 import itertools
 import json
@@ -27,6 +29,30 @@ from types import SimpleNamespace
 
 def answer(**fields):
     print("@" + json.dumps(fields), flush=True)
+
+
+@contextlib.contextmanager
+def answers_errors():
+    """What goes wrong within is the answer, and ends the process."""
+    try:
+        yield
+    except Exception as e:
+        traceback.print_exc()
+        answer(error=f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}")
+        sys.exit(1)
+
+
+def check_agrees(found, expected, bf16):
+    """-> the error of logits, by their norms; raises where they are another model's. Each of about 250
+    maps in a row is rounded to bf16, by 2^-9 at most and independently: 2^-9 sqrt(250) = 0.03. In
+    float32 what differs is the rank of tokens that rounding alone tells apart."""
+    import numpy as np
+
+    error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    bound = 3e-2 if bf16 else 1e-3
+    if not error <= bound:
+        raise RuntimeError(f"the logits differ from PyTorch's by {error:.2g}, more than {bound:.2g}")
+    return error
 
 
 def peak_rss():
@@ -79,6 +105,10 @@ def serve_gpu(step):
 # ---- throughput
 
 
+VARIANTS = ("eager", "eager-tuned", "compile", "compile-tuned",  # float32; on a GPU bf16 too
+            "autocast", "autocast-tuned", "autocast-compile", "autocast-compile-tuned")
+
+
 def param_groups(model, weight_decay):
     """No decay for one-dimensional tensors (norms, biases), as the recipe has it."""
     params = list(model.parameters())
@@ -127,8 +157,10 @@ def make_step(args):
         torch.set_float32_matmul_precision("high")  # what autocast leaves in float32
         torch.backends.cudnn.benchmark = True
 
+    bf16 = on_gpu or args.variant.startswith("autocast")
+
     def autocast():
-        return torch.autocast(args.device, torch.bfloat16, enabled=on_gpu)
+        return torch.autocast(args.device, torch.bfloat16, enabled=bf16)
 
     case = segmentation(args) if args.head else classification(args)
     model = case.model.to(args.device, memory_format=torch.channels_last)
@@ -136,14 +168,14 @@ def make_step(args):
                     dtype=torch.bfloat16 if on_gpu else torch.float32)
     x = x.to(memory_format=torch.channels_last)
     y = case.labels.to(args.device)
-    compiled = args.variant.startswith("compile")
+    compiled = "compile" in args.variant
     compile_mode = "max-autotune" if args.max_autotune else None
 
     if args.mode == "infer":
         model.eval()
         run = case.infer
         # Freezing packs the weights for oneDNN; it wants no_grad rather than inference_mode.
-        freezing = args.variant == "compile-tuned"
+        freezing = args.variant.endswith("compile-tuned")
         no_grad = torch.no_grad if freezing else torch.inference_mode
         if compiled:
             import torch._inductor.config
@@ -155,6 +187,10 @@ def make_step(args):
             with autocast():
                 return run(x)
 
+        if not on_gpu and not args.head:
+            with torch.inference_mode():
+                expected = model(x)
+            check_agrees(infer().float().numpy(), expected.numpy(), bf16)
         return infer
 
     loss = torch.compile(case.loss, mode=compile_mode) if compiled else case.loss
@@ -384,8 +420,7 @@ def main():
     parser.add_argument("--head", help="of segmentation; without one, classification")
     parser.add_argument("--img-size", type=int, nargs=2, default=[224, 224])
     parser.add_argument("--mode", choices=("infer", "train"), default="infer")
-    parser.add_argument("--variant", default="eager",
-                        choices=("eager", "eager-tuned", "compile", "compile-tuned"))
+    parser.add_argument("--variant", choices=VARIANTS, default="eager")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-autotune", action="store_true")
@@ -395,12 +430,8 @@ def main():
     args = parser.parse_args()
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    try:
+    with answers_errors():
         {"throughput": throughput, "loader": loader, "matmul": matmul}[args.task](args)
-    except Exception as e:
-        traceback.print_exc()
-        answer(error=f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}")
-        sys.exit(1)
 
 
 if __name__ == "__main__":
