@@ -160,7 +160,8 @@ TEST_CASE("bf16: a run on a CPU says so, and goes on with the same bits, or in f
     train(name, fmt::format("--max-steps 3 --dtype {}", first));
     const std::string out = train(name, fmt::format("--dtype {}", then));
     const bool same = name == "bf16-bf16";
-    CHECK(contains(out, fmt::format("dtype                  {} -> {}", first, then)) == !same);
+    CHECK(contains(out, fmt::format("dtype                  \"{}\" -> \"{}\"", first, then)) ==
+          !same);
     CHECK((last_tensors(folder / name) == last_tensors(folder / "whole")) == same);
     CHECK((numbers(folder / name) == numbers(folder / "whole")) == same);
   }
