@@ -148,7 +148,7 @@ TEST_CASE("bf16: a run on a CPU says so, and goes on with the same bits, or in f
     const auto ran = run_program(
         sgtrain(data, folder / name, "-b 4 --grad-accum 4 --clip-grad 1 --resume auto " + flags));
     REQUIRE_MESSAGE(ran.code == 0, ran.err);
-    return ran.out;
+    return ran.out + ran.err;
   };
   train("whole", "--dtype bf16");
   const std::string said = "bf16 by " + cpu_instructions();
