@@ -143,7 +143,7 @@ TEST_CASE("bf16: a run on a CPU says so, and goes on with the same bits, or in f
   if (!have_cpu_bf16()) return;
   const TemporaryFolder folder;
   const fs::path data = folder / "data";
-  write_idx(data, 64, 10);
+  write_idx(data, 32, 10);
   const auto train = [&](const std::string& name, const std::string& flags) {
     const auto ran = run_program(
         sgtrain(data, folder / name, "-b 4 --grad-accum 4 --clip-grad 1 --resume auto " + flags));
