@@ -7,6 +7,7 @@
 #include "tests/support/environment.h"
 #include "tests/support/skip.h"
 #include "tests/tools/runs.h"
+#include "tools/common/options.h"
 #include "tools/golden/golden_sgformer.h"
 
 namespace sg {
@@ -137,6 +138,28 @@ TEST_CASE("bf16: sgeval and sgpredict find what f32 does, to its precision") {
     check_flags("--dtype bf16 --emulate-bf16 --device cpu");
   }
   if (!emulated() && have_cuda()) check_flags("--device cuda");
+}
+
+TEST_CASE("bf16: --amp of timm is it where the device has it, or where --amp-dtype names it") {
+  const auto dtype = [](std::vector<std::string> words) {
+    words.insert(words.begin(), {"sgtrain", "--data", "d", "--device"});
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    CLI::App app;
+    return tools::parse_train_options(app, int(argv.size()), argv.data()).dtype;
+  };
+  const std::string where_fast = kHasBf16 ? "bf16" : "auto";
+  CHECK(dtype({"cpu", "--amp"}) == where_fast);
+  CHECK(dtype({"cpu", "--native-amp"}) == where_fast);
+  CHECK(dtype({"cpu", "--amp", "--amp-dtype", "bfloat16"}) == "bf16");
+  CHECK(dtype({"cpu", "--amp", "--dtype", "bf16"}) == "bf16");
+  CHECK(dtype({"cpu", "--amp-dtype", "bfloat16"}) == "auto");  // of --amp alone
+  if (have_cuda()) CHECK(dtype({"cuda", "--amp", "--amp-dtype", "bfloat16"}) == "auto");
+  CHECK(contains(error_of(ExitCode::usage,
+                          [&] {
+                            dtype({"cpu", "--amp", "--dtype", "f32"});
+                          }),
+                 "--amp and --dtype f32 contradict each other"));
 }
 
 TEST_CASE("bf16: a run on a CPU says so, and goes on with the same bits, or in f32") {
