@@ -14,8 +14,8 @@ struct Compute {
   std::string reason;          // for the CPU, where "auto" found no GPU: why; else empty
 };
 
-// Whether bf16 is computed on a CPU that does not multiply it, by conversion to f32: never, or
-// where --emulate-bf16 asks for it, which it does not or does.
+// What --dtype bf16 is on a CPU that does not multiply bf16: an error (never); an error that names
+// --emulate-bf16 (not_requested); or computed by conversion to f32, as that flag asks (requested).
 enum class Bf16Emulation { never, not_requested, requested };
 
 constexpr const char* kDeviceHelp =

@@ -7,10 +7,8 @@
 #include <map>
 #include <set>
 
-#include "core/cpu/bf16_products.h"
 #include "io/checkpoint.h"
 #include "tests/support/environment.h"
-#include "tests/support/skip.h"
 #include "tests/support/validate.h"
 #include "tests/tools/runs.h"
 #include "tools/common/options.h"
@@ -324,22 +322,6 @@ TEST_CASE("timm: flags that change nothing are accepted, in all their forms") {
     all.insert(all.end(), {"--epochs", "7"});
     CHECK(train::to_json(parsed(all)) == train::to_json(plain));
   }
-}
-
-TEST_CASE("timm: --amp is bf16 where the device has it, or where --amp-dtype names it") {
-  const auto dtype = [](std::vector<std::string> words) {
-    words.insert(words.begin(), "d");
-    return parsed(words).dtype;
-  };
-  const std::string where_fast = has_bf16_products() ? "bf16" : "auto";
-  CHECK(dtype({"--amp", "--device", "cpu"}) == where_fast);
-  CHECK(dtype({"--native-amp", "--device", "cpu"}) == where_fast);
-  CHECK(dtype({"--amp", "--amp-dtype", "bfloat16", "--device", "cpu"}) == "bf16");
-  CHECK(dtype({"--amp", "--dtype", "bf16", "--device", "cpu"}) == "bf16");
-  CHECK(dtype({"--amp-dtype", "bfloat16", "--device", "cpu"}) == "auto");  // of --amp alone
-  if (have_cuda()) CHECK(dtype({"--amp", "--amp-dtype", "bfloat16", "--device", "cuda"}) == "auto");
-  CHECK(contains(refused({"d", "--amp", "--dtype", "f32", "--device", "cpu"}),
-                 "--amp and --dtype f32 contradict each other"));
 }
 
 TEST_CASE("timm: what is not here is refused with what to use") {
