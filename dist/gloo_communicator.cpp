@@ -17,6 +17,7 @@
 #include <optional>
 #include <thread>
 
+#include "core/cpu/convert.h"
 #include "core/error.h"
 #include "dist/block_signals.h"
 #include "dist/sums.h"
@@ -274,9 +275,9 @@ class GlooCommunicator final : public Communicator {
         if (job.wire == Wire::bf16) {
           const int64_t n = job.tensor.numel();
           wire_.resize(size_t(n));
-          narrow(job.tensor.data<float>(), wire_.data(), n);
+          convert(job.tensor.data<float>(), wire_.data(), n);
           all_reduce(reinterpret_cast<std::byte*>(wire_.data()), Dtype::bf16, n);
-          widen(wire_.data(), job.tensor.data<float>(), n);
+          convert(wire_.data(), job.tensor.data<float>(), n);
         } else {
           all_reduce(data, job.tensor.dtype(), job.tensor.numel());
         }

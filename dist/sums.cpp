@@ -33,15 +33,6 @@ void sum_rows_i32(std::span<const void* const> rows, void* to, int64_t n) {
   sum_rows<int32_t>(rows, to, n);
 }
 
-void narrow(const float* from, bf16* to, int64_t n) {
-  for_lanes<float>(
-      n, [&](auto d, int64_t i) SG_INLINE_ATTR { store(hn::LoadU(d, from + i), d, to + i); });
-}
-void widen(const bf16* from, float* to, int64_t n) {
-  for_lanes<float>(
-      n, [&](auto d, int64_t i) SG_INLINE_ATTR { hn::StoreU(load(d, from + i), d, to + i); });
-}
-
 }  // namespace sg::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -51,8 +42,6 @@ HWY_EXPORT(sum_rows_f32);
 HWY_EXPORT(sum_rows_bf16);
 HWY_EXPORT(sum_rows_f64);
 HWY_EXPORT(sum_rows_i32);
-HWY_EXPORT(narrow);
-HWY_EXPORT(widen);
 }  // namespace sg
 
 namespace sg::dist {
@@ -65,9 +54,6 @@ void sum_rows(Dtype dtype, std::span<const void* const> rows, void* to, int64_t 
     if constexpr (std::is_same_v<T, int32_t>) HWY_DYNAMIC_DISPATCH(sum_rows_i32)(rows, to, n);
   });
 }
-
-void narrow(const float* from, bf16* to, int64_t n) { HWY_DYNAMIC_DISPATCH(narrow)(from, to, n); }
-void widen(const bf16* from, float* to, int64_t n) { HWY_DYNAMIC_DISPATCH(widen)(from, to, n); }
 
 }  // namespace sg::dist
 #endif

@@ -1,5 +1,4 @@
-// Sums over ranks and conversions for the wire, in SIMD and by the calling thread alone: it runs
-// beside the threads of the step.
+// Sums over ranks, in SIMD and by the calling thread alone: it runs beside the threads of the step.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -11,8 +10,5 @@ namespace sg::dist {
 // to[i] = rows[0][i] + rows[1][i] + ..., added in this order, for n elements; `to` may be a row.
 // bf16 is summed in f32 and rounded once. f32, bf16, f64 and i32.
 void sum_rows(Dtype dtype, std::span<const void* const> rows, void* to, int64_t n);
-
-void narrow(const float* from, bf16* to, int64_t n);  // rounds to nearest, ties to even
-void widen(const bf16* from, float* to, int64_t n);
 
 }  // namespace sg::dist

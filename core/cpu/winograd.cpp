@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/cpu/convert.h"
 #include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
 #include "core/cpu/parallel.h"
@@ -163,8 +164,7 @@ class InF32 {
     copy_ = empty({n});
     float* const to = copy_.data<float>();
     parallel_for(n, 1 << 14, [&](int64_t begin, int64_t end) {
-#pragma omp simd
-      for (int64_t i = begin; i < end; ++i) to[i] = float(from[i]);
+      convert(from + begin, to + begin, end - begin);
     });
     data_ = to;
   }
