@@ -11,10 +11,10 @@ namespace sg::HWY_NAMESPACE {
 namespace {
 
 void widen(const bf16* from, float* to, int64_t n) {
-  for_lanes<float>(n, [&](auto d, int64_t i) HWY_ATTR { store(load(d, from + i), d, to + i); });
+  store_lanes<float>(n, to, [&](auto d, int64_t i) HWY_ATTR { return load(d, from + i); });
 }
 void narrow(const float* from, bf16* to, int64_t n) {
-  for_lanes<float>(n, [&](auto d, int64_t i) HWY_ATTR { store(load(d, from + i), d, to + i); });
+  store_lanes<float>(n, to, [&](auto d, int64_t i) HWY_ATTR { return load(d, from + i); });
 }
 
 }  // namespace

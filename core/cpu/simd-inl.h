@@ -15,6 +15,7 @@
 #include <type_traits>
 
 #include "core/acc_type.h"
+#include "core/cpu/piecewise_quadratic.h"
 
 // HWY_ATTR for a lambda of the innermost loop that must not stay a call.
 #undef SG_INLINE_ATTR
@@ -60,8 +61,18 @@ HWY_INLINE hn::Vec<D> load(D d, const S* from) {
     return hn::LoadU(d, from);
   } else if constexpr (std::is_same_v<S, bf16>) {
     static_assert(std::is_same_v<T, float>);
-    const hn::RebindToUnsigned<D> wide;
     const auto bits = hn::LoadU(hn::Rebind<uint16_t, D>(), &from->bits);
+#if HWY_TARGET == HWY_AVX3
+    // One permutation for what is otherwise a conversion and a shift.
+    if constexpr (hn::MaxLanes(d) == 16) {
+      alignas(64) static constexpr uint16_t kIndex[32] = {
+          0, 0, 1, 1, 2,  2,  3,  3,  4,  4,  5,  5,  6,  6,  7,  7,
+          8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15};
+      return {_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(
+          0xaaaaaaaa, _mm512_load_si512(kIndex), _mm512_castsi256_si512(bits.raw)))};
+    }
+#endif
+    const hn::RebindToUnsigned<D> wide;
     return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(wide, bits)));
   } else {
     static_assert(std::is_same_v<S, float> && std::is_same_v<T, double>);
@@ -69,23 +80,83 @@ HWY_INLINE hn::Vec<D> load(D d, const S* from) {
   }
 }
 
-// Rounds as bf16(float) does: to nearest, ties to even, a NaN stays one. Highway's own conversion
-// cuts the low bits off.
-template <class D, class S>
-HWY_INLINE void store(hn::Vec<D> v, D d, S* to) {
+// The upper halves of the lanes of v0 and then of v1, rounded as bf16(float) does: to nearest, ties
+// to even. No lane may be a NaN with bits in its lower half. Highway's own conversion cuts the low
+// bits off.
+template <class D, class V>
+HWY_INLINE hn::Vec<hn::Repartition<uint16_t, D>> round_pair(D, V v0, V v1) {
+  const hn::Repartition<uint16_t, D> h;
+  const auto upper = ConcatOdd(h, hn::BitCast(h, v1), hn::BitCast(h, v0));
+  const auto lower = ConcatEven(h, hn::BitCast(h, v1), hn::BitCast(h, v0));
+  // Up where lower > 0x8000, and at 0x8000 if upper is odd.
+  const auto even = hn::AndNot(upper, hn::Set(h, 1));
+  return hn::Add(upper, hn::ShiftRight<15>(hn::SaturatedSub(lower, even)));
+}
+
+// Stores the lanes of v[j] at to + j * stride. To bf16, vectors are rounded in pairs, and a NaN,
+// which stays one, is looked for once.
+template <class D, class V, size_t N, class S>
+HWY_INLINE void store(const V (&v)[N], D d, S* to, int64_t stride) {
   if constexpr (std::is_same_v<S, hn::TFromD<D>>) {
-    hn::StoreU(v, d, to);
+    HWY_UNROLL(16)
+    for (size_t j = 0; j < N; ++j) hn::StoreU(v[j], d, to + int64_t(j) * stride);
+  } else if constexpr (hn::MaxLanes(d) == 1) {
+    for (size_t j = 0; j < N; ++j) to[int64_t(j) * stride] = S(hn::GetLane(v[j]));
   } else {
     static_assert(std::is_same_v<S, bf16> && std::is_same_v<hn::TFromD<D>, float>);
-    const hn::RebindToUnsigned<D> wide;
-    const hn::Rebind<uint16_t, D> narrow;
-    const auto bits = hn::BitCast(wide, v), upper = hn::ShiftRight<16>(bits);
-    const auto odd = hn::And(upper, hn::Set(wide, 1));
-    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(wide, 0x7fff), odd)));
-    const auto quiet = hn::Or(upper, hn::Set(wide, 0x40));
-    const auto nan = hn::RebindMask(wide, hn::IsNaN(v));
-    hn::StoreU(hn::TruncateTo(narrow, hn::IfThenElse(nan, quiet, rounded)), narrow, &to->bits);
+    V u[N], sum = v[0];
+    HWY_UNROLL(16)
+    for (size_t j = 0; j < N; ++j) u[j] = v[j];
+    HWY_UNROLL(16)
+    for (size_t j = 1; j < N; ++j) sum = hn::Add(sum, v[j]);
+    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(sum)))) {
+      const hn::RebindToUnsigned<D> wide;
+      HWY_UNROLL(16)
+      for (size_t j = 0; j < N; ++j) {
+        const auto upper = hn::And(hn::BitCast(wide, v[j]), hn::Set(wide, 0xffff0000u));
+        const auto quiet = hn::BitCast(d, hn::Or(upper, hn::Set(wide, 0x00400000u)));
+        u[j] = hn::IfThenElse(hn::IsNaN(v[j]), quiet, v[j]);
+      }
+    }
+    const hn::Repartition<uint16_t, D> h;
+    const hn::Half<decltype(h)> half;
+    HWY_UNROLL(16)
+    for (size_t j = 0; j < N; j += 2) {
+      uint16_t* const at = &to[int64_t(j) * stride].bits;
+      if (j + 1 == N) {
+        hn::StoreU(hn::LowerHalf(half, round_pair(d, u[j], u[j])), half, at);
+      } else {
+        const auto both = round_pair(d, u[j], u[j + 1]);
+        if (stride == int64_t(hn::Lanes(d))) {
+          hn::StoreU(both, h, at);
+        } else {
+          hn::StoreU(hn::LowerHalf(half, both), half, at);
+          hn::StoreU(UpperHalf(half, both), half, at + stride);  // unqualified: not in HWY_SCALAR
+        }
+      }
+    }
   }
+}
+
+template <class D, class S>
+HWY_INLINE void store(hn::Vec<D> v, D d, S* to) {
+  const hn::Vec<D> one[1] = {v};
+  store(one, d, to, 0);
+}
+
+// to[i] = f(d, i) for i over [0, n), as for_lanes().
+template <class T, class S, class F>
+HWY_INLINE void store_lanes(int64_t n, S* to, const F& f) {
+  const hn::ScalableTag<T> d;
+  const hn::CappedTag<T, 1> one;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    const hn::Vec<decltype(d)> v[2] = {f(d, i), f(d, i + lanes)};
+    store(v, d, to + i, lanes);
+  }
+  for (; i + lanes <= n; i += lanes) store(f(d, i), d, to + i);
+  for (; i < n; ++i) store(f(one, i), one, to + i);
 }
 
 // The sum over the n elements at x, in no order that a caller may rely on: sum = f(d, v, sum) adds
@@ -151,22 +222,36 @@ HWY_INLINE hn::Vec<D> map_lanes(D d, hn::Vec<D> x, const F& f) {
   return hn::Load(d, lanes);
 }
 
+// table[i & 31] of every lane i.
+template <class D>
+HWY_INLINE hn::Vec<D> look_up(D d, const float (&table)[32], hn::Vec<hn::RebindToSigned<D>> i) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (hn::MaxLanes(d) == 16)
+    return {_mm512_permutex2var_ps(hn::Load(d, table).raw, i.raw, hn::Load(d, table + 16).raw)};
+#endif
+  return hn::GatherIndex(d, table, hn::And(i, hn::Set(hn::RebindToSigned<D>(), 31)));
+}
+
+// f(x) for x >= 0.
+template <class D>
+HWY_INLINE hn::Vec<D> evaluate(D d, const PiecewiseQuadratic& f, hn::Vec<D> x) {
+  x = hn::Min(set(d, PiecewiseQuadratic::kLast), x);  // in this order x86 keeps NaN
+  // At 2^23 the lowest bit of a float is 1: the sum ends in the number of the segment.
+  const auto sum = hn::MulAdd(x, set(d, 1 / PiecewiseQuadratic::kStep), set(d, 1 << 23));
+  const auto i = hn::BitCast(hn::RebindToSigned<D>(), sum);
+  const auto slope = hn::MulAdd(look_up(d, f.c[2], i), x, look_up(d, f.c[1], i));
+  return hn::MulAdd(slope, x, look_up(d, f.c[0], i));
+}
+
 // Functions for results of type S. The forms for float, x P(x^2) / Q(x^2), are minimax fits to
-// f - 1/2 (error 1e-8 and 1e-7; 3e-7 with float rounding). Those for bf16, x P(x^2 - 9.5), need no
-// division: an error of 2.6e-5 in gelu and 1.6e-4 in gelu_grad is far below the rounding of the
-// result. At the limit, with or without fused multiply-add, rounding ends at exactly +-1/2: large
-// arguments give exactly 0 and 1.
+// f - 1/2 (error 1e-8 and 1e-7; 3e-7 with float rounding). At the limit, with or without fused
+// multiply-add, rounding ends at exactly +-1/2: large arguments give exactly 0 and 1. So do those
+// for bf16, whose tables end in a constant.
 
 // Standard normal distribution function.
 template <class S, class D>
 HWY_INLINE hn::Vec<D> normal_cdf(D d, hn::Vec<D> x) {
-  if constexpr (std::is_same_v<S, bf16>) {
-    x = clamp(d, x, 4.40000677);
-    const auto p = polynomial(d, hn::MulAdd(x, x, set(d, -9.5)), 3.569398249e-11, -1.041279618e-09,
-                              1.463998434e-08, -2.031102326e-07, 3.228265314e-06, -4.645767331e-05,
-                              6.141125341e-04, -8.337747306e-03, 1.618855596e-01);
-    return hn::Add(hn::Mul(x, p), set(d, 0.5));
-  } else if constexpr (std::is_same_v<S, float>) {
+  if constexpr (std::is_same_v<S, float>) {
     x = clamp(d, x, 5.598);
     const auto t = hn::Mul(x, x);
     const auto p = polynomial(d, t, 2.214532761e-08, 6.356539835e-06, 1.738510680e-04,
@@ -182,18 +267,18 @@ HWY_INLINE hn::Vec<D> normal_cdf(D d, hn::Vec<D> x) {
 // x times the normal distribution function (the exact GELU).
 template <class S, class D>
 HWY_INLINE hn::Vec<D> gelu(D d, hn::Vec<D> x) {
-  return hn::Mul(x, normal_cdf<S>(d, x));
+  if constexpr (std::is_same_v<S, bf16>)
+    return hn::Sub(hn::Max(hn::Zero(d), x), evaluate(d, kReluMinusGelu, hn::Abs(x)));
+  else
+    return hn::Mul(x, normal_cdf<S>(d, x));
 }
 
 // Derivative of gelu: the distribution function plus x times the density.
 template <class S, class D>
 HWY_INLINE hn::Vec<D> gelu_grad(D d, hn::Vec<D> x) {
   if constexpr (std::is_same_v<S, bf16>) {
-    x = clamp(d, x, 4.30001307);
-    const auto p = polynomial(d, hn::MulAdd(x, x, set(d, -9.5)), 5.297859929e-10, -1.109513459e-08,
-                              8.469241664e-08, -7.833803579e-07, 1.208330377e-05, -1.259060518e-04,
-                              1.050564693e-03, -1.001687627e-02, 1.653214544e-01);
-    return hn::Add(hn::Mul(x, p), set(d, 0.5));
+    const auto sign = hn::And(x, hn::SignBit(d));
+    return hn::Add(set(d, 0.5), hn::Xor(evaluate(d, kGeluGradMinusHalf, hn::Abs(x)), sign));
   } else if constexpr (std::is_same_v<S, float>) {
     x = clamp(d, x, 5.826);
     const auto t = hn::Mul(x, x);

@@ -202,8 +202,7 @@ void forward(Stream&, In x, Columns cols, In w, In b, int stride, DepthwiseForm 
             HWY_UNROLL(16)
             for (int j = 0; j < N; ++j) v[j] = hn::Add(v[j], load(d, out + j * ld + c));
           }
-          HWY_UNROLL(16)
-          for (int j = 0; j < N; ++j) store(v[j], d, out + j * ld + c);
+          store(v, d, out + c, ld);
         });
       });
     };
@@ -270,13 +269,12 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
     const auto write_dx = [&]<class Z>(int64_t n, int64_t i, const std::array<const Z*, 3>& dz,
                                        T* sums) HWY_ATTR {
       S* const out = MapColumns<S>(dx.tensor, cols).row(n, i);
-      const auto put = [&](auto d, auto v, S* p)
-                           HWY_ATTR { store(dx.accumulate ? hn::Add(v, load(d, p)) : v, d, p); };
       if (stride == 2) {
         for (int64_t q = 0; q < from.w; ++q)
           for_lanes<T>(channels, [&](auto d, int64_t c) SG_INLINE_ATTR {
             const auto v = transpose_stride2(d, c, wp, channels, dz, grad.w, q);
-            put(d, v, out + q * from.ld + c);
+            S* const p = out + q * from.ld + c;
+            store(dx.accumulate ? hn::Add(v, load(d, p)) : v, d, p);
             if (sums) hn::StoreU(hn::Add(v, hn::LoadU(d, sums + c)), d, sums + c);
           });
         return;
@@ -293,13 +291,17 @@ void backward(Stream&, In dy, In x, Columns cols, In w, In b, int stride, Depthw
           HWY_UNROLL(16)
           for (int j = 0; j < N; ++j) v[j] = hn::Zero(d);
           convolve<N, 1>(d, c, taps, tile, v);
-          HWY_UNROLL(16)
-          for (int j = 0; j < N; ++j) put(d, v[j], pixel + j * from.ld + c);
-          if (!sums) return;
-          auto sum = hn::LoadU(d, sums + c);
-          HWY_UNROLL(16)
-          for (int j = 0; j < N; ++j) sum = hn::Add(sum, v[j]);
-          hn::StoreU(sum, d, sums + c);
+          if (sums) {
+            auto sum = hn::LoadU(d, sums + c);
+            HWY_UNROLL(16)
+            for (int j = 0; j < N; ++j) sum = hn::Add(sum, v[j]);
+            hn::StoreU(sum, d, sums + c);
+          }
+          if (dx.accumulate) {
+            HWY_UNROLL(16)
+            for (int j = 0; j < N; ++j) v[j] = hn::Add(v[j], load(d, pixel + j * from.ld + c));
+          }
+          store(v, d, pixel + c, from.ld);
         });
       });
     };

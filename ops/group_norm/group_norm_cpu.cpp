@@ -80,13 +80,12 @@ void forward(Stream&, In x, In w, In b, double eps, Activation act, Out y, Out m
       const T m = T(moments[size_t(n)].mean), s = T(moments[size_t(n)].rstd);
       for (int64_t t = begin; t < end; ++t) {
         const S* xp = x.data<S>() + (n * tokens + t) * c;
-        S* yp = y.data<S>() + (n * tokens + t) * c;
-        for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
-          const auto xhat = hn::Mul(hn::Sub(load(d, xp + i), hn::Set(d, m)), hn::Set(d, s));
-          auto v = hn::MulAdd(xhat, hn::LoadU(d, wp + i), hn::LoadU(d, bp + i));
-          if (act == Activation::gelu) v = gelu<S>(d, v);
-          store(v, d, yp + i);
-        });
+        store_lanes<T>(
+            c, y.data<S>() + (n * tokens + t) * c, [&](auto d, int64_t i) SG_INLINE_ATTR {
+              const auto xhat = hn::Mul(hn::Sub(load(d, xp + i), hn::Set(d, m)), hn::Set(d, s));
+              const auto v = hn::MulAdd(xhat, hn::LoadU(d, wp + i), hn::LoadU(d, bp + i));
+              return act == Activation::gelu ? gelu<S>(d, v) : v;
+            });
       }
     });
   });
@@ -151,12 +150,11 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
       const T pw = T(p_mean[size_t(n)]), qw = T(q_mean[size_t(n)]), s = rstds[n];
       for (int64_t t = begin; t < end; ++t) {
         S* dxp = dx.tensor.data<S>() + (n * tokens + t) * c;
-        for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
+        store_lanes<T>(c, dxp, [&](auto d, int64_t i) SG_INLINE_ATTR {
           const auto [dz, xhat] = values_at(d, n, t, i);
           auto v = hn::Sub(hn::Mul(dz, hn::LoadU(d, wp + i)), hn::Set(d, qw));
           v = hn::Mul(hn::NegMulAdd(xhat, hn::Set(d, pw), v), hn::Set(d, s));
-          if (dx.accumulate) v = hn::Add(v, load(d, dxp + i));
-          store(v, d, dxp + i);
+          return dx.accumulate ? hn::Add(v, load(d, dxp + i)) : v;
         });
       }
     });
