@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "core/cpu/parallel.h"
 
@@ -26,6 +25,7 @@ void store(V v, bf16* to) {
 
 // 2 rows of 8 columns; `pair` is the distance between pairs of rows in the result.
 struct Rows {
+  static constexpr bool kTransposed = false;
   static constexpr int64_t kRows = 2, kColumns = 8, kColumnsAtOnce = 64;
   static void tile(const bf16* from, int64_t stride, bf16* to, int64_t /*pair*/) {
     const auto a = load<U16x8>(from), b = load<U16x8>(from + stride);
@@ -36,6 +36,7 @@ struct Rows {
 
 // 8 rows of 4 columns of a matrix that lies in memory as its transpose.
 struct Transposed {
+  static constexpr bool kTransposed = true;
   static constexpr int64_t kRows = 8, kColumns = 4;
   static constexpr int64_t kColumnsAtOnce = 16;  // a cache line of the result
   static void tile(const bf16* from, int64_t stride, bf16* to, int64_t pair) {
@@ -67,17 +68,16 @@ template <class Order>
 void pack_block(const PackedLayout& layout, int64_t n, GemmOperand<bf16> b, bf16* to) {
   const int64_t k = layout.k, width = layout.width(), pair = 2 * width;
   const auto from = [&](int64_t row, int64_t column) {
-    if (b.transposed) std::swap(row, column);
-    return b.data + row * b.stride + column;
+    return b.data + (Order::kTransposed ? column * b.stride + row : row * b.stride + column);
   };
   const int64_t whole_k = k / Order::kRows * Order::kRows,
                 whole_n = n / Order::kColumns * Order::kColumns;
-  if (b.transposed) fetch(b.data, n, k, b.stride);
+  if (Order::kTransposed) fetch(b.data, n, k, b.stride);
   for (int64_t c0 = 0; c0 < whole_n; c0 += Order::kColumnsAtOnce)
     for (int64_t r0 = 0; r0 < whole_k; r0 += kLine)
       for (int64_t c = c0; c < std::min(whole_n, c0 + Order::kColumnsAtOnce); c += Order::kColumns)
         for (int64_t r = r0; r < std::min(whole_k, r0 + kLine); r += Order::kRows)
-          Order::tile(from(r, c), b.stride, to + r / 2 * pair + 2 * c, pair);
+          Order::tile(from(r, c), b.stride, to + r * width + 2 * c, pair);
   // What no tile covers.
   for (int64_t r = 0; r < layout.block_size() / width; ++r)
     for (int64_t c = r < whole_k ? whole_n : 0; c < width; ++c)
