@@ -175,22 +175,24 @@ template <class S, class C>
 void panels(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
             bool accumulate, const S* bias) {
   // In bf16 oneDNN would copy b to its own layout in each panel of rows: it is packed once for all
-  // of them. With a transposed it has no fast kernel for that.
-  const bool packs = std::is_same_v<S, bf16> && has_bf16_products() && !a.transposed;
-  const int64_t least_rows = packs ? 24 : 128, unit = packs ? 8 : 16;
-  constexpr int64_t kLeastColumns = 128, kMost = 8;
+  // of them, and even a few rows make a fast panel. With a transposed oneDNN has no fast kernel for
+  // that.
+  const bool can_pack = std::is_same_v<S, bf16> && has_bf16_products() && !a.transposed;
+  constexpr int64_t kMost = 8, kLeast = 128, kLeastPacked = 24;
   const auto panels_of = [=](int64_t side, int64_t least) {
     return int64_t(std::bit_floor(uint64_t(std::clamp(side / least, int64_t{1}, kMost))));
   };
-  const bool columns = panels_of(n, kLeastColumns) > panels_of(m, least_rows);
-  const int64_t side = columns ? n : m,
-                count = columns ? panels_of(n, kLeastColumns) : panels_of(m, least_rows);
+  const int64_t of_rows = panels_of(m, can_pack ? kLeastPacked : kLeast),
+                of_columns = panels_of(n, kLeast);
+  const bool columns = of_columns > of_rows;
+  const int64_t side = columns ? n : m, count = std::max(of_rows, of_columns);
+  const int64_t unit = can_pack && !columns ? 1 : 16;
   const auto begin_of = [&](int64_t panel) {
     return panel == count ? side : side * panel / count / unit * unit;
   };
   Tensor packed;
   if constexpr (std::is_same_v<S, bf16>)
-    if (packs && !columns && count > 1) {
+    if (can_pack && !columns && count > 1) {
       const PackedLayout layout{k, n};
       packed = empty({layout.blocks(), layout.block_size()}, Dtype::bf16);
       pack(layout, b, packed.data<bf16>());
