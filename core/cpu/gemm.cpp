@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <bit>
 #include <climits>
+#include <string_view>
 #include <type_traits>
 
 #include "core/cpu/bf16_products.h"
 #include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
+#include "core/cpu/pack.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
 #include "core/error.h"
@@ -93,27 +95,46 @@ void library_gemm(int64_t m, int64_t n, int64_t k, GemmOperand<double> a, GemmOp
   if (bias) add_bias(m, n, bias, c, stride);
 }
 
+// The layout that pack.h describes.
+dnnl::memory::desc packed_desc(const PackedLayout& layout) {
+  using Tag = dnnl::memory::format_tag;
+  const Tag tag = layout.width() == 64   ? Tag::BA16a64b2a
+                  : layout.width() == 48 ? Tag::BA16a48b2a
+                  : layout.width() == 32 ? Tag::BA16a32b2a
+                                         : Tag::BA16a16b2a;
+  return {{layout.k, layout.n}, dnnl::memory::data_type::bf16, tag};
+}
+
 // The library's own where the processor multiplies bf16, else by f32 copies of the operands. Sums
-// are of f32 either way, and rounded once where c is bf16.
+// are of f32 either way, and rounded once where c is bf16. `packed` is b in the layout of pack.h.
 template <class C>
 void library_gemm(int64_t m, int64_t n, int64_t k, GemmOperand<bf16> a, GemmOperand<bf16> b, C* c,
-                  int64_t stride, bool accumulate, const bf16* bias = nullptr) {
+                  int64_t stride, bool accumulate, const bf16* bias = nullptr,
+                  const bf16* packed = nullptr) {
   if (!has_bf16_products()) return gemm_by_conversion(m, n, k, a, b, c, stride, accumulate, bias);
   using dnnl::memory;
   const auto type = std::is_same_v<C, bf16> ? memory::data_type::bf16 : memory::data_type::f32;
-  const onednn::Key key{'b',        m,
-                        n,          k,
-                        a.stride,   a.transposed,
-                        b.stride,   b.transposed,
-                        stride,     int64_t(type),
-                        accumulate, bias != nullptr};
+  const onednn::Key key{'b',
+                        m,
+                        n,
+                        k,
+                        a.stride,
+                        a.transposed,
+                        b.stride,
+                        b.transposed,
+                        stride,
+                        int64_t(type),
+                        accumulate,
+                        bias != nullptr,
+                        packed != nullptr};
   onednn::Ready& ready = onednn::cached(key, [&] {
     const auto operand = [](int64_t rows, int64_t columns, int64_t stride, bool transposed) {
       return memory::desc({rows, columns}, memory::data_type::bf16,
                           transposed ? memory::dims{1, stride} : memory::dims{stride, 1});
     };
     const memory::desc a_layout = operand(m, k, a.stride, a.transposed),
-                       b_layout = operand(k, n, b.stride, b.transposed),
+                       b_layout =
+                           packed ? packed_desc({k, n}) : operand(k, n, b.stride, b.transposed),
                        bias_layout = bias ? operand(1, n, n, false) : memory::desc(),
                        c_layout({m, n}, type, memory::dims{stride, 1});
     dnnl::primitive_attr attributes = onednn::Ready::attributes();
@@ -124,13 +145,16 @@ void library_gemm(int64_t m, int64_t n, int64_t k, GemmOperand<bf16> a, GemmOper
     }
     const dnnl::matmul::primitive_desc pd({a_layout, b_layout, bias_layout, c_layout}, attributes,
                                           onednn::engine());
+    // What else takes a packed b is a reference, a hundred times slower.
+    check(!packed || std::string_view(pd.impl_info_str()).starts_with("brg"),
+          "gemm: oneDNN has no fast kernel for ({}, {}) x ({}, {})", m, k, k, n);
     return onednn::Ready(dnnl::matmul(pd), pd.scratchpad_desc(),
                          {{DNNL_ARG_SRC, a_layout},
                           {DNNL_ARG_WEIGHTS, b_layout},
                           {DNNL_ARG_BIAS, bias_layout},
                           {DNNL_ARG_DST, c_layout}});
   });
-  ready.run({a.data, b.data, bias, c});
+  ready.run({a.data, packed ? packed : b.data, bias, c});
 }
 
 template <class S>
@@ -144,25 +168,39 @@ GemmOperand<S> columns_from(GemmOperand<S> a, int64_t column) {
   return a;
 }
 
-// Cuts the longer side of c into panels, which threads share: a power of two of them, so that the
-// usual numbers of threads have equal shares. How many depends on that side alone, so that the bits
-// do not depend on the number of threads.
+// Cuts c into panels of rows or of columns, which threads share: a power of two of them, so that
+// the usual numbers of threads have equal shares. The sizes alone decide, so that the bits do not
+// depend on the number of threads.
 template <class S, class C>
 void panels(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C* c,
             bool accumulate, const S* bias) {
-  constexpr int64_t kLeast = 128, kMost = 8, kUnit = 16;
-  const int64_t side = std::max(m, n);
-  const auto count =
-      int64_t(std::bit_floor(uint64_t(std::clamp(side / kLeast, int64_t{1}, kMost))));
-  const auto begin_of = [&](int64_t panel) {
-    return panel == count ? side : side * panel / count / kUnit * kUnit;
+  // In bf16 oneDNN would copy b to its own layout in each panel of rows: it is packed once for all
+  // of them, and even a few rows make a fast panel. With a transposed oneDNN has no fast kernel for
+  // that.
+  const bool can_pack = std::is_same_v<S, bf16> && has_bf16_products() && !a.transposed;
+  constexpr int64_t kMost = 8, kLeast = 128, kLeastPacked = 24;
+  const auto panels_of = [=](int64_t side, int64_t least) {
+    return int64_t(std::bit_floor(uint64_t(std::clamp(side / least, int64_t{1}, kMost))));
   };
+  const int64_t of_rows = panels_of(m, can_pack ? kLeastPacked : kLeast),
+                of_columns = panels_of(n, kLeast);
+  const bool columns = of_columns > of_rows;
+  const int64_t side = columns ? n : m, count = std::max(of_rows, of_columns);
+  const int64_t unit = can_pack && !columns ? 1 : 16;
+  const auto begin_of = [&](int64_t panel) {
+    return panel == count ? side : side * panel / count / unit * unit;
+  };
+  Tensor packed;
+  if constexpr (std::is_same_v<S, bf16>)
+    if (can_pack && !columns && count > 1) {
+      const PackedLayout layout{k, n};
+      packed = empty({layout.blocks(), layout.block_size()}, Dtype::bf16);
+      pack(layout, b, packed.data<bf16>());
+    }
   // oneDNN's fast kernel of bf16 knows no gaps between rows: a panel of columns goes through memory
   // of its own.
-  const bool columns = m < n;
-  const bool copied =
-      std::is_same_v<S, bf16> && columns && count > 1 && b.transposed && !accumulate;
-  Scratch<C> scratch(copied ? m * (n / count + 2 * kUnit) : 0);
+  const bool copied = std::is_same_v<S, bf16> && columns && b.transposed && !accumulate;
+  Scratch<C> scratch(copied ? m * (n / count + 2 * unit) : 0);
   parallel_for(count, 1, [&](int64_t first, int64_t last) {
     const OneThread one;
     for (int64_t panel = first; panel < last; ++panel) {
@@ -175,6 +213,9 @@ void panels(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b,
           std::copy(to + i * size, to + (i + 1) * size, c + i * n + begin);
       } else if (columns) {
         library_gemm(m, size, k, a, columns_from(b, begin), c + begin, n, accumulate, panel_bias);
+      } else if constexpr (std::is_same_v<S, bf16>) {
+        library_gemm(size, n, k, rows_from(a, begin), b, c + begin * n, n, accumulate, bias,
+                     packed ? packed.data<bf16>() : nullptr);
       } else {
         library_gemm(size, n, k, rows_from(a, begin), b, c + begin * n, n, accumulate, bias);
       }

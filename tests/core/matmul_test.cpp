@@ -168,3 +168,41 @@ TEST_CASE_TEMPLATE("products have the same bits with 1, 2, 3 and 8 threads", Typ
   }
   set_num_threads(before);
 }
+
+TEST_CASE_TEMPLATE("products are those of a loop, for any sides", S, float, bf16) {
+  struct Case {
+    int64_t m, n, k;
+  };
+  // Panels of rows and of columns, and sides that are no multiples of what kernels take at once.
+  for (const Case& c : {Case{64, 20, 33}, Case{100, 130, 27}, Case{48, 64, 64}, Case{199, 300, 45},
+                        Case{49, 520, 96}, Case{7, 3, 5}, Case{400, 1, 31}})
+    for (int variant = 0; variant < 16; ++variant) {
+      const bool a_transposed = variant & 1, b_transposed = variant & 2, accumulate = variant & 4,
+                 with_bias = variant & 8;
+      CAPTURE(c.m);
+      CAPTURE(c.n);
+      CAPTURE(c.k);
+      CAPTURE(variant);
+      const auto values = [](int64_t count, int period) {
+        std::vector<S> v(size_t(count), S(0.f));
+        for (int64_t i = 0; i < count; ++i) v[size_t(i)] = S(float(i * i % period - period / 2));
+        return v;
+      };
+      const std::vector<S> a = values(c.m * c.k, 7), b = values(c.k * c.n, 11),
+                           bias = values(c.n, 5);
+      std::vector<float> y(size_t(c.m * c.n), 2.f);
+      gemm<S>(c.m, c.n, c.k, {a.data(), a_transposed ? c.m : c.k, a_transposed},
+              {b.data(), b_transposed ? c.k : c.n, b_transposed}, y.data(), accumulate,
+              with_bias ? bias.data() : nullptr);
+      int64_t wrong = 0;  // all sums are small integers, and so exact
+      for (int64_t i = 0; i < c.m; ++i)
+        for (int64_t j = 0; j < c.n; ++j) {
+          float sum = (accumulate ? 2.f : 0.f) + (with_bias ? float(bias[size_t(j)]) : 0.f);
+          for (int64_t s = 0; s < c.k; ++s)
+            sum += float(a[size_t(a_transposed ? s * c.m + i : i * c.k + s)]) *
+                   float(b[size_t(b_transposed ? j * c.k + s : s * c.n + j)]);
+          wrong += y[size_t(i * c.n + j)] != sum;
+        }
+      CHECK(wrong == 0);
+    }
+}
