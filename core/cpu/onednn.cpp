@@ -52,12 +52,14 @@ void Ready::run(std::initializer_list<const void*> data, void* scratch) {
 }
 
 Ready& cached(const Key& key, const std::function<Ready()>& make) {
-  constexpr size_t kMaxPrimitives = 2048;  // images of ever new sizes must not fill the memory
-  thread_local std::map<std::pair<Key, int>, Ready> ready;
+  // Images of ever new sizes must not fill the memory, but what a caller holds must live on while
+  // it asks for more: the newest are kept, and those that were the newest before.
+  constexpr size_t kMaxPrimitives = 1024;
+  thread_local std::map<std::pair<Key, int>, Ready> ready, before;
   const std::pair full_key{key, num_threads()};
   auto it = ready.find(full_key);
   if (it == ready.end()) {
-    if (ready.size() >= kMaxPrimitives) ready.clear();
+    if (ready.size() >= kMaxPrimitives) before = std::exchange(ready, {});
     try {
       it = ready.emplace(full_key, make()).first;
     } catch (const dnnl::error& e) {

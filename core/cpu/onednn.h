@@ -44,7 +44,8 @@ class Ready {
 };
 
 // What `make` returned for this key when this thread first asked; the number of threads, which
-// oneDNN builds into a primitive, is part of the key. A thread has its own primitives: no lock.
+// oneDNN builds into a primitive, is part of the key. A thread has its own primitives: no lock. The
+// reference is valid until the thread has asked for a thousand others.
 using Key = std::array<int64_t, 20>;
 Ready& cached(const Key& key, const std::function<Ready()>& make);
 
