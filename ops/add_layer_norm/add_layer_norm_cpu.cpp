@@ -27,11 +27,9 @@ void forward(Stream&, In x, In branch, In keep, In w, In b, double eps, Out y, O
       each_row_block<S>(begin, end, c, [&](int64_t count, int64_t first) HWY_ATTR {
         for (int64_t r = first; r < first + count; ++r) {
           const S *xp = x.data<S>() + r * c, *bp = branch.data<S>() + r * c;
-          S* const yp = y.data<S>() + r * c;
           const T k = keep_of<T>(keep, x, r, rows);
-          for_lanes<T>(c, [&](auto d, int64_t i) HWY_ATTR {
-            const auto more = hn::Mul(hn::Set(d, k), load(d, bp + i));
-            store(hn::Add(load(d, xp + i), more), d, yp + i);
+          store_lanes<T>(c, y.data<S>() + r * c, [&](auto d, int64_t i) SG_INLINE_ATTR {
+            return hn::Add(load(d, xp + i), hn::Mul(hn::Set(d, k), load(d, bp + i)));
           });
         }
         normalize_rows(y.data<S>() + first * c, count, c, w.data<T>(), b.data<T>(), T(eps),
@@ -60,15 +58,20 @@ void backward(Stream&, In dy, In dn, In y, In keep, In w, In b, In mean, In rstd
         const T k = keep_of<T>(keep, y, r, rows);
         row_gradient(dn.data<S>() + r * c, y.data<S>() + r * c, c, w.data<T>(), b.data<T>(),
                      mean.data<T>()[r], rstd.data<T>()[r], Activation::none, dwp + 3 * c, dwp,
-                     dwp + c, true, [&](auto d, int64_t i, auto v) HWY_ATTR {
-                       if (dyp) v = hn::Add(v, load(d, dyp + i));
-                       store(v, d, dxp + i);
+                     dwp + c, true, [&](auto d, int64_t i, auto& v) SG_INLINE_ATTR {
+                       const int64_t lanes = int64_t(hn::Lanes(d));
+                       if (dyp)
+                         each_vector(d, i, v, [&](int64_t at, auto u) SG_INLINE_ATTR {
+                           return hn::Add(u, load(d, dyp + at));
+                         });
+                       store(v, d, dxp + i, lanes);
                        if (!to && !sums) return;
-                       v = hn::Mul(hn::Set(d, k), v);
-                       if (sums) hn::StoreU(hn::Add(v, hn::LoadU(d, sums + i)), d, sums + i);
-                       if (!to) return;
-                       if (dbranch.accumulate) v = hn::Add(v, load(d, to + i));
-                       store(v, d, to + i);
+                       each_vector(d, i, v, [&](int64_t at, auto u) SG_INLINE_ATTR {
+                         u = hn::Mul(hn::Set(d, k), u);
+                         if (sums) hn::StoreU(hn::Add(u, hn::LoadU(d, sums + at)), d, sums + at);
+                         return to && dbranch.accumulate ? hn::Add(u, load(d, to + at)) : u;
+                       });
+                       if (to) store(v, d, to + i, lanes);
                      });
       }
     });

@@ -39,9 +39,12 @@ void backward(Stream&, In dy, In x, In w, In b, In mean, In rstd, Activation act
         S* const dxp = dx ? dx.tensor.data<S>() + r * c : nullptr;
         row_gradient(dy.data<S>() + r * c, x.data<S>() + r * c, c, w.data<T>(), b.data<T>(),
                      mean.data<T>()[r], rstd.data<T>()[r], act, dwp + 2 * c, dwp, dwp + c, bool(dx),
-                     [&](auto d, int64_t i, auto v) HWY_ATTR {
-                       if (dx.accumulate) v = hn::Add(v, load(d, dxp + i));
-                       store(v, d, dxp + i);
+                     [&](auto d, int64_t i, auto& v) SG_INLINE_ATTR {
+                       if (dx.accumulate)
+                         each_vector(d, i, v, [&](int64_t at, auto u) SG_INLINE_ATTR {
+                           return hn::Add(u, load(d, dxp + at));
+                         });
+                       store(v, d, dxp + i, int64_t(hn::Lanes(d)));
                      });
       }
     });
