@@ -37,10 +37,10 @@ Compute parse_compute(const std::string& device, const std::string& dtype,
   c.is_auto_dtype = dtype == "auto";
   if (c.is_auto_dtype)
     c.dtype = cuda ? Dtype::bf16 : Dtype::f32;
-  else
+  else if (dtype == name_of(Dtype::f32) || dtype == name_of(Dtype::bf16))
     c.dtype = parse_dtype(dtype);
-  if (c.dtype != Dtype::f32 && c.dtype != Dtype::bf16)
-    fail(ExitCode::usage, "--dtype: {} is not implemented; use f32 or bf16", dtype);
+  else
+    fail(ExitCode::usage, "--dtype: expected auto, f32 or bf16, found '{}'", dtype);
   if (c.dtype == Dtype::bf16 && !cuda && !has_bf16_products() &&
       emulation != Bf16Emulation::requested)
     fail(ExitCode::usage,

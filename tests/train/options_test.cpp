@@ -79,8 +79,9 @@ TEST_CASE("options: out of range names the flag, the range and what was found") 
   CHECK(contains(refused({{"scale", {0.9, 0.5}}}), "scale"));
   CHECK(contains(refused({{"img_size", 0}}), "--img-size"));
   CHECK(contains(refused({{"epochs", 5}, {"warmup_epochs", 5}}), "--warmup-epochs"));
-  CHECK(
-      contains(refused({{"device", "cpu"}, {"dtype", "f64"}}), "--dtype: f64 is not implemented"));
+  for (const std::string dtype : {"f64", "bfloat16"})
+    CHECK(refused({{"device", "cpu"}, {"dtype", dtype}}) ==
+          "--dtype: expected auto, f32 or bf16, found '" + dtype + "'");
   CHECK(contains(refused({{"device", "cuda:7"}}), "device cuda:7"));
   CHECK(contains(refused({{"train_interpolation", "nearest"}}), "nearest"));
   CHECK(contains(refused({{"data", ""}}), "--data"));
