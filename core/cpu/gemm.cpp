@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "core/cpu/bf16_products.h"
+#include "core/cpu/convert.h"
 #include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
 #include "core/cpu/pack.h"
@@ -70,8 +71,7 @@ void gemm_by_conversion(int64_t m, int64_t n, int64_t k, GemmOperand<bf16> a, Ge
     if (x.transposed) std::swap(rows, columns);
     Tensor wide = empty({rows, columns}, Dtype::f32);
     for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < columns; ++j)
-        wide.data<float>()[i * columns + j] = float(x.data[i * x.stride + j]);
+      convert(x.data + i * x.stride, wide.data<float>() + i * columns, columns);
     return wide;
   };
   const Tensor wide_a = widened(a, m, k), wide_b = widened(b, k, n);

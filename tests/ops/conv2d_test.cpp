@@ -9,6 +9,7 @@
 #include "ops/conv2d/tuning_cuda.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
+#include "tests/support/weighted_op.h"
 
 using namespace sg;
 using namespace sg::test;
@@ -40,6 +41,11 @@ OpCase conv_case(const Sizes& s, bool bias) {
   };
   test.terms = std::max(s.kh * s.kw * std::max(s.cin, s.cout), s.batch * s.height * s.width);
   return test;
+}
+
+WeightedOp with(const Conv2dGeometry& geometry) {
+  return
+      [=](const Tensor& x, const Tensor& w, const Tensor& b) { return conv2d(x, w, b, geometry); };
 }
 
 }  // namespace
@@ -183,7 +189,6 @@ TEST_CASE("conv2d: the same bits with 1, 2, 3 and 8 threads") {
     Shape x, w;
     Conv2dGeometry geometry;
   };
-  const int before = num_threads();
   // Winograd's windows, in two pieces each, overlapping ones of stride 2, and a merge; in bf16
   // Winograd's for y and dx, for dw, and sums over 2^14 windows.
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
@@ -193,30 +198,8 @@ TEST_CASE("conv2d: the same bits with 1, 2, 3 and 8 threads") {
                           Case{{2, 32, 32, 128}, {128, 3, 3, 128}, {1, 1, 1, 1, 1}},
                           Case{{2, 64, 64, 16}, {16, 3, 3, 16}, {1, 1, 1, 1, 1}},
                           Case{{4, 128, 128, 8}, {16, 3, 3, 8}, {2, 1, 1, 1, 1}},
-                          Case{{2, 32, 32, 48}, {48, 4, 4, 48}, {4}}}) {
-      CAPTURE(c.x.str());
-      CAPTURE(name_of(dtype));
-      const auto step = [&](int threads) {
-        set_num_threads(threads);
-        const auto input = [&](Shape shape, uint64_t stream) {
-          return autograd::leaf(test::random(shape, stream).to(dtype));
-        };
-        const auto weight = [&](Shape shape, uint64_t stream) {
-          return autograd::leaf(test::random(shape, stream).to(dtype), zeros(shape));
-        };
-        const Tensor x = input(c.x, 1), w = weight(c.w, 2), b = weight({c.w[0]}, 3);
-        const Tensor y = conv2d(x, w, b, c.geometry);
-        autograd::backward({y}, {test::random(y.shape(), 4).to(dtype)});
-        std::vector<std::vector<float>> values;
-        for (const Tensor& t :
-             {y.detach(), autograd::grad_of(x), autograd::grad_of(w), autograd::grad_of(b)})
-          values.push_back(to_vector<float>(t.to(Dtype::f32)));
-        return values;
-      };
-      const auto expected = step(1);
-      for (const int threads : {2, 3, 8}) CHECK((step(threads) == expected));
-    }
-  set_num_threads(before);
+                          Case{{2, 32, 32, 48}, {48, 4, 4, 48}, {4}}})
+      check_same_bits_of_threads(with(c.geometry), c.x, c.w, dtype);
 }
 
 // Which is Winograd's algorithm in bf16, of y and dx in the first, of dw in the second.
@@ -250,23 +233,7 @@ TEST_CASE("conv2d: wide maps in bf16") {
 }
 
 TEST_CASE("conv2d: the same bits twice, and nothing allocated the second time") {
-  const Tensor x = test::random({2, 33, 40, 16}, 1).to(Dtype::f32);
-  const Tensor w = test::random({24, 3, 3, 16}, 2).to(Dtype::f32);
-  const Tensor b = test::random({24}, 3).to(Dtype::f32);
-  const auto step = [&] {
-    const std::vector<Tensor> leaves{autograd::leaf(x), autograd::leaf(w), autograd::leaf(b)};
-    const Tensor y = conv2d(leaves[0], leaves[1], leaves[2], {2, 1, 1, 1, 1});
-    autograd::backward({y}, {y.detach()});
-    return std::vector{y.detach(), autograd::grad_of(leaves[0]), autograd::grad_of(leaves[1]),
-                       autograd::grad_of(leaves[2])};
-  };
-  const std::vector<Tensor> first = step();
-  step();
-  const size_t before = Allocator::of({}).stats().system_allocations;
-  const std::vector<Tensor> second = step();
-  CHECK(Allocator::of({}).stats().system_allocations == before);
-  for (size_t i = 0; i < first.size(); ++i)
-    CHECK(to_vector<float>(first[i]) == to_vector<float>(second[i]));
+  check_steady(with(Conv2dGeometry{2, 1, 1, 1, 1}), {2, 33, 40, 16}, {24, 3, 3, 16}, Dtype::f32);
 }
 
 TEST_CASE("conv2d: without images, weights have a gradient of zero") {

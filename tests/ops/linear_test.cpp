@@ -5,6 +5,7 @@
 #include "core/cpu/parallel.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
+#include "tests/support/weighted_op.h"
 
 using namespace sg;
 using namespace sg::test;
@@ -54,32 +55,9 @@ TEST_CASE("linear: gradients of many rows, in slices and parts") {
 }
 
 TEST_CASE("linear: the same bits with 1, 2, 3 and 8 threads") {
-  const int before = num_threads();
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
-    for (const int64_t rows : {1, 392, 2048, 4096}) {
-      CAPTURE(rows);
-      CAPTURE(name_of(dtype));
-      const auto step = [&](int threads) {
-        set_num_threads(threads);
-        const auto input = [&](Shape shape, uint64_t stream) {
-          return autograd::leaf(test::random(shape, stream).to(dtype));
-        };
-        const auto weight = [&](Shape shape, uint64_t stream) {
-          return autograd::leaf(test::random(shape, stream).to(dtype), zeros(shape));
-        };
-        const Tensor x = input({rows, 64}, 1), w = weight({48, 64}, 2), b = weight({48}, 3);
-        const Tensor y = linear(x, w, b);
-        autograd::backward({y}, {test::random(y.shape(), 4).to(dtype)});
-        std::vector<std::vector<float>> values;
-        for (const Tensor& t :
-             {y.detach(), autograd::grad_of(x), autograd::grad_of(w), autograd::grad_of(b)})
-          values.push_back(to_vector<float>(t.to(Dtype::f32)));
-        return values;
-      };
-      const auto expected = step(1);
-      for (const int threads : {2, 3, 8}) CHECK((step(threads) == expected));
-    }
-  set_num_threads(before);
+    for (const int64_t rows : {1, 392, 2048, 4096})
+      check_same_bits_of_threads(linear, {rows, 64}, {48, 64}, dtype);
 }
 
 TEST_CASE("linear: leading dimensions are rows") {
@@ -107,28 +85,8 @@ TEST_CASE("linear: without rows, weights have a gradient of zero") {
 TEST_CASE("linear: the same bits twice, and nothing allocated the second time") {
   const int threads = num_threads();
   set_num_threads(3);
-  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
-    CAPTURE(name_of(dtype));
-    const Tensor x = test::random({700, 96}, 1).to(dtype);
-    const Tensor w = test::random({130, 96}, 2).to(dtype);
-    const Tensor b = test::random({130}, 3).to(dtype);
-    const auto step = [&] {
-      const std::vector<Tensor> leaves{autograd::leaf(x), autograd::leaf(w, zeros(w.shape())),
-                                       autograd::leaf(b, zeros(b.shape()))};
-      const Tensor y = linear(leaves[0], leaves[1], leaves[2]);
-      autograd::backward({y}, {y.detach()});
-      return std::vector{y.detach(), autograd::grad_of(leaves[0]), autograd::grad_of(leaves[1]),
-                         autograd::grad_of(leaves[2])};
-    };
-    const std::vector<Tensor> first = step();
-    step();
-    const size_t before = Allocator::of({}).stats().system_allocations;
-    const std::vector<Tensor> second = step();
-    CHECK(Allocator::of({}).stats().system_allocations == before);
-    for (size_t i = 0; i < first.size(); ++i)
-      CHECK(to_vector<float>(first[i].to(Dtype::f32)) ==
-            to_vector<float>(second[i].to(Dtype::f32)));
-  }
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+    check_steady(linear, {700, 96}, {130, 96}, dtype);
   set_num_threads(threads);
 }
 
