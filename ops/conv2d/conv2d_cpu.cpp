@@ -248,17 +248,11 @@ void backward_input(const Windows& v, int64_t filters, const S* dy, const S* w, 
 // where it cannot. Where the gradient accumulates, f writes to new memory, which is added.
 template <class C, class F>
 bool gradient_by(const Grad& grad, const F& f) {
-  using T = AccType<C>;
   if (!grad) return false;
-  C* const to = grad.tensor.data<C>();
-  if (!grad.accumulate) return f(to);
+  if (!grad.accumulate) return f(grad.tensor.data<C>());
   Tensor more = empty_like(grad.tensor);
-  C* const from = more.data<C>();
-  if (!f(from)) return false;
-  parallel_for(more.numel(), 1 << 13, [&](int64_t begin, int64_t end) {
-#pragma omp simd
-    for (int64_t i = begin; i < end; ++i) to[i] = C(T(to[i]) + T(from[i]));
-  });
+  if (!f(more.data<C>())) return false;
+  sum_chunks(more.data<C>(), 1, 0, grad);
   return true;
 }
 
