@@ -18,6 +18,9 @@ bool has(dnnl::cpu_isa isa) {
 
 bool has_bf16_products() { return has(dnnl::cpu_isa::avx512_core_bf16); }
 
+// oneDNN counts AMX as usable only where the kernel has granted the process its registers.
+bool has_amx() { return has(dnnl::cpu_isa::avx512_core_amx); }
+
 std::string cpu_instructions() {
   using enum dnnl::cpu_isa;
   const char* limit = std::getenv("ONEDNN_MAX_CPU_ISA");

@@ -1,0 +1,42 @@
+// Tiles of AMX: eight registers of 16 rows of 64 bytes. Only for code that runs where has_amx().
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace sg::amx {
+
+constexpr int kRows = 16, kRowBytes = 64;
+constexpr int kPairs = 16;  // of bf16 in a row: terms of a sum that one instruction adds, in twos
+
+// What tile i holds: rows, and bytes a row. The processor's own format.
+struct alignas(64) Shapes {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+
+  constexpr void set(int tile, int64_t r, int64_t bytes) {
+    rows[tile] = uint8_t(r), row_bytes[tile] = uint16_t(bytes);
+  }
+  static constexpr Shapes whole() {
+    Shapes s;
+    for (int tile = 0; tile < 8; ++tile) s.set(tile, kRows, kRowBytes);
+    return s;
+  }
+};
+static_assert(sizeof(Shapes) == 64);
+
+// In the scope this thread's tiles have those shapes. About 50 ns, and it clears them. oneDNN sets
+// and leaves tiles in each call: none may be made in the scope.
+class Scope {
+ public:
+  explicit Scope(const Shapes& shapes) { configure(shapes); }
+  ~Scope() { asm volatile("tilerelease" ::: "memory"); }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+  static void configure(const Shapes& shapes) {
+    asm volatile("ldtilecfg %0" ::"m"(shapes) : "memory");
+  }
+};
+
+}  // namespace sg::amx
