@@ -175,6 +175,16 @@ void backward_weights(const Windows& v, int64_t filters, const S* dy, const S* x
   using T = AccType<S>;
   constexpr int64_t kWindows = 96, kMaxParts = 8;
   const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
+  if (slice >= rows) {  // threads share the one matmul, and there is nothing to add
+    if (dw) {
+      Tensor matrix = empty({rows * v.columns, v.size()}, dtype_of<S>());
+      gather(v, x, 0, rows, matrix.data<S>());
+      gemm<S>(filters, v.size(), rows * v.columns, {dy, filters, true},
+              {matrix.data<S>(), v.size()}, dw.tensor.data<T>(), dw.accumulate);
+    }
+    if (db) column_sums(rows * v.columns, filters, dy, db.tensor.data<T>(), db.accumulate);
+    return;
+  }
   const int parts =
       int(std::clamp<int64_t>(std::min(rows, rows * v.columns / kWindows), 1, kMaxParts));
   PartialGrads<T> dw_sums(dw, parts), db_sums(db, parts);
