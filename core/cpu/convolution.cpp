@@ -1,6 +1,10 @@
 #include "core/cpu/convolution.h"
 
+#include <algorithm>
+
+#include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
+#include "core/cpu/scratch.h"
 
 namespace sg {
 namespace {
@@ -9,6 +13,7 @@ using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
 using Forward = dnnl::convolution_forward;
 using Input = dnnl::convolution_backward_data;
+using Weights = dnnl::convolution_backward_weights;
 
 constexpr auto kAlgorithm = dnnl::algorithm::convolution_direct;
 
@@ -92,6 +97,100 @@ void convolution_input(const Windows& v, int64_t filters, const bf16* dy, const 
   });
   const Tensor packed = p.packed('j', w, ready.layout(1));
   ready.run({dy, packed.raw(), dx});
+}
+
+namespace {
+
+// Images [first, last), and of each the windows' rows [begin, end). Rows are cut in one image only.
+struct Part {
+  int64_t first, last, begin, end;
+};
+
+// How dw is cut into partial sums.
+struct Parts {
+  const Windows& v;
+  int64_t groups, bands;  // of images, of the rows of one image
+
+  Parts(const Windows& windows, int64_t dw_bytes) : v(windows) {
+    constexpr int64_t kMost = 8, kMostOfLarge = 4, kLarge = 16 << 20;  // bytes
+    constexpr int64_t kLeast = 256;                                    // windows
+    const int64_t most = dw_bytes > kLarge ? kMostOfLarge : kMost;
+    const int64_t parts = std::clamp(v.batch * v.rows * v.columns / kLeast, int64_t{1}, most);
+    groups = std::min(v.batch, parts);
+    bands = std::min(parts / groups, v.rows);
+  }
+  int64_t size() const { return groups * bands; }
+  Part operator[](int64_t i) const {
+    const int64_t group = i / bands, band = i % bands;
+    return {v.batch * group / groups, v.batch * (group + 1) / groups, v.rows * band / bands,
+            v.rows * (band + 1) / bands};
+  }
+};
+
+// The part as a convolution of its own, of the rows of x that it reads; `top` is the first.
+Windows windows_of(const Windows& v, const Part& part, int64_t& top) {
+  Windows own = v;
+  own.batch = part.last - part.first;
+  own.rows = part.end - part.begin;
+  top = std::max<int64_t>(0, part.begin * v.stride - v.top);
+  own.top = top - (part.begin * v.stride - v.top);
+  if (part.end < v.rows)
+    own.height = std::min(v.height, (part.end - 1) * v.stride - v.top + v.kernel_height);
+  own.height -= top;
+  return own;
+}
+
+onednn::Ready& weights_of(const Windows& v, int64_t filters) {
+  const Problem<bf16> p(v, filters, false);
+  return onednn::cached(p.key('v'), [&] {
+    const Desc any(p.w.dims(), dnnl::memory::data_type::f32, Tag::any);
+    const Weights::primitive_desc pd({kAlgorithm, p.x, any, p.y, p.strides, p.begin, p.end},
+                                     onednn::Ready::attributes(), onednn::engine(), p.forward());
+    return onednn::Ready(Weights(pd), pd.scratchpad_desc(),
+                         {{DNNL_ARG_SRC, p.x},
+                          {DNNL_ARG_DIFF_DST, p.y},
+                          {DNNL_ARG_DIFF_WEIGHTS, pd.diff_weights_desc()}});
+  });
+}
+
+}  // namespace
+
+void convolution_weights(const Windows& v, int64_t filters, const bf16* dy, const bf16* x,
+                         float* dw) {
+  const Parts parts(v, filters * v.size() * int64_t(sizeof(float)));
+  size_t scratch_bytes = 0;
+  Desc layout;  // oneDNN's choice depends on the sides of w, so that of all parts is the same
+  {
+    const OneThread one;
+    for (int64_t i = 0, top; i < parts.size(); ++i) {
+      const onednn::Ready& ready = weights_of(windows_of(v, parts[i], top), filters);
+      scratch_bytes = std::max(scratch_bytes, ready.scratch_bytes());
+      check(i == 0 || ready.layout(2) == layout, "conv2d: partial sums differ in their layout");
+      layout = ready.layout(2);
+    }
+  }
+  const int64_t size = int64_t(layout.get_size() / sizeof(float));
+  Tensor sums = empty({parts.size(), size}, Dtype::f32);
+  float* const sum = sums.data<float>();
+  Scratch<float> scratch(int64_t(scratch_bytes / sizeof(float) + 1));
+  parallel_for(parts.size(), 1, [&](int64_t first, int64_t last) {
+    const OneThread one;
+    for (int64_t i = first, top; i < last; ++i) {
+      const Part part = parts[i];
+      onednn::Ready& ready = weights_of(windows_of(v, part, top), filters);
+      ready.run({x + (part.first * v.height + top) * v.width * v.channels,
+                 dy + (part.first * v.rows + part.begin) * v.columns * filters, sum + i * size},
+                scratch.mine());
+    }
+  });
+  parallel_for(size, 1 << 13, [&](int64_t begin, int64_t end) {
+    for (int64_t part = 1; part < parts.size(); ++part)
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) sum[i] += sum[part * size + i];
+  });
+  const Problem<bf16> p(v, filters, false);
+  onednn::reorder(p.key('V'), layout, sum,
+                  Desc(p.w.dims(), dnnl::memory::data_type::f32, Tag::ohwi), dw);
 }
 
 }  // namespace sg
