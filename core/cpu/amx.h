@@ -39,4 +39,24 @@ class Scope {
   }
 };
 
+// Tile 0 to 7 by its number. Rows in memory are `stride` bytes apart.
+template <int tile>
+inline __attribute__((always_inline)) void zero() {
+  asm volatile("tilezero %%tmm%c0" ::"i"(tile));
+}
+template <int tile>
+inline __attribute__((always_inline)) void load(const void* from, int64_t stride) {
+  asm volatile("tileloadd (%0,%1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(tile) : "memory");
+}
+template <int tile>
+inline __attribute__((always_inline)) void store(void* to, int64_t stride) {
+  asm volatile("tilestored %%tmm%c2, (%0,%1)" ::"r"(to), "r"(stride), "i"(tile) : "memory");
+}
+// c += a b in float: rows of a are pairs of bf16 along the sum; a row of b holds, for each column,
+// a pair along the sum.
+template <int c, int a, int b>
+inline __attribute__((always_inline)) void multiply_add() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
+}
+
 }  // namespace sg::amx

@@ -7,6 +7,7 @@
 #define SG_ATTENTION_MATMUL_INL_H_
 #endif
 
+#include "core/cpu/amx.h"
 #include "core/cpu/simd-inl.h"
 
 // Highway 1.0 has no target with the instructions for bf16. Here AVX3 has them; only intrinsics
@@ -59,6 +60,28 @@ constexpr bool kPairs = std::is_same_v<E, Pair>;
 template <class E>
 constexpr int64_t elements(int64_t terms) {
   return kPairs<E> ? (terms + 1) / 2 : terms;
+}
+
+// How a matmul multiplies: numbers, pairs, or pairs by tiles of AMX (amx-inl.h).
+template <class T>
+struct Numbers {
+  using Element = T;
+  struct Scope {};
+};
+struct Pairs : Numbers<Pair> {};
+struct Tiles {
+  using Element = Pair;
+  struct Scope : amx::Scope {
+    Scope() : amx::Scope(kWhole) {}
+    static constexpr amx::Shapes kWhole = amx::Shapes::whole();
+  };
+};
+template <class M>
+constexpr bool kTiles = std::is_same_v<M, Tiles>;
+// n rows or elements along a sum, filled up to whole tiles.
+template <class M>
+constexpr int64_t whole_tiles(int64_t n) {
+  return kTiles<M> ? (n + 15) / 16 * 16 : n;
 }
 
 template <class V>
@@ -165,9 +188,9 @@ HWY_INLINE void matmul_rows(int64_t rows, int64_t k, Strided<E> a, const E* b, i
 // elements apart, in aligned scratch padded to whole vectors; the padding of c is undefined. With
 // `add` the matmul is summed on its own before it is added to c, which keeps rounding errors of
 // long sums small.
-template <class E, bool add = false, class T>
-void matmul(int64_t m, int64_t n, int64_t k, Strided<E> a, const E* b, int64_t ldb, T* c,
-            int64_t ldc) {
+template <class M, bool add = false, class E, class T>
+requires(!kTiles<M>) void matmul(int64_t m, int64_t n, int64_t k, Strided<E> a, const E* b,
+                                 int64_t ldb, T* c, int64_t ldc) {
   const int64_t tiles = (m + kTileRows - 1) / kTileRows;  // of as many rows, or one less
   const auto columns = [&]<class D, int N>(int64_t j) HWY_ATTR {
     for (int64_t t = 0; t < tiles; ++t) {

@@ -75,6 +75,18 @@ HWY_INLINE void each_two_rows(D d, int64_t rows, const Row& row, const F& f) {
   if (j < rows) f(j, row(j), hn::Zero(d));
 }
 
+// The largest of `rows` vectors, ld apart: of four sequences, whose operations overlap.
+template <class D, class T>
+HWY_INLINE hn::Vec<D> largest(D d, int64_t rows, const T* from, int64_t ld) {
+  const auto first = hn::Load(d, from);
+  hn::Vec<D> top[4] = {first, first, first, first};
+  int64_t j = 1;
+  for (; j + 4 <= rows; j += 4)
+    for (int64_t i = 0; i < 4; ++i) top[i] = hn::Max(top[i], hn::Load(d, from + (j + i) * ld));
+  for (; j < rows; ++j) top[0] = hn::Max(top[0], hn::Load(d, from + j * ld));
+  return hn::Max(hn::Max(top[0], top[1]), hn::Max(top[2], top[3]));
+}
+
 // Scores (keys, queries), rows ld apart -> exponentials of the scaled scores less the largest of
 // the query, in p as elements across keys; and for each query their shift and their sum. With
 // `keep` the exponentials replace the scores too.
@@ -83,9 +95,7 @@ HWY_INLINE void exponentials(int64_t keys, int64_t queries, int64_t ld, Exponent
                              T* scores, E* p, T* shift, T* sum) {
   each_vector<T>(queries, [&](auto d, int64_t i) HWY_ATTR {
     T* const s = scores + i;
-    auto top = hn::Load(d, s);
-    for (int64_t j = 1; j < keys; ++j) top = hn::Max(top, hn::Load(d, s + j * ld));
-    top = hn::Mul(top, hn::Set(d, exponential.factor));
+    const auto top = hn::Mul(largest(d, keys, s, ld), hn::Set(d, exponential.factor));
     auto total = hn::Zero(d);
     each_two_rows(
         d, keys,
