@@ -39,4 +39,24 @@ class Scope {
   }
 };
 
+// The instructions on whole tiles; rows in memory are `row_bytes` apart. The compiler keeps them in
+// order with loads and stores of memory, which it would not with the intrinsics of GCC 12.
+template <int kTile>
+void load(const void* from, int64_t row_bytes) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(row_bytes), "i"(kTile) : "memory");
+}
+template <int kTile>
+void store(void* to, int64_t row_bytes) {
+  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(row_bytes), "i"(kTile) : "memory");
+}
+template <int kTile>
+void clear() {
+  asm volatile("tilezero %%tmm%c0" ::"i"(kTile));
+}
+// Tile c += a b, where b holds pairs of rows.
+template <int kC, int kA, int kB>
+void multiply_add() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kC), "i"(kA), "i"(kB));
+}
+
 }  // namespace sg::amx
