@@ -39,7 +39,9 @@ class Scope {
   }
 };
 
-// Tile 0 to 7 by its number. Rows in memory are `stride` bytes apart.
+// The instructions on whole tiles, 0 to 7; rows in memory are `stride` bytes apart. The compiler
+// keeps them in order with loads and stores of memory, which it would not with the intrinsics of
+// GCC 12.
 template <int tile>
 inline __attribute__((always_inline)) void zero() {
   asm volatile("tilezero %%tmm%c0" ::"i"(tile));

@@ -1,0 +1,44 @@
+// What a matmul of bf16 by AMX is made of: operands packed in tiles, the product of two panels, and
+// how its sums are stored. Only where has_amx().
+#pragma once
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/gemm_operand.h"
+
+namespace sg::amx {
+
+// A panel is kSide rows of the left operand of a matmul, or columns of the right one. Packed, it
+// has for each kTerms terms of the sum two tiles of 16 of them, as the instructions read them;
+// zeros fill the last ones. A block is the product of two panels, kSide x kSide sums.
+constexpr int64_t kSide = 32, kTerms = 32;
+constexpr int64_t kStepSize = kSide * kTerms, kBlockSize = kSide * kSide;
+constexpr int64_t steps_of(int64_t terms) { return (terms + kTerms - 1) / kTerms; }
+
+// Packs the first `side` (at most kSide) rows of a, of `terms` columns.
+void pack_left(GemmOperand<bf16> a, int64_t side, int64_t terms, bf16* to);
+// Packs the first `side` (at most kSide) columns of b, of `terms` rows.
+void pack_right(GemmOperand<bf16> b, int64_t side, int64_t terms, bf16* to);
+
+// A left panel: packed, or in place, where all of its kSide rows and kTerms terms exist.
+struct LeftPanel {
+  const bf16* data;
+  int64_t row, half, step;  // distances: of rows, of the two tiles, of terms
+
+  static LeftPanel packed(const bf16* data) { return {data, kTerms, kStepSize / 2, kStepSize}; }
+  static LeftPanel in_place(const bf16* data, int64_t stride) {
+    return {data, stride, kSide / 2 * stride, kTerms};
+  }
+};
+
+// sums, a block, = left times right, plus sums itself if `accumulate`.
+void multiply(const LeftPanel& left, const bf16* right, int64_t steps, float* sums,
+              bool accumulate);
+
+// c (rows, columns; rows `stride` apart) = the first of a block's sums, plus c itself if
+// `accumulate`, plus bias (columns) if given: rounded once. C is bf16 or float.
+template <class C>
+void store_block(const float* sums, int64_t rows, int64_t columns, C* c, int64_t stride,
+                 bool accumulate, const bf16* bias);
+
+}  // namespace sg::amx
