@@ -82,6 +82,7 @@ HWY_INLINE hn::Vec<D> largest(D d, int64_t rows, const T* from, int64_t ld) {
   hn::Vec<D> top[4] = {first, first, first, first};
   int64_t j = 1;
   for (; j + 4 <= rows; j += 4)
+#pragma GCC unroll 4
     for (int64_t i = 0; i < 4; ++i) top[i] = hn::Max(top[i], hn::Load(d, from + (j + i) * ld));
   for (; j < rows; ++j) top[0] = hn::Max(top[0], hn::Load(d, from + j * ld));
   return hn::Max(hn::Max(top[0], top[1]), hn::Max(top[2], top[3]));
