@@ -315,10 +315,14 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
           exponentials<E, true>(keys, rows, block, exponential, s, p, shift, weight);
         else
           exponentials<E, false>(keys, rows, block, exponential, s, p, shift, weight);
-        if (lse_map.data)
-          each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-            lse_map.data[token] = T(1 / exponential.kLog) * shift[i] + std::log(weight[i]);
+        if (lse_map.data) {
+          each_vector<T>(rows, [&](auto d, int64_t i) HWY_ATTR {
+            const auto largest = hn::Mul(set(d, 1 / exponential.kLog), hn::Load(d, shift + i));
+            hn::Store(hn::Add(largest, log<S>(d, hn::Load(d, weight + i))), d, shift + i);
           });
+          each_token(u.queries, begin, end,
+                     [&](int64_t i, int64_t token) HWY_ATTR { lse_map.data[token] = shift[i]; });
+        }
         each_vector<T>(rows, [&](auto d, int64_t i) HWY_ATTR {
           hn::Store(hn::Div(set(d, 1), hn::Load(d, weight + i)), d, weight + i);
         });

@@ -48,6 +48,15 @@ struct Exponential<float> {
   }
 };
 
+// The logarithm of x >= 1, for probabilities of type S.
+template <class S, class D>
+HWY_INLINE hn::Vec<D> log(D d, hn::Vec<D> x) {
+  if constexpr (std::is_same_v<S, bf16>)
+    return hn::IfThenElse(hn::IsNaN(x), x, hn::Log(d, x));
+  else
+    return map_lanes(d, x, [](auto v) { return std::log(v); });
+}
+
 // Lanes of two rows, the first at `to`, as a row of elements across them: both rows, ld apart, or
 // a row of pairs.
 template <class D, class E>
