@@ -20,10 +20,12 @@ using kernels::AttentionGeometry;
 // Queries worked on at once. Their scores against all keys stay in cache, so they are fewer where
 // keys are many.
 constexpr int64_t kQueries = 32, kScores = 1 << 16;
+// By tiles, more: what one step stores, the next has to wait for.
+constexpr int64_t kTileQueries = 64;
 
 template <class M, class T>
 int64_t block_of(const Units& units) {
-  if (kTiles<M>) return kQueries;
+  if (kTiles<M>) return kTileQueries;
   return std::clamp(kScores / units.max_keys() / lanes<T>() * lanes<T>(), lanes<T>(), kQueries);
 }
 
@@ -113,11 +115,12 @@ ImageColumns<S> outputs_of(const AttentionGeometry& g, const Unit& u, const Map&
 }
 
 // Tokens [begin, end) of a rectangle, d columns each. A head's columns of a token are a line or two
-// of cache, far from those of the next: no prefetcher of the processor finds them.
+// of cache, far from those of the next: no prefetcher of the processor finds them. All is inlined:
+// gcc drops calls that do nothing else.
 template <class S>
 HWY_INLINE void prefetch_tokens(const ImageColumns<const S>& map, const Rect& rect, int64_t begin,
                                 int64_t end, int64_t d) {
-  each_token(rect, begin, end, [&](int64_t, int64_t token) HWY_ATTR {
+  each_token(rect, begin, end, [&](int64_t, int64_t token) SG_INLINE_ATTR {
     const S* const row = map.data + token * map.ld;
     __builtin_prefetch(row), __builtin_prefetch(row + d - 1);
   });
@@ -136,7 +139,7 @@ HWY_INLINE void load_tokens(const ImageColumns<const S>& map, const Rect& rect, 
 template <class M, class S, class E>
 HWY_INLINE void load_queries(const ImageColumns<const S>& map, const Rect& rect, int64_t begin,
                              int64_t end, int64_t d, E* to, E* transposed, int64_t ld) {
-  const int64_t rows = end - begin, padded = kTiles<M> ? ld : whole_vectors<E>(rows);
+  const int64_t rows = end - begin, padded = whole_vectors<E>(whole_sum<M>(rows));
   const int64_t row_elements = whole_tiles<M>(elements<E>(d));
   const int64_t row_ld = whole_vectors<E>(row_elements);
   load_tokens(map, rect, begin, end, d, to);
@@ -280,7 +283,7 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
                  [&](int64_t i, int64_t token) HWY_ATTR { to[token] = seen[i]; });
     };
 
-    const auto prefetch = [&](const Unit& u) HWY_ATTR {
+    const auto prefetch = [&](const Unit& u) SG_INLINE_ATTR {
       prefetch_tokens(keys_of<const S>(g, u, kv), u.keys, 0, u.keys.count, d);
       prefetch_tokens(values_of<const S>(g, u, kv), u.keys, 0, u.keys.count, d);
       prefetch_tokens(queries_of<const S>(g, u, q), u.queries, u.begin,
@@ -312,10 +315,14 @@ void forward(Stream&, In q, In kv, const AttentionGeometry& g, Out out, Out lse,
           exponentials<E, true>(keys, rows, block, exponential, s, p, shift, weight);
         else
           exponentials<E, false>(keys, rows, block, exponential, s, p, shift, weight);
-        if (lse_map.data)
-          each_token(u.queries, begin, end, [&](int64_t i, int64_t token) HWY_ATTR {
-            lse_map.data[token] = T(1 / exponential.kLog) * shift[i] + std::log(weight[i]);
+        if (lse_map.data) {
+          each_vector<T>(rows, [&](auto d, int64_t i) HWY_ATTR {
+            const auto largest = hn::Mul(set(d, 1 / exponential.kLog), hn::Load(d, shift + i));
+            hn::Store(hn::Add(largest, log<S>(d, hn::Load(d, weight + i))), d, shift + i);
           });
+          each_token(u.queries, begin, end,
+                     [&](int64_t i, int64_t token) HWY_ATTR { lse_map.data[token] = shift[i]; });
+        }
         each_vector<T>(rows, [&](auto d, int64_t i) HWY_ATTR {
           hn::Store(hn::Div(set(d, 1), hn::Load(d, weight + i)), d, weight + i);
         });
@@ -369,7 +376,7 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
                       T(1));
     };
 
-    const auto prefetch = [&](const Unit& u) HWY_ATTR {
+    const auto prefetch = [&](const Unit& u) SG_INLINE_ATTR {
       const int64_t end = std::min(u.begin + block, u.end);
       prefetch_tokens(keys_of<const S>(g, u, kv), u.keys, 0, u.keys.count, d);
       prefetch_tokens(values_of<const S>(g, u, kv), u.keys, 0, u.keys.count, d);
@@ -400,8 +407,7 @@ void backward(Stream&, In dout, In q, In kv, In lse, const AttentionGeometry& g,
       std::fill_n(dk, sums.size, T(0));
       for (int64_t begin = u.begin; begin < u.end; begin += block) {
         const int64_t end = std::min(begin + block, u.end), rows = end - begin;
-        // Those of a whole tile, as they are summed over; what pads them is zero.
-        const int64_t summed = kTiles<M> ? block : rows;
+        const int64_t summed = whole_sum<M>(rows);
         load_queries<M>(q_map, u.queries, begin, end, d, qs, qt, block);
         load_queries<M>(dout_map, u.queries, begin, end, d, dos, dos_t, block);
         prefetch_tokens(q_map, u.queries, end, std::min(end + block, u.end), d);

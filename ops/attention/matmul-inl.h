@@ -78,7 +78,12 @@ struct Tiles {
 };
 template <class M>
 constexpr bool kTiles = std::is_same_v<M, Tiles>;
-// n rows or elements along a sum, filled up to whole tiles.
+// n terms of a sum, filled up to whole tiles.
+template <class M>
+constexpr int64_t whole_sum(int64_t n) {
+  return kTiles<M> ? (n + 31) / 32 * 32 : n;
+}
+// n rows or elements along a sum, likewise.
 template <class M>
 constexpr int64_t whole_tiles(int64_t n) {
   return kTiles<M> ? (n + 15) / 16 * 16 : n;

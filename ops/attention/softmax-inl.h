@@ -48,6 +48,15 @@ struct Exponential<float> {
   }
 };
 
+// The logarithm of x >= 1, for probabilities of type S.
+template <class S, class D>
+HWY_INLINE hn::Vec<D> log(D d, hn::Vec<D> x) {
+  if constexpr (std::is_same_v<S, bf16>)
+    return hn::IfThenElse(hn::IsNaN(x), x, hn::Log(d, x));
+  else
+    return map_lanes(d, x, [](auto v) { return std::log(v); });
+}
+
 // Lanes of two rows, the first at `to`, as a row of elements across them: both rows, ld apart, or
 // a row of pairs.
 template <class D, class E>
@@ -82,6 +91,7 @@ HWY_INLINE hn::Vec<D> largest(D d, int64_t rows, const T* from, int64_t ld) {
   hn::Vec<D> top[4] = {first, first, first, first};
   int64_t j = 1;
   for (; j + 4 <= rows; j += 4)
+#pragma GCC unroll 4
     for (int64_t i = 0; i < 4; ++i) top[i] = hn::Max(top[i], hn::Load(d, from + (j + i) * ld));
   for (; j < rows; ++j) top[0] = hn::Max(top[0], hn::Load(d, from + j * ld));
   return hn::Max(hn::Max(top[0], top[1]), hn::Max(top[2], top[3]));

@@ -215,6 +215,8 @@ TEST_CASE("attention: lists of keys against the composed form") {
   check_setup(guided(1, 10, 13, 24, 1, 147));
   check_setup(guided(1, 3, 8, 33, 2, 307));
   check_setup(guided(1, 2, 3, 5, 1, 2500));
+  // One more than whole tiles: 65 queries, 17 columns, 33 keys.
+  check_setup(guided(1, 5, 13, 17, 1, 33));
   // 400 queries of one head are cut in chunks, whose gradients of the keys are added.
   check_setup(guided(1, 20, 20, 8, 1, 49));
 }
@@ -320,21 +322,24 @@ TEST_CASE("attention: products of bf16 against products of float32 of the same o
 
 TEST_CASE("attention: the same bits for any number of threads") {
   const int threads = num_threads();
-  for (const Setup& s : {hybrid(1, 22, 25, 8, 1, 4), guided(2, 20, 20, 32, 1, 60)}) {
-    std::vector<std::vector<float>> first;
-    for (const int n : {1, 2, 3}) {
-      set_num_threads(n);
-      std::vector<Tensor> in;
-      for (const Tensor& t : s.inputs()) in.push_back(autograd::leaf(t.to(Dtype::f32)));
-      std::vector<Tensor> all = op(s, in);
-      autograd::backward({all[0]}, {random(all[0].shape(), 9).to(Dtype::f32)});
-      for (const Tensor& t : in) all.push_back(autograd::grad_of(t));
-      std::vector<std::vector<float>> bits;
-      for (const Tensor& t : all) bits.push_back(to_vector<float>(t));
-      if (first.empty()) first = bits;
-      CHECK(bits == first);
+  for (const Setup& s : {hybrid(1, 22, 25, 8, 1, 4), guided(2, 20, 20, 32, 1, 60)})
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+      CAPTURE(name_of(dtype));
+      std::vector<std::vector<float>> first;
+      for (const int n : {1, 2, 3}) {
+        set_num_threads(n);
+        std::vector<Tensor> in;
+        for (const Tensor& t : s.inputs())
+          in.push_back(autograd::leaf(t.to(in.size() == 1 || in.size() == 2 ? Dtype::f32 : dtype)));
+        std::vector<Tensor> all = op(s, in);
+        autograd::backward({all[0]}, {random(all[0].shape(), 9).to(dtype)});
+        for (const Tensor& t : in) all.push_back(autograd::grad_of(t));
+        std::vector<std::vector<float>> bits;
+        for (const Tensor& t : all) bits.push_back(to_vector<float>(t.detach().to(Dtype::f32)));
+        if (first.empty()) first = bits;
+        CHECK(bits == first);
+      }
     }
-  }
   set_num_threads(threads);
 }
 
