@@ -313,7 +313,13 @@ bool gradient_by(const Grad& grad, const F& f) {
   if (!grad.accumulate) return f(grad.tensor.data<C>());
   Tensor more = empty_like(grad.tensor);
   if (!f(more.data<C>())) return false;
-  sum_chunks(more.data<C>(), 1, 0, grad);
+  const C* const from = more.data<C>();
+  C* const to = grad.tensor.data<C>();
+  parallel_for(more.numel(), 1 << 13, [&](int64_t begin, int64_t end) HWY_ATTR {
+    store_lanes<AccType<C>>(end - begin, to + begin, [&](auto d, int64_t i) SG_INLINE_ATTR {
+      return hn::Add(load(d, to + begin + i), load(d, from + begin + i));
+    });
+  });
   return true;
 }
 
