@@ -1,24 +1,21 @@
 // Sums over a range that threads share: partial results, added in a fixed order.
 #pragma once
 #include "autograd/tape.h"
-#include "core/acc_type.h"
 #include "core/cpu/parallel.h"
 
 namespace sg {
 
-// out (+)= sum over chunks of partial[chunk * stride .. + out.numel()), in order of chunk. Each
-// chunk is added in AccType<S>, and the sum stored as S.
-template <class S>
-void sum_chunks(const S* partial, int chunks, int64_t stride, const Grad& out) {
-  using T = AccType<S>;
+// out (+)= sum over chunks of partial[chunk * stride .. + out.numel()), in order of chunk.
+template <class T>
+void sum_chunks(const T* partial, int chunks, int64_t stride, const Grad& out) {
   if (!out) return;
-  S* const to = out.tensor.data<S>();
+  T* const to = out.tensor.data<T>();
   parallel_for(out.tensor.numel(), 1 << 13, [&](int64_t begin, int64_t end) {
-    if (!out.accumulate) std::fill(to + begin, to + end, S(0));
+    if (!out.accumulate) std::fill(to + begin, to + end, T(0));
     for (int c = 0; c < chunks; ++c) {
-      const S* const from = partial + c * stride;
+      const T* const from = partial + c * stride;
 #pragma omp simd
-      for (int64_t i = begin; i < end; ++i) to[i] = S(T(to[i]) + T(from[i]));
+      for (int64_t i = begin; i < end; ++i) to[i] += from[i];
     }
   });
 }

@@ -101,6 +101,8 @@ int64_t slice_of(const Windows& v) {
   return std::clamp<int64_t>(windows / v.columns, 1, std::max<int64_t>(1, v.batch * v.rows));
 }
 
+bool overlap(const Windows& v) { return v.stride < std::max(v.kernel_height, v.kernel_width); }
+
 enum class Result { y, dx, dw };
 
 // Whether Winograd's algorithm is the fastest way, where it can be used. In f32 it always is. With
@@ -119,13 +121,12 @@ bool is_winograd(const Windows& v, int64_t filters, Result result) {
 
 // Whether oneDNN's direct convolution is, of the two other ways. For y it is where windows overlap:
 // elsewhere im2col copies nothing twice, and oneDNN's copy of w takes longer. In f32, im2col is as
-// fast for dx. oneDNN's dw is slower, but for that by AMX.
+// fast for dx. With AMX all three are alike; elsewhere oneDNN's dw is slower.
 template <class S>
 bool is_direct(const Windows& v, Result result) {
   const bool bf16_maps = std::is_same_v<S, bf16>;
   if (bf16_maps && !has_bf16_products()) return false;
-  if (result == Result::y || (bf16_maps && has_amx()))
-    return v.stride < std::max(v.kernel_height, v.kernel_width);
+  if (result == Result::y || (bf16_maps && has_amx())) return overlap(v);
   return bf16_maps && result == Result::dx;
 }
 
@@ -211,6 +212,54 @@ void backward_weights(const Windows& v, int64_t filters, const S* dy, const S* x
   db_sums.finish();
 }
 
+// The inverse of gather() where windows do not overlap: writes all rows of dx that belong to rows
+// [begin, end) of windows; pixels in no window are 0.
+template <class S>
+void ungather(const Windows& v, const S* matrix, int64_t begin, int64_t end, S* dx) {
+  const int64_t segment = v.kernel_width * v.channels, row_size = v.width * v.channels;
+  parallel_for(end - begin, 1, [&](int64_t first, int64_t last) {
+    for (int64_t q = first; q < last; ++q) {
+      const int64_t row = (begin + q) % v.rows, start = row * v.stride - v.top;
+      S* const image = dx + (begin + q) / v.rows * v.height * row_size;
+      const int64_t top = row == 0 ? 0 : start;
+      const int64_t bottom = row + 1 == v.rows ? v.height : start + v.stride;
+      std::fill(image + top * row_size, image + bottom * row_size, S(0));
+      for (int64_t i = top - start; i < std::min(v.kernel_height, v.height - start); ++i) {
+        const S* const from = matrix + q * v.columns * v.size() + i * segment;
+        S* const to = image + (start + i) * row_size;
+        for_windows(v, [&](int64_t c, int64_t at, int64_t a, int64_t b) {
+          std::copy(from + c * v.size() + a, from + c * v.size() + b, to + at);
+        });
+      }
+    }
+  });
+}
+
+// dx where windows do not overlap; else false. The matrix dy W goes back to where im2col copies
+// from, and nothing is added.
+template <class S>
+bool backward_input_apart(const Windows& v, int64_t filters, const S* dy, const S* w, S* dx) {
+  if (overlap(v)) return false;
+  const int64_t slice = slice_of<S>(v), rows = v.batch * v.rows;
+  if (slice >= rows) {  // threads share the one matmul
+    Tensor matrix = empty({rows * v.columns, v.size()}, dtype_of<S>());
+    gemm<S>(rows * v.columns, v.size(), filters, {dy, filters}, {w, v.size()}, matrix.data<S>());
+    ungather(v, matrix.data<S>(), 0, rows, dx);
+    return true;
+  }
+  Scratch<S> scratch(slice * v.columns * v.size());
+  parallel_for((rows + slice - 1) / slice, 1, [&](int64_t first, int64_t last) {
+    S* const matrix = scratch.mine();
+    for (int64_t begin = first * slice; begin < std::min(rows, last * slice); begin += slice) {
+      const int64_t end = std::min(rows, begin + slice);
+      gemm_on_thread<S>((end - begin) * v.columns, v.size(), filters,
+                        {dy + begin * v.columns * filters, filters}, {w, v.size()}, matrix);
+      ungather(v, matrix, begin, end, dx);
+    }
+  });
+  return true;
+}
+
 // dx: each element of the matrix dy W is added to the pixel whose copy im2col put there. Rows of dx
 // are cut into fixed chunks, and the thread that has a chunk takes all windows that reach into it.
 template <class S>
@@ -264,7 +313,13 @@ bool gradient_by(const Grad& grad, const F& f) {
   if (!grad.accumulate) return f(grad.tensor.data<C>());
   Tensor more = empty_like(grad.tensor);
   if (!f(more.data<C>())) return false;
-  sum_chunks(more.data<C>(), 1, 0, grad);
+  const C* const from = more.data<C>();
+  C* const to = grad.tensor.data<C>();
+  parallel_for(more.numel(), 1 << 13, [&](int64_t begin, int64_t end) HWY_ATTR {
+    store_lanes<AccType<C>>(end - begin, to + begin, [&](auto d, int64_t i) SG_INLINE_ATTR {
+      return hn::Add(load(d, to + begin + i), load(d, from + begin + i));
+    });
+  });
   return true;
 }
 
@@ -274,26 +329,26 @@ void backward(Stream&, In dy, In x, In w, const Conv2dGeometry& geometry, Grad d
   const int64_t filters = w.dim(0);
   dispatch<float, double, bf16>(x.dtype(), "conv2d", [&]<class S>() {
     const S *const dyp = dy.data<S>(), *const xp = x.data<S>(), *const wp = w.data<S>();
-    if constexpr (!std::is_same_v<S, double>) {
-      const auto dw_by_onednn = [&](float* to) {
+    const auto write_dw = [&]([[maybe_unused]] float* to) {
+      if constexpr (!std::is_same_v<S, double>)
         if (is_winograd<S>(v, filters, Result::dw) && winograd_weights(v, filters, dyp, xp, to))
           return true;
-        if constexpr (std::is_same_v<S, bf16>)
-          if (is_direct<S>(v, Result::dw))
-            return convolution_weights(v, filters, dyp, xp, to), true;
-        return false;
-      };
-      const auto dx_by_onednn = [&](S* to) {
+      if constexpr (std::is_same_v<S, bf16>)
+        if (is_direct<S>(v, Result::dw)) return convolution_weights(v, filters, dyp, xp, to), true;
+      return false;
+    };
+    const auto write_dx = [&](S* to) {
+      if constexpr (!std::is_same_v<S, double>)
         if (is_winograd<S>(v, filters, Result::dx) && winograd_input(v, filters, dyp, wp, to))
           return true;
-        if constexpr (std::is_same_v<S, bf16>)
-          if (is_direct<S>(v, Result::dx)) return convolution_input(v, filters, dyp, wp, to), true;
-        return false;
-      };
-      if (dy.numel() > 0) {
-        if (gradient_by<float>(dw, dw_by_onednn)) dw = {};
-        if (gradient_by<S>(dx, dx_by_onednn)) dx = {};
-      }
+      if constexpr (std::is_same_v<S, bf16>)
+        if (is_direct<S>(v, Result::dx)) return convolution_input(v, filters, dyp, wp, to), true;
+      return backward_input_apart(v, filters, dyp, wp, to);
+    };
+    if (dy.numel() > 0) {
+      if constexpr (!std::is_same_v<S, double>)
+        if (gradient_by<float>(dw, write_dw)) dw = {};
+      if (gradient_by<S>(dx, write_dx)) dx = {};
     }
     if (dw || db) backward_weights<S>(v, filters, dyp, xp, dw, db);
     if (dx) backward_input<S>(v, filters, dyp, wp, dx);

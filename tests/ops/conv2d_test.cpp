@@ -202,10 +202,20 @@ TEST_CASE("conv2d: the same bits with 1, 2, 3 and 8 threads") {
       check_same_bits_of_threads(with(c.geometry), c.x, c.w, dtype);
 }
 
-// Which is Winograd's algorithm in bf16, of y and dx in the first, of dw in the second.
+// Winograd's algorithm in bf16, of y and dx in the first, of dw in the second; with AMX dw in parts
+// of one image, strided in the third. Windows that do not overlap, in two slices: they tile the map
+// or leave pixels between them.
 TEST_CASE("conv2d: wide maps in bf16") {
-  for (const auto& [shape, filters] :
-       {std::pair{Shape{2, 33, 32, 128}, int64_t{144}}, {Shape{2, 64, 65, 16}, 32}}) {
+  struct Case {
+    Shape shape;
+    int64_t filters, side;
+    Conv2dGeometry geometry;
+  };
+  for (const auto& [shape, filters, side, geometry] :
+       {Case{{2, 33, 32, 128}, 144, 3, {1, 1, 1, 1, 1}},
+        Case{{2, 64, 65, 16}, 32, 3, {1, 1, 1, 1, 1}},
+        Case{{1, 61, 64, 32}, 16, 3, {2, 1, 1, 1, 1}}, Case{{2, 80, 82, 64}, 16, 2, {2}},
+        Case{{2, 121, 122, 64}, 16, 2, {3, 1, 0, 0, 1}}}) {
     CAPTURE(shape.str());
     const auto step = [&](Dtype dtype) {
       const auto input = [&](Shape s, uint64_t stream) {
@@ -215,11 +225,11 @@ TEST_CASE("conv2d: wide maps in bf16") {
       const auto weight = [&](Shape s, uint64_t stream) {
         return autograd::leaf(input(s, stream), zeros(s, acc_dtype(dtype)));
       };
-      const Tensor w = weight({filters, 3, 3, shape[3]}, 2), b = weight({filters}, 3);
-      const Tensor y = conv2d(x, w, b, {1, 1, 1, 1, 1});
+      const Tensor w = weight({filters, side, side, shape[3]}, 2), b = weight({filters}, 3);
+      const Tensor y = conv2d(x, w, b, geometry);
       const Tensor dy = input(y.shape(), 4);
       autograd::backward({y}, {dy});
-      autograd::backward({conv2d(x, w, b, {1, 1, 1, 1, 1})}, {dy});  // adds to the gradients
+      autograd::backward({conv2d(x, w, b, geometry)}, {dy});  // adds to the gradients
       return std::vector{y.detach(), autograd::grad_of(x), autograd::grad_of(w),
                          autograd::grad_of(b)};
     };
