@@ -18,14 +18,15 @@ namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kMaxGuard = size_t{1} << 20;
+constexpr size_t kMostStep = size_t{256} << 10;
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// In steps of 512 bytes, or of 1/64 to 1/32 of the size. Most maps are 49 times a power of two, and
-// waste nothing.
+// In steps of 512 bytes, or of 1/64 to 1/32 of the size, but at most 256 KiB. Most maps are 49
+// times a power of two, and waste nothing; nor do the flat buffers of parameters.
 size_t capacity_for(size_t bytes) {
   size_t step = 512;
-  while (step * 64 < bytes) step *= 2;
+  while (step * 64 < bytes && step < kMostStep) step *= 2;
   return round_up(std::max<size_t>(bytes, 1), step);
 }
 

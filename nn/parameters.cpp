@@ -122,6 +122,7 @@ Buffer* ParameterStore::add_buffer(const std::string& name, Shape shape, double 
 }
 
 void ParameterStore::allocate(Dtype dtype, Device device, bool gradients) {
+  dtype_ = dtype;
   int64_t state = 0;
   for (Buffer& b : named_buffers_) b.offset = std::exchange(state, state + aligned(b.shape));
   if (state) buffers_ = zeros({state}, acc_dtype(dtype), device);
@@ -131,7 +132,10 @@ void ParameterStore::allocate(Dtype dtype, Device device, bool gradients) {
   for (auto p = parameters_.rbegin(); p != parameters_.rend(); ++p)
     p->offset = std::exchange(total, total + aligned(p->shape));
   if (gradients) grads_ = zeros({total}, acc_dtype(dtype), device);
-  if (dtype == Dtype::bf16) bf16_values_ = empty({total}, dtype, device);
+  // On CPUs rounding costs little beside a matmul of many rows, and the copy would lie in memory
+  // all the time. Graphs of a GPU, and a matmul of few rows in inference, are better off with it.
+  const bool rounds = gradients && device.type == DeviceType::cpu;
+  if (dtype == Dtype::bf16 && !rounds) bf16_values_ = empty({total}, dtype, device);
   use_values(zeros({total}, acc_dtype(dtype), device));
 }
 

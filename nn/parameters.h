@@ -59,7 +59,7 @@ ParameterGroup published_group(const NamedSlice& part);
 // What reads a parameter; it decides the dtype where activations are bf16.
 enum class DtypeRole {
   elementwise,  // f32
-  matmul,       // operand (or bias) of a matmul: a bf16 copy
+  matmul,       // operand (or bias) of a matmul: bf16, or f32 that the operation rounds
 };
 
 struct Parameter {
@@ -103,17 +103,19 @@ class ParameterStore {
   Buffer* add_buffer(const std::string& name, Shape shape, double initial);
 
   // Makes the flat buffers. `dtype` is that of activations: for bf16, values and gradients are f32,
-  // and bf16_values() follows the values. Values are zero until initialize() or set(). Without
-  // gradients, for inference, no parameter is on the tape and grads() is undefined.
+  // and what multiplies them needs bf16 values. CPUs that train make those in each operation
+  // (ops/operand.h); else bf16_values() follows the values. Values are zero until
+  // initialize() or set(). Without gradients, for inference, no parameter is on the tape and
+  // grads() is undefined.
   void allocate(Dtype dtype = Dtype::f32, Device device = {}, bool gradients = true);
-  Dtype dtype() const { return bf16_values_ ? Dtype::bf16 : values_.dtype(); }
+  Dtype dtype() const { return dtype_; }
   Device device() const { return values_.device(); }
   // Initial values of the published model, a function of the seed and the name order alone.
   void initialize(uint64_t seed);
 
   Tensor& values() { return values_; }
   Tensor& grads() { return grads_; }
-  Tensor& bf16_values() { return bf16_values_; }  // undefined unless dtype() is bf16
+  Tensor& bf16_values() { return bf16_values_; }  // undefined where there are none
   const Tensor& values() const { return values_; }
   const Tensor& grads() const { return grads_; }
   // Lets the parameters use another buffer of values() shape, e.g. the EMA, until called again.
@@ -161,6 +163,7 @@ class ParameterStore {
   std::vector<std::string> names_;
   std::map<std::string, Place> places_;
   std::deque<Buffer> named_buffers_;
+  Dtype dtype_ = Dtype::f32;
   Tensor values_, grads_, bf16_values_, buffers_;
 };
 

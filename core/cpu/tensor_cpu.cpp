@@ -2,6 +2,7 @@
 
 #include "core/acc_type.h"
 #include "core/cpu/convert.h"
+#include "core/cpu/parallel.h"
 #include "core/tensor_kernels.h"
 
 namespace sg {
@@ -14,7 +15,9 @@ void convert(Stream&, In x, Out y) {
       const S* const from = x.data<S>();
       if constexpr (!std::is_same_v<D, S> && std::is_same_v<AccType<D>, float> &&
                     std::is_same_v<AccType<S>, float>)
-        sg::convert(from, to, y.numel());
+        parallel_for(y.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
+          sg::convert(from + begin, to + begin, end - begin);
+        });
       else
         for (int64_t i = 0; i < y.numel(); ++i) to[i] = D(AccType<D>(AccType<S>(from[i])));
     });

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/profile.h"
+#include "ops/operand.h"
 
 namespace sg {
 
@@ -13,10 +14,10 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeo
   const int64_t filters = w.dim(0), kh = w.dim(1), kw = w.dim(2), channels = w.dim(3);
   check(w.numel() > 0, "conv2d: w: expected no empty dimension, found {}", w.shape().str());
   check_shape("conv2d", "x", x, x.shape().with_last(channels));
-  check_like("conv2d", "w", w, x);
+  check_operand("conv2d", "w", w, x);
   if (b) {
     check_shape("conv2d", "b", b, {filters});
-    check_like("conv2d", "b", b, x);
+    check_operand("conv2d", "b", b, x);
   }
   check(g.stride >= 1, "conv2d: stride: expected at least 1, found {}", g.stride);
   // A window wholly outside the map would be a mistake of the caller.
@@ -35,14 +36,14 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeo
   const double bytes = double(x.bytes() + w.bytes() + y.bytes());
   {
     const profile::OpScope scope("conv2d.fwd", profile::multiply_adds(macs), bytes);
-    kernels::conv2d_fwd(x.stream(), x, w, b, g, y);
+    kernels::conv2d_fwd(x.stream(), x, as_operand(w, x), as_operand(b, x), g, y);
   }
   autograd::record("conv2d", {&y}, {x, w, b}, [=](autograd::Backward& back) {
     const int products = int(back.wants(0)) + int(back.wants(1));
     const profile::OpScope scope("conv2d.bwd", profile::multiply_adds(products * macs),
                                  products * bytes);
-    kernels::conv2d_bwd(x.stream(), back.dy(), x, w, geometry, back.grad(0), back.grad(1),
-                        back.grad(2));
+    kernels::conv2d_bwd(x.stream(), back.dy(), x, as_operand(w, x), geometry, back.grad(0),
+                        back.grad(1), back.grad(2));
   });
   return y;
 }

@@ -25,6 +25,8 @@ struct Conv2dGeometry {
 
 // x (B, H, W, Cin), w (Cout, kh, kw, Cin), b (Cout) or undefined; f32, bf16, or on CPUs f64
 // -> (B, (H + top + bottom - kh) / stride + 1, ..., Cout). Throws when the kernel does not fit.
+// Where x is bf16, w and b may be f32: forward and backward each round them to bf16 when they
+// multiply.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dGeometry& geometry);
 
 // For the log of a run: which library computes convolutions on the device, in its version, and what

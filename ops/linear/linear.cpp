@@ -1,6 +1,7 @@
 #include "ops/linear/linear.h"
 
 #include "core/profile.h"
+#include "ops/operand.h"
 
 namespace sg {
 
@@ -10,10 +11,10 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b) {
   const int64_t n = w.dim(0), k = w.dim(1);
   check(n > 0 && k > 0, "linear: w: expected rows and columns, found {}", w.shape().str());
   check_shape("linear", "x", x, x.shape().with_last(k));
-  check_like("linear", "w", w, x);
+  check_operand("linear", "w", w, x);
   if (b) {
     check_shape("linear", "b", b, {n});
-    check_like("linear", "b", b, x);
+    check_operand("linear", "b", b, x);
   }
 
   Tensor y = empty(x.shape().with_last(n), x.dtype(), x.device());
@@ -21,7 +22,7 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b) {
   const double bytes = double(x.bytes() + w.bytes() + y.bytes());
   {
     const profile::OpScope scope("linear.fwd", profile::multiply_adds(macs), bytes);
-    kernels::linear_fwd(x.stream(), x, w, b, y);
+    kernels::linear_fwd(x.stream(), x, as_operand(w, x), as_operand(b, x), y);
   }
   autograd::record("linear", {&y}, {x, w, b}, [=](autograd::Backward& g) {
     const int products = int(g.wants(0)) + int(g.wants(1));
@@ -29,7 +30,8 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b) {
                                  products * bytes);
     const Tensor& sums = g.dy_column_sums();
     if (sums) g.forward_grad(2, sums);
-    kernels::linear_bwd(x.stream(), g.dy(), x, w, g.grad(0), g.grad(1), sums ? Grad() : g.grad(2));
+    kernels::linear_bwd(x.stream(), g.dy(), x, as_operand(w, x), g.grad(0), g.grad(1),
+                        sums ? Grad() : g.grad(2));
   });
   if (autograd::requires_grad(b)) autograd::ask_for_column_sums(y);
   return y;

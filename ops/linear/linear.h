@@ -7,7 +7,8 @@
 
 namespace sg {
 
-// x (..., K), w (N, K), b (N) or undefined; f32, bf16, or on CPUs f64 -> (..., N).
+// x (..., K), w (N, K), b (N) or undefined; f32, bf16, or on CPUs f64 -> (..., N). Where x is bf16,
+// w and b may be f32: forward and backward each round them to bf16 when they multiply.
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b);
 
 namespace kernels {

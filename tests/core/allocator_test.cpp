@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -42,7 +43,8 @@ TEST_CASE("allocator: with guards, blocks are of the size that was asked") {
     }
 }
 
-TEST_CASE("allocator: blocks of most maps are of their size, others at most 1/32 larger") {
+TEST_CASE(
+    "allocator: blocks of most maps are of their size, others at most 1/32 or 256 KiB larger") {
   Allocator memory({}, Allocator::Kind::device);
   const auto capacity = [&](size_t bytes) {
     const Allocator::Block block = memory.allocate(bytes);
@@ -54,7 +56,7 @@ TEST_CASE("allocator: blocks of most maps are of their size, others at most 1/32
     for (const size_t row : {128, 512, 2048}) CHECK(capacity(rows * row) == rows * row);
   for (size_t bytes = 20000; bytes < size_t{64} << 20; bytes = bytes * 5 / 4 + 1) {
     CHECK(capacity(bytes) >= bytes);
-    CHECK(capacity(bytes) < bytes + bytes / 32);
+    CHECK(capacity(bytes) < bytes + std::min(bytes / 32, size_t{256} << 10));
   }
 }
 

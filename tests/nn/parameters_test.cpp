@@ -50,6 +50,26 @@ TEST_CASE("gradients go to one buffer, last declared first; unreached ones becom
   CHECK(segments[1].weight_decay_scale == 0);  // first: a vector
 }
 
+TEST_CASE("bf16: a CPU that trains holds no rounded copy of the weights, inference has one") {
+  for (const bool gradients : {false, true}) {
+    ParameterStore store;
+    const ParameterScope root(store);
+    const Parameter* matmul = root.add({{"w", {2, 3}}}, {2, 3}, DtypeRole::matmul);
+    const Parameter* elementwise = root.add({{"b", {3}}}, {3});
+    store.allocate(Dtype::bf16, {}, gradients);
+    CHECK(store.dtype() == Dtype::bf16);
+    CHECK(store.bf16_values().defined() == !gradients);
+    CHECK(matmul->value.dtype() == (gradients ? Dtype::f32 : Dtype::bf16));
+    CHECK(elementwise->value.dtype() == Dtype::f32);
+    const Tensor official = full({2, 3}, 1.001);
+    store.set(store.values(), "w", official);
+    CHECK(to_vector<float>(matmul->value) ==
+          std::vector<float>(6, gradients ? 1.001f : float(bf16(1.001f))));
+    store.use_values(full(store.values().shape(), 2.01));
+    CHECK(to_vector<float>(matmul->value)[5] == (gradients ? 2.01f : float(bf16(2.01f))));
+  }
+}
+
 TEST_CASE("another buffer of values can be put in, and misuse is named") {
   ParameterStore store;
   Parameter* p = ParameterScope(store).add({{"w", {2}}}, {2});

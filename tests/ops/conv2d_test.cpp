@@ -242,6 +242,11 @@ TEST_CASE("conv2d: wide maps in bf16") {
   }
 }
 
+TEST_CASE("conv2d: f32 weights of a bf16 x are rounded where they are multiplied") {
+  check_f32_weights(with(Conv2dGeometry{1, 1, 1, 1, 1}), {2, 33, 40, 16}, {24, 3, 3, 16});
+  check_f32_weights(with(Conv2dGeometry{4}), {2, 32, 32, 48}, {48, 4, 4, 48});
+}
+
 TEST_CASE("conv2d: the same bits twice, and nothing allocated the second time") {
   check_steady(with(Conv2dGeometry{2, 1, 1, 1, 1}), {2, 33, 40, 16}, {24, 3, 3, 16}, Dtype::f32);
 }

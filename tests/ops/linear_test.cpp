@@ -90,6 +90,10 @@ TEST_CASE("linear: the same bits twice, and nothing allocated the second time") 
   set_num_threads(threads);
 }
 
+TEST_CASE("linear: f32 weights of a bf16 x are rounded where they are multiplied") {
+  for (const int64_t rows : {5, 3200}) check_f32_weights(linear, {rows, 64}, {48, 64});
+}
+
 TEST_CASE("linear: wrong arguments are named") {
   const Tensor x = zeros({2, 8}), w = zeros({4, 8});
   CHECK_THROWS_WITH_AS(linear(x, zeros({4, 7}), {}),
