@@ -17,10 +17,12 @@ namespace {
 constexpr int64_t kChunk = 512;
 // Most elements of a left operand, and most blocks of sums, that a unit of work may have: 256 KiB
 // each, so that they stay in the second cache of 2 MiB.
-constexpr int64_t kLeftSize = 1 << 17, kBlocks = 64;
-constexpr int64_t kUnitPanels = 8;
+constexpr int64_t kLeftSize = 1 << 17, kBlocks = 64, kUnitPanels = 8;
+// Columns of a right operand that are packed at once.
+constexpr int64_t kGroup = 256, kRightSize = kGroup * kChunk;
 
-constexpr int64_t panels_of(int64_t side) { return (side + kSide - 1) / kSide; }
+constexpr int64_t kStreamed = 2 << 20;  // bytes
+
 constexpr int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t multiple(int64_t a, int64_t b) { return quotient(a, b) * b; }
 
@@ -36,6 +38,9 @@ struct Matmul {
   C* c;
   bool accumulate;
   const bf16* bias;
+  // A result that is larger than a core's second cache goes to memory past it, which takes half as
+  // long where it has been in no cache.
+  bool streamed = m * n * int64_t(sizeof(C)) > kStreamed;
 };
 
 // How a matmul is cut into units of work, which threads share: the terms of the sums, the panels of
@@ -59,16 +64,41 @@ Range side_part(int64_t side, int64_t count, int64_t i) {
 // Memory of a thread, kept between calls: a matmul may run inside a parallel loop, which must not
 // allocate (core/cpu/scratch.h).
 struct Workspace {
-  Tensor memory = empty({int64_t(kLeftSize * sizeof(bf16) + kChunk * kSide * sizeof(bf16) +
-                                 kBlocks * kBlockSize * sizeof(float))},
+  Tensor memory = empty({int64_t(sizeof(bf16)) * (kLeftSize + kRightSize) +
+                         int64_t(sizeof(float)) * kBlocks * kBlockSize},
                         Dtype::u8);
   bf16* const left = reinterpret_cast<bf16*>(memory.data<uint8_t>());
   bf16* const right = left + kLeftSize;
-  float* const sums = reinterpret_cast<float*>(right + kChunk * kSide);
+  float* const sums = reinterpret_cast<float*>(right + kRightSize);
 };
 Workspace& workspace() {
   thread_local Workspace w;
   return w;
+}
+
+enum class Side { left, right };
+
+// Packs the panels of a side of an operand, each of `steps` steps, in the order of memory.
+template <Side kWhich>
+void pack(GemmOperand<bf16> x, Range side, Range terms, int64_t steps, bf16* to) {
+  const bool terms_adjoin = x.transposed == (kWhich == Side::right);
+  const Range rows = terms_adjoin ? side : terms, columns = terms_adjoin ? terms : side;
+  const int64_t across = panels_of(columns.size());
+  for (int64_t down = 0; down < panels_of(rows.size()); ++down)
+    for (int64_t block = 0; block < across; ++block) {
+      const int64_t row = rows.begin + down * kSide, column = columns.begin + block * kSide;
+      // The next rows are fetched in the order of memory, while these are packed.
+      for (int64_t line = block * kSide; line < (block + 1) * kSide; ++line)
+        if (const int64_t next = row + kSide + line / across; next < rows.end)
+          __builtin_prefetch(x.data + next * x.stride + columns.begin + line % across * kSide);
+      const int64_t height = std::min(kSide, rows.end - row),
+                    width = std::min(kSide, columns.end - column),
+                    at = terms_adjoin ? down * steps + block : block * steps + down;
+      GemmOperand<bf16> from = x;
+      from.data += row * x.stride + column;
+      (kWhich == Side::left ? pack_left : pack_right)(
+          from, terms_adjoin ? height : width, terms_adjoin ? width : height, to + at * kStepSize);
+    }
 }
 
 // The sums of rows x columns over `terms`, to c; or to `partial`, all blocks of the matmul, if
@@ -78,50 +108,42 @@ void multiply_unit(const Matmul<C>& p, Range rows, Range columns, Range terms, c
                    float* partial) {
   const Scope tiles(Shapes::whole());
   Workspace& w = workspace();
-  const int64_t row_blocks = panels_of(columns.size()), all_row_blocks = panels_of(p.n);
   // In place, a panel of fewer rows or terms would read what is not there.
   const bool in_place = !p.a.transposed && terms.size() % kTerms == 0;
+  const Range whole{rows.begin, in_place ? rows.begin + rows.size() / kSide * kSide : rows.begin};
   for (int64_t t = terms.begin; t < terms.end; t += kChunk) {
-    const int64_t size = std::min(kChunk, terms.end - t), steps = steps_of(size);
-    const bool whole = size == terms.size(), last = t + size == terms.end;
-    const auto left_at = [&](int64_t i) {
-      GemmOperand<bf16> a = p.a;
-      a.data += a.transposed ? t * a.stride + i : i * a.stride + t;
-      return a;
-    };
-    const auto is_in_place = [&](int64_t i) { return in_place && i + kSide <= rows.end; };
-    const auto packed_left = [&](int64_t i) {
-      return w.left + (in_place ? 0 : (i - rows.begin) / kSide * steps * kStepSize);
-    };
-    for (int64_t i = rows.begin; i < rows.end; i += kSide)
-      if (!is_in_place(i))
-        pack_left(left_at(i), std::min(kSide, rows.end - i), size, packed_left(i));
-    for (int64_t j = columns.begin; j < columns.end; j += kSide) {
-      const int64_t width = std::min(kSide, columns.end - j);
-      const bf16* right = w.right;
-      if (packed) {
-        right = packed + (j * steps_of(p.k) + t / kTerms * kSide) * kTerms;
-      } else {
-        GemmOperand<bf16> b = p.b;
-        b.data += b.transposed ? j * b.stride + t : t * b.stride + j;
-        pack_right(b, width, size, w.right);
-      }
-      for (int64_t i = rows.begin; i < rows.end; i += kSide) {
-        float* sums = w.sums;
-        if (partial)
-          sums = partial + (i / kSide * all_row_blocks + j / kSide) * kBlockSize;
-        else if (!whole)
-          sums +=
-              ((i - rows.begin) / kSide * row_blocks + (j - columns.begin) / kSide) * kBlockSize;
-        const LeftPanel left = is_in_place(i) ? LeftPanel::in_place(left_at(i).data, p.a.stride)
-                                              : LeftPanel::packed(packed_left(i));
-        multiply(left, right, steps, sums, t > terms.begin);
-        if (last && !partial)
-          store_block(sums, std::min(kSide, rows.end - i), width, p.c + i * p.n + j, p.n,
-                      p.accumulate, p.bias ? p.bias + j : nullptr);
+    const Range chunk{t, std::min(t + kChunk, terms.end)};
+    const bool first = t == terms.begin, last = chunk.end == terms.end;
+    const int64_t steps = steps_of(chunk.size());
+    pack<Side::left>(p.a, {whole.end, rows.end}, chunk, steps, w.left);
+    for (int64_t j0 = columns.begin; j0 < columns.end; j0 += kGroup) {
+      const Range group{j0, std::min(j0 + kGroup, columns.end)};
+      if (!packed) pack<Side::right>(p.b, group, chunk, steps, w.right);
+      for (int64_t j = group.begin; j < group.end; j += kSide) {
+        const bf16* const right = packed
+                                      ? packed + (j * steps_of(p.k) + t / kTerms * kSide) * kTerms
+                                      : w.right + (j - j0) * steps * kTerms;
+        for (int64_t i = rows.begin; i < rows.end; i += kSide) {
+          const LeftPanel left =
+              i < whole.end ? LeftPanel::in_place(p.a.data + i * p.a.stride + t, p.a.stride)
+                            : LeftPanel::packed(w.left + (i - whole.end) * steps * kTerms);
+          float* sums = w.sums;
+          if (partial)
+            sums = partial + (i / kSide * panels_of(p.n) + j / kSide) * kBlockSize;
+          else if (!first || !last)
+            sums += ((i - rows.begin) / kSide * panels_of(columns.size()) +
+                     (j - columns.begin) / kSide) *
+                    kBlockSize;
+          multiply(left, right, steps, sums, !first);
+          if (last && !partial)
+            store_block(sums, std::min(kSide, rows.end - i), std::min(kSide, columns.end - j),
+                        p.c + i * p.n + j, p.n, p.accumulate, p.bias ? p.bias + j : nullptr,
+                        p.streamed);
+        }
       }
     }
   }
+  if (p.streamed) finish_stores();
 }
 
 // c from the blocks of all parts, added in their order.
@@ -138,7 +160,7 @@ void add_parts(const Matmul<C>& p, float* partial, int64_t parts) {
       }
       const int64_t i = block / columns * kSide, j = block % columns * kSide;
       store_block(sums, std::min(kSide, p.m - i), std::min(kSide, p.n - j), p.c + i * p.n + j, p.n,
-                  p.accumulate, p.bias ? p.bias + j : nullptr);
+                  p.accumulate, p.bias ? p.bias + j : nullptr, false);
     }
   });
 }
@@ -197,12 +219,15 @@ void run(const Matmul<C>& p, int64_t threads) {
   const int64_t panel = steps_of(p.k) * kStepSize, blocks = panels_of(p.m) * panels_of(p.n);
   if (u.shared) {
     packed = empty({panels_of(p.n), panel}, Dtype::bf16);
-    parallel_for(panels_of(p.n), quotient(1 << 14, panel), [&](int64_t begin, int64_t end) {
-      for (int64_t j = begin; j < end; ++j) {
-        GemmOperand<bf16> b = p.b;
-        b.data += b.transposed ? j * kSide * b.stride : j * kSide;
-        pack_right(b, std::min(kSide, p.n - j * kSide), p.k, packed.data<bf16>() + j * panel);
-      }
+    const int64_t steps = steps_of(p.k), by_terms = !p.b.transposed;
+    parallel_for(by_terms ? steps : panels_of(p.n), 2, [&](int64_t begin, int64_t end) {
+      bf16* const to = packed.data<bf16>();
+      if (by_terms)
+        pack<Side::right>(p.b, {0, p.n}, {begin * kTerms, std::min(p.k, end * kTerms)}, steps,
+                          to + begin * kStepSize);
+      else
+        pack<Side::right>(p.b, {begin * kSide, std::min(p.n, end * kSide)}, {0, p.k}, steps,
+                          to + begin * panel);
     });
   }
   if (u.parts > 1) partial = empty({u.parts, blocks * kBlockSize}, Dtype::f32);

@@ -83,8 +83,9 @@ SG_AVX512 inline __m512 widened(const float* from, __mmask16 mask) {
 
 template <class C>
 SG_AVX512 void store_rows(const float* sums, int64_t rows, int64_t columns, C* c, int64_t stride,
-                          bool accumulate, const bf16* bias) {
+                          bool accumulate, const bf16* bias, bool streamed) {
   const __mmask32 mask = first(columns);
+  streamed = streamed && columns == kSide && uintptr_t(c) % 64 == 0 && stride % kSide == 0;
   const auto low = __mmask16(mask), high = __mmask16(mask >> 16);
   __m512 bias_low = _mm512_setzero_ps(), bias_high = bias_low;
   if (bias) bias_low = widened(bias, low), bias_high = widened(bias + kHalf, high);
@@ -97,7 +98,11 @@ SG_AVX512 void store_rows(const float* sums, int64_t rows, int64_t columns, C* c
     }
     if constexpr (std::is_same_v<C, bf16>) {
       // Rounds to nearest, ties to even; a NaN stays one.
-      _mm512_mask_storeu_epi16(c, mask, (__m512i)_mm512_cvtne2ps_pbh(v1, v0));
+      const auto rounded = (__m512i)_mm512_cvtne2ps_pbh(v1, v0);
+      if (streamed)
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(c), rounded);
+      else
+        _mm512_mask_storeu_epi16(c, mask, rounded);
     } else {
       _mm512_mask_storeu_ps(c, low, v0);
       _mm512_mask_storeu_ps(c + kHalf, high, v1);
@@ -106,38 +111,28 @@ SG_AVX512 void store_rows(const float* sums, int64_t rows, int64_t columns, C* c
 }
 }  // namespace
 
-void pack_left(GemmOperand<bf16> a, int64_t side, int64_t terms, bf16* to) {
-  alignas(64) bf16 pairs[kStepSize];
-  for (int64_t t = 0; t < terms; t += kTerms, to += kStepSize) {
-    const int64_t left = std::min(kTerms, terms - t);
-    if (a.transposed) {
-      interleave(a.data + t * a.stride, a.stride, left, side, pairs);
-      transpose(pairs, kTerms, to);
-      transpose(pairs + kTileSize, kTerms, to + kTileSize);
-    } else {
-      copy(a.data + t, a.stride, side, left, to);
-      copy(a.data + kHalf * a.stride + t, a.stride, side - kHalf, left, to + kTileSize);
-    }
+void pack_left(GemmOperand<bf16> a, int64_t rows, int64_t terms, bf16* to) {
+  if (a.transposed) {
+    alignas(64) bf16 pairs[kStepSize];
+    interleave(a.data, a.stride, terms, rows, pairs);
+    transpose(pairs, kTerms, to);
+    transpose(pairs + kTileSize, kTerms, to + kTileSize);
+  } else {
+    copy(a.data, a.stride, rows, terms, to);
+    copy(a.data + kHalf * a.stride, a.stride, rows - kHalf, terms, to + kTileSize);
   }
 }
 
-void pack_right(GemmOperand<bf16> b, int64_t side, int64_t terms, bf16* to) {
-  alignas(64) bf16 rows[kTileSize];
-  for (int64_t t = 0; t < terms; t += kTerms, to += kStepSize) {
-    const int64_t left = std::min(kTerms, terms - t);
-    if (!b.transposed) {
-      interleave(b.data + t * b.stride, b.stride, left, side, to);
-      continue;
-    }
-    for (int64_t half = 0; half < 2; ++half) {
-      const bf16* const from = b.data + half * kHalf * b.stride + t;
-      const int64_t columns = side - half * kHalf;
-      if (columns >= kHalf && left == kTerms) {
-        transpose(from, b.stride, to + half * kTileSize);
-      } else {
-        copy(from, b.stride, columns, left, rows);
-        transpose(rows, kTerms, to + half * kTileSize);
-      }
+void pack_right(GemmOperand<bf16> b, int64_t columns, int64_t terms, bf16* to) {
+  if (!b.transposed) return interleave(b.data, b.stride, terms, columns, to);
+  for (int64_t first = 0; first < kSide; first += kHalf, to += kTileSize) {
+    const bf16* const from = b.data + first * b.stride;
+    if (columns >= first + kHalf && terms == kTerms) {
+      transpose(from, b.stride, to);
+    } else {
+      alignas(64) bf16 rows[kTileSize];
+      copy(from, b.stride, columns - first, terms, rows);
+      transpose(rows, kTerms, to);
     }
   }
 }
@@ -169,10 +164,10 @@ void multiply(const LeftPanel& left, const bf16* right, int64_t steps, float* su
 
 template <class C>
 void store_block(const float* sums, int64_t rows, int64_t columns, C* c, int64_t stride,
-                 bool accumulate, const bf16* bias) {
-  store_rows(sums, rows, columns, c, stride, accumulate, bias);
+                 bool accumulate, const bf16* bias, bool streamed) {
+  store_rows(sums, rows, columns, c, stride, accumulate, bias, streamed);
 }
-template void store_block(const float*, int64_t, int64_t, bf16*, int64_t, bool, const bf16*);
-template void store_block(const float*, int64_t, int64_t, float*, int64_t, bool, const bf16*);
+template void store_block(const float*, int64_t, int64_t, bf16*, int64_t, bool, const bf16*, bool);
+template void store_block(const float*, int64_t, int64_t, float*, int64_t, bool, const bf16*, bool);
 
 }  // namespace sg::amx

@@ -9,16 +9,18 @@
 namespace sg::amx {
 
 // A panel is kSide rows of the left operand of a matmul, or columns of the right one. Packed, it
-// has for each kTerms terms of the sum two tiles of 16 of them, as the instructions read them;
-// zeros fill the last ones. A block is the product of two panels, kSide x kSide sums.
+// has for each step, kTerms terms of the sum, two tiles of 16 of them, as the instructions read
+// them; zeros fill the last ones. A block is the product of two panels, kSide x kSide sums.
 constexpr int64_t kSide = 32, kTerms = 32;
 constexpr int64_t kStepSize = kSide * kTerms, kBlockSize = kSide * kSide;
+constexpr int64_t panels_of(int64_t side) { return (side + kSide - 1) / kSide; }
 constexpr int64_t steps_of(int64_t terms) { return (terms + kTerms - 1) / kTerms; }
 
-// Packs the first `side` (at most kSide) rows of a, of `terms` columns.
-void pack_left(GemmOperand<bf16> a, int64_t side, int64_t terms, bf16* to);
-// Packs the first `side` (at most kSide) columns of b, of `terms` rows.
-void pack_right(GemmOperand<bf16> b, int64_t side, int64_t terms, bf16* to);
+// Packs the first step of the first panel of a, of which it has `rows` and `terms`, each at most
+// 32.
+void pack_left(GemmOperand<bf16> a, int64_t rows, int64_t terms, bf16* to);
+// The same of b (terms, columns).
+void pack_right(GemmOperand<bf16> b, int64_t columns, int64_t terms, bf16* to);
 
 // A left panel: packed, or in place, where all of its kSide rows and kTerms terms exist.
 struct LeftPanel {
@@ -36,9 +38,12 @@ void multiply(const LeftPanel& left, const bf16* right, int64_t steps, float* su
               bool accumulate);
 
 // c (rows, columns; rows `stride` apart) = the first of a block's sums, plus c itself if
-// `accumulate`, plus bias (columns) if given: rounded once. C is bf16 or float.
+// `accumulate`, plus bias (columns) if given: rounded once. C is bf16 or float. `streamed` is
+// whether whole cache lines of bf16 go to memory past the caches, until finish_stores().
 template <class C>
 void store_block(const float* sums, int64_t rows, int64_t columns, C* c, int64_t stride,
-                 bool accumulate, const bf16* bias);
+                 bool accumulate, const bf16* bias, bool streamed);
+// Other threads may read what was streamed.
+inline void finish_stores() { asm volatile("sfence" ::: "memory"); }
 
 }  // namespace sg::amx

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/cpu/bf16_products.h"
 #include "core/cpu/column_sums.h"
 #include "core/cpu/gemm.h"
 #include "core/cpu/parallel.h"
@@ -26,7 +27,8 @@ void backward(Stream&, In dy, In x, In w, Grad dx, Grad dw, Grad db) {
     const int64_t n = w.dim(0), k = w.dim(1), rows = x.numel() / k;
     const int chunks = chunks_of(rows, kGrain);
     const S *const dy_data = dy.data<S>(), *const x_data = x.data<S>();
-    if (chunks < kMany) {
+    // AMX multiplies faster than memory delivers: gemm() cuts the sums of dw to what caches hold.
+    if (chunks < kMany || (std::is_same_v<S, bf16> && has_amx())) {
       if (dx)
         gemm<S>(rows, k, n, {dy_data, n}, {w.data<S>(), k}, dx.tensor.data<S>(), dx.accumulate);
       if (dw)

@@ -174,8 +174,10 @@ TEST_CASE_TEMPLATE("products are those of a loop, for any sides", S, float, bf16
     int64_t m, n, k;
   };
   // Panels of rows and of columns, and sides that are no multiples of what kernels take at once.
+  // Long sums and long sides, which AMX multiplies in parts.
   for (const Case& c : {Case{64, 20, 33}, Case{100, 130, 27}, Case{48, 64, 64}, Case{199, 300, 45},
-                        Case{49, 520, 96}, Case{7, 3, 5}, Case{400, 1, 31}})
+                        Case{49, 520, 96}, Case{7, 3, 5}, Case{400, 1, 31}, Case{290, 40, 1060},
+                        Case{40, 290, 544}, Case{33, 30, 5000}, Case{2, 3, 20000}})
     for (int variant = 0; variant < 16; ++variant) {
       const bool a_transposed = variant & 1, b_transposed = variant & 2, accumulate = variant & 4,
                  with_bias = variant & 8;
