@@ -1,6 +1,6 @@
 // Errors that name the thing, what was expected, what was found, and what to do.
 #pragma once
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdint>
 #include <stdexcept>

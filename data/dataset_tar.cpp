@@ -1,6 +1,7 @@
 #include "data/dataset_tar.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <glob.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 // BMP: by stb_image, and where it is run-length encoded, which stb_image does not know, here.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 

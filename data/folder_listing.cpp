@@ -1,6 +1,7 @@
 #include "data/folder_listing.h"
 
 #include <dirent.h>
+#include <fmt/format.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>

@@ -1,5 +1,7 @@
 #include "infer/segmenter.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 

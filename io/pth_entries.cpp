@@ -1,5 +1,7 @@
 #include "io/pth_entries.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/error.h"

@@ -1,6 +1,7 @@
 #include "io/stored_type.h"
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>

@@ -1,5 +1,7 @@
 #include "nn/gradient_slices.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <utility>

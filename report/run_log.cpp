@@ -1,5 +1,6 @@
 #include "report/run_log.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 

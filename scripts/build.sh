@@ -11,6 +11,8 @@ scripts/setup.sh "$@"
   exit 1
 }
 rm -f build-configure.log
+# Without a pass of the preprocessor before each compilation: compilers list what they include.
+export CCACHE_DEPEND=1
 target=all
 [ "${1:-}" = --demo ] && target=programs
 cmake --build --preset release --target "$target"

@@ -1,5 +1,7 @@
 #include "setups/setups.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/text.h"

@@ -1,5 +1,7 @@
 #include "sgformer/config.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <numeric>

@@ -1,5 +1,7 @@
 #include "sgformer/weight_copies.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>

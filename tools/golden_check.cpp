@@ -1,5 +1,5 @@
 // golden_check: compares this implementation with files of golden numbers.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // sgbench: images a second, memory, and where the time goes.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <chrono>

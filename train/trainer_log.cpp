@@ -1,5 +1,6 @@
 // What the trainer says of its steps: on the screen, and in the log.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "core/text.h"

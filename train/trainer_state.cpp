@@ -1,4 +1,7 @@
 // The trainer's part of a checkpoint: written by checkpoint(), read by restore().
+
+#include <cmath>
+
 #include "nn/state.h"
 #include "ops/conv2d/conv2d.h"
 #include "sgformer/weights.h"

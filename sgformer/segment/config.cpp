@@ -1,5 +1,7 @@
 #include "sgformer/segment/config.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 

@@ -1,6 +1,7 @@
 #include "data/transforms/enhance.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "data/transforms/color_jitter.h"
 #include "tests/data/images.h"

@@ -1,5 +1,6 @@
 #include "data/resize.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/rng.h"

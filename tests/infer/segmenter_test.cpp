@@ -1,5 +1,6 @@
 #include "infer/segmenter.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "autograd/tape.h"

@@ -1,5 +1,7 @@
 #include "io/log_file.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 
 #include "tests/support/files.h"

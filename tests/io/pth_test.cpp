@@ -1,6 +1,7 @@
 #include "io/pth.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <random>
 

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "autograd/recompute.h"
 #include "nn/layers.h"
 #include "ops/cross_entropy/cross_entropy.h"

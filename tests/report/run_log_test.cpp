@@ -1,6 +1,9 @@
 #include "report/run_log.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cmath>
 
 #include "report/tensorboard.h"
 #include "tests/support/files.h"

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "setups/classification.h"
 #include "setups/setups.h"
 #include "tests/support/bars_dataset.h"

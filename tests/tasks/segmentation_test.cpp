@@ -1,5 +1,7 @@
 #include "tasks/segmentation.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "core/cpu/parallel.h"

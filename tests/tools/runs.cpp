@@ -1,5 +1,6 @@
 #include "tests/tools/runs.h"
 
+#include <fmt/format.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

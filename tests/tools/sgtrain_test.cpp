@@ -2,6 +2,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cmath>
+
 #include "io/checkpoint.h"
 #include "tests/tools/runs.h"
 

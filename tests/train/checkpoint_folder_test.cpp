@@ -1,5 +1,6 @@
 #include "train/checkpoint_folder.h"
 
+#include <cmath>
 #include <csignal>
 #include <random>
 #include <set>

@@ -1,6 +1,8 @@
 // Training on the device cuda: where there is no GPU, the emulated one.
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "tests/support/faults.h"
 #include "tests/support/op_case.h"
 #include "tests/train/cuda_toy.h"

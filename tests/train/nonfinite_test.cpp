@@ -1,6 +1,7 @@
 // Runs whose weights explode or are poisoned: what they save, name and report.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <sstream>
 
 #include "tests/train/toy.h"

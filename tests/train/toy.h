@@ -1,6 +1,7 @@
 // A run that takes milliseconds: three classes of points told apart by one linear layer.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "autograd/tape.h"

@@ -1,5 +1,7 @@
 #include "tools/bench/scaling.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>

@@ -1,5 +1,7 @@
 #include "tools/common/options.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <optional>

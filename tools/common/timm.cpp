@@ -1,5 +1,7 @@
 #include "tools/common/timm.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>

@@ -1,6 +1,6 @@
 #include "tools/golden/golden_images.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <functional>
