@@ -102,40 +102,50 @@ void convolution_input(const Windows& v, int64_t filters, const bf16* dy, const 
 namespace {
 
 // Images [first, last), and of each the windows' rows [begin, end). Rows are cut in one image only.
-struct Part {
+struct Piece {
   int64_t first, last, begin, end;
 };
 
-// How dw is cut into partial sums.
-struct Parts {
+// How dw is cut: into calls of oneDNN, which copies the maps of a call's image to a layout of its
+// own, so that these should stay in a core's cache; and into parts, each some calls in a row with a
+// sum of its own. A call adds dw, so it has at least as many bytes of maps.
+struct Pieces {
   const Windows& v;
   int64_t groups, bands;  // of images, of the rows of one image
+  int64_t parts;
 
-  Parts(const Windows& windows, int64_t dw_bytes) : v(windows) {
-    constexpr int64_t kMost = 8, kMostOfLarge = 4, kLarge = 16 << 20;  // bytes
-    constexpr int64_t kLeast = 256;                                    // windows
-    const int64_t most = dw_bytes > kLarge ? kMostOfLarge : kMost;
-    const int64_t parts = std::clamp(v.batch * v.rows * v.columns / kLeast, int64_t{1}, most);
-    groups = std::min(v.batch, parts);
-    bands = std::min(parts / groups, v.rows);
+  Pieces(const Windows& windows, int64_t filters) : v(windows) {
+    constexpr int64_t kMostParts = 8, kMostOfLarge = 4, kLarge = 16 << 20;  // bytes
+    constexpr int64_t kLeastWindows = 256, kMapBytes = 768 << 10;
+    const int64_t dw_bytes = filters * v.size() * int64_t(sizeof(float));
+    const int64_t most = dw_bytes > kLarge ? kMostOfLarge : kMostParts;
+    const int64_t wanted =
+        std::clamp(v.batch * v.rows * v.columns / kLeastWindows, int64_t{1}, most);
+    const int64_t image_bytes =
+        (v.height * v.width * v.channels + v.rows * v.columns * filters) * int64_t(sizeof(bf16));
+    const int64_t bytes = std::min(std::max(kMapBytes, dw_bytes), v.batch * image_bytes / wanted);
+    const int64_t images = std::clamp<int64_t>(bytes / image_bytes, 1, v.batch);
+    groups = (v.batch + images - 1) / images;
+    bands = std::clamp<int64_t>((image_bytes + bytes - 1) / bytes, 1, v.rows);
+    parts = std::min(wanted, size());
   }
   int64_t size() const { return groups * bands; }
-  Part operator[](int64_t i) const {
+  Piece operator[](int64_t i) const {
     const int64_t group = i / bands, band = i % bands;
     return {v.batch * group / groups, v.batch * (group + 1) / groups, v.rows * band / bands,
             v.rows * (band + 1) / bands};
   }
 };
 
-// The part as a convolution of its own, of the rows of x that it reads; `top` is the first.
-Windows windows_of(const Windows& v, const Part& part, int64_t& top) {
+// The piece as a convolution of its own, of the rows of x that it reads; `top` is the first.
+Windows windows_of(const Windows& v, const Piece& piece, int64_t& top) {
   Windows own = v;
-  own.batch = part.last - part.first;
-  own.rows = part.end - part.begin;
-  top = std::max<int64_t>(0, part.begin * v.stride - v.top);
-  own.top = top - (part.begin * v.stride - v.top);
-  if (part.end < v.rows)
-    own.height = std::min(v.height, (part.end - 1) * v.stride - v.top + v.kernel_height);
+  own.batch = piece.last - piece.first;
+  own.rows = piece.end - piece.begin;
+  top = std::max<int64_t>(0, piece.begin * v.stride - v.top);
+  own.top = top - (piece.begin * v.stride - v.top);
+  if (piece.end < v.rows)
+    own.height = std::min(v.height, (piece.end - 1) * v.stride - v.top + v.kernel_height);
   own.height -= top;
   return own;
 }
@@ -157,36 +167,46 @@ onednn::Ready& weights_of(const Windows& v, int64_t filters) {
 
 void convolution_weights(const Windows& v, int64_t filters, const bf16* dy, const bf16* x,
                          float* dw) {
-  const Parts parts(v, filters * v.size() * int64_t(sizeof(float)));
+  const Pieces pieces(v, filters);
+  const int64_t parts = pieces.parts;
   size_t scratch_bytes = 0;
-  Desc layout;  // oneDNN's choice depends on the sides of w, so that of all parts is the same
+  Desc layout;  // oneDNN's choice depends on the sides of w, so that of all pieces is the same
   {
     const OneThread one;
-    for (int64_t i = 0, top; i < parts.size(); ++i) {
-      const onednn::Ready& ready = weights_of(windows_of(v, parts[i], top), filters);
+    for (int64_t i = 0, top; i < pieces.size(); ++i) {
+      const onednn::Ready& ready = weights_of(windows_of(v, pieces[i], top), filters);
       scratch_bytes = std::max(scratch_bytes, ready.scratch_bytes());
       check(i == 0 || ready.layout(2) == layout, "conv2d: partial sums differ in their layout");
       layout = ready.layout(2);
     }
   }
   const int64_t size = int64_t(layout.get_size() / sizeof(float));
-  Tensor sums = empty({parts.size(), size}, Dtype::f32);
-  float* const sum = sums.data<float>();
+  const auto add = [](const float* from, float* to, int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+  };
+  Tensor sums = empty({parts, size}, Dtype::f32);
   Scratch<float> scratch(int64_t(scratch_bytes / sizeof(float) + 1));
-  parallel_for(parts.size(), 1, [&](int64_t first, int64_t last) {
+  Scratch<float> terms(pieces.size() > parts ? size : 0);
+  parallel_for(parts, 1, [&](int64_t first_part, int64_t last_part) {
     const OneThread one;
-    for (int64_t i = first, top; i < last; ++i) {
-      const Part part = parts[i];
-      onednn::Ready& ready = weights_of(windows_of(v, part, top), filters);
-      ready.run({x + (part.first * v.height + top) * v.width * v.channels,
-                 dy + (part.first * v.rows + part.begin) * v.columns * filters, sum + i * size},
-                scratch.mine());
+    for (int64_t part = first_part; part < last_part; ++part) {
+      float* const sum = sums.data<float>() + part * size;
+      const int64_t begin = pieces.size() * part / parts;
+      for (int64_t i = begin, top; i < pieces.size() * (part + 1) / parts; ++i) {
+        const Piece piece = pieces[i];
+        onednn::Ready& ready = weights_of(windows_of(v, piece, top), filters);
+        float* const to = i == begin ? sum : terms.mine();
+        ready.run({x + (piece.first * v.height + top) * v.width * v.channels,
+                   dy + (piece.first * v.rows + piece.begin) * v.columns * filters, to},
+                  scratch.mine());
+        if (i > begin) add(to, sum, 0, size);
+      }
     }
   });
+  float* const sum = sums.data<float>();
   parallel_for(size, 1 << 13, [&](int64_t begin, int64_t end) {
-    for (int64_t part = 1; part < parts.size(); ++part)
-#pragma omp simd
-      for (int64_t i = begin; i < end; ++i) sum[i] += sum[part * size + i];
+    for (int64_t part = 1; part < parts; ++part) add(sum + part * size, sum, begin, end);
   });
   const Problem<bf16> p(v, filters, false);
   onednn::reorder(p.key('V'), layout, sum,

@@ -203,8 +203,8 @@ TEST_CASE("conv2d: the same bits with 1, 2, 3 and 8 threads") {
 }
 
 // Winograd's algorithm in bf16, of y and dx in the first, of dw in the second; with AMX dw in parts
-// of one image, strided in the third. Windows that do not overlap, in two slices: they tile the map
-// or leave pixels between them.
+// of one image, strided in the third, and of two calls in the fourth. Windows that do not overlap,
+// in two slices: they tile the map or leave pixels between them.
 TEST_CASE("conv2d: wide maps in bf16") {
   struct Case {
     Shape shape;
@@ -214,8 +214,8 @@ TEST_CASE("conv2d: wide maps in bf16") {
   for (const auto& [shape, filters, side, geometry] :
        {Case{{2, 33, 32, 128}, 144, 3, {1, 1, 1, 1, 1}},
         Case{{2, 64, 65, 16}, 32, 3, {1, 1, 1, 1, 1}},
-        Case{{1, 61, 64, 32}, 16, 3, {2, 1, 1, 1, 1}}, Case{{2, 80, 82, 64}, 16, 2, {2}},
-        Case{{2, 121, 122, 64}, 16, 2, {3, 1, 0, 0, 1}}}) {
+        Case{{1, 61, 64, 32}, 16, 3, {2, 1, 1, 1, 1}}, Case{{2, 23, 23, 832}, 8, 2, {1}},
+        Case{{2, 80, 82, 64}, 16, 2, {2}}, Case{{2, 121, 122, 64}, 16, 2, {3, 1, 0, 0, 1}}}) {
     CAPTURE(shape.str());
     const auto step = [&](Dtype dtype) {
       const auto input = [&](Shape s, uint64_t stream) {
