@@ -16,7 +16,7 @@ inline void check_operand(std::string_view op, std::string_view arg, const Tenso
 // The weights (or undefined) as they multiply x: themselves where they are of its dtype, else a
 // copy, rounded to it. An operation makes it when it multiplies and keeps it no longer, so that a
 // model that trains does not hold its weights twice.
-inline const Tensor as_operand(const Tensor& weights, const Tensor& x) {
+inline Tensor as_operand(const Tensor& weights, const Tensor& x) {
   return weights ? weights.detach().to(x.dtype()) : weights;
 }
 

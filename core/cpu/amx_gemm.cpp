@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <numeric>
+#include <memory>
 
-#include "core/cpu/amx.h"
 #include "core/cpu/amx_tiles.h"
 #include "core/cpu/parallel.h"
 #include "core/tensor.h"
@@ -16,12 +15,12 @@ namespace {
 // cache while many left panels pass by.
 constexpr int64_t kChunk = 512;
 // Most elements of a left operand, and most blocks of sums, that a unit of work may have: 256 KiB
-// each, so that they stay in the second cache of 2 MiB.
+// of each, so that they stay in the second cache of 2 MiB. So many blocks are a square of panels.
 constexpr int64_t kLeftSize = 1 << 17, kBlocks = 64, kUnitPanels = 8;
 // Columns of a right operand that are packed at once.
 constexpr int64_t kGroup = 256, kRightSize = kGroup * kChunk;
-
-constexpr int64_t kStreamed = 2 << 20;  // bytes
+// Bytes of a result from which on it is larger than a core's second cache.
+constexpr int64_t kStreamed = 2 << 20;
 
 constexpr int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t multiple(int64_t a, int64_t b) { return quotient(a, b) * b; }
@@ -38,8 +37,7 @@ struct Matmul {
   C* c;
   bool accumulate;
   const bf16* bias;
-  // A result that is larger than a core's second cache goes to memory past it, which takes half as
-  // long where it has been in no cache.
+  // A large result goes to memory past the caches, which takes half as long where it was in none.
   bool streamed = m * n * int64_t(sizeof(C)) > kStreamed;
 };
 
@@ -62,18 +60,14 @@ Range side_part(int64_t side, int64_t count, int64_t i) {
 }
 
 // Memory of a thread, kept between calls: a matmul may run inside a parallel loop, which must not
-// allocate (core/cpu/scratch.h).
-struct Workspace {
-  Tensor memory = empty({int64_t(sizeof(bf16)) * (kLeftSize + kRightSize) +
-                         int64_t(sizeof(float)) * kBlocks * kBlockSize},
-                        Dtype::u8);
-  bf16* const left = reinterpret_cast<bf16*>(memory.data<uint8_t>());
-  bf16* const right = left + kLeftSize;
-  float* const sums = reinterpret_cast<float*>(right + kRightSize);
+// allocate tensors (core/cpu/scratch.h), and those count as what a step needs.
+struct alignas(64) Workspace {
+  bf16 left[kLeftSize], right[kRightSize];
+  float sums[kBlocks * kBlockSize];
 };
 Workspace& workspace() {
-  thread_local Workspace w;
-  return w;
+  thread_local const auto w = std::make_unique<Workspace>();
+  return *w;
 }
 
 enum class Side { left, right };
@@ -106,7 +100,7 @@ void pack(GemmOperand<bf16> x, Range side, Range terms, int64_t steps, bf16* to)
 template <class C>
 void multiply_unit(const Matmul<C>& p, Range rows, Range columns, Range terms, const bf16* packed,
                    float* partial) {
-  const Scope tiles(Shapes::whole());
+  const Scope tiles;
   Workspace& w = workspace();
   // In place, a panel of fewer rows or terms would read what is not there.
   const bool in_place = !p.a.transposed && terms.size() % kTerms == 0;
@@ -124,9 +118,9 @@ void multiply_unit(const Matmul<C>& p, Range rows, Range columns, Range terms, c
                                       ? packed + (j * steps_of(p.k) + t / kTerms * kSide) * kTerms
                                       : w.right + (j - j0) * steps * kTerms;
         for (int64_t i = rows.begin; i < rows.end; i += kSide) {
-          const LeftPanel left =
-              i < whole.end ? LeftPanel::in_place(p.a.data + i * p.a.stride + t, p.a.stride)
-                            : LeftPanel::packed(w.left + (i - whole.end) * steps * kTerms);
+          const LeftPanel left = i < whole.end
+                                     ? panel_in_place(p.a.data + i * p.a.stride + t, p.a.stride)
+                                     : packed_panel(w.left + (i - whole.end) * steps * kTerms);
           float* sums = w.sums;
           if (partial)
             sums = partial + (i / kSide * panels_of(p.n) + j / kSide) * kBlockSize;

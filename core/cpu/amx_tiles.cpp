@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "core/cpu/amx.h"
-
 // GCC 12 warns of what its intrinsics leave undefined on purpose.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 
@@ -42,33 +40,6 @@ SG_AVX512 void interleave(const bf16* from, int64_t stride, int64_t rows, int64_
     if (i + 1 < rows) b = _mm512_maskz_loadu_epi16(mask, from + (i + 1) * stride);
     _mm512_store_si512(to + i * kHalf, _mm512_permutex2var_epi16(a, low, b));
     _mm512_store_si512(to + kTileSize + i * kHalf, _mm512_permutex2var_epi16(a, high, b));
-  }
-}
-
-// Quarters of rows 0, 4, 8 and 12: what permutations of whole registers would do, but by loads.
-SG_AVX512 inline __m512i quarters(const bf16* from, int64_t stride) {
-  const auto quarter = [=](int64_t row) {
-    return reinterpret_cast<const __m128i*>(from + row * stride);
-  };
-  __m512i v = _mm512_castsi128_si512(_mm_loadu_si128(quarter(0)));
-  v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128(quarter(4)));
-  v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128(quarter(8)));
-  return _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_loadu_si128(quarter(12)));
-}
-
-// The transpose of a tile of pairs.
-SG_AVX512 void transpose(const bf16* from, int64_t stride, bf16* to) {
-  for (int64_t column = 0; column < kTerms; column += 8) {
-    const bf16* const row = from + column;
-    const __m512i a = quarters(row, stride), b = quarters(row + stride, stride),
-                  c = quarters(row + 2 * stride, stride), d = quarters(row + 3 * stride, stride);
-    const __m512i ab_low = _mm512_unpacklo_epi32(a, b), ab_high = _mm512_unpackhi_epi32(a, b),
-                  cd_low = _mm512_unpacklo_epi32(c, d), cd_high = _mm512_unpackhi_epi32(c, d);
-    bf16* const at = to + column / 2 * kTerms;
-    _mm512_store_si512(at, _mm512_unpacklo_epi64(ab_low, cd_low));
-    _mm512_store_si512(at + kTerms, _mm512_unpackhi_epi64(ab_low, cd_low));
-    _mm512_store_si512(at + 2 * kTerms, _mm512_unpacklo_epi64(ab_high, cd_high));
-    _mm512_store_si512(at + 3 * kTerms, _mm512_unpackhi_epi64(ab_high, cd_high));
   }
 }
 
@@ -115,8 +86,8 @@ void pack_left(GemmOperand<bf16> a, int64_t rows, int64_t terms, bf16* to) {
   if (a.transposed) {
     alignas(64) bf16 pairs[kStepSize];
     interleave(a.data, a.stride, terms, rows, pairs);
-    transpose(pairs, kTerms, to);
-    transpose(pairs + kTileSize, kTerms, to + kTileSize);
+    transpose(pairs, kRowBytes, to, kRowBytes);
+    transpose(pairs + kTileSize, kRowBytes, to + kTileSize, kRowBytes);
   } else {
     copy(a.data, a.stride, rows, terms, to);
     copy(a.data + kHalf * a.stride, a.stride, rows - kHalf, terms, to + kTileSize);
@@ -128,38 +99,26 @@ void pack_right(GemmOperand<bf16> b, int64_t columns, int64_t terms, bf16* to) {
   for (int64_t first = 0; first < kSide; first += kHalf, to += kTileSize) {
     const bf16* const from = b.data + first * b.stride;
     if (columns >= first + kHalf && terms == kTerms) {
-      transpose(from, b.stride, to);
+      transpose(from, b.stride * int64_t(sizeof(bf16)), to, kRowBytes);
     } else {
       alignas(64) bf16 rows[kTileSize];
       copy(from, b.stride, columns - first, terms, rows);
-      transpose(rows, kTerms, to);
+      transpose(rows, kRowBytes, to, kRowBytes);
     }
   }
 }
 
 void multiply(const LeftPanel& left, const bf16* right, int64_t steps, float* sums,
               bool accumulate) {
-  constexpr int64_t kSumBytes = kSide * sizeof(float);
-  float* const lower = sums + kHalf * kSide;
-  if (accumulate) {
-    load<0>(sums, kSumBytes), load<1>(sums + kHalf, kSumBytes);
-    load<2>(lower, kSumBytes), load<3>(lower + kHalf, kSumBytes);
-  } else {
-    zero<0>(), zero<1>(), zero<2>(), zero<3>();
-  }
-  const int64_t row_bytes = left.row * int64_t(sizeof(bf16));
-  const bf16* a = left.data;
-  for (int64_t s = 0; s < steps; ++s, a += left.step, right += kStepSize) {
-    load<6>(right, kRowBytes), load<4>(a, row_bytes);
-    multiply_add<0, 4, 6>();
-    load<7>(right + kTileSize, kRowBytes);
-    multiply_add<1, 4, 7>();
-    load<5>(a + left.half, row_bytes);
-    multiply_add<2, 5, 6>();
-    multiply_add<3, 5, 7>();
-  }
-  store<0>(sums, kSumBytes), store<1>(sums + kHalf, kSumBytes);
-  store<2>(lower, kSumBytes), store<3>(lower + kHalf, kSumBytes);
+  constexpr int64_t kElement = sizeof(bf16), kSum = sizeof(float);
+  const TileRows<const std::byte> b{reinterpret_cast<const std::byte*>(right), kRowBytes,
+                                    kStepSize * kElement, kTileSize * kElement};
+  const TileRows<std::byte> c{reinterpret_cast<std::byte*>(sums), kSide * kSum,
+                              kHalf * kSide * kSum, kHalf * kSum};
+  if (accumulate)
+    multiply<2, 2, true>(steps, left, b, c);
+  else
+    multiply<2, 2, false>(steps, left, b, c);
 }
 
 template <class C>

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 
+#include "core/cpu/amx.h"
 #include "core/dtype.h"
 #include "core/gemm_operand.h"
 
@@ -23,17 +24,18 @@ void pack_left(GemmOperand<bf16> a, int64_t rows, int64_t terms, bf16* to);
 void pack_right(GemmOperand<bf16> b, int64_t columns, int64_t terms, bf16* to);
 
 // A left panel: packed, or in place, where all of its kSide rows and kTerms terms exist.
-struct LeftPanel {
-  const bf16* data;
-  int64_t row, half, step;  // distances: of rows, of the two tiles, of terms
+using LeftPanel = TileRows<const std::byte>;
+inline LeftPanel packed_panel(const bf16* data) {
+  constexpr int64_t kStepBytes = kStepSize * sizeof(bf16);
+  return {reinterpret_cast<const std::byte*>(data), kRowBytes, kStepBytes / 2, kStepBytes};
+}
+inline LeftPanel panel_in_place(const bf16* data, int64_t stride) {
+  const int64_t row = stride * int64_t(sizeof(bf16));
+  return {reinterpret_cast<const std::byte*>(data), row, kRows * row, kRowBytes};
+}
 
-  static LeftPanel packed(const bf16* data) { return {data, kTerms, kStepSize / 2, kStepSize}; }
-  static LeftPanel in_place(const bf16* data, int64_t stride) {
-    return {data, stride, kSide / 2 * stride, kTerms};
-  }
-};
-
-// sums, a block, = left times right, plus sums itself if `accumulate`.
+// sums, a block, = left times right, plus sums itself if `accumulate`. In an amx::Scope; sums and
+// right are aligned to 64 bytes.
 void multiply(const LeftPanel& left, const bf16* right, int64_t steps, float* sums,
               bool accumulate);
 

@@ -50,7 +50,7 @@ class CpuBackend : public Backend {
   }
   void release(Device, void* data, size_t bytes) override {
     if (is_in_segment(bytes))
-      segments_.release(data);
+      segments_.release(data, bytes);
     else if (is_mapped(bytes))
       unmap_huge(data, bytes);
     else
@@ -74,10 +74,14 @@ class CpuBackend : public Backend {
   }
 
  private:
-  // Valgrind and the like see the ends of blocks of malloc() alone.
+  // Sanitizers and valgrind see the ends of blocks of malloc() alone.
   static bool is_exact() {
+#ifdef __SANITIZE_ADDRESS__
+    return true;
+#else
     static const bool exact = Allocator::guard_of_environment().has_value();
     return exact;
+#endif
   }
   static bool is_in_segment(size_t bytes) {
     return kLeastInSegment <= bytes && bytes <= Segments::kMost && !is_exact();

@@ -170,7 +170,7 @@ void convolution_weights(const Windows& v, int64_t filters, const bf16* dy, cons
   const Pieces pieces(v, filters);
   const int64_t parts = pieces.parts;
   size_t scratch_bytes = 0;
-  Desc layout;  // oneDNN's choice depends on the sides of w, so that of all pieces is the same
+  Desc layout;  // oneDNN's choice depends on the sides of w: the same for all pieces
   {
     const OneThread one;
     for (int64_t i = 0, top; i < pieces.size(); ++i) {
@@ -186,7 +186,8 @@ void convolution_weights(const Windows& v, int64_t filters, const bf16* dy, cons
     for (int64_t i = begin; i < end; ++i) to[i] += from[i];
   };
   Tensor sums = empty({parts, size}, Dtype::f32);
-  Scratch<float> scratch(int64_t(scratch_bytes / sizeof(float) + 1));
+  constexpr int64_t kLine = 64 / sizeof(float);
+  Scratch<float> scratch(int64_t(scratch_bytes / 64 + 1) * kLine);
   Scratch<float> terms(pieces.size() > parts ? size : 0);
   parallel_for(parts, 1, [&](int64_t first_part, int64_t last_part) {
     const OneThread one;

@@ -26,8 +26,9 @@ void convolution_input(const Windows& windows, int64_t filters, const bf16* dy, 
                        bf16* dx);
 
 // Its gradient of the weights, dw (filters, size), overwritten: sums in f32, whose order the sizes
-// alone decide. Takes the bytes of dw for each of at most 8 parts (4 if dw has more than 16 MiB);
-// and for each thread those of dw, and about twice as many bytes of maps, at least 2 MiB.
+// alone decide. On no side may there be more padding than half a window. Takes memory of the size
+// of dw for each of at most 8 parts (4 if dw has more than 16 MiB); and for each thread once more,
+// beside copies of maps of about twice that or 2 MiB.
 void convolution_weights(const Windows& windows, int64_t filters, const bf16* dy, const bf16* x,
                          float* dw);
 

@@ -33,17 +33,22 @@ void* map_huge(size_t bytes) {
 void unmap_huge(void* data, size_t bytes) { munmap(data, round_up(bytes, kPage)); }
 
 Segments::~Segments() {
-  for (const auto& [data, segment] : all_) unmap_huge(data, kSize);
+  for (const auto& [data, segment] : all_) unmap_huge(data, segment.size);
 }
 
 void* Segments::allocate(size_t bytes) {
+  constexpr size_t kSize = 4 * kMost;
   bytes = round_up(bytes, kAlignment);
   const std::lock_guard lock(mutex_);
   auto at = all_.find(newest_);
-  if (at == all_.end() || at->second.used + bytes > kSize) {
-    newest_ = static_cast<std::byte*>(map_huge(kSize));
-    if (!newest_) return nullptr;
-    at = all_.emplace(newest_, Segment()).first;
+  if (at == all_.end() || at->second.used + bytes > at->second.size) {
+    // A small one where addresses are short (ulimit -v).
+    size_t size = kSize;
+    void* data = map_huge(size);
+    if (!data) data = map_huge(size = round_up(bytes, kPage));
+    if (!data) return nullptr;
+    newest_ = static_cast<std::byte*>(data);
+    at = all_.emplace(newest_, Segment{.size = size}).first;
   }
   Segment& segment = at->second;
   void* const block = newest_ + segment.used;
@@ -51,12 +56,18 @@ void* Segments::allocate(size_t bytes) {
   return block;
 }
 
-void Segments::release(void* data) {
+void Segments::release(void* data, size_t bytes) {
   const std::lock_guard lock(mutex_);
   const auto at = std::prev(all_.upper_bound(static_cast<std::byte*>(data)));
-  if (--at->second.blocks > 0) return;
-  unmap_huge(at->first, kSize);
-  all_.erase(at);
+  if (--at->second.blocks == 0) {
+    unmap_huge(at->first, at->second.size);
+    all_.erase(at);
+    return;
+  }
+  // The pages that it has alone.
+  const size_t begin = round_up(uintptr_t(data), kPage),
+               end = (uintptr_t(data) + bytes) / kPage * kPage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace sg

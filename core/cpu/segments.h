@@ -6,7 +6,8 @@
 namespace sg {
 
 // Host memory in huge pages, for blocks that are too small for pages of their own: cut from large
-// segments one behind the other. A segment goes back to the system when all its blocks have.
+// segments one behind the other. What a block held goes back to the system when it is released, its
+// addresses when all blocks of the segment are.
 //
 // A processor finds the 4 KiB pages of some MiB without a walk through page tables, and a step
 // reads hundreds; in a virtual machine each walk is one of two levels.
@@ -17,14 +18,13 @@ class Segments {
   // 64-byte aligned, at most kMost bytes; nullptr where memory is exhausted.
   static constexpr size_t kMost = size_t{4} << 20;
   void* allocate(size_t bytes);
-  // Of a block that allocate() made.
-  void release(void* data);
+  // Of a block that allocate() made, with the size that was asked.
+  void release(void* data, size_t bytes);
 
  private:
   struct Segment {
-    size_t used = 0, blocks = 0;
+    size_t size = 0, used = 0, blocks = 0;
   };
-  static constexpr size_t kSize = 4 * kMost;
 
   std::mutex mutex_;
   std::map<std::byte*, Segment> all_;

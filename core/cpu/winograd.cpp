@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
+#include <cstring>
 #include <vector>
 
 #include "core/cpu/convert.h"
@@ -21,10 +21,9 @@ using Forward = dnnl::convolution_forward;
 using Weights = dnnl::convolution_backward_weights;
 
 constexpr auto kAlgorithm = dnnl::algorithm::convolution_winograd;
-constexpr int64_t kBlock = 16;             // channels side by side in oneDNN's layout
-constexpr int64_t kTile = 4;               // rows and columns of results
-constexpr int64_t kTileBytes = 36 * 4;     // a tile, transformed, of one channel of x or y
-constexpr int64_t kPieceBytes = 64 << 20;  // transformed tiles of a piece
+constexpr int64_t kBlock = 16;          // channels side by side in oneDNN's layout
+constexpr int64_t kTile = 4;            // rows and columns of results
+constexpr int64_t kTileBytes = 36 * 4;  // a tile, transformed, of one channel of x or y
 // Gradient of the weights: at most so many filters and channels, and tiles, at a time.
 constexpr int64_t kFilters = 512, kChannels = 256, kTiles = 256;
 const dnnl::memory::dims kOne{1, 1};
@@ -175,13 +174,15 @@ class InF32 {
   Tensor copy_;
 };
 
-// A block of dw: some filters and channels.
+// Some filters and channels.
 struct Block {
   int64_t filter, filters, channel, channels;
   int64_t size() const { return filters * 9 * channels; }
 };
 
-std::vector<Block> blocks_of(int64_t filters, int64_t channels) {
+// Blocks of at most so many filters and channels.
+std::vector<Block> blocks_of(int64_t filters, int64_t channels, int64_t most_filters,
+                             int64_t most_channels) {
   // f(begin, end) for near-equal ranges of whole vectors.
   const auto for_ranges = [](int64_t n, int64_t largest, const auto& f) {
     const int64_t ranges = (n + largest - 1) / largest, vectors = n / kBlock;
@@ -189,65 +190,144 @@ std::vector<Block> blocks_of(int64_t filters, int64_t channels) {
       f(kBlock * (vectors * i / ranges), kBlock * (vectors * (i + 1) / ranges));
   };
   std::vector<Block> blocks;
-  for_ranges(filters, kFilters, [&](int64_t f, int64_t f_end) {
-    for_ranges(channels, kChannels, [&](int64_t c, int64_t c_end) {
+  for_ranges(filters, most_filters, [&](int64_t f, int64_t f_end) {
+    for_ranges(channels, most_channels, [&](int64_t c, int64_t c_end) {
       blocks.push_back({f, f_end - f, c, c_end - c});
     });
   });
   return blocks;
 }
 
-// Some rows and channels of a channels-last map, which begin at `from`, to oneDNN's layout.
+// Some rows and channels of a channels-last map, as oneDNN sees them.
 template <class S>
-void copy_part(onednn::Key key, const Windows& v, int64_t all_channels, const S* from,
-               const dnnl::memory::dims& dims, const Desc& layout, void* to) {
-  const dnnl::memory::dims strides{v.height * v.width * all_channels, 1, v.width * all_channels,
-                                   all_channels};
-  key[10] = all_channels, key[11] = v.height;
-  onednn::reorder(key, Desc(dims, onednn::data_type<S>, strides), from, layout, to);
+Desc part_of_map(const Windows& v, int64_t all_channels, const dnnl::memory::dims& dims) {
+  return Desc(dims, onednn::data_type<S>,
+              {v.height * v.width * all_channels, 1, v.width * all_channels, all_channels});
 }
+
+// Such a part, which begins at `from`, to oneDNN's layout.
+template <class S>
+void copy_in(onednn::Key key, const Windows& v, int64_t all_channels, const S* from,
+             const dnnl::memory::dims& dims, const Desc& layout, void* to) {
+  key[10] = all_channels, key[11] = v.height;
+  onednn::reorder(key, part_of_map<S>(v, all_channels, dims), from, layout, to);
+}
+// And back.
+template <class S>
+void copy_out(onednn::Key key, const Windows& v, int64_t all_channels, const Desc& layout,
+              const void* from, const dnnl::memory::dims& dims, S* to) {
+  key[10] = all_channels, key[11] = v.height;
+  onednn::reorder(key, layout, from, part_of_map<S>(v, all_channels, dims), to);
+}
+
+// Memory of each thread of a parallel loop over `tasks`, in N parts.
+template <size_t N>
+class Buffers {
+ public:
+  Buffers(std::array<size_t, N> bytes, int64_t tasks) {
+    for (size_t i = 0; i < N; ++i)
+      begin_[i + 1] = begin_[i] + int64_t(bytes[i] + 4095) / 4096 * 4096;  // aligned
+    memory_ = empty({std::min<int64_t>(num_threads(), tasks), begin_[N]}, Dtype::u8);
+  }
+  uint8_t* operator[](size_t part) {  // of this thread
+    return memory_.data<uint8_t>() + omp_get_thread_num() * begin_[N] + begin_[part];
+  }
+
+ private:
+  std::array<int64_t, N + 1> begin_{};
+  Tensor memory_;
+};
 
 void add(float* to, const float* from, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) to[i] += from[i];
 }
 
-// y from x of S, with w and bias in f32; false where oneDNN has no kernel.
+// How y is cut into tasks: pieces, and blocks of their filters. Some more than a few threads need,
+// but transformed weights that no cache holds are read once a task, which pays from so many tiles
+// on.
+struct Tasks {
+  std::vector<Piece> pieces;
+  std::vector<Block> blocks;
+
+  Tasks(const Windows& v, int64_t filters) {
+    constexpr int64_t kTasks = 16, kTaskBytes = 16 << 20;  // transformed tiles of a task
+    constexpr int64_t kCached = 1 << 20, kFewTiles = 28, kManyTiles = 112, kLeastFilters = 64;
+    const auto quotient = [](int64_t n, int64_t parts) { return (n + parts - 1) / parts; };
+    const int64_t tiles = v.batch * quotient(v.height, kTile) * quotient(v.width, kTile);
+    const int64_t least = kTileBytes * v.channels * filters > kCached ? kManyTiles : kFewTiles,
+                  most = kTaskBytes / (kTileBytes * (v.channels + filters));
+    pieces = pieces_of(v, std::max(least, std::min(most, quotient(tiles, kTasks))));
+    const int64_t parts = std::min(quotient(kTasks, int64_t(pieces.size())),
+                                   std::max<int64_t>(filters / kLeastFilters, 1));
+    blocks = blocks_of(filters, v.channels, quotient(filters, parts), v.channels);
+  }
+};
+
+// y from x of S, with w and bias in f32; false where oneDNN has no kernel. How oneDNN adds up
+// depends on the number of threads it has: each call has one.
 template <class S>
 bool forward(const Windows& v, int64_t filters, const S* x, const float* w, const float* bias,
              S* y) {
-  const std::vector<Piece> pieces =
-      pieces_of(v, kPieceBytes / (kTileBytes * (v.channels + filters)));
-  const auto problem = [&](const Piece& piece) {
-    return Problem(v, piece, v.channels, filters, columns_of(v, piece));
+  const auto [pieces, blocks] = Tasks(v, filters);
+  const auto n_blocks = int64_t(blocks.size());
+  const auto problem = [&](const Piece& piece, const Block& b) {
+    return Problem(v, piece, v.channels, b.filters, columns_of(v, piece));
   };
-  if (!std::ranges::all_of(pieces,
-                           [&](const Piece& p) { return bool(forward_of(problem(p), bias)); }))
-    return false;
-  Tensor packed;
-  Desc layout;  // of `packed`: transformed weights, arranged for the size of the piece
-  for (const Piece& piece : pieces) {
-    const Problem p = problem(piece);
-    onednn::Ready& ready = forward_of(p, bias);
-    if (ready.layout(1) != layout) {
-      packed = {}, layout = ready.layout(1);
-      packed = onednn::reordered(p.key('f'), desc(p.w, Tag::ohwi), w, layout);
+  enum Buffer { kX, kY, kScratch };
+  std::array<size_t, 3> bytes{};           // of a thread's buffers
+  std::vector<std::vector<Desc>> layouts;  // of each piece and block: of transformed weights
+  {
+    const OneThread one;
+    for (const Piece& piece : pieces) {
+      std::vector<Desc>& of_piece = layouts.emplace_back();
+      for (const Block& b : blocks) {
+        const onednn::Ready& ready = forward_of(problem(piece, b), bias);
+        if (!ready) return false;
+        of_piece.push_back(ready.layout(1));
+        bytes[kX] = std::max(bytes[kX], ready.layout(0).get_size());
+        bytes[kY] = std::max(bytes[kY], ready.layout(3).get_size());
+        bytes[kScratch] = std::max(bytes[kScratch], ready.scratch_bytes());
+      }
     }
-    const dnnl::memory::dims x_dims{piece.images, v.channels, p.x[2], v.width};
-    const dnnl::memory::dims y_dims{piece.images, filters, piece.rows, v.width};
-    const S* const x_piece =
-        x + (piece.image * v.height + piece.first_row()) * v.width * v.channels;
-    S* const y_piece = y + (piece.image * v.height + piece.row) * v.width * filters;
-    Tensor y_blocked = onednn::memory_for(ready.layout(3));
-    {
-      Tensor x_blocked = onednn::memory_for(ready.layout(0));
-      if (p.x[3] > v.width) x_blocked.zero_();
-      onednn::reorder(p.key('x', sizeof(S)), desc<S>(x_dims, Tag::nhwc), x_piece,
-                      ready.layout(0).submemory_desc(x_dims, {0, 0, 0, 0}), x_blocked.raw());
-      ready.run({x_blocked.raw(), packed.raw(), bias, y_blocked.raw()});
-    }
-    onednn::reorder(p.key('y', sizeof(S)), ready.layout(3).submemory_desc(y_dims, {0, 0, 0, 0}),
-                    y_blocked.raw(), desc<S>(y_dims, Tag::nhwc), y_piece);
+  }
+  Buffers<3> buffers(bytes, int64_t(pieces.size()) * n_blocks);
+  for (size_t begin = 0, end; begin < pieces.size(); begin = end) {
+    // Pieces whose weights are arranged alike.
+    for (end = begin + 1; end < pieces.size() && layouts[end] == layouts[begin];) ++end;
+    std::vector<Tensor> packed;
+    for (const Desc& layout : layouts[begin]) packed.push_back(onednn::memory_for(layout));
+    parallel_for(n_blocks, 1, [&](int64_t first, int64_t last) {
+      const OneThread one;
+      for (int64_t i = first; i < last; ++i) {
+        const Block& b = blocks[size_t(i)];
+        const Problem p = problem(pieces[begin], b);
+        onednn::reorder(p.key('f'), desc(p.w, Tag::ohwi), w + b.filter * 9 * v.channels,
+                        layouts[begin][size_t(i)], packed[size_t(i)].raw());
+      }
+    });
+    parallel_for(int64_t(end - begin) * n_blocks, 1, [&](int64_t first, int64_t last) {
+      const OneThread one;
+      for (int64_t task = first; task < last; ++task) {
+        const Piece& piece = pieces[begin + size_t(task / n_blocks)];
+        const auto i = size_t(task % n_blocks);
+        const Block& b = blocks[i];
+        const Problem p = problem(piece, b);
+        onednn::Ready& ready = forward_of(p, bias);
+        const dnnl::memory::dims x_dims{piece.images, v.channels, p.x[2], v.width},
+            y_dims{piece.images, b.filters, piece.rows, v.width};
+        const int64_t x_row = piece.image * v.height + piece.first_row(),
+                      y_row = piece.image * v.height + piece.row;
+        if (p.x[3] > v.width) std::memset(buffers[kX], 0, bytes[kX]);
+        copy_in(p.key('x', sizeof(S)), v, v.channels, x + x_row * v.width * v.channels, x_dims,
+                ready.layout(0).submemory_desc(x_dims, {0, 0, 0, 0}), buffers[kX]);
+        ready.run({buffers[kX], packed[i].raw(), bias ? bias + b.filter : nullptr, buffers[kY]},
+                  buffers[kScratch]);
+        copy_out(p.key('y', sizeof(S)), v, filters,
+                 ready.layout(3).submemory_desc(y_dims, {0, 0, 0, 0}), buffers[kY], y_dims,
+                 y + y_row * v.width * filters + b.filter);
+      }
+    });
   }
   return true;
 }
@@ -279,7 +359,7 @@ bool winograd_weights(const Windows& v, int64_t filters, const S* dy, const S* x
   // added.
   constexpr int64_t kTasks = 8;
   const std::vector<Piece> pieces = pieces_of(v, kTiles);
-  const std::vector<Block> blocks = blocks_of(filters, v.channels);
+  const std::vector<Block> blocks = blocks_of(filters, v.channels, kFilters, kChannels);
   const auto n_pieces = int64_t(pieces.size()), n_blocks = int64_t(blocks.size());
   const int64_t parts = std::clamp<int64_t>(kTasks / n_blocks, 1, n_pieces);
   const auto problem = [&](const Piece& piece, const Block& b) {
@@ -301,15 +381,8 @@ bool winograd_weights(const Windows& v, int64_t filters, const S* dy, const S* x
         bytes[kScratch] = std::max(bytes[kScratch], ready.scratch_bytes());
       }
   }
-  for (size_t& n : bytes) n = (n + 4095) / 4096 * 4096;  // aligned
   const int64_t tasks = parts * n_blocks;
-  Tensor buffers = empty({std::min<int64_t>(num_threads(), tasks),
-                          int64_t(std::accumulate(bytes.begin(), bytes.end(), size_t{0}))},
-                         Dtype::u8);
-  const auto buffer = [&](Buffer which) {  // of this thread
-    return buffers.data<uint8_t>() + omp_get_thread_num() * buffers.dim(1) +
-           std::accumulate(bytes.begin(), bytes.begin() + which, size_t{0});
-  };
+  Buffers<4> buffers(bytes, tasks);
   Tensor sums =
       empty({parts, filters * 9 * v.channels});  // dw of each part, a block after the other
   const auto sum_of = [&](int64_t part, const Block& b) {
@@ -329,12 +402,12 @@ bool winograd_weights(const Windows& v, int64_t filters, const S* dy, const S* x
         onednn::Ready& ready = weights_of(p);
         const int64_t row = piece.image * v.height + piece.row;
         const int64_t x_row = piece.image * v.height + piece.first_row();
-        copy_part(p.key('d', sizeof(S)), v, filters, dy + row * v.width * filters + b.filter, p.y,
-                  ready.layout(kDy), buffer(kDy));
-        copy_part(p.key('c', sizeof(S)), v, v.channels,
-                  x + x_row * v.width * v.channels + b.channel, p.x, ready.layout(kX), buffer(kX));
-        float* const to = i == begin ? sum : reinterpret_cast<float*>(buffer(kDw));
-        ready.run({buffer(kDy), buffer(kX), to}, buffer(kScratch));
+        copy_in(p.key('d', sizeof(S)), v, filters, dy + row * v.width * filters + b.filter, p.y,
+                ready.layout(kDy), buffers[kDy]);
+        copy_in(p.key('c', sizeof(S)), v, v.channels, x + x_row * v.width * v.channels + b.channel,
+                p.x, ready.layout(kX), buffers[kX]);
+        float* const to = i == begin ? sum : reinterpret_cast<float*>(buffers[kDw]);
+        ready.run({buffers[kDy], buffers[kX], to}, buffers[kScratch]);
         if (i != begin) add(sum, to, b.size());
       }
     }

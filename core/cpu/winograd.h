@@ -4,7 +4,8 @@
 //
 // The batch is taken in pieces, images or rows of one image, so that memory does not grow with it.
 // Besides arguments and results, with W the bytes of w in f32:
-// - forward and gradient of the input: 4 W, and W for w in f32 (of bf16) or flipped; 160 MiB.
+// - forward and gradient of the input: 4 W, and W for w in f32 (of bf16) or flipped; and 48 MiB a
+//   thread, or what 112 tiles of many channels take.
 // - gradient of the weights: W, at least 36 MiB; and 112 MiB a thread, of at most 8 or as many as
 //   dw has blocks of 512 filters and 256 channels.
 // A row of tiles of a very wide map (144 bytes a tile and channel, of x and y) may take more. What

@@ -18,15 +18,13 @@ using attention_cpu::Rect, attention_cpu::Unit, attention_cpu::Units;
 using kernels::AttentionGeometry;
 
 // Queries worked on at once. Their scores against all keys stay in cache, so they are fewer where
-// keys are many.
-constexpr int64_t kQueries = 32, kScores = 1 << 16;
-// By tiles, more: what one step stores, the next has to wait for.
-constexpr int64_t kTileQueries = 64;
+// keys are many. By tiles they are more: what one step stores, the next has to wait for.
+constexpr int64_t kScores = 1 << 16;
 
 template <class M, class T>
 int64_t block_of(const Units& units) {
-  if (kTiles<M>) return kTileQueries;
-  return std::clamp(kScores / units.max_keys() / lanes<T>() * lanes<T>(), lanes<T>(), kQueries);
+  const int64_t least = kTiles<M> ? 2 * amx::kRows : lanes<T>(), most = kTiles<M> ? 64 : 32;
+  return std::clamp(kScores / units.max_keys() / least * least, least, most);
 }
 
 constexpr int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
@@ -57,7 +55,7 @@ struct ScratchLayout {
   }
 };
 
-// f(unit, scratch) for all units, after prefetch(unit) during the one before it.
+// f(unit, scratch) for all units; prefetch(unit) comes before f of the one before it.
 template <class M, class Prefetch, class F>
 void each_unit(const Units& units, const ScratchLayout& layout, const Prefetch& prefetch,
                const F& f) {
@@ -147,7 +145,7 @@ HWY_INLINE void load_queries(const ImageColumns<const S>& map, const Rect& rect,
   if constexpr (kTiles<M>) {
     for (int64_t r = 0; r < padded; r += 16)
       for (int64_t c = 0; c < row_ld; c += 16)
-        transpose_tile(to + r * row_ld + c, row_ld, transposed + c * ld + r, ld);
+        amx::transpose(to + r * row_ld + c, row_ld * 4, transposed + c * ld + r, ld * 4);
   } else {
     transpose(padded, row_elements, to, row_ld, transposed, ld);
   }

@@ -71,10 +71,7 @@ struct Numbers {
 struct Pairs : Numbers<Pair> {};
 struct Tiles {
   using Element = Pair;
-  struct Scope : amx::Scope {
-    Scope() : amx::Scope(kWhole) {}
-    static constexpr amx::Shapes kWhole = amx::Shapes::whole();
-  };
+  using Scope = amx::Scope;
 };
 template <class M>
 constexpr bool kTiles = std::is_same_v<M, Tiles>;

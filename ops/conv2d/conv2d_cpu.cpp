@@ -1,6 +1,7 @@
 // A convolution is computed in one of three ways: by Winograd's algorithm (3x3 of whole vectors of
 // channels), by oneDNN's direct convolution, or as a matmul of windows that are copied to the rows
-// of a matrix (im2col), a slice at a time. is_winograd() and is_direct() choose.
+// of a matrix (im2col), a slice at a time. is_winograd() and is_direct() choose. Sums are cut by
+// sizes alone, so that bits do not depend on the number of threads.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/conv2d/conv2d_cpu.cpp"
 #include <hwy/foreach_target.h>
@@ -103,6 +104,15 @@ int64_t slice_of(const Windows& v) {
 
 bool overlap(const Windows& v) { return v.stride < std::max(v.kernel_height, v.kernel_width); }
 
+// On no side is there more padding than half a window.
+bool pads_half(const Windows& v) {
+  const auto end = [&](int64_t windows, int64_t kernel, int64_t size, int64_t begin) {
+    return (windows - 1) * v.stride + kernel - size - begin;
+  };
+  return std::max(v.top, end(v.rows, v.kernel_height, v.height, v.top)) <= v.kernel_height / 2 &&
+         std::max(v.left, end(v.columns, v.kernel_width, v.width, v.left)) <= v.kernel_width / 2;
+}
+
 enum class Result { y, dx, dw };
 
 // Whether Winograd's algorithm is the fastest way, where it can be used. In f32 it always is. With
@@ -121,12 +131,14 @@ bool is_winograd(const Windows& v, int64_t filters, Result result) {
 
 // Whether oneDNN's direct convolution is, of the two other ways. For y it is where windows overlap:
 // elsewhere im2col copies nothing twice, and oneDNN's copy of w takes longer. In f32, im2col is as
-// fast for dx. With AMX all three are alike; elsewhere oneDNN's dw is slower.
+// fast for dx. With AMX all three are alike, but that more padding has no fast dw; elsewhere
+// oneDNN's dw is slower.
 template <class S>
 bool is_direct(const Windows& v, Result result) {
   const bool bf16_maps = std::is_same_v<S, bf16>;
   if (bf16_maps && !has_bf16_products()) return false;
-  if (result == Result::y || (bf16_maps && has_amx())) return overlap(v);
+  if (result == Result::y || (bf16_maps && has_amx()))
+    return overlap(v) && (result != Result::dw || pads_half(v));
   return bf16_maps && result == Result::dx;
 }
 
@@ -306,7 +318,8 @@ void backward_input(const Windows& v, int64_t filters, const S* dy, const S* w, 
 }
 
 // Has f(C* to) write the gradient, if it is wanted, and returns whether it did: f returns false
-// where it cannot. Where the gradient accumulates, f writes to new memory, which is added.
+// where it cannot. Where the gradient accumulates, f writes to new memory, which is added: dx in
+// bf16 is rounded once more, as where two operations give it.
 template <class C, class F>
 bool gradient_by(const Grad& grad, const F& f) {
   if (!grad) return false;

@@ -14,6 +14,7 @@
 #include "core/cpu/convolution.h"
 #include "core/cpu/gemm.h"
 #include "core/cpu/parallel.h"
+#include "core/tensor.h"
 #include "tests/support/skip.h"
 
 using namespace sg;
@@ -112,8 +113,12 @@ TEST_CASE_TEMPLATE("convolutions stay within their operands", S, float, bf16) {
           weights(c.filters * w.size(), at_end), bias(c.filters, at_end),
           y(c.batch * w.rows * w.columns * c.filters, at_end);
       convolution<S>(w, c.filters, x.data(), weights.data(), bias.data(), y.data());
-      if constexpr (std::is_same_v<S, bf16>)
+      if constexpr (std::is_same_v<S, bf16>) {
         convolution_input(w, c.filters, y.data(), weights.data(), x.data());
+        const Guarded<float> dw(c.filters * w.size(), at_end);
+        convolution_weights(w, c.filters, y.data(), x.data(), dw.data());
+        CHECK(dw.intact());
+      }
       for (const Guarded<S>* g : {&x, &weights, &bias, &y}) CHECK(g->intact());
     }
 }
@@ -167,6 +172,36 @@ TEST_CASE_TEMPLATE("products have the same bits with 1, 2, 3 and 8 threads", Typ
     }
   }
   set_num_threads(before);
+}
+
+TEST_CASE("products of bf16 whose results are larger than caches are those of a loop") {
+  constexpr int64_t m = 1100, k = 32;
+  // Rows of whole cache lines, and of others; results that begin at a line, and that do not.
+  for (const int64_t n : {1024, 1040})
+    for (const int variant : {0, 1, 2, 3}) {
+      const int64_t offset = variant & 1;
+      const bool accumulate = variant & 2;
+      CAPTURE(n);
+      CAPTURE(variant);
+      const auto values = [](int64_t count, int period) {
+        std::vector<bf16> v(size_t(count), bf16(0.f));
+        for (int64_t i = 0; i < count; ++i) v[size_t(i)] = bf16(float(i * i % period - period / 2));
+        return v;
+      };
+      const std::vector<bf16> a = values(m * k, 3), b = values(k * n, 5), bias = values(n, 7);
+      Tensor memory = full({m * n + offset}, 2, Dtype::bf16);
+      bf16* const y = memory.data<bf16>() + offset;
+      gemm<bf16>(m, n, k, {a.data(), k}, {b.data(), n}, y, accumulate, bias.data());
+      int64_t wrong = 0;  // sums are integers up to 64 + 5, and so exact
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < n; ++j) {
+          float sum = (accumulate ? 2.f : 0.f) + float(bias[size_t(j)]);
+          for (int64_t s = 0; s < k; ++s)
+            sum += float(a[size_t(i * k + s)]) * float(b[size_t(s * n + j)]);
+          wrong += float(y[i * n + j]) != sum;
+        }
+      CHECK(wrong == 0);
+    }
 }
 
 TEST_CASE_TEMPLATE("products are those of a loop, for any sides", S, float, bf16) {

@@ -27,30 +27,36 @@ TEST_CASE("segments: blocks are aligned, apart, and written to the end") {
   }
   for (size_t i = 0; i < blocks.size(); ++i)
     for (const size_t at : {size_t{0}, blocks[i].second - 1}) CHECK(blocks[i].first[at] == i + 1);
-  for (const auto& [p, bytes] : blocks) segments.release(p);
+  for (const auto& [p, bytes] : blocks) segments.release(p, bytes);
 }
 
-TEST_CASE("segments: a new one is begun where the last has gone back") {
-  Segments segments;
-  for (int i = 0; i < 3; ++i) {
-    void* const block = segments.allocate(1000);
-    REQUIRE(block);
-    std::memset(block, 1, 1000);
-    segments.release(block);
-  }
-}
-
-TEST_CASE("segments: go back to the system with their last block") {
+TEST_CASE("segments: what is released goes back to the system") {
   constexpr int kBlocks = 64;
-  constexpr size_t kSlack = 24 * kMiB;
+  constexpr size_t kBlock = 2 * kMiB, kSlack = 24 * kMiB;
   Segments segments;
   const size_t before = resident_memory();
   std::vector<void*> blocks;
   for (int i = 0; i < kBlocks; ++i) {
-    blocks.push_back(segments.allocate(2 * kMiB));
-    std::memset(blocks.back(), 1, 2 * kMiB);
+    blocks.push_back(segments.allocate(kBlock));
+    std::memset(blocks.back(), 1, kBlock);
   }
-  CHECK(resident_memory() > before + kBlocks * 2 * kMiB - kSlack);
-  for (void* block : blocks) segments.release(block);
+  CHECK(resident_memory() > before + kBlocks * kBlock - kSlack);
+  // One block of each segment stays, and keeps what it holds.
+  for (int i = 0; i < kBlocks; ++i)
+    if (i % 8 != 0) segments.release(blocks[size_t(i)], kBlock);
+  CHECK(resident_memory() < before + kBlocks / 8 * kBlock + kSlack);
+  for (int i = 0; i < kBlocks; i += 8) {
+    const auto* const p = static_cast<const uint8_t*>(blocks[size_t(i)]);
+    CHECK((p[0] == 1 && p[kBlock - 1] == 1));
+    segments.release(blocks[size_t(i)], kBlock);
+  }
+  CHECK(resident_memory() < before + kSlack);
+  // Nor does it grow with what comes and goes.
+  for (int i = 0; i < kBlocks; ++i) {
+    void* const block = segments.allocate(kBlock);
+    REQUIRE(block);
+    std::memset(block, 1, kBlock);
+    segments.release(block, kBlock);
+  }
   CHECK(resident_memory() < before + kSlack);
 }
