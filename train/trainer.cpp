@@ -302,6 +302,7 @@ Trainer::Step Trainer::step() {
       s.lr, all_passes,
       options_.model_ema_warmup ? nn::warm_ema_decay(ema_decay, state_.step) : ema_decay);
   if (communicator_) {
+    communicator_->times();  // forgets what evaluation took
     group_.progress(fmt::format("step {}", state_.step));
     stop_.fill_(stop_signal() ? 1 : 0);
   }
