@@ -8,6 +8,9 @@
 
 namespace sg::amx {
 
+// Of shorter sums a tile would be half zeros; oneDNN has smaller ones.
+constexpr int64_t kLeastTerms = 32;
+
 // C is bf16 or float.
 template <class C>
 void gemm(int64_t m, int64_t n, int64_t k, GemmOperand<bf16> a, GemmOperand<bf16> b, C* c,

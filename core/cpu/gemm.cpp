@@ -245,7 +245,7 @@ void gemm(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOperand<S> b, C
   check_sides(m, n, k, a, b);
   if (m == 0 || n == 0) return;
   if constexpr (std::is_same_v<S, bf16>)
-    if (k > 0 && has_amx()) return amx::gemm(m, n, k, a, b, c, accumulate, bias);
+    if (k >= amx::kLeastTerms && has_amx()) return amx::gemm(m, n, k, a, b, c, accumulate, bias);
   if constexpr (std::is_same_v<S, float>)
     // For few rows the primitive's own copy of b costs more than the matmul.
     if (k > 0 && bias && !accumulate && m >= 32) return gemm_with_bias(m, n, k, a, b, c, bias);
@@ -259,7 +259,8 @@ void gemm_on_thread(int64_t m, int64_t n, int64_t k, GemmOperand<S> a, GemmOpera
   check_sides(m, n, k, a, b);
   if (m == 0 || n == 0) return;
   if constexpr (std::is_same_v<S, bf16>)
-    if (k > 0 && has_amx()) return amx::gemm_on_thread(m, n, k, a, b, c, accumulate, bias);
+    if (k >= amx::kLeastTerms && has_amx())
+      return amx::gemm_on_thread(m, n, k, a, b, c, accumulate, bias);
   const OneThread one;
   if (k > 0)
     library_gemm(m, n, k, a, b, c, n, accumulate, bias);
