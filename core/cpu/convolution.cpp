@@ -33,8 +33,7 @@ struct Problem {
         own_w(desc({filters, v.channels, v.kernel_height, v.kernel_width}, Tag::ohwi)),
         strides{v.stride, v.stride},
         begin{v.top, v.left},
-        end{padding_end(v.rows, v.kernel_height, v.stride, v.height, v.top),
-            padding_end(v.columns, v.kernel_width, v.stride, v.width, v.left)},
+        end{v.bottom(), v.right()},
         sizes{0,        v.batch,   v.height, v.width,         v.channels,
               v.rows,   v.columns, filters,  v.kernel_height, v.kernel_width,
               v.stride, v.top,     v.left,   with_bias,       sizeof(S)} {}
@@ -57,10 +56,6 @@ struct Problem {
  private:
   static Desc desc(const dnnl::memory::dims& dims, Tag tag) {
     return Desc(dims, onednn::data_type<S>, tag);
-  }
-  static int64_t padding_end(int64_t windows, int64_t kernel, int64_t stride, int64_t size,
-                             int64_t begin) {
-    return (windows - 1) * stride + kernel - size - begin;
   }
 };
 

@@ -13,6 +13,9 @@ struct Windows {
   int64_t rows, columns;                   // windows of an image
   int64_t kernel_height, kernel_width, stride, top, left;
   int64_t size() const { return kernel_height * kernel_width * channels; }
+  // Rows and columns of the last windows beyond the image; below 0 where they do not reach its end.
+  int64_t bottom() const { return (rows - 1) * stride + kernel_height - height - top; }
+  int64_t right() const { return (columns - 1) * stride + kernel_width - width - left; }
 };
 
 // y (batch, rows, columns, filters) = the windows times w (filters, size) + bias (filters) if

@@ -106,11 +106,8 @@ bool overlap(const Windows& v) { return v.stride < std::max(v.kernel_height, v.k
 
 // On no side is there more padding than half a window.
 bool pads_half(const Windows& v) {
-  const auto end = [&](int64_t windows, int64_t kernel, int64_t size, int64_t begin) {
-    return (windows - 1) * v.stride + kernel - size - begin;
-  };
-  return std::max(v.top, end(v.rows, v.kernel_height, v.height, v.top)) <= v.kernel_height / 2 &&
-         std::max(v.left, end(v.columns, v.kernel_width, v.width, v.left)) <= v.kernel_width / 2;
+  return std::max(v.top, v.bottom()) <= v.kernel_height / 2 &&
+         std::max(v.left, v.right()) <= v.kernel_width / 2;
 }
 
 enum class Result { y, dx, dw };
