@@ -145,6 +145,7 @@ sg::ExitCode bench_loader(const sg::train::Options& o, bool json) {
                                       {"slowest", r.slowest},
                                       {"fastest", r.fastest},
                                       {"images_per_second_without_aa", r.without_augmentation},
+                                      {"read_seconds", r.read},
                                       {"decode_seconds", r.decode},
                                       {"resize_seconds", r.resize},
                                       {"augment_seconds", r.augment},
@@ -154,10 +155,10 @@ sg::ExitCode bench_loader(const sg::train::Options& o, bool json) {
   else
     fmt::print(
         "{}, --aa {}: {:.0f} images/s of one core ({:.0f} to {:.0f}), {:.0f} without --aa; {} of "
-        "{} broken\nan image, us: decode {:.0f}, resize {:.0f}, augment {:.0f}\n",
+        "{} broken\nan image, us: read {:.0f}, decode {:.0f}, resize {:.0f}, augment {:.0f}\n",
         sg::str(*o.img_size), o.aa, r.images_per_second, r.slowest, r.fastest,
-        r.without_augmentation, r.broken, r.images + r.broken, 1e6 * r.decode, 1e6 * r.resize,
-        1e6 * r.augment);
+        r.without_augmentation, r.broken, r.images + r.broken, 1e6 * r.read, 1e6 * r.decode,
+        1e6 * r.resize, 1e6 * r.augment);
   return sg::ExitCode::ok;
 }
 

@@ -119,6 +119,7 @@ TEST_CASE("sgbench: the loader, by its parts; and its memory, which stays flat")
   const auto ran = test::run_program("sgbench --mode loader" + of_data);
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
   const nlohmann::json j = ran.json();
+  CHECK(j["read_seconds"] > 0);
   CHECK(j["decode_seconds"] > 0);
   CHECK(j["images_per_second"] > 0);
   CHECK(j["images_per_second_without_aa"] > 0);

@@ -80,6 +80,10 @@ def compare(args, mode, head=None):
     return rows
 
 
+def without_reading(about):
+    return 1 / (1 / about["images_per_second"] - about["read_seconds"])
+
+
 def compare_loaders(args, data, aa):
     """By CPU time of one thread each, which a busy machine hardly disturbs."""
     with tempfile.TemporaryDirectory() as folder:
@@ -90,12 +94,15 @@ def compare_loaders(args, data, aa):
             if path.suffix.lower() in (".jpg", ".jpeg"):
                 (images / f"{i}{path.suffix}").symlink_to(path.resolve())
         common = ["--data", folder, "--aa", aa]
-        contestants = our_contestant(args.sgbench, ["--mode", "loader", *common])
+        contestants = our_contestant(args.sgbench, ["--mode", "loader", *common],
+                                     **dict(rate=without_reading) if args.from_memory else {})
         for library in ("pillow", "torchvision"):
-            contestants.append(Worker(library, ["loader", "--library", library, *common], 1,
-                                      clock="cpu"))
+            contestants.append(Worker(
+                library, ["loader", "--library", library, *common,
+                          *["--from-memory"] * args.from_memory], 1, clock="cpu"))
         rows = play(contestants, args.rounds, LOADER_IMAGES, 3)
-    print(f"### loader: decode, RandomResizedCrop 224, flip, --aa {aa}, of one core; {data}\n")
+    print(f"### loader: {'' if args.from_memory else 'read, '}decode, RandomResizedCrop 224, flip, "
+          f"--aa {aa}, of one core; {data}\n")
     table(rows)
     return rows
 
@@ -167,6 +174,8 @@ def main():
                             ROOT.parent / "shared/data/imagenette224"])
     p.add_argument("--aa", nargs="+", default=["none", "rand-m9-mstd0.5-inc1"],
                    help="the augmentations of --loader")
+    p.add_argument("--from-memory", action="store_true",
+                   help="--loader leaves out reading and headers; else all read their files, as in training")
     p.add_argument("--json", type=Path, metavar="FILE", help="write all the numbers here")
     args = p.parse_args()
     on_gpu = args.device == "cuda"

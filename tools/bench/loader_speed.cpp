@@ -42,8 +42,9 @@ LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::Transform
     if (made == 0) fail(ExitCode::data, "benchmark: none of {} images can be read", kImages);
     return (thread_cpu_seconds() - begin) / double(made);
   };
-  std::vector<double> decoded, plains, wholes, resizes, augments;  // seconds an image
+  std::vector<double> reads, decodes, plains, wholes, resizes, augments;  // seconds an image
   for (int repeat = 0; repeat < repeats; ++repeat) {
+    const double to_header = seconds_an_image(repeat, [](auto&&...) {});
     const double to_crop = seconds_an_image(repeat, [&](data::Source& source, int64_t epoch,
                                                         int64_t sample) {
       Random random(0, Purpose::crop, uint64_t(epoch), uint64_t(sample));
@@ -57,11 +58,13 @@ LoaderSpeed benchmark_loader(const data::Dataset& dataset, const data::Transform
         seconds_an_image(repeat, [&](data::Source& source, int64_t epoch, int64_t sample) {
           transform.train(source, 0, epoch, sample, out.data());
         });
-    decoded.push_back(to_crop), plains.push_back(to_size), wholes.push_back(to_end);
+    reads.push_back(to_header), decodes.push_back(to_crop - to_header);
     resizes.push_back(to_size - to_crop), augments.push_back(to_end - to_size);
+    plains.push_back(to_size), wholes.push_back(to_end);
     speed.images += made, speed.broken += kImages - made;
   }
-  speed.decode = median(decoded), speed.resize = median(resizes), speed.augment = median(augments);
+  speed.read = median(reads), speed.decode = median(decodes);
+  speed.resize = median(resizes), speed.augment = median(augments);
   speed.images_per_second = 1 / median(wholes), speed.without_augmentation = 1 / median(plains);
   const auto [fastest, slowest] = std::ranges::minmax(wholes);
   speed.fastest = 1 / fastest, speed.slowest = 1 / slowest;

@@ -11,11 +11,11 @@
 namespace sg::benchmark {
 
 // CPU time of one thread. The parts are differences between passes over the same images: up to the
-// decoded crop, without augmentation, and the whole chain.
+// header, up to the decoded crop, without augmentation, and the whole chain.
 struct LoaderSpeed {
-  // Seconds an image, medians of the repeats: reading the file and decoding the crop; resizing and
-  // mirroring it; RandAugment or ColorJitter.
-  double decode = 0, resize = 0, augment = 0;
+  // Seconds an image, medians of the repeats: reading the file and its header; decoding the crop;
+  // resizing and mirroring it; RandAugment or ColorJitter.
+  double read = 0, decode = 0, resize = 0, augment = 0;
   double images_per_second = 0, without_augmentation = 0;  // medians of the repeats
   double slowest = 0, fastest = 0;                         // of the whole chain
   int64_t images = 0, broken = 0;                          // of the whole chain

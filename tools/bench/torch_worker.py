@@ -243,15 +243,16 @@ FILL = [124, 116, 104]
 
 
 def pillow_chain(policy):
-    """timm's own transforms; -> a function of encoded bytes."""
+    """timm's own transforms; -> a function of a file, or of its bytes."""
     from PIL import Image
     from timm.data import create_transform
 
     transform = create_transform(224, is_training=True, interpolation="random", hflip=0.5,
                                  auto_augment=policy, color_jitter=0.0, use_prefetcher=True)
 
-    def load(encoded):
-        image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    def load(source):
+        with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+            image = Image.open(file).convert("RGB")
         while True:
             try:
                 return transform(image)
@@ -266,7 +267,7 @@ def torchvision_chain(policy):
     level 9 of 10, applies all that it draws and interpolates tensors bilinearly alone: so one
     operation, drawn and applied with probability 0.5, twice."""
     import torch
-    from torchvision.io import ImageReadMode, decode_jpeg
+    from torchvision.io import ImageReadMode, decode_jpeg, read_file
     from torchvision.transforms import InterpolationMode, v2
 
     crops = [v2.RandomResizedCrop(224, interpolation=m, antialias=True)
@@ -280,8 +281,9 @@ def torchvision_chain(policy):
     transform = v2.Compose(steps)
 
     @torch.inference_mode()
-    def load(encoded):
-        data = torch.frombuffer(encoded, dtype=torch.uint8)
+    def load(source):
+        data = (read_file(str(source)) if isinstance(source, Path)
+                else torch.frombuffer(source, dtype=torch.uint8))
         return transform(decode_jpeg(data, mode=ImageReadMode.RGB))
 
     return load
@@ -304,12 +306,12 @@ def loader(args):
     if not paths:
         raise SystemExit(f"{args.data}: no .jpg or .jpeg file")
     random.shuffle(paths)
-    # From memory: decoding is what is measured.
-    encoded = itertools.cycle([bytearray(p.read_bytes()) for p in paths[:500]])
+    sources = itertools.cycle([bytearray(p.read_bytes()) if args.from_memory else p
+                               for p in paths[:500]])
 
     def work():
         for _ in range(LOADER_IMAGES):
-            load(next(encoded))
+            load(next(sources))
 
     work()
     answer(pillow=PIL.__version__, libjpeg_turbo=features.version_feature("libjpeg_turbo"),
@@ -427,6 +429,7 @@ def main():
     parser.add_argument("--data")
     parser.add_argument("--library", choices=("pillow", "torchvision"), default="pillow")
     parser.add_argument("--aa", default="none")
+    parser.add_argument("--from-memory", action="store_true", help="of the loader: read the files before")
     args = parser.parse_args()
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
