@@ -6,6 +6,8 @@
 #define HWY_TARGET_INCLUDE "sgformer/detect/assigner.cpp"
 #include <hwy/foreach_target.h>
 
+#include <cstring>
+
 #include "core/cpu/simd-inl.h"
 
 #ifndef SG_SGFORMER_DETECT_ASSIGNER
@@ -28,22 +30,7 @@ struct Best {
   }
 };
 
-// kBlock boxes, a column a corner. What is missing or not valid is empty and overlaps nothing.
-constexpr int64_t kBlock = 64;
-template <class T>
-struct Block {
-  alignas(64) T x1[kBlock], y1[kBlock], x2[kBlock], y2[kBlock];
-  alignas(64) T iou[kBlock], object[kBlock];  // the best one, and whose it is
-  Box<T> around;
-
-  Block(std::span<const Box<T>> boxes, const uint8_t* valid) {
-    const Box<T> none{0, 0, 0, 0};
-    for (size_t i = 0; i < size_t(kBlock); ++i) {
-      const Box<T>& box = i < boxes.size() && (!valid || valid[i]) ? boxes[i] : none;
-      x1[i] = box.x1, y1[i] = box.y1, x2[i] = box.x2, y2[i] = box.y2;
-    }
-  }
-};
+constexpr size_t kBlock = 64;
 
 }  // namespace
 }  // namespace sg::sgformer
@@ -54,76 +41,130 @@ namespace sg::HWY_NAMESPACE {
 namespace {
 
 using sgformer::AssignerSettings, sgformer::Assignment;
-using sgformer::Box, sgformer::Best, sgformer::Block, sgformer::kBlock;
+using sgformer::Box, sgformer::Best, sgformer::kBlock;
 
+// Boxes, a column a corner.
 template <class T>
-void surround(Block<T>& block) {
-  const hn::ScalableTag<T> d;
-  auto x1 = hn::Load(d, block.x1), y1 = hn::Load(d, block.y1);
-  auto x2 = hn::Load(d, block.x2), y2 = hn::Load(d, block.y2);
-  for (int64_t i = int64_t(hn::Lanes(d)); i < kBlock; i += int64_t(hn::Lanes(d))) {
-    x1 = hn::Min(x1, hn::Load(d, block.x1 + i)), y1 = hn::Min(y1, hn::Load(d, block.y1 + i));
-    x2 = hn::Max(x2, hn::Load(d, block.x2 + i)), y2 = hn::Max(y2, hn::Load(d, block.y2 + i));
+struct Block {
+  alignas(64) T x1[kBlock], y1[kBlock], x2[kBlock], y2[kBlock];
+  alignas(64) T iou[kBlock], object[kBlock];  // the best one, and whose it is
+  Box<T> around;
+
+  explicit Block(const Box<T>* boxes) {
+    const hn::ScalableTag<T> d;
+    auto low_x = hn::Set(d, boxes->x1), low_y = hn::Set(d, boxes->y1);
+    auto high_x = hn::Set(d, boxes->x2), high_y = hn::Set(d, boxes->y2);
+    for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
+      hn::Vec<decltype(d)> a, b, c, e;
+      hn::LoadInterleaved4(d, &boxes[i].x1, a, b, c, e);
+      hn::Store(a, d, x1 + i), hn::Store(b, d, y1 + i);
+      hn::Store(c, d, x2 + i), hn::Store(e, d, y2 + i);
+      hn::Store(hn::Zero(d), d, iou + i), hn::Store(hn::Zero(d), d, object + i);
+      low_x = hn::Min(low_x, a), low_y = hn::Min(low_y, b);
+      high_x = hn::Max(high_x, c), high_y = hn::Max(high_y, e);
+    }
+    around = {hn::GetLane(hn::MinOfLanes(d, low_x)), hn::GetLane(hn::MinOfLanes(d, low_y)),
+              hn::GetLane(hn::MaxOfLanes(d, high_x)), hn::GetLane(hn::MaxOfLanes(d, high_y))};
   }
-  block.around = {hn::GetLane(hn::MinOfLanes(d, x1)), hn::GetLane(hn::MinOfLanes(d, y1)),
-                  hn::GetLane(hn::MaxOfLanes(d, x2)), hn::GetLane(hn::MaxOfLanes(d, y2))};
-}
 
-// Box i of the block is number first + i.
-template <class T>
-void compare(Block<T>& block, int32_t first, const Box<T>& object, size_t k, Best<T>& best) {
-  const hn::ScalableTag<T> d;
-  const auto zero = hn::Zero(d), number = hn::Set(d, T(k));
-  const auto gx1 = hn::Set(d, object.x1), gy1 = hn::Set(d, object.y1);
-  const auto gx2 = hn::Set(d, object.x2), gy2 = hn::Set(d, object.y2);
-  const auto area = hn::Set(d, object.area()), least = hn::Set(d, T(sgformer::kMinUnion));
-  for (int64_t i = 0; i < kBlock; i += int64_t(hn::Lanes(d))) {
-    // As iou() in box.h, to the bit.
-    const auto x1 = hn::Load(d, block.x1 + i), y1 = hn::Load(d, block.y1 + i);
-    const auto x2 = hn::Load(d, block.x2 + i), y2 = hn::Load(d, block.y2 + i);
-    const auto width = hn::Max(hn::Sub(hn::Min(x2, gx2), hn::Max(x1, gx1)), zero);
-    const auto height = hn::Max(hn::Sub(hn::Min(y2, gy2), hn::Max(y1, gy1)), zero);
-    const auto overlap = hn::Mul(width, height);
-    const auto own = hn::Mul(hn::Sub(x2, x1), hn::Sub(y2, y1));
-    const auto both = hn::Max(hn::Sub(hn::Add(own, area), overlap), least);
-    const auto iou = hn::Div(overlap, both);
+  // Box i is number first + i, the object number k.
+  void compare(int32_t first, const Box<T>& other, T k, Best<T>& best) {
+    const hn::ScalableTag<T> d;
+    const auto zero = hn::Zero(d), number = hn::Set(d, k);
+    const auto gx1 = hn::Set(d, other.x1), gy1 = hn::Set(d, other.y1);
+    const auto gx2 = hn::Set(d, other.x2), gy2 = hn::Set(d, other.y2);
+    const auto area = hn::Set(d, other.area()), least = hn::Set(d, T(sgformer::kMinUnion));
+    for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
+      // As iou() in box.h, to the bit.
+      const auto a = hn::Load(d, x1 + i), b = hn::Load(d, y1 + i);
+      const auto c = hn::Load(d, x2 + i), e = hn::Load(d, y2 + i);
+      const auto width = hn::Max(hn::Sub(hn::Min(c, gx2), hn::Max(a, gx1)), zero);
+      const auto height = hn::Max(hn::Sub(hn::Min(e, gy2), hn::Max(b, gy1)), zero);
+      const auto overlap = hn::Mul(width, height);
+      const auto own = hn::Mul(hn::Sub(c, a), hn::Sub(e, b));
+      const auto found = hn::Div(overlap, hn::Max(hn::Sub(hn::Add(own, area), overlap), least));
 
-    const auto before = hn::Load(d, block.iou + i);
-    const auto more = hn::Gt(iou, before);
-    hn::Store(hn::IfThenElse(more, iou, before), d, block.iou + i);
-    hn::Store(hn::IfThenElse(more, number, hn::Load(d, block.object + i)), d, block.object + i);
-    if (!hn::AllFalse(d, hn::And(hn::Ge(iou, hn::Set(d, best.iou)), hn::Gt(iou, zero)))) {
-      HWY_ALIGN T lanes[hn::MaxLanes(d)];
-      hn::Store(iou, d, lanes);
-      for (size_t j = 0; j < hn::Lanes(d); ++j) best.offer(lanes[j], first + int32_t(i + j));
+      const auto before = hn::Load(d, iou + i);
+      const auto more = hn::Gt(found, before);
+      hn::Store(hn::IfThenElse(more, found, before), d, iou + i);
+      hn::Store(hn::IfThenElse(more, number, hn::Load(d, object + i)), d, object + i);
+      if (!hn::AllFalse(d, hn::And(hn::Ge(found, hn::Set(d, best.iou)), hn::Gt(found, zero)))) {
+        HWY_ALIGN T lanes[hn::MaxLanes(d)];
+        hn::Store(found, d, lanes);
+        for (size_t j = 0; j < hn::Lanes(d); ++j) best.offer(lanes[j], first + int32_t(i + j));
+      }
     }
   }
-}
+
+  // -1, 0 or the number of the object + 1.
+  void decide(T positive, T negative, int32_t* assigned) const {
+    const hn::ScalableTag<T> d;
+    const hn::Rebind<int32_t, decltype(d)> whole;
+    const auto one = hn::Set(d, T(1));
+    for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
+      const auto most = hn::Load(d, iou + i);
+      const auto found = hn::IfThenElse(hn::Ge(most, hn::Set(d, positive)),
+                                        hn::Add(hn::Load(d, object + i), one), hn::Neg(one));
+      const auto result = hn::IfThenZeroElse(hn::Lt(most, hn::Set(d, negative)), found);
+      if constexpr (sizeof(T) == 4)
+        hn::StoreU(hn::ConvertTo(whole, result), whole, assigned + i);
+      else
+        hn::StoreU(hn::DemoteTo(whole, result), whole, assigned + i);
+    }
+  }
+};
+
+// Numbers of the objects that overlap a box, ascending.
+template <class T>
+class Overlaps {
+ public:
+  explicit Overlaps(std::span<const Box<T>> objects) : n_(objects.size()) {
+    for (std::vector<T>* v : {&x1_, &y1_, &x2_, &y2_, &found_}) v->resize(n_ + 64 / sizeof(T));
+    for (size_t k = 0; k < n_; ++k)
+      x1_[k] = objects[k].x1, y1_[k] = objects[k].y1, x2_[k] = objects[k].x2,
+      y2_[k] = objects[k].y2;
+  }
+  std::span<const T> of(const Box<T>& box) {
+    const hn::ScalableTag<T> d;
+    size_t count = 0;
+    for (size_t k = 0; k < n_; k += hn::Lanes(d)) {
+      const auto x = hn::And(hn::Lt(hn::LoadU(d, &x1_[k]), hn::Set(d, box.x2)),
+                             hn::Gt(hn::LoadU(d, &x2_[k]), hn::Set(d, box.x1)));
+      const auto y = hn::And(hn::Lt(hn::LoadU(d, &y1_[k]), hn::Set(d, box.y2)),
+                             hn::Gt(hn::LoadU(d, &y2_[k]), hn::Set(d, box.y1)));
+      const auto both = hn::And(hn::And(x, y), hn::FirstN(d, n_ - k));
+      count += hn::CompressStore(hn::Iota(d, T(k)), both, d, &found_[count]);
+    }
+    return {found_.data(), count};
+  }
+
+ private:
+  size_t n_;
+  std::vector<T> x1_, y1_, x2_, y2_, found_;  // with room behind them for one vector
+};
 
 template <class T>
 void assign(std::span<const Box<T>> boxes, std::span<const Box<T>> objects,
             const AssignerSettings& settings, std::span<const uint8_t> valid,
             std::span<Best<T>> best, Assignment<T>& result) {
-  const T positive = T(settings.positive), negative = T(settings.negative);
-  for (size_t first = 0; first < boxes.size(); first += size_t(kBlock)) {
-    const auto part = boxes.subspan(first, std::min(size_t(kBlock), boxes.size() - first));
-    Block<T> block(part, valid.empty() ? nullptr : &valid[first]);
-    surround(block);
-    std::fill_n(block.iou, kBlock, T(0));
-    std::fill_n(block.object, kBlock, T(0));
-    for (size_t k = 0; k < objects.size(); ++k) {
-      const Box<T>&o = objects[k], &a = block.around;
-      if ((o.x1 < a.x2) & (o.x2 > a.x1) & (o.y1 < a.y2) & (o.y2 > a.y1))
-        compare(block, int32_t(first), o, k, best[k]);
-    }
-    for (size_t i = 0; i < part.size(); ++i) {
-      const T iou = block.iou[i];
-      result.max_iou[first + i] = iou;
-      result.assigned[first + i] = !valid.empty() && !valid[first + i] ? -1
-                                   : objects.empty() || iou < negative ? 0
-                                   : iou >= positive ? int32_t(block.object[i]) + 1
-                                                     : -1;
-    }
+  Overlaps<T> overlaps(objects);
+  for (size_t first = 0; first < boxes.size(); first += kBlock) {
+    const size_t n = std::min(kBlock, boxes.size() - first);
+    const uint8_t* const counts = valid.empty() ? nullptr : &valid[first];
+    const bool whole = n == kBlock && !(counts && std::memchr(counts, 0, n));
+    // Boxes that are missing or not valid are empty and overlap nothing.
+    Box<T> some[kBlock] = {};
+    for (size_t i = 0; !whole && i < n; ++i)
+      if (!counts || counts[i]) some[i] = boxes[first + i];
+    Block<T> block(whole ? &boxes[first] : some);
+    for (const T k : overlaps.of(block.around))
+      block.compare(int32_t(first), objects[size_t(k)], k, best[size_t(k)]);
+    std::copy_n(block.iou, n, &result.max_iou[first]);
+    int32_t assigned[kBlock] = {};
+    if (!objects.empty()) block.decide(T(settings.positive), T(settings.negative), assigned);
+    for (size_t i = 0; !whole && i < n; ++i)
+      if (counts && !counts[i]) assigned[i] = -1;
+    std::copy_n(assigned, n, &result.assigned[first]);
   }
 }
 void assign_f32(std::span<const Box<float>> boxes, std::span<const Box<float>> objects,
