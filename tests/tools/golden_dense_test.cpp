@@ -36,6 +36,8 @@ void check_kinds(const char* folder, const Counts& expected, Dtype dtype, Device
 
 const Counts kResizing{{"interpolate", 10}, {"adaptive_pool", 16}};
 const Counts kLosses{{"segmentation_loss", 4}};
+const Counts kBoxes{{"anchors", 1},  {"box_coder", 2},  {"box_iou", 1},       {"nms", 6},
+                    {"assigner", 6}, {"roi_levels", 1}, {"rpn_proposals", 1}, {"detections", 1}};
 
 }  // namespace
 
@@ -59,4 +61,9 @@ TEST_CASE("losses on cuda") {
   if (!test::have_cuda()) return;
   check_kinds("golden/dense/losses", kLosses, Dtype::f32, kCuda);
   check_kinds("golden/dense/losses", kLosses, Dtype::bf16, kCuda);
+}
+
+TEST_CASE("decisions about boxes") {
+  check_kinds("golden/dense/boxes", kBoxes, Dtype::f64);
+  check_kinds("golden/dense/boxes", {{"box_coder", 2}}, Dtype::f32);
 }

@@ -1,5 +1,6 @@
 #include "tools/golden/kinds.h"
 
+#include "tools/golden/golden_boxes.h"
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_miou.h"
@@ -31,6 +32,14 @@ constexpr Kind kKinds[] = {
     {"photometric", check_photometric},
     {"interpolate", check_interpolate},
     {"adaptive_pool", check_adaptive_pool},
+    {"anchors", check_anchors},
+    {"box_coder", check_box_coder},
+    {"box_iou", check_box_iou},
+    {"nms", check_nms},
+    {"assigner", check_assigner},
+    {"roi_levels", check_roi_levels},
+    {"rpn_proposals", check_rpn_proposals},
+    {"detections", check_detections},
 };
 
 }  // namespace
