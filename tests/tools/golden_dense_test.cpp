@@ -36,6 +36,7 @@ void check_kinds(const char* folder, const Counts& expected, Dtype dtype, Device
 
 const Counts kResizing{{"interpolate", 10}, {"adaptive_pool", 16}};
 const Counts kLosses{{"segmentation_loss", 4}};
+const Counts kRois{{"roi_align", 5}, {"mask_targets", 1}};
 
 }  // namespace
 
@@ -59,4 +60,9 @@ TEST_CASE("losses on cuda") {
   if (!test::have_cuda()) return;
   check_kinds("golden/dense/losses", kLosses, Dtype::f32, kCuda);
   check_kinds("golden/dense/losses", kLosses, Dtype::bf16, kCuda);
+}
+
+TEST_CASE("RoIAlign and the targets of masks") {
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16})
+    check_kinds("golden/dense/boxes", kRois, dtype);
 }

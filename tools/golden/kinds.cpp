@@ -5,6 +5,7 @@
 #include "tools/golden/golden_miou.h"
 #include "tools/golden/golden_opencv.h"
 #include "tools/golden/golden_resize.h"
+#include "tools/golden/golden_roi.h"
 #include "tools/golden/golden_segmentor.h"
 #include "tools/golden/golden_sgformer.h"
 
@@ -31,6 +32,8 @@ constexpr Kind kKinds[] = {
     {"photometric", check_photometric},
     {"interpolate", check_interpolate},
     {"adaptive_pool", check_adaptive_pool},
+    {"roi_align", check_roi_align},
+    {"mask_targets", check_mask_targets},
 };
 
 }  // namespace
