@@ -46,15 +46,14 @@ void compute(In masks, const T* boxes, const int32_t* objects, Out targets) {
       for (const RoiBin<double>* row = rows; row < rows + size; ++row) {
         std::fill(sums + first, sums + last, 0.0);
         for (int r = row->begin; r < row->end; ++r) {
-          const double weight = row->weights[r - row->begin];
+          const double weight = row->weight(r);
           const uint8_t* const line = mask + r * w;
 #pragma omp simd
           for (int64_t q = first; q < last; ++q) sums[q] += weight * line[q];
         }
         for (const RoiBin<double>* column = columns; column < columns + size; ++column) {
           double sum = 0;
-          for (int q = column->begin; q < column->end; ++q)
-            sum += column->weights[q - column->begin] * sums[q];
+          for (int q = column->begin; q < column->end; ++q) sum += column->weight(q) * sums[q];
           *to++ = sum >= half;
         }
       }

@@ -122,7 +122,7 @@ void forward(Stream&, const std::vector<Tensor>& maps, In rois, In levels,
 #pragma GCC unroll 8
             for (int n = 0; n < N; ++n) sum[n] = hn::Zero(d);
             for (int row = rows.begin; row < rows.end; ++row) {
-              const T weight = rows.weights[row - rows.begin] * factor;
+              const T weight = rows.weight(row) * factor;
               const S* p = image + (row * w + columns.begin) * c + k;
               for (int q = 0; q < columns.end - columns.begin; ++q, p += c) {
                 const auto v = hn::Set(d, weight * columns.weights[q]);
@@ -147,8 +147,8 @@ void add_to_line(const S* dy, const RoiBin<T>* bins, T factor, int64_t size, int
   const S* from[kMaxRoiBins];
   int count = 0;
   for (int64_t i = 0; i < size; ++i) {
-    if (row < bins[i].begin || row >= bins[i].end) continue;
-    weights[count] = bins[i].weights[row - bins[i].begin] * factor;
+    if (!bins[i].reads(row)) continue;
+    weights[count] = bins[i].weight(row) * factor;
     from[count++] = dy + i * size * c;
   }
   for (int64_t j = 0; j < size; ++j) {

@@ -70,6 +70,18 @@ TEST_CASE("mask_targets: as RoIAlign of the masks, for any number of threads") {
       CHECK(to_vector<uint8_t>(mask_targets(in.masks, in.boxes, in.objects, size)) == expected);
     }
     set_num_threads(before);
+    if (!have_cuda()) continue;
+    const Tensor masks = in.masks.to(kCuda), objects = in.objects.to(kCuda);
+    const Tensor found = mask_targets(masks, in.boxes.to(kCuda), objects, size);
+    CHECK(to_vector<uint8_t>(found) == expected);
+    // Those that are not there are 255.
+    Tensor wrong = in.boxes.to(Dtype::f32).clone();
+    wrong.data<float>()[2] = NAN;
+    const Tensor none = mask_targets(masks, wrong.to(kCuda), objects, size);
+    for (int64_t i = 0; i < size * size; ++i) CHECK(to_vector<uint8_t>(none)[size_t(i)] == 255);
+    const Tensor other =
+        mask_targets(masks, in.boxes.to(kCuda), full({60}, 3, Dtype::i32, kCuda), 1);
+    for (const int v : to_vector<uint8_t>(other)) CHECK(v == 255);
   }
 }
 

@@ -165,7 +165,6 @@ TEST_CASE("roi_align: value and gradients against the literal form") {
     };
     // Places, and so weights, are off by 2^-24 of the side: by 8 or more of its roundings.
     test.terms = 24 * 24;
-    test.cuda = false;
     run(test);
   }
 }
@@ -234,6 +233,23 @@ TEST_CASE("roi_align: wrong arguments are named") {
                        "roi_align: levels: missing, with 2 maps", Error);
   CHECK_THROWS_AS(roi_align({x, zeros({1, 4, 5, 3})}, rois, levels, {1, 1}, 7), Error);
   CHECK_THROWS_AS(roi_align({x}, autograd::leaf(zeros({1, 5})), {}, {1}, 7), Error);
+}
+
+TEST_CASE("roi_align: RoIs that are not there are NaN on a device, and have no gradient") {
+  if (!have_cuda()) return;
+  const float bad = std::nanf("");
+  const std::vector<float> rois{0, 1, 1, 3, 3,   2, 1, 1, 2,    2, -1, 1, 1, 2, 2,
+                                0, 1, 1, 3, bad, 0, 1, 1, 1e6f, 2, 0,  1, 1, 3, 3};
+  const std::vector<int32_t> levels{0, 0, 0, 0, 0, 1};
+  const Tensor x = autograd::leaf(full({1, 4, 5, 3}, 2, Dtype::f32, kCuda));
+  const Tensor y = roi_align({x}, from_vector(rois, {6, 5}).to(kCuda),
+                             from_vector(levels, {6}).to(kCuda), {1}, 2);
+  const auto found = to_vector<float>(y);
+  for (size_t i = 0; i < found.size(); ++i) CHECK(std::isnan(found[i]) == (i >= 12));
+  autograd::backward({y}, {full(y.shape(), 1, Dtype::f32, kCuda)});
+  double sum = 0;
+  for (const double v : to_vector<double>(autograd::grad_of(x))) sum += v;
+  CHECK(sum == doctest::Approx(12));
 }
 
 TEST_CASE("roi_align: RoIs that are not there are named on the CPU") {

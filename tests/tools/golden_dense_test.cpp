@@ -66,3 +66,9 @@ TEST_CASE("RoIAlign and the targets of masks") {
   for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16})
     check_kinds("golden/dense/boxes", kRois, dtype);
 }
+
+TEST_CASE("RoIAlign and the targets of masks on cuda") {
+  if (!test::have_cuda()) return;
+  check_kinds("golden/dense/boxes", kRois, Dtype::f32, kCuda);
+  check_kinds("golden/dense/boxes", kRois, Dtype::bf16, kCuda);
+}
