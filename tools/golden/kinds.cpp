@@ -1,5 +1,6 @@
 #include "tools/golden/kinds.h"
 
+#include "tools/golden/golden_detect_heads.h"
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_miou.h"
@@ -26,6 +27,9 @@ constexpr Kind kKinds[] = {
     {"semantic_fpn", check_semantic_fpn},
     {"upernet", check_upernet},
     {"fcn_head", check_fcn_head},
+    {"rpn_head", check_rpn_head},
+    {"box_head", check_box_head},
+    {"mask_head", check_mask_head},
     {"miou", check_miou},
     {"segmentation_loss", check_segmentation_loss},
     {"resize_u8", check_opencv_resize},
