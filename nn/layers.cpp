@@ -1,6 +1,7 @@
 #include "nn/layers.h"
 
 #include "nn/trace.h"
+#include "ops/conv_transpose2x2/conv_transpose2x2.h"
 #include "ops/depthwise3x3/depthwise3x3.h"
 #include "ops/group_norm/group_norm.h"
 #include "ops/layer_norm/layer_norm.h"
@@ -37,11 +38,13 @@ const char* kind_of(int kernel) { return kernel == 1 ? "conv1x1" : "conv3x3"; }
 
 }  // namespace
 
-Linear::Linear(const ParameterScope& scope, const std::vector<Output>& outputs, int64_t in) {
+Linear::Linear(const ParameterScope& scope, const std::vector<Output>& outputs, int64_t in,
+               Init init, int64_t pixels) {
+  const Layout layout = pixels > 1 ? Layout::flat_map : Layout::same;
   std::vector<NamedSlice> weights, biases;
   int64_t out = 0;
   for (const Output& o : outputs) {
-    weights.push_back({o.name + ".weight", {o.size, in}, Layout::same, Init::linear});
+    weights.push_back({o.name + ".weight", {o.size, in}, layout, init, {}, pixels});
     biases.push_back({o.name + ".bias", {o.size}, Layout::same, Init::zeros});
     out += o.size;
     name_ += (name_.empty() ? "" : "|") + o.name;
@@ -134,6 +137,19 @@ Tensor Conv2d::operator()(const Tensor& x, int stride) const {
   check(stride == 1 || kernel_ == 3, "{}: a kernel of 1 has no stride", name_);
   const Tensor y = convolve(x, kernel_, w_, b_->value, stride);
   trace(name_, kind_of(kernel_), y, size_of(w_) + size_of(b_));
+  return y;
+}
+
+ConvTranspose2x2::ConvTranspose2x2(const ParameterScope& scope, const std::string& name, int64_t in,
+                                   int64_t out)
+    : name_(scope.name(name)),
+      w_(scope.add({{name + ".weight", {in, out, 2, 2}, Layout::conv_transpose, Init::conv}},
+                   {4 * out, in}, DtypeRole::matmul)),
+      b_(add_vector(scope, name + ".bias", out, Init::zeros, DtypeRole::matmul)) {}
+
+Tensor ConvTranspose2x2::operator()(const Tensor& x) const {
+  const Tensor y = conv_transpose2x2(x, w_->value, b_->value);
+  trace(name_, "conv_transpose2x2", y, size_of(w_) + size_of(b_));
   return y;
 }
 

@@ -17,9 +17,13 @@ class Linear {
     int64_t size;
   };
   Linear() = default;
-  Linear(const ParameterScope& scope, const std::string& name, int64_t in, int64_t out)
-      : Linear(scope, {{name, out}}, in) {}
-  Linear(const ParameterScope& scope, const std::vector<Output>& outputs, int64_t in);
+  Linear(const ParameterScope& scope, const std::string& name, int64_t in, int64_t out,
+         Init init = Init::linear)
+      : Linear(scope, {{name, out}}, in, init) {}
+  // `pixels` above 1: x are maps of so many pixels, flattened, channels last as they are. In the
+  // published model they are flattened channels first.
+  Linear(const ParameterScope& scope, const std::vector<Output>& outputs, int64_t in,
+         Init init = Init::linear, int64_t pixels = 1);
   Tensor operator()(const Tensor& x) const;
 
  private:
@@ -81,6 +85,18 @@ class Conv2d {
  private:
   std::string name_;
   int kernel_ = 1;
+  Parameter *w_ = nullptr, *b_ = nullptr;
+};
+
+// A transposed convolution with bias, 2 x 2 with stride 2, that doubles the size of the map.
+class ConvTranspose2x2 {
+ public:
+  ConvTranspose2x2() = default;
+  ConvTranspose2x2(const ParameterScope& scope, const std::string& name, int64_t in, int64_t out);
+  Tensor operator()(const Tensor& x) const;
+
+ private:
+  std::string name_;
   Parameter *w_ = nullptr, *b_ = nullptr;
 };
 

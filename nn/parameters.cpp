@@ -30,6 +30,17 @@ std::function<int64_t(int64_t)> place_of_official(const NamedSlice& part) {
       const int64_t c = s[0], area = s[2] * s[3];
       return [=](int64_t i) { return i % area * c + i / area; };
     }
+    case Layout::conv_transpose: {
+      const int64_t in = s[0], out = s[1], area = s[2] * s[3];
+      return [=](int64_t i) {
+        const int64_t k = i % area, o = i / area % out, c = i / area / out;
+        return (k * out + o) * in + c;
+      };
+    }
+    case Layout::flat_map: {
+      const int64_t row = s[1], pixels = part.pixels, c = row / pixels;
+      return [=](int64_t i) { return i / row * row + i % pixels * c + i % row / pixels; };
+    }
   }
   fail(ExitCode::failure, "parameter {}: unknown layout", part.name);
 }
@@ -74,13 +85,17 @@ Tensor initial_value(const NamedSlice& part, uint64_t seed, size_t index) {
     }
     case Init::xavier: {
       const Shape& s = part.official;
-      const double limit = std::sqrt(6.0 / double((s[0] + s[1]) * s[2] * s[3]));
+      const int64_t area = s.numel() / (s[0] * s[1]);
+      const double limit = std::sqrt(6.0 / double((s[0] + s[1]) * area));
       Random random(seed, Purpose::init, index);
       for (double& v : t.span<double>()) v = random.uniform(-limit, limit);
       break;
     }
     case Init::logits:
       normal(0.01);
+      break;
+    case Init::deltas:
+      normal(0.001);
       break;
     case Init::position:
       fill_position(t.data<double>(), part.official);

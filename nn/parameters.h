@@ -19,9 +19,11 @@ namespace sg::nn {
 
 // How a tensor lies in memory, against its official (PyTorch) layout.
 enum class Layout {
-  same,       // the same bytes
-  conv,       // official (out, in, kh, kw), here (out, kh, kw, in)
-  depthwise,  // official (C, 1, 3, 3), here (3, 3, C)
+  same,            // the same bytes
+  conv,            // official (out, in, kh, kw), here (out, kh, kw, in)
+  depthwise,       // official (C, 1, 3, 3), here (3, 3, C)
+  conv_transpose,  // official (in, out, kh, kw), here (kh * kw * out, in)
+  flat_map,        // rows are maps: official (out, C * pixels), here (out, pixels * C)
 };
 
 // Initial values (see initialize()).
@@ -30,8 +32,9 @@ enum class Init {
   zeros,
   linear,    // N(0, 0.02^2)
   conv,      // N(0, 2 / fan_out), fan_out = kh * kw * out / groups
-  xavier,    // U(-a, a), a^2 = 6 / (fan_in + fan_out): convolutions of feature pyramids
-  logits,    // N(0, 0.01^2): what gives logits of each pixel
+  xavier,    // U(-a, a), a^2 = 6 / (fan_in + fan_out): feature pyramids, the box head
+  logits,    // N(0, 0.01^2): what gives logits
+  deltas,    // N(0, 0.001^2): what gives changes of boxes
   position,  // 2-D sine-cosine table (1, side * side, C)
 };
 
@@ -50,6 +53,7 @@ struct NamedSlice {
   Layout layout = Layout::same;
   Init init = Init::zeros;
   ParameterGroup group{};  // see ParameterStore::set_groups()
+  int64_t pixels = 1;      // of Layout::flat_map
 };
 
 using GroupRule = std::function<ParameterGroup(const NamedSlice&)>;

@@ -6,9 +6,9 @@
 
 #include <hwy/cache_control.h>
 
+#include "core/cpu/blocks-inl.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
-#include "core/cpu/simd-inl.h"
 #include "core/cpu/simd_register.h"
 #include "ops/bilinear_resize/axis.h"
 #include "ops/bilinear_resize/bilinear_resize.h"
@@ -18,19 +18,6 @@ namespace sg::HWY_NAMESPACE {
 namespace {
 
 BilinearAxis axis(int64_t in, int64_t out) { return {unsigned(in), unsigned(out)}; }
-
-// f(d, k, count) for k over [0, n): for `count` whole vectors at k at once, then for the rest. As
-// wide an access to each of many pixels keeps what is fetched ahead of it useful.
-template <class T, class F>
-HWY_INLINE void for_blocks(int64_t n, const F& f) {
-  constexpr int kBlock = 4;
-  const hn::ScalableTag<T> d;
-  const int64_t block = kBlock * int64_t(hn::Lanes(d)), whole = n / block * block;
-  for (int64_t k = 0; k < whole; k += block) f(d, k, std::integral_constant<int, kBlock>());
-  for_lanes<T>(n - whole, [&](auto e, int64_t k) SG_INLINE_ATTR {
-    f(e, whole + k, std::integral_constant<int, 1>());
-  });
-}
 
 // For each output position the weight of the second input position that it reads.
 template <class T>

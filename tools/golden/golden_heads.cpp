@@ -1,7 +1,6 @@
 #include "tools/golden/golden_heads.h"
 
 #include <cmath>
-#include <functional>
 
 #include "sgformer/segment/heads.h"
 
@@ -9,7 +8,6 @@ namespace sg::golden {
 namespace {
 
 using namespace sgformer;
-using Forward = std::function<std::vector<Tensor>(const std::vector<Tensor>& maps)>;
 
 BatchNormSettings batch_norm_of(const Case& c) {
   const std::string& mode = c.text("batch_norm");
@@ -25,37 +23,6 @@ BatchNormSettings batch_norm_of(const Case& c) {
 // in two dimensions the error of a sum over channels is 10.8 times as large; that of a plain sum,
 // which is 9 times as long, is 3 times as large.
 constexpr double kWinograd = 10.8 / 3;
-
-std::vector<Row> check_maps(const Case& c, nn::ParameterStore& store, const Chain& chain,
-                            const Forward& forward) {
-  c.fill(store);
-  const bool single = c.file.metadata().contains("input_shape");
-  const std::vector<Shape> shapes = c.shapes(single ? "input_shape" : "input_shapes", 4);
-  const auto numbered = [](const char* name, size_t i, bool alone) {
-    return alone ? name : fmt::format("{}.{}", name, i);
-  };
-  std::vector<Tensor> maps;
-  for (size_t i = 0; i < shapes.size(); ++i)
-    maps.push_back(autograd::leaf(c.uniform_map(numbered("input", i, single), shapes[i])));
-  const std::vector<Tensor> outputs = forward(maps);
-  const std::vector<Shape> expected = c.shapes("output_shapes", 4);
-  check(outputs.size() == expected.size(), "{}: expected {} outputs, computed {}",
-        c.file.path().string(), expected.size(), outputs.size());
-  std::vector<Tensor> upstream;
-  for (size_t i = 0; i < outputs.size(); ++i)
-    upstream.push_back(c.uniform_map(numbered("grad", i, outputs.size() == 1), expected[i]));
-  autograd::backward(outputs, upstream);
-
-  const int64_t pixels = shapes[0][0] * shapes[0][2] * shapes[0][3];
-  Comparison comparison(c, chain_bounds(c.dtype, store, chain, pixels));
-  for (size_t i = 0; i < outputs.size(); ++i)
-    comparison.add_map(numbered("output", i, outputs.size() == 1), outputs[i]);
-  for (size_t i = 0; i < maps.size(); ++i)
-    comparison.add_map(numbered("grad_input", i, single), autograd::grad_of(maps[i]));
-  comparison.add_gradients(store);
-  for (const nn::Buffer& b : store.named_buffers()) comparison.add("after." + b.name, b.value);
-  return comparison.finish();
-}
 
 }  // namespace
 
@@ -74,6 +41,43 @@ Bounds chain_bounds(Dtype dtype, const nn::ParameterStore& store, const Chain& c
   // square of the error. In f32 none of so few inputs is met.
   if (dtype == Dtype::bf16) bounds.gradients += std::sqrt(chain.relus * 2 * bounds.outputs / M_PI);
   return bounds;
+}
+
+std::vector<Row> check_maps(const Case& c, nn::ParameterStore& store, const Chain& chain,
+                            const MapsForward& forward) {
+  c.fill(store);
+  const bool single = c.file.metadata().contains("input_shape");
+  const std::vector<Shape> shapes = c.shapes(single ? "input_shape" : "input_shapes", 4);
+  const auto numbered = [](const char* name, size_t i, bool alone) {
+    return alone ? name : fmt::format("{}.{}", name, i);
+  };
+  std::vector<Tensor> maps;
+  for (size_t i = 0; i < shapes.size(); ++i)
+    maps.push_back(autograd::leaf(c.uniform_map(numbered("input", i, single), shapes[i])));
+  const std::vector<Tensor> outputs = forward(maps);
+  const std::vector<Shape> expected = c.shapes("output_shapes", outputs.at(0).dims());
+  check(outputs.size() == expected.size(), "{}: expected {} outputs, computed {}",
+        c.file.path().string(), expected.size(), outputs.size());
+  const bool of_maps = expected[0].size() == 4;  // else rows
+  const auto place = [&](const std::string& name, const Shape& shape) {
+    return of_maps ? c.uniform_map(name, shape) : c.place(c.uniform(name, shape));
+  };
+  std::vector<Tensor> upstream;
+  for (size_t i = 0; i < outputs.size(); ++i)
+    upstream.push_back(place(numbered("grad", i, outputs.size() == 1), expected[i]));
+  autograd::backward(outputs, upstream);
+
+  const int64_t pixels = shapes[0][0] * shapes[0][2] * shapes[0][3];
+  Comparison comparison(c, chain_bounds(c.dtype, store, chain, pixels));
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const std::string name = numbered("output", i, outputs.size() == 1);
+    of_maps ? comparison.add_map(name, outputs[i]) : comparison.add(name, outputs[i]);
+  }
+  for (size_t i = 0; i < maps.size(); ++i)
+    comparison.add_map(numbered("grad_input", i, single), autograd::grad_of(maps[i]));
+  comparison.add_gradients(store);
+  for (const nn::Buffer& b : store.named_buffers()) comparison.add("after." + b.name, b.value);
+  return comparison.finish();
 }
 
 std::vector<Row> check_fpn(const Case& c) {

@@ -1,11 +1,13 @@
 #include "tools/golden/kinds.h"
 
 #include "tools/golden/golden_boxes.h"
+#include "tools/golden/golden_detect_heads.h"
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_miou.h"
 #include "tools/golden/golden_opencv.h"
 #include "tools/golden/golden_resize.h"
+#include "tools/golden/golden_roi.h"
 #include "tools/golden/golden_segmentor.h"
 #include "tools/golden/golden_sgformer.h"
 
@@ -26,6 +28,9 @@ constexpr Kind kKinds[] = {
     {"semantic_fpn", check_semantic_fpn},
     {"upernet", check_upernet},
     {"fcn_head", check_fcn_head},
+    {"rpn_head", check_rpn_head},
+    {"box_head", check_box_head},
+    {"mask_head", check_mask_head},
     {"miou", check_miou},
     {"segmentation_loss", check_segmentation_loss},
     {"resize_u8", check_opencv_resize},
@@ -40,6 +45,8 @@ constexpr Kind kKinds[] = {
     {"roi_levels", check_roi_levels},
     {"rpn_proposals", check_rpn_proposals},
     {"detections", check_detections},
+    {"roi_align", check_roi_align},
+    {"mask_targets", check_mask_targets},
 };
 
 }  // namespace
