@@ -108,7 +108,7 @@ Tensor Segmenter::logits_of_windows(const data::Image& seen, bool mirrored) cons
   const int64_t h = seen.height, w = seen.width, k = model_.config().classes;
   const Dtype dtype = acc_dtype(model_.parameters().dtype());
   const Device device = model_.parameters().device();
-  Tensor sum = zeros({h * w, k}, dtype, device), counts = zeros({h, w}, Dtype::f32);
+  Tensor sum = zeros({h, w, k}, dtype, device), counts = zeros({h, w}, Dtype::f32);
   for (const Box& box : windows_of({seen.height, seen.width}, *settings_.slide)) {
     // The windows of the mirrored image, from the image itself.
     Box of_image = box;
@@ -116,18 +116,12 @@ Tensor Segmenter::logits_of_windows(const data::Image& seen, bool mirrored) cons
     const Tensor logits =
         bilinear_resize(forward(seen.view().crop(of_image), mirrored, false).logits.to(dtype),
                         box.height, box.width);
-    kernels::copy_columns(sum.stream(), logits,
-                          {.rows = box.height,
-                           .columns = box.width * k,
-                           .from_begin = 0,
-                           .from_stride = box.width * k,
-                           .to_begin = (box.top * w + box.left) * k,
-                           .to_stride = w * k},
-                          {sum, true});
+    add_window(sum, logits.view({box.height, box.width, k}), box.top, box.left);
     for (int y = box.top; y < box.bottom(); ++y)
       for (int x = box.left; x < box.right(); ++x) ++counts.data<float>()[y * w + x];
   }
-  divide_rows(sum, counts.view({h * w}).to(dtype).to(device));
+  Tensor rows = sum.view({h * w, k});
+  divide_rows(rows, counts.view({h * w}).to(dtype).to(device));
   return sum.view({1, h, w, k});
 }
 
