@@ -8,6 +8,7 @@
 #include "ops/cross_entropy/cross_entropy.h"
 #include "tasks/gather.h"
 #include "tasks/training_images.h"
+#include "tasks/training_loader.h"
 
 namespace sg::tasks {
 namespace {
@@ -16,12 +17,8 @@ constexpr size_t kImages = data::LabelledImages::kImages;
 constexpr size_t kLabels = data::LabelledImages::kLabels;
 
 data::LoaderConfig loader_config(const ClassificationSettings& s) {
-  data::LoaderConfig c;
-  c.batch_size = int(s.batch_size), c.workers = int(s.workers);
-  c.max_broken_share = s.max_broken_share;
-  c.seed = s.seed;
+  data::LoaderConfig c = training_loader(s, s);
   c.aug_repeats = s.aug_repeats;
-  c.rank = s.group->rank(), c.ranks = s.group->ranks(), c.step_batches = int(s.step_batches);
   return c;
 }
 
