@@ -9,6 +9,7 @@
 #include "tasks/gather.h"
 #include "tasks/training_images.h"
 #include "tasks/training_loader.h"
+#include "tasks/validation_loss.h"
 
 namespace sg::tasks {
 namespace {
@@ -129,11 +130,7 @@ ScoreSchema classification_scores() {
   return {
       {.name = "top1", .label = "Acc@1", .title = "top-1", .chart = "Top-1 accuracy", .unit = "%"},
       {.name = "top5", .label = "Acc@5", .title = "top-5", .unit = "%"},
-      {.name = "loss",
-       .label = "loss",
-       .title = "validation loss",
-       .digits = 3,
-       .more_is_better = false}};
+      kValidationLoss};
 }
 
 Classification::Classification(sgformer::Classifier& model,
