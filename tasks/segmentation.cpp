@@ -26,6 +26,7 @@ Segmentation::Segmentation(sgformer::Segmentor& model,
       seed_(settings.seed),
       stats_(settings.evaluation.segmenter.stats),
       auxiliary_weight_(settings.auxiliary_weight),
+      palette_(data::complete_palette(training->palette(), model.config().classes)),
       feed_(std::make_shared<SegmentationSamples>(std::move(training), settings.transform),
             training_loader(settings, settings.evaluation), model.parameters().device()),
       evaluator_(model, std::move(validation), settings.evaluation) {
@@ -109,7 +110,7 @@ Findings Segmentation::findings() const {
         f.galleries.begin(),
         training_crops(batch[SegmentationSamples::kImages], batch[SegmentationSamples::kValid],
                        batch[SegmentationSamples::kLabels], loader.images().class_names(),
-                       model_.config().classes));
+                       palette_));
   }
   if (const int64_t broken = loader.broken())
     f.notes.push_back(fmt::format(
