@@ -22,7 +22,9 @@ enum class Purpose : uint32_t {
   color_jitter,
   mix,  // mixup and CutMix: ops/normalize_images/draw_mix_erase.cpp, as erased_box
   erased_box,
-  dropout,  // ops/dropout2d/dropout2d.cpp
+  dropout,     // ops/dropout2d/dropout2d.cpp
+  rpn_sample,  // anchors that the losses take: sgformer/detect/targets.cpp, as roi_sample
+  roi_sample,
 };
 
 // A stream of random numbers by name: kernels draw from it at any position.

@@ -5,8 +5,8 @@
 
 #include "data/transforms/color_jitter.h"
 #include "tests/data/images.h"
-#include "tests/data/simd_targets.h"
 #include "tests/support/files.h"
+#include "tests/support/simd_targets.h"
 
 using namespace sg;
 using namespace sg::data;

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "tests/data/images.h"
-#include "tests/data/simd_targets.h"
+#include "tests/support/simd_targets.h"
 
 using namespace sg;
 using namespace sg::data;

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <vector>
 
-#include "tests/data/simd_targets.h"
+#include "tests/support/simd_targets.h"
 
 using namespace sg;
 using namespace sg::data;

@@ -5,8 +5,8 @@
 
 #include "core/rng.h"
 #include "io/safetensors.h"
-#include "tests/data/simd_targets.h"
 #include "tests/support/files.h"
+#include "tests/support/simd_targets.h"
 
 using namespace sg;
 using namespace sg::data;

@@ -78,6 +78,20 @@ int64_t Case::number(const std::string& name) const {
   return values[0];
 }
 
+std::vector<double> Case::reals(const std::string& name) const {
+  std::vector<double> values;
+  const std::string& s = text(name);
+  for (const char* p = s.data(); p <= s.data() + s.size();) {
+    double v = 0;
+    const auto [end, ec] = std::from_chars(p, s.data() + s.size(), v);
+    check(ec == std::errc() && (end == s.data() + s.size() || *end == ','),
+          "{}: metadata '{}': '{}' is not a list of numbers", file.path().string(), name, s);
+    values.push_back(v);
+    p = end + 1;
+  }
+  return values;
+}
+
 Shape Case::shape(const std::string& name, int dims) const {
   const std::vector<Shape> all = shapes(name, dims);
   check(all.size() == 1, "{}: metadata '{}': expected one shape", file.path().string(), name);

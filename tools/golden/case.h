@@ -24,11 +24,12 @@ struct Case {
   Dtype dtype;
   Device device;
 
-  // Metadata: as it is; a list "1,2,3"; one whole number; a real number.
+  // Metadata: as it is; a list "1,2,3"; one whole number; a real number; a list "0.5,1".
   const std::string& text(const std::string& name) const;
   std::vector<int64_t> numbers(const std::string& name) const;
   int64_t number(const std::string& name) const;
   double real(const std::string& name) const { return std::stod(text(name)); }
+  std::vector<double> reals(const std::string& name) const;
   // A list as a shape, which has `dims` dimensions; shapes "1,2;3,4".
   Shape shape(const std::string& name, int dims) const;
   std::vector<Shape> shapes(const std::string& name, int dims) const;
