@@ -1,5 +1,6 @@
 #include "tools/golden/kinds.h"
 
+#include "tools/golden/golden_coco.h"
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_miou.h"
@@ -31,6 +32,7 @@ constexpr Kind kKinds[] = {
     {"photometric", check_photometric},
     {"interpolate", check_interpolate},
     {"adaptive_pool", check_adaptive_pool},
+    {"mask_paste", check_mask_paste},
 };
 
 }  // namespace
