@@ -1,6 +1,7 @@
 #include "tools/golden/kinds.h"
 
 #include "tools/golden/golden_boxes.h"
+#include "tools/golden/golden_coco.h"
 #include "tools/golden/golden_detect_heads.h"
 #include "tools/golden/golden_detect_losses.h"
 #include "tools/golden/golden_heads.h"
@@ -52,6 +53,7 @@ constexpr Kind kKinds[] = {
     {"roi_levels", check_roi_levels},
     {"rpn_proposals", check_rpn_proposals},
     {"detections", check_detections},
+    {"mask_paste", check_mask_paste},
 };
 
 }  // namespace
