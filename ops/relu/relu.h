@@ -6,7 +6,7 @@
 namespace sg {
 
 // x f32, f64 or bf16, any shape. Backward keeps the result alone, and not x. What is not a number
-// stays so, and passes its gradient on as torch does: not at all.
+// stays so, and has no gradient.
 Tensor relu(const Tensor& x);
 
 namespace kernels {
