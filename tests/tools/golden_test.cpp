@@ -146,7 +146,7 @@ TEST_CASE("a file of a kind that is not known here is not checked, and others st
   if (mlp.empty()) return;
   const test::TemporaryFolder folder;
   const Tensor one = full({1}, 1);
-  write_safetensors(folder / "a.safetensors", {{"x", one}}, {{"module", "roi_align"}});
+  write_safetensors(folder / "a.safetensors", {{"x", one}}, {{"module", "depth_head"}});
   write_safetensors(folder / "b.safetensors", {{"x", one}}, {{"case.000", "{}"}});
   write_safetensors(folder / "weights.safetensors", {{"x", one}}, {{"format", "pt"}});
   CHECK_FALSE(check_golden(folder / "a.safetensors", Dtype::f64).checked());
@@ -155,7 +155,7 @@ TEST_CASE("a file of a kind that is not known here is not checked, and others st
   fs::copy(mlp, folder / "c.safetensors");
   const auto ran = test::run_program("golden_check --device cpu " + folder.path().string());
   CHECK(ran.code == 1);
-  CHECK(test::contains(ran.out, "(roi_align): not checked"));
+  CHECK(test::contains(ran.out, "(depth_head): not checked"));
   CHECK(test::contains(ran.out, "b.safetensors (no module named): not checked"));
   CHECK(test::contains(ran.out, "1 passed, 0 failed, 2 not checked"));
 }
