@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "tests/sgformer/literal_layers.h"
 #include "tests/support/naive.h"
 
 namespace sg::test {
@@ -12,21 +13,10 @@ namespace {
 using namespace naive;
 using sgformer::Config, sgformer::Guidance, sgformer::RegionShare, sgformer::ScaleGroup,
     sgformer::StageConfig;
-using Index = std::vector<int64_t>;
 
 int64_t ceil_to(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-Tensor reshape(const Tensor& x, Shape shape) {
-  Index same(size_t(x.numel()));
-  std::iota(same.begin(), same.end(), 0);
-  return gather(x, same, shape);
-}
-
 using Weights = LiteralWeights;
-
-Tensor lin(const Weights& w, const std::string& name, const Tensor& x) {
-  return linear(x, w(name + ".weight"), w(name + ".bias"));
-}
 
 Tensor norm(const Weights& w, const std::string& name, const Tensor& x, double eps) {
   return affine(standardize(x, eps), w(name + ".weight"), w(name + ".bias"));

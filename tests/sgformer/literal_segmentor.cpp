@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "tests/sgformer/literal.h"
+#include "tests/sgformer/literal_layers.h"
 #include "tests/support/naive.h"
 
 namespace sg::test {
@@ -11,59 +11,12 @@ namespace {
 
 using namespace naive;
 using sgformer::Head, sgformer::Segmentor, sgformer::SegmentorConfig;
-using Index = std::vector<int64_t>;
-
-Tensor reshape(const Tensor& x, Shape shape) {
-  Index same(size_t(x.numel()));
-  std::iota(same.begin(), same.end(), 0);
-  return gather(x, same, shape);
-}
 
 // (C) to every pixel of a map.
 Tensor broadcast(const Tensor& v, const Shape& map) {
   Index index(size_t(map.numel()));
   for (size_t i = 0; i < index.size(); ++i) index[i] = int64_t(i) % v.numel();
   return gather(v, index, map);
-}
-
-// One row of weights of the input positions for each output position.
-using Rows = Tensor (*)(int64_t in, int64_t out);
-
-Tensor bilinear(int64_t in, int64_t out) {
-  Tensor m = zeros({1, out, in}, Dtype::f64);
-  for (int64_t i = 0; i < out; ++i) {
-    const double at = std::max(0.0, (double(i) + 0.5) * double(in) / double(out) - 0.5);
-    const auto first = int64_t(std::floor(at));
-    double* row = m.data<double>() + i * in;
-    row[first] += 1 - (at - double(first));
-    row[std::min(first + 1, in - 1)] += at - double(first);
-  }
-  return m;
-}
-
-Tensor nearest(int64_t in, int64_t out) {
-  Tensor m = zeros({1, out, in}, Dtype::f64);
-  for (int64_t i = 0; i < out; ++i) m.data<double>()[i * in + i * in / out] = 1;
-  return m;
-}
-
-Tensor pooled(int64_t in, int64_t out) {
-  Tensor m = zeros({1, out, in}, Dtype::f64);
-  for (int64_t i = 0; i < out; ++i) {
-    const int64_t begin = i * in / out, end = ((i + 1) * in + out - 1) / out;
-    for (int64_t k = begin; k < end; ++k) m.data<double>()[i * in + k] = 1 / double(end - begin);
-  }
-  return m;
-}
-
-Tensor resize(Rows rows, const Tensor& x, int64_t height, int64_t width) {
-  const int64_t b = x.dim(0), h = x.dim(1), w = x.dim(2), c = x.dim(3);
-  const Tensor columns = reshape(permute(x, {0, 2, 3, 1}), {1, b * w * c, h});
-  const Tensor tall = matmul_nt(rows(h, height), columns);  // (height, B, w, C)
-  const Tensor across =
-      reshape(permute(reshape(tall, {height, b, w, c}), {0, 1, 3, 2}), {1, height * b * c, w});
-  const Tensor both = matmul_nt(rows(w, width), across);  // (width, height, B, C)
-  return permute(reshape(both, {width, height, b, c}), {2, 1, 0, 3});
 }
 
 Tensor side_by_side(const std::vector<Tensor>& maps) {
@@ -95,17 +48,8 @@ struct Heads {
     fail(ExitCode::failure, "no buffer {}{}", w.prefix, name);
   }
 
-  // "Same" convolution.
-  Tensor conv(const std::string& name, const Tensor& x) const {
-    const Tensor k = w(name + ".weight");
-    const std::string bias = name + ".bias";
-    const int pad = int(k.dim(2)) / 2;
-    return conv2d(x, permute(k, {0, 2, 3, 1}),
-                  w.leaves.contains(w.prefix + bias) ? w(bias) : Tensor(), 1, pad, pad, pad, pad);
-  }
-
   Tensor conv_bn_relu(const std::string& name, const Tensor& x) const {
-    const Tensor y = conv(name + ".conv", x);
+    const Tensor y = conv(w, name + ".conv", x);
     const int64_t c = y.dim(3), rows = y.numel() / c;
     Tensor mean = buffer(name + ".bn.running_mean"), var = buffer(name + ".bn.running_var");
     Tensor z;
@@ -126,30 +70,21 @@ struct Heads {
       for (double& v : rstd.span<double>()) v = 1 / std::sqrt(v + 1e-5);
       z = multiply(add(y, scale(broadcast(mean, y.shape()), -1)), broadcast(rstd, y.shape()));
     }
-    return map(
-        affine(z, w(name + ".bn.weight"), w(name + ".bn.bias")),
-        [](double v) { return std::max(v, 0.0); }, [](double v) { return v > 0 ? 1.0 : 0.0; });
+    return relu(affine(z, w(name + ".bn.weight"), w(name + ".bn.bias")));
   }
 
   Tensor logits(const Tensor& x, const Tensor& dropout) const {
-    if (!dropout) return conv("conv_seg", x);
+    if (!dropout) return conv(w, "conv_seg", x);
     Index index;
     const int64_t c = x.dim(3), pixels = x.dim(1) * x.dim(2);
     for (int64_t i = 0; i < x.numel(); ++i) index.push_back(i / c / pixels * c + i % c);
-    return conv("conv_seg", multiply(x, gather(dropout, index, x.shape())));
+    return conv(w, "conv_seg", multiply(x, gather(dropout, index, x.shape())));
   }
 };
 
 Tensor semantic_fpn(const Heads& root, const std::vector<Tensor>& maps, const Tensor& dropout) {
-  const Heads neck = root.in("neck"), head = root.in("decode_head");
-  std::vector<Tensor> laterals, pyramid;
-  for (size_t i = 0; i < 4; ++i)
-    laterals.push_back(neck.conv(fmt::format("lateral_convs.{}.conv", i), maps[i]));
-  for (size_t i = 3; i > 0; --i)
-    laterals[i - 1] = add(laterals[i - 1], resize(nearest, laterals[i], laterals[i - 1].dim(1),
-                                                  laterals[i - 1].dim(2)));
-  for (size_t i = 0; i < 4; ++i)
-    pyramid.push_back(neck.conv(fmt::format("fpn_convs.{}.conv", i), laterals[i]));
+  const Heads head = root.in("decode_head");
+  const std::vector<Tensor> pyramid = literal_fpn(root.w.in("neck"), maps);
   Tensor sum = head.conv_bn_relu("scale_heads.0.0", pyramid[0]);
   for (size_t i = 1; i < 4; ++i) {
     Tensor x = pyramid[i];
