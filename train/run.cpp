@@ -67,7 +67,7 @@ std::string title_of(const Options& o) {
 std::optional<Resumable> find_checkpoint(const Options& o, const fs::path& folder,
                                          const std::string& go_on) {
   if (o.resume.empty()) {
-    if (holds_checkpoint(folder / kCheckpoints))
+    if (!o.dry_run && holds_checkpoint(folder / kCheckpoints))
       fail(ExitCode::usage,
            "{}: holds a run already; choose another --output, or go on with it: {}",
            folder.string(), go_on);
