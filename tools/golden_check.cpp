@@ -28,7 +28,7 @@ std::vector<fs::path> collect(const fs::path& path) {
   std::sort(files.begin(), files.end());
   if (files.empty())
     sg::fail(sg::ExitCode::usage,
-             "{}: no golden file (.safetensors with the metadata of one) in it", path.string());
+             "{}: no golden file (.safetensors with the metadata of one, .json with its module) in it", path.string());
   return files;
 }
 

@@ -20,7 +20,8 @@ struct Result {
 // (kinds.h) is not checked. Throws when the file is not of the golden form.
 Result check_golden(const std::filesystem::path& file, Dtype dtype, Device device = {});
 
-// A .safetensors that describes its tensors by metadata, of a kind that is checked here or not.
+// A .safetensors that describes its tensors by metadata, or a .json that names its module; of a
+// kind that is checked here or not.
 bool is_golden(const std::filesystem::path& file);
 
 }  // namespace sg::golden

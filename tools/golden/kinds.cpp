@@ -1,6 +1,7 @@
 #include "tools/golden/kinds.h"
 
 #include "tools/golden/golden_boxes.h"
+#include "tools/golden/golden_coco.h"
 #include "tools/golden/golden_detect_heads.h"
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
@@ -47,6 +48,7 @@ constexpr Kind kKinds[] = {
     {"detections", check_detections},
     {"roi_align", check_roi_align},
     {"mask_targets", check_mask_targets},
+    {"mask_paste", check_mask_paste},
 };
 
 }  // namespace
