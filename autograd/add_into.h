@@ -3,7 +3,13 @@
 #include "core/slot.h"
 #include "core/tensor.h"
 
-namespace sg::kernels {
-using AddInto = void(Stream&, In x, Out y);  // equal shapes and dtypes
+namespace sg {
+
+void add_into(const Tensor& x, Out y);  // equal shapes and dtypes
+
+namespace kernels {
+using AddInto = void(Stream&, In x, Out y);
 constinit inline Slot<AddInto> add_into{"add_into"};
-}  // namespace sg::kernels
+}  // namespace kernels
+
+}  // namespace sg

@@ -1,6 +1,5 @@
 #include "autograd/add_into.h"
 #include "core/cuda/kernel.cuh"
-#include "core/profile.h"
 
 namespace sg {
 namespace {
@@ -17,7 +16,6 @@ __global__ void add_into_kernel(const T* x, T* y, int64_t vectors) {
 }
 
 void add_into(Stream& stream, In x, Out y) {
-  const profile::OpScope scope("add_into", double(y.numel()), 3.0 * double(y.bytes()));
   constexpr int kThreads = 256;
   dispatch<float, bf16>(y.dtype(), "add_into", [&]<class T>() {
     cuda::with_vectors<T>(y.numel(), [&](auto width) {

@@ -58,7 +58,7 @@ void collect(AutogradMeta& meta, const Tensor& g) {
       c.grad = meta.producer ? g.detach() : g.clone();
   } else {
     if (meta.producer && !c.grad.unshared()) c.grad = c.grad.clone();
-    kernels::add_into(g.stream(), g, c.grad);
+    add_into(g, c.grad);
     c.sums = {};
   }
   c.has_grad = c.written = true;

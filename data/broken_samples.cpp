@@ -14,7 +14,8 @@ int64_t allowed_broken(double max_broken_share, int64_t samples) {
 }
 
 void BrokenSamples::add(int64_t sample, const std::string& message) {
-  if (messages_.emplace(sample, message).second)
+  messages_.emplace(sample, message);
+  if (logged_.insert(sample).second)
     spdlog::warn("skipped, {} so far: {}", messages_.size(), message);
 }
 

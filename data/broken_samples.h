@@ -1,8 +1,10 @@
 // Samples of a data set that cannot be read: each is logged once and counted, and more than a
-// stated share of them ends the run.
+// stated share of them ends the run. A set that is read as a whole, again and again, is counted
+// anew each time: what has been mended since is no longer broken.
 #pragma once
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 namespace sg::data {
@@ -16,6 +18,8 @@ class BrokenSamples {
   BrokenSamples(double max_share, int64_t samples) : max_share_(max_share), samples_(samples) {}
 
   void add(int64_t sample, const std::string& message);
+  // Counts anew; what was logged is not logged again.
+  void start() { messages_.clear(); }
   // Throws ExitCode::data, with their messages, where there are more than allowed.
   void check() const;
   const std::map<int64_t, std::string>& messages() const { return messages_; }  // by sample
@@ -24,6 +28,7 @@ class BrokenSamples {
   double max_share_;
   int64_t samples_;
   std::map<int64_t, std::string> messages_;
+  std::set<int64_t> logged_;
 };
 
 }  // namespace sg::data

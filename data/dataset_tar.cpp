@@ -200,8 +200,10 @@ void TarDataset::resolve_labels(const ClassNames& of_file, const ClassNames& cla
                                 ClassOrder order) {
   std::set<std::string> labels;
   for (const ShardIndex& s : shards_) labels.insert(s.labels.begin(), s.labels.end());
-  const bool numbers = std::ranges::all_of(
-      labels, [](const std::string& label) { return parse_integer(label).has_value(); });
+  const auto is_number = [](const std::string& text) { return parse_integer(text).has_value(); };
+  // Beside classes that have numbers for names a number is one of these, as in lists.
+  const bool numbers = std::ranges::all_of(labels, is_number) &&
+                       (!of_file.empty() || std::ranges::none_of(classes, is_number));
   ClassNames names = of_file;  // of the labels that are numbers, or all that there are
   if (names.empty() && !numbers) {
     names.assign(labels.begin(), labels.end());

@@ -25,8 +25,9 @@ void refuse_compressed_split(const std::filesystem::path& folder, const std::str
 
 // The samples of shards (data/shard_index.h). Labels that are numbers are indices of the names in
 // classes.txt, beside the shards or one folder above (as sgpack writes it); without that file of
-// `classes`, or else they are the names too. Given `classes`, the names must be among them;
-// otherwise the classes are those of the file, or the names that occur in the order asked for.
+// `classes`, unless these have numbers for names; or else they are the names too. Given `classes`,
+// the names must be among them; otherwise the classes are those of the file, or the names that
+// occur in the order asked for.
 class TarDataset final : public Dataset {
  public:
   explicit TarDataset(const std::vector<std::filesystem::path>& shards,

@@ -204,7 +204,7 @@ class RleBmp final : public Source {
   Bytes bytes_;
   std::string name_;
   bool from_top_ = false, four_bits_ = false;
-  std::array<std::array<uint8_t, 3>, 256> palette_{};
+  std::array<Rgb, 256> palette_{};
   size_t pixels_ = 0;  // where they begin
 };
 

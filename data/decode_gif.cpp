@@ -10,7 +10,7 @@
 namespace sg::data {
 namespace {
 
-using Palette = std::array<std::array<uint8_t, 3>, 256>;
+using Palette = std::array<Rgb, 256>;
 
 class Gif final : public Source {
  public:

@@ -367,7 +367,7 @@ class Tiff final : public Source {
   int used_ = 0;                                 // samples of a pixel that its colour depends on
   uint32_t block_width_ = 0, block_height_ = 0;  // of a strip or tile
   bool separate_ = false, tiled_ = false, white_is_zero_ = false, divide_by_alpha_ = false;
-  std::array<std::array<uint8_t, 3>, 256> palette_{};
+  std::array<Rgb, 256> palette_{};
   // The last to be made and the first to go: closing may report an error.
   std::unique_ptr<TIFF, void (*)(TIFF*)> tiff_{nullptr, TIFFClose};
 };

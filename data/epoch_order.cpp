@@ -4,18 +4,9 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "data/shuffle.h"
 
 namespace sg::data {
-namespace {
-
-// A random permutation of [0, order.size()).
-void shuffle(std::vector<uint32_t>& order, Random& random) {
-  std::iota(order.begin(), order.end(), 0);
-  for (size_t i = order.size(); i-- > 1;)
-    std::swap(order[i], order[size_t(random.integer(0, int64_t(i)))]);
-}
-
-}  // namespace
 
 EpochOrder::EpochOrder(const ImageSet& images, const EpochOrderConfig& config)
     : config_(config), size_(images.size()), shard_ends_(images.shard_ends()) {

@@ -122,6 +122,7 @@ void Loader::start_epoch(int64_t epoch, int64_t first_batch) {
   end_ = position_;
   ready_.wait(lock, [&] { return active_ == 0; });
   epoch_ = epoch;
+  if (!config_.training) broken_.start();
   order_.start(epoch);
   batch_ = first_batch;
   position_ = first_batch * config_.batch_size;

@@ -72,7 +72,8 @@ class Loader {
   // else refers to them. Rethrows the error of a worker at the batch in which it happened.
   bool next(Batch& batch);
 
-  int64_t broken() const { return int64_t(broken_samples().size()); }  // different samples so far
+  // Different samples, of training so far, of evaluation in this epoch.
+  int64_t broken() const { return int64_t(broken_samples().size()); }
   // What is wrong with them, by index.
   const std::map<int64_t, std::string>& broken_samples() const { return broken_.messages(); }
 

@@ -76,8 +76,9 @@ SegmentationDataset::SegmentationDataset(const std::string& dir, Split split,
   const std::string& folder = split == Split::train ? request.train_split : request.val_split;
   image_folder_ = split_folder(dir, "images", folder);
   label_folder_ = split_folder(dir, "annotations", folder);
-  class_names_ = read_segmentation_classes(
+  SegmentationClasses classes = read_segmentation_classes(
       request.class_map.empty() ? find_classes(dir) : request.class_map, request.reduce_zero_label);
+  class_names_ = std::move(classes.names), palette_ = std::move(classes.palette);
   for (int value = 0; value < 256; ++value) {
     const int shifted = request.reduce_zero_label && value < 255 ? value - 1 : value;
     const bool ignored = value == request.ignore_index ||

@@ -21,12 +21,21 @@ struct SegmentationRequest {
   bool reduce_zero_label = false;
 };
 
-// The classes in the order of their indices; names may occur twice. A line of the file is
-// "number<tab>name", where the number is that in the label images, or a name; further columns are
-// passed over. Of ADE20K's objectInfo150 the number is the first and the name the last field; JSON
-// as of read_class_map().
+// A colour a class: those that are given, of further classes those of class_palette().
+std::vector<Rgb> complete_palette(std::vector<Rgb> given, int64_t classes);
+
+// Names may occur twice, colours too.
+struct SegmentationClasses {
+  ClassNames names;
+  std::vector<Rgb> palette;  // a colour a class
+};
+// The classes in the order of their indices. A line of the file is "number<tab>name", where the
+// number is that in the label images, or a name; behind it may stand a colour, "128 64 128" or
+// "#804080", of every class or of none; further columns are passed over. Without colours they are
+// those of class_palette(). Of ADE20K's objectInfo150 the number is the first and the name the last
+// field; JSON as of read_class_map().
 // Throws ExitCode::data naming file and line.
-ClassNames read_segmentation_classes(const std::string& path, bool reduce_zero_label);
+SegmentationClasses read_segmentation_classes(const std::string& path, bool reduce_zero_label);
 
 // Images in any folder below the split's, sorted by name. The label of an image has its path below
 // annotations/, but for the extension; of several, the first that is a PNG by name.
@@ -41,6 +50,8 @@ class SegmentationDataset final : public ImageSet {
   std::string key(int64_t i) const override { return std::string(images_[size_t(i)]); }
   std::string identity(int64_t i) const override;
   std::unique_ptr<Source> open(int64_t i, std::vector<uint8_t>& buffer) const override;
+
+  const std::vector<Rgb>& palette() const { return palette_; }  // a colour a class
 
   // The file of a label, which may be missing.
   std::string label_file(int64_t i) const { return label_folder_ + label_path(i); }
@@ -64,6 +75,7 @@ class SegmentationDataset final : public ImageSet {
   PathList images_, labels_;
   std::vector<int64_t> label_of_;  // index in labels_; kMissing
   SegmentationRequest request_;
+  std::vector<Rgb> palette_;
   std::array<uint8_t, 256> class_of_{};  // of a value in a file
   std::array<bool, 256> is_valid_{};
 };

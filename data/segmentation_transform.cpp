@@ -10,8 +10,7 @@ namespace sg::data {
 namespace {
 
 void mirror(uint8_t* pixels, int height, int width) {
-  using Pixel = std::array<uint8_t, 3>;
-  auto* row = reinterpret_cast<Pixel*>(pixels);
+  auto* row = reinterpret_cast<Rgb*>(pixels);
   for (int y = 0; y < height; ++y, row += width) std::reverse(row, row + width);
 }
 

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "autograd/tape.h"
 #include "infer/predictor.h"
 #include "ops/bilinear_resize/bilinear_resize.h"
 #include "ops/divide_rows/divide_rows.h"
+#include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
 #include "ops/resized_labels/resized_labels.h"
 #include "ops/slice/slice.h"
 
@@ -41,6 +43,30 @@ void check_finite(const Tensor& logits) {
   for (const float v : to_vector<float>(rows.slice(0, logits.dim(2))))
     if (!std::isfinite(v))
       fail(ExitCode::nonfinite, "the model's output is not finite; its weights are damaged");
+}
+
+Tensor tensor_of(const data::LabelImage& labels, Device device) {
+  Tensor t = empty({labels.height, labels.width}, Dtype::u8);
+  std::ranges::copy(labels.pixels, t.data<uint8_t>());
+  return t.to(device);
+}
+
+// The sum over the labelled pixels of the cross entropy.
+double loss_of_logits(const Tensor& logits, const Tensor& truth) {
+  const Tensor mean =
+      pixel_cross_entropy(logits, truth.view({1, truth.dim(0), truth.dim(1)}), data::kIgnoredLabel);
+  return mean.item() * double(truth.numel());
+}
+// The same of the probabilities that `views` of an image have in sum. One that is too small for
+// its type counts as the smallest.
+double loss_of_sum(const Tensor& probabilities, const Tensor& truth, double views) {
+  const Tensor labels = truth.to(Device{});
+  double loss = 0;
+  const std::vector<double> found = to_vector<double>(scores_of(probabilities, truth));
+  for (size_t i = 0; i < found.size(); ++i)
+    if (labels.span<uint8_t>()[i] != data::kIgnoredLabel)
+      loss -= std::log(std::max(found[i] / views, double(std::numeric_limits<float>::min())));
+  return loss;
 }
 
 }  // namespace
@@ -108,7 +134,7 @@ Tensor Segmenter::logits_of_windows(const data::Image& seen, bool mirrored) cons
   const int64_t h = seen.height, w = seen.width, k = model_.config().classes;
   const Dtype dtype = acc_dtype(model_.parameters().dtype());
   const Device device = model_.parameters().device();
-  Tensor sum = zeros({h * w, k}, dtype, device), counts = zeros({h, w}, Dtype::f32);
+  Tensor sum = zeros({h, w, k}, dtype, device), counts = zeros({h, w}, Dtype::f32);
   for (const Box& box : windows_of({seen.height, seen.width}, *settings_.slide)) {
     // The windows of the mirrored image, from the image itself.
     Box of_image = box;
@@ -116,27 +142,29 @@ Tensor Segmenter::logits_of_windows(const data::Image& seen, bool mirrored) cons
     const Tensor logits =
         bilinear_resize(forward(seen.view().crop(of_image), mirrored, false).logits.to(dtype),
                         box.height, box.width);
-    kernels::copy_columns(sum.stream(), logits,
-                          {.rows = box.height,
-                           .columns = box.width * k,
-                           .from_begin = 0,
-                           .from_stride = box.width * k,
-                           .to_begin = (box.top * w + box.left) * k,
-                           .to_stride = w * k},
-                          {sum, true});
+    add_window(sum, logits.view({box.height, box.width, k}), box.top, box.left);
     for (int y = box.top; y < box.bottom(); ++y)
       for (int x = box.left; x < box.right(); ++x) ++counts.data<float>()[y * w + x];
   }
-  divide_rows(sum, counts.view({h * w}).to(dtype).to(device));
+  Tensor rows = sum.view({h * w, k});
+  divide_rows(rows, counts.view({h * w}).to(dtype).to(device));
   return sum.view({1, h, w, k});
 }
 
-Segmenter::Labels Segmenter::operator()(const Views& views, bool significance) const {
+Segmenter::Labels Segmenter::operator()(const Views& views, bool significance,
+                                        const data::LabelImage* truth) const {
   check(!significance || !settings_.slide, "segmenter: sliding windows have no significance maps");
   const autograd::NoGrad no_grad;
   const ImageSize image = views.image;
   const bool single = views.seen.size() == 1 && !settings_.flip;
   Labels result;
+  Tensor true_labels;
+  if (truth) {
+    check(truth->height == image.height && truth->width == image.width,
+          "segmenter: labels of {} x {} pixels for an image of {} x {}", truth->height,
+          truth->width, image.height, image.width);
+    true_labels = tensor_of(*truth, model_.parameters().device());
+  }
   Tensor probabilities;  // the sum over the views
   if (!single)
     probabilities = zeros({image.height, image.width, model_.config().classes},
@@ -157,12 +185,18 @@ Segmenter::Labels Segmenter::operator()(const Views& views, bool significance) c
           for (const Tensor& map : last_maps(out.significance))
             result.significance.push_back(map.view({map.dim(1), map.dim(2)}));
       }
-      if (single)
+      if (single) {
         result.labels = resized_argmax(logits, size, image);
-      else
+        if (truth) result.loss = loss_of_logits(logits, true_labels);
+      } else {
         add_resized_softmax(logits, size, mirrored, probabilities);
+      }
     }
-  if (!single) result.labels = argmax(probabilities);
+  if (!single) {
+    result.labels = argmax(probabilities);
+    const double count = double(views.seen.size()) * (settings_.flip ? 2 : 1);
+    if (truth) result.loss = loss_of_sum(probabilities, true_labels, count);
+  }
   result.labels = result.labels.view({image.height, image.width}).to(Device{});
   return result;
 }

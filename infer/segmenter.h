@@ -5,6 +5,7 @@
 //   whole images           K values for each 4 x 4 pixels that the network sees
 //   sliding windows        K a pixel that the network sees, and K a pixel of a window
 //   several ratios, flips  besides, K a pixel of the image
+// The loss takes a row of labels of each thread besides, of several views one value a pixel.
 #pragma once
 #include <optional>
 #include <vector>
@@ -68,10 +69,15 @@ class Segmenter {
     Tensor labels;  // u8 (H, W), on the CPU
     // If asked for: the last significance map of each stage that has one, (h, w) f32 on the CPU.
     std::vector<Tensor> significance;
+    // If the truth is given: the sum over its labelled pixels of the cross entropy of the
+    // prediction there. Of one view the logits are resized as in training
+    // (ops/pixel_cross_entropy); of several it is the logarithm of the averaged probability.
+    double loss = 0;
   };
   // Throws ExitCode::nonfinite where the weights are damaged. Significance is that of the first
-  // view, which must be whole (no sliding windows).
-  Labels operator()(const Views& views, bool significance = false) const;
+  // view, which must be whole (no sliding windows). `truth` has the image's size.
+  Labels operator()(const Views& views, bool significance = false,
+                    const data::LabelImage* truth = nullptr) const;
 
  private:
   sgformer::Segmentor::Output forward(const data::ImageView& view, bool mirrored,

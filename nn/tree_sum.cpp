@@ -15,7 +15,7 @@ void TreeSum::add(int64_t i, Out term) {
   const bool last = i + 1 == terms_;
   size_t level = 0;
   for (; level < levels_.size() && (last || (i >> level & 1)); ++level)
-    if (i >> level & 1) kernels::add_into(term.stream(), levels_[level], term);
+    if (i >> level & 1) add_into(levels_[level], term);
   if (!last) levels_[level].copy_(term);
 }
 

@@ -1,6 +1,7 @@
 // Sums over a range that threads share: partial results, added in a fixed order.
 #pragma once
 #include "autograd/tape.h"
+#include "core/cpu/add_into.h"
 #include "core/cpu/parallel.h"
 
 namespace sg {
@@ -12,11 +13,8 @@ void sum_chunks(const T* partial, int chunks, int64_t stride, const Grad& out) {
   T* const to = out.tensor.data<T>();
   parallel_for(out.tensor.numel(), 1 << 13, [&](int64_t begin, int64_t end) {
     if (!out.accumulate) std::fill(to + begin, to + end, T(0));
-    for (int c = 0; c < chunks; ++c) {
-      const T* const from = partial + c * stride;
-#pragma omp simd
-      for (int64_t i = begin; i < end; ++i) to[i] += from[i];
-    }
+    for (int c = 0; c < chunks; ++c)
+      add_into(partial + c * stride + begin, to + begin, end - begin);
   });
 }
 

@@ -63,8 +63,8 @@ data::Image enlarged(const data::Image& image) {
   return out;
 }
 
-std::array<std::array<uint8_t, 3>, 256> color_table() {
-  std::array<std::array<uint8_t, 3>, 256> table;
+std::array<data::Rgb, 256> color_table() {
+  std::array<data::Rgb, 256> table;
   for (size_t i = 0; i < table.size(); ++i) table[i] = significance_color(double(i) / 255);
   return table;
 }
@@ -90,7 +90,7 @@ data::Image overlay(const data::Image& image, const Field& field) {
 }  // namespace
 
 // A helix in the Oklab space: lightness and hue grow evenly and chroma stays, so distance does too.
-std::array<uint8_t, 3> significance_color(double t) {
+data::Rgb significance_color(double t) {
   const double lightness = 0.25 + 0.65 * t, chroma = 0.13;
   const double hue = (290 + 170 * t) * std::numbers::pi / 180;
   const double a = chroma * std::cos(hue), b = chroma * std::sin(hue);

@@ -10,7 +10,7 @@
 namespace sg::report {
 
 // Violet over red to yellow for t from 0 to 1. Equal steps of t look equally large.
-std::array<uint8_t, 3> significance_color(double t);
+data::Rgb significance_color(double t);
 
 // The image as the network saw it, and right of it the same in grey under each of the maps (H, W),
 // f32 on the CPU. A small image is enlarged to at least 224 pixels.

@@ -216,7 +216,8 @@ std::vector<std::string> SegmentationSetup::introduce_data(const Options& o) con
 nlohmann::json SegmentationSetup::identity() const {
   return {{"task", infer::kSegmentation},
           {"model", sgformer::config_to_json(model_->config())},
-          {"classes", training_->class_names()}};
+          {"classes", training_->class_names()},
+          {"class_colors", training_->palette()}};
 }
 
 std::string SegmentationSetup::describe_data(const Options& o) const {

@@ -8,6 +8,8 @@
 #include "ops/cross_entropy/cross_entropy.h"
 #include "tasks/gather.h"
 #include "tasks/training_images.h"
+#include "tasks/training_loader.h"
+#include "tasks/validation_loss.h"
 
 namespace sg::tasks {
 namespace {
@@ -16,12 +18,8 @@ constexpr size_t kImages = data::LabelledImages::kImages;
 constexpr size_t kLabels = data::LabelledImages::kLabels;
 
 data::LoaderConfig loader_config(const ClassificationSettings& s) {
-  data::LoaderConfig c;
-  c.batch_size = int(s.batch_size), c.workers = int(s.workers);
-  c.max_broken_share = s.max_broken_share;
-  c.seed = s.seed;
+  data::LoaderConfig c = training_loader(s, s);
   c.aug_repeats = s.aug_repeats;
-  c.rank = s.group->rank(), c.ranks = s.group->ranks(), c.step_batches = int(s.step_batches);
   return c;
 }
 
@@ -132,11 +130,7 @@ ScoreSchema classification_scores() {
   return {
       {.name = "top1", .label = "Acc@1", .title = "top-1", .chart = "Top-1 accuracy", .unit = "%"},
       {.name = "top5", .label = "Acc@5", .title = "top-5", .unit = "%"},
-      {.name = "loss",
-       .label = "loss",
-       .title = "validation loss",
-       .digits = 3,
-       .more_is_better = false}};
+      kValidationLoss};
 }
 
 Classification::Classification(sgformer::Classifier& model,

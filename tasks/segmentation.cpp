@@ -5,6 +5,7 @@
 #include "ops/drop_path/drop_path.h"
 #include "ops/dropout2d/dropout2d.h"
 #include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
+#include "tasks/training_loader.h"
 
 namespace sg::tasks {
 namespace {
@@ -13,16 +14,6 @@ using data::SegmentationSamples;
 
 // Streams of random numbers of the two dropouts.
 constexpr uint32_t kDecode = 0, kAuxiliary = 1;
-
-data::LoaderConfig loader_config(const SegmentationSettings& s) {
-  const dist::Group& group = *s.evaluation.group;
-  data::LoaderConfig c;
-  c.batch_size = int(s.batch_size), c.workers = int(s.evaluation.workers);
-  c.max_broken_share = s.evaluation.max_broken_share;
-  c.seed = s.seed;
-  c.rank = group.rank(), c.ranks = group.ranks(), c.step_batches = int(s.step_batches);
-  return c;
-}
 
 }  // namespace
 
@@ -35,8 +26,9 @@ Segmentation::Segmentation(sgformer::Segmentor& model,
       seed_(settings.seed),
       stats_(settings.evaluation.segmenter.stats),
       auxiliary_weight_(settings.auxiliary_weight),
+      palette_(data::complete_palette(training->palette(), model.config().classes)),
       feed_(std::make_shared<SegmentationSamples>(std::move(training), settings.transform),
-            loader_config(settings), model.parameters().device()),
+            training_loader(settings, settings.evaluation), model.parameters().device()),
       evaluator_(model, std::move(validation), settings.evaluation) {
   const Device device = model.parameters().device();
   const Dtype dtype = acc_dtype(model.parameters().dtype());
@@ -118,7 +110,7 @@ Findings Segmentation::findings() const {
         f.galleries.begin(),
         training_crops(batch[SegmentationSamples::kImages], batch[SegmentationSamples::kValid],
                        batch[SegmentationSamples::kLabels], loader.images().class_names(),
-                       model_.config().classes));
+                       palette_));
   }
   if (const int64_t broken = loader.broken())
     f.notes.push_back(fmt::format(

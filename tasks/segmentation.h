@@ -58,6 +58,7 @@ class Segmentation : public Task {
   uint64_t seed_;
   ChannelStats stats_;
   double auxiliary_weight_;
+  std::vector<data::Rgb> palette_;
   std::optional<RankParts> parts_;
   data::DevicePrefetcher feed_;
   // Factors of the batch: of stochastic depth, and of the channels before the logits.

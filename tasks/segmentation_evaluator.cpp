@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstring>
 #include <new>
+#include <numeric>
 
 #include "data/ahead.h"
 #include "data/sample_maker.h"
 #include "tasks/gather.h"
+#include "tasks/validation_loss.h"
 
 namespace sg::tasks {
 namespace {
@@ -46,10 +48,11 @@ bool is_of_spread(int64_t i, int64_t n) {
   return (i + 1) * std::min(kShown, n) / n > i * std::min(kShown, n) / n;
 }
 
-Scores to_scores(const PixelScores& s) {
+Scores to_scores(const PixelScores& s, double loss) {
   return {{{"mIoU", 100 * s.mean_iou},
            {"aAcc", 100 * s.all_accuracy},
-           {"mAcc", 100 * s.mean_accuracy}}};
+           {"mAcc", 100 * s.mean_accuracy},
+           {"loss", loss}}};
 }
 
 }  // namespace
@@ -61,7 +64,8 @@ ScoreSchema segmentation_scores() {
            .title = "pixel accuracy",
            .chart = "Pixel accuracy",
            .unit = "%"},
-          {.name = "mAcc", .label = "mAcc", .title = "mean accuracy", .unit = "%"}};
+          {.name = "mAcc", .label = "mAcc", .title = "mean accuracy", .unit = "%"},
+          kValidationLoss};
 }
 
 // An image on its way; `error`: why it is left out.
@@ -100,7 +104,9 @@ SegmentationEvaluator::Sample SegmentationEvaluator::load(int64_t i) const {
 }
 
 void SegmentationEvaluator::count(int64_t index, const data::LabelImage& truth,
-                                  const Tensor& predicted) {
+                                  const infer::Segmenter::Labels& found) {
+  const Tensor& predicted = found.labels;
+  losses_.push_back(found.loss), loss_sum_ += found.loss;
   PixelConfusion of_image(confusion_.classes());
   of_image.add(truth.pixels, predicted.span<uint8_t>());
   confusion_.add(of_image.counts());
@@ -124,13 +130,13 @@ SegmentationEvaluator::End SegmentationEvaluator::evaluate_part(const Task::Prog
       found_broken_.check();
     } else {
       try {
-        count(i, sample->truth, segment_(sample->views).labels);
+        count(i, sample->truth, segment_(sample->views, false, &sample->truth));
       } catch (const Error& e) {
         if (e.code() != ExitCode::nonfinite) throw;
         return End::not_finite;
       }
     }
-    if (!progress(i + 1 - begin, end - begin, to_scores(confusion_.scores()))) return End::given_up;
+    if (!progress(i + 1 - begin, end - begin, scores())) return End::given_up;
   }
   return End::complete;
 }
@@ -141,32 +147,44 @@ SegmentationEvaluator::End SegmentationEvaluator::gather(End mine) {
   const nlohmann::json found{{"end", int(mine)},
                              {"broken", broken_},
                              {"counts", to_binary(std::span(confusion_.counts()))},
+                             {"losses", to_binary(std::span<const double>(losses_))},
                              {"worst", to_json(worst_)},
                              {"spread", to_json(spread_)}};
   confusion_ = PixelConfusion(confusion_.classes());
-  broken_.clear(), worst_.clear(), spread_.clear();
+  broken_.clear(), losses_.clear(), worst_.clear(), spread_.clear();
   tasks::gather(*settings_.group, found, [&](const nlohmann::json& theirs) {
     mine = std::max(mine, End(theirs.at("end").get<int>()));
     broken_.merge(theirs.at("broken").get<std::map<int64_t, std::string>>());
     std::vector<int64_t> counts;
     append(counts, theirs.at("counts"));
     confusion_.add(counts);
+    append(losses_, theirs.at("losses"));
     append_images(worst_, theirs.at("worst")), append_images(spread_, theirs.at("spread"));
   });
   keep_worst(worst_);
+  loss_sum_ = std::accumulate(losses_.begin(), losses_.end(), 0.0);
   return mine;
 }
 
+double SegmentationEvaluator::loss() const {
+  const int64_t labelled = confusion_.pixels();
+  return labelled ? loss_sum_ / double(labelled) : NAN;
+}
+
+Scores SegmentationEvaluator::scores() const { return to_scores(confusion_.scores(), loss()); }
+
 std::optional<Scores> SegmentationEvaluator::operator()(const Task::Progress& progress) {
   confusion_ = PixelConfusion(confusion_.classes());
-  worst_.clear(), spread_.clear();
+  found_broken_.start();
+  losses_.clear(), worst_.clear(), spread_.clear();
+  loss_sum_ = 0;
   const End end = gather(evaluate_part(progress));
   if (end == End::given_up) return {};
-  if (end == End::not_finite) return to_scores({NAN, NAN, NAN});
+  if (end == End::not_finite) return to_scores({NAN, NAN, NAN}, NAN);
   if (confusion_.pixels() == 0)
     fail(ExitCode::data, "none of the {} validation images has a labelled pixel: all are ignored",
          images());
-  return to_scores(confusion_.scores());
+  return scores();
 }
 
 Findings SegmentationEvaluator::findings() const {

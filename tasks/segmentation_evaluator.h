@@ -22,12 +22,14 @@ struct SegmentationEvaluation {
   dist::Group* group = &dist::alone();  // the ranks that share the images
 };
 
-// mIoU, aAcc and mAcc in percent (tasks/pixel_confusion.h).
+// mIoU, aAcc and mAcc in percent (tasks/pixel_confusion.h), and loss: the mean cross entropy of the
+// labelled pixels of the whole set (infer/segmenter.h).
 ScoreSchema segmentation_scores();
 
 // Of several ranks each takes a part, and all have the scores of all images: counts are integers,
-// so they are the same for any number of ranks. A rank that gives up makes all do. Images that
-// cannot be read, or whose label cannot, are left out, named and counted.
+// and losses are added in the order of the images, so scores are the same for any number of ranks.
+// A rank that gives up makes all do. Images that cannot be read, or whose label cannot, are left
+// out, named and counted.
 class SegmentationEvaluator {
  public:
   // The model must outlive it; its weights may change between calls.
@@ -40,6 +42,7 @@ class SegmentationEvaluator {
 
   // Of the last call.
   const PixelConfusion& confusion() const { return confusion_; }
+  double loss() const;                                             // NaN where no pixel is labelled
   int64_t images() const { return dataset_->size() - skipped(); }  // that were counted
   int64_t skipped() const { return int64_t(broken_.size()); }
   const std::map<int64_t, std::string>& broken() const { return broken_; }  // why, by index
@@ -50,7 +53,8 @@ class SegmentationEvaluator {
   Sample load(int64_t i) const;
   enum class End { complete, given_up, not_finite };
   End evaluate_part(const Task::Progress& progress);
-  void count(int64_t index, const data::LabelImage& truth, const Tensor& predicted);
+  void count(int64_t index, const data::LabelImage& truth, const infer::Segmenter::Labels& found);
+  Scores scores() const;
   // What all ranks found; the worst of their ends.
   End gather(End mine);
 
@@ -58,6 +62,8 @@ class SegmentationEvaluator {
   SegmentationEvaluation settings_;
   infer::Segmenter segment_;
   PixelConfusion confusion_;
+  std::vector<double> losses_;  // of each image that was counted, in their order
+  double loss_sum_ = 0;
   data::BrokenSamples found_broken_;           // by this rank
   std::map<int64_t, std::string> broken_;      // by all
   std::vector<LabelledImage> worst_, spread_;  // images that are shown

@@ -73,7 +73,6 @@ Gallery label_gallery(std::string title, std::string text, const std::vector<Lab
                       const data::SegmentationDataset& dataset) {
   Gallery g{.title = std::move(title), .text = std::move(text), .items = {}, .wide = true};
   const data::ClassNames& names = dataset.class_names();
-  const auto palette = data::class_palette(dataset.num_classes());
   std::vector<uint8_t> buffer;
   for (const LabelledImage& shown : images) {
     data::Image image;
@@ -87,7 +86,7 @@ Gallery label_gallery(std::string title, std::string text, const std::vector<Lab
     const std::string name = escape_name(dataset.name(shown.score.index));
     g.items.push_back(
         {.png = png_of(data::label_panel(image, {truth.pixels, shown.predicted.span<uint8_t>()},
-                                         names, palette, kMostShown)),
+                                         names, dataset.palette(), kMostShown)),
          .description = name + ": image, truth, prediction",
          .headline = fmt::format("mIoU {}", percent(shown.score.iou)),
          .note = fmt::format("{} of the pixels right\n{}", percent(shown.score.accuracy),
@@ -97,14 +96,14 @@ Gallery label_gallery(std::string title, std::string text, const std::vector<Lab
 }
 
 Gallery training_crops(const Tensor& images, const Tensor& valid, const Tensor& labels,
-                       const data::ClassNames& names, int64_t classes, int64_t count) {
+                       const data::ClassNames& names, std::span<const data::Rgb> palette,
+                       int64_t count) {
   Gallery g{.title = "What it learns from",
             .text =
                 "Images of the last training batch as the network sees them, and their labels. "
                 "Striped pixels, padding among them, are ignored.",
             .items = {},
             .wide = true};
-  const auto palette = data::class_palette(classes);
   const int64_t batch = images.dim(0), h = images.dim(1), w = images.dim(2);
   count = std::min(count, batch);
   for (int64_t k = 0; k < count; ++k) {

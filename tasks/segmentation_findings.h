@@ -1,6 +1,7 @@
 // What an evaluation of semantic segmentation shows beside its scores, as plain data: scores by
 // class, which classes are taken for which, and images with their truth and what was predicted.
 #pragma once
+#include <span>
 #include <vector>
 
 #include "core/findings.h"
@@ -31,8 +32,10 @@ Gallery label_gallery(std::string title, std::string text, const std::vector<Lab
                       const data::SegmentationDataset& dataset);
 
 // A batch as the network sees it: images u8 (B, H, W, 3), valid i32 (B, 2) and labels u8 (B, H, W),
-// on the CPU. At most `count` images spread over the batch, beside them their labels.
+// on the CPU. At most `count` images spread over the batch, beside them their labels in the colours
+// of a palette.
 Gallery training_crops(const Tensor& images, const Tensor& valid, const Tensor& labels,
-                       const data::ClassNames& names, int64_t classes, int64_t count = 8);
+                       const data::ClassNames& names, std::span<const data::Rgb> palette,
+                       int64_t count = 8);
 
 }  // namespace sg::tasks

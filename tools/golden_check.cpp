@@ -27,8 +27,10 @@ std::vector<fs::path> collect(const fs::path& path) {
     if (entry.is_regular_file() && may_be_golden(entry.path())) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   if (files.empty())
-    sg::fail(sg::ExitCode::usage,
-             "{}: no golden file (.safetensors with the metadata of one, .json with its module) in it", path.string());
+    sg::fail(
+        sg::ExitCode::usage,
+        "{}: no golden file (.safetensors with the metadata of one, .json with its module) in it",
+        path.string());
   return files;
 }
 

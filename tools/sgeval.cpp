@@ -1,11 +1,29 @@
 // sgeval: how well a model does on the validation set of a folder of images.
+#include <algorithm>
+
 #include "core/cpu/parallel.h"
 #include "infer/model_file.h"
 #include "tools/common/confusion_file.h"
 #include "tools/common/eval.h"
+#include "tools/common/eval_coco.h"
 #include "tools/common/images.h"
 #include "tools/common/options.h"
 #include "tools/common/timm.h"
+
+namespace {
+
+// Throws ExitCode::usage where another flag than those that COCO's results have was given.
+void refuse_other_flags(const CLI::App& app) {
+  const std::vector<std::string> known{"--coco-annotations", "--coco-results", "--iou-type",
+                                       "--per-class",        "--json",         "--threads"};
+  for (const CLI::Option* option : app.get_options())
+    if (option->count() && std::ranges::find(known, option->get_name()) == known.end())
+      sg::fail(sg::ExitCode::usage,
+               "{}: results of --coco-results are evaluated without a model; leave it out",
+               option->get_name());
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace sg;
@@ -24,12 +42,13 @@ int main(int argc, char** argv) {
         "Segmentation: counts are summed over all images, each once and at its own resolution; "
         "ignored pixels count nowhere. IoU of a class: pixels that are labelled and predicted as "
         "it, divided by those that are either. Classes that are neither labelled nor predicted are "
-        "not in the means; one that is predicted but never labelled has IoU 0.");
+        "not in the means; one that is predicted but never labelled has IoU 0.\n"
+        "Detection: results of any program, in COCO's form, with --coco-annotations and "
+        "--coco-results alone: the twelve numbers of pycocotools.");
     tools::EvalRequest request;
     train::Options& shared = request.options;
     std::string checkpoint;
-    app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth, or a run's folder")
-        ->required();
+    app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth, or a run's folder");
     tools::add_ema_flags(app, request.ema);
     shared.model.clear();
     shared.class_order = "natural";  // who names no classes is timm
@@ -42,7 +61,6 @@ int main(int argc, char** argv) {
          "dtype", "threads", "workers", "log-interval"});
     Bf16Emulation emulation;
     tools::add_emulation_flag(app, emulation);
-    app.get_option("--data")->required();
     for (const char* of_checkpoint : {"--mean", "--std"})
       app.get_option(of_checkpoint)->default_str("");
     app.add_option("--topk", request.topk,
@@ -74,9 +92,34 @@ int main(int argc, char** argv) {
                  "images keep their proportions; without it, sides are then stretched to multiples "
                  "of 32 (AlignResize)")
         ->group(group);
+    tools::CocoRequest coco;
+    const char* of_results = "Results of detection";
+    app.add_option("--coco-annotations", coco.annotations,
+                   "JSON of the objects, as COCO's instances_val2017.json")
+        ->group(of_results);
+    app.add_option("--coco-results", coco.results,
+                   "JSON of what was found: a list of {image_id, category_id, score, bbox or "
+                   "segmentation}")
+        ->group(of_results);
+    tools::add_choice(app, "--iou-type", coco.iou_type, {"bbox", "segm"},
+                      "what is compared, boxes or masks")
+        ->group(of_results);
     tools::add_timm_flags(app, {"--amp", "--native-amp", "--channels-last", "--pin-mem"});
     tools::parse(app, argc, argv);
     tools::explain_timm_flags(app, {}, shared.device, shared.dtype);
+    const std::vector<std::string> needed =
+        coco.results.empty() && coco.annotations.empty()
+            ? std::vector<std::string>{"--checkpoint", "--data"}
+            : std::vector<std::string>{"--coco-annotations", "--coco-results"};
+    for (const std::string& flag : needed)
+      if (!app.count(flag)) fail(ExitCode::usage, "{} is required; see --help", flag);
+    if (!coco.results.empty()) {
+      refuse_other_flags(app);
+      if (shared.threads) set_num_threads(int(*shared.threads));
+      coco.json = request.json, coco.per_class = request.per_class;
+      report::Console console(request.json);
+      return tools::eval_coco(coco, console);
+    }
     if (!request.results_file.empty())
       tools::check_results_file(request.results_file, {checkpoint});
     if (!request.confusion.empty()) tools::check_confusion_file(request.confusion, {checkpoint});

@@ -10,6 +10,7 @@
 namespace {
 
 namespace data = sg::data;
+namespace fs = std::filesystem;
 
 // The data set `split` of DIR, or DIR itself where it holds the classes.
 std::unique_ptr<data::Dataset> open(const std::string& dir, const std::string& split, bool flat,
@@ -18,11 +19,26 @@ std::unique_ptr<data::Dataset> open(const std::string& dir, const std::string& s
                             request);
 }
 
-bool is_within(const std::string& path, const std::string& folder) {
-  namespace fs = std::filesystem;
+bool is_within(const fs::path& path, const fs::path& folder) {
   const fs::path way = fs::weakly_canonical(fs::current_path() / path)
                            .lexically_relative(fs::weakly_canonical(fs::current_path() / folder));
   return !way.empty() && *way.begin() != "..";
+}
+
+// Shards in a folder whose sub-folders are classes would be one of them.
+void check_outside(const std::string& out, const std::string& dir, bool flat,
+                   const data::DatasetRequest& request) {
+  std::vector<fs::path> folders;
+  if (flat) folders = {dir};
+  for (const std::string& split : {request.train_split, request.val_split})
+    for (const std::string& name : data::split_folders(split))
+      if (fs::is_directory(fs::path(dir) / name)) folders.push_back(fs::path(dir) / name);
+  for (const fs::path& folder : folders)
+    if (is_within(out, folder))
+      sg::fail(sg::ExitCode::usage,
+               "{}: in {}, whose folders are the classes: shards there would be one; choose a "
+               "folder outside",
+               out, folder.string());
 }
 
 }  // namespace
@@ -72,16 +88,12 @@ int main(int argc, char** argv) {
     settings.max_broken_share = o.max_broken_share;
 
     data::DatasetRequest request = sg::train::dataset_request(o);
-    const std::filesystem::path known = std::filesystem::path(out) / "classes.txt";
-    if (request.classes.empty() && std::filesystem::exists(known))
+    const fs::path known = fs::path(out) / "classes.txt";
+    if (request.classes.empty() && fs::exists(known))
       request.classes = data::read_class_map(known.string());
     const bool has_train = data::has_training_set(dir, request),
                has_val = data::has_validation_set(dir, request), flat = !has_train && !has_val;
-    if (flat && is_within(out, dir))
-      sg::fail(sg::ExitCode::usage,
-               "{}: in {}, whose folders are the classes: shards there would be one; choose a "
-               "folder outside",
-               out, dir);
+    check_outside(out, dir, flat, request);
     std::vector<std::string> splits;
     if (split != "all") splits = {split};
     if (split == "all" && (has_train || flat)) splits.push_back("train");

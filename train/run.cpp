@@ -293,10 +293,9 @@ ExitCode run_rank(Options options, const Options& usual, Setup& setup, StopSigna
   std::optional<Resumable> from;
   // Before the checkpoint is read: the cost of a step counts its tensors already.
   const size_t available = available_memory() / size_t(launch.local_ranks);
-  if (group.leads() && !options.dry_run)
+  if (group.leads())
     group.busy("reading the checkpoint", [&] {
-      check_files_in_the_way(folder);
-      lock.emplace(folder);
+      if (!options.dry_run) check_files_in_the_way(folder), lock.emplace(folder);
       from = find_checkpoint(options, folder, go_on);
     });
   adopt(options, setup, from, group);

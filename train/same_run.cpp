@@ -7,7 +7,7 @@
 namespace sg::train {
 namespace {
 
-// What lacks in one of two lists of classes, or that their order is another.
+// What lacks in one of two lists of classes; of the same names, where their order differs first.
 std::string changed_classes(const nlohmann::json& before, const nlohmann::json& now) {
   const auto lacking = [](const nlohmann::json& all, const nlohmann::json& in) {
     data::ClassNames names;
@@ -16,6 +16,13 @@ std::string changed_classes(const nlohmann::json& before, const nlohmann::json& 
     return names.empty() ? std::string("none") : data::some_of(names);
   };
   if (!before.is_array()) return "not known";
+  if (std::is_permutation(before.begin(), before.end(), now.begin(), now.end())) {
+    const auto [there, here] = std::mismatch(before.begin(), before.end(), now.begin());
+    return fmt::format(
+        "the same {} names in another order: class {} is {} there, {} here (--class-map FILE gives "
+        "the order: the names of the checkpoint, one a line)",
+        now.size(), there - before.begin(), there->dump(), here->dump());
+  }
   return fmt::format("{} -> {} names; gone: {}; new: {}", before.size(), now.size(),
                      lacking(before, now), lacking(now, before));
 }

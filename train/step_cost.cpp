@@ -40,16 +40,27 @@ Trial try_images(const LossOfImages& loss_of, Dtype dtype, ImageSize size, int64
   return t;
 }
 
-// The parabola through three trials.
-double at(double pixels, const std::array<Trial, 3>& trials, double Trial::*value) {
+// The operations by the parabola through three trials, since those of attention are quadratic in
+// the pixels.
+double macs_at(double pixels, const std::array<Trial, 3>& trials) {
   double sum = 0;
   for (const Trial& t : trials) {
-    double term = t.*value;
+    double term = t.macs;
     for (const Trial& other : trials)
       if (&other != &t) term *= (pixels - other.pixels) / (t.pixels - other.pixels);
     sum += term;
   }
   return sum;
+}
+
+// The bytes by a line from the last trial on, since no attention keeps its scores. They are not
+// proportional to the pixels: of a small image most is scratch that grows no further. Blocks are
+// rounded, so of the two slopes that the trials have it is the steeper.
+double bytes_at(double pixels, const std::array<Trial, 3>& trials) {
+  const auto slope = [&](size_t i) {
+    return (trials[i + 1].bytes - trials[i].bytes) / (trials[i + 1].pixels - trials[i].pixels);
+  };
+  return trials[2].bytes + std::max(slope(0), slope(1)) * (pixels - trials[2].pixels);
 }
 
 }  // namespace
@@ -69,9 +80,8 @@ StepCost measure_step_cost(nn::ParameterStore& parameters, const LossOfImages& l
     const std::array trials{trial(usual / 2), trial(usual), trial(usual * 3 / 2)};
     of_usual = trials[1];
     // Never below what is proportional to the pixels.
-    const double ratio = pixels / of_usual.pixels;
-    t.macs = std::max(at(pixels, trials, &Trial::macs), ratio * of_usual.macs);
-    t.bytes = std::max(at(pixels, trials, &Trial::bytes), ratio * of_usual.bytes);
+    t.macs = std::max(macs_at(pixels, trials), pixels / of_usual.pixels * of_usual.macs);
+    t.bytes = bytes_at(pixels, trials);
   }
   // Two moments and averaged weights are to come; a checkpoint is a copy of them and the weights,
   // and is read back.

@@ -21,7 +21,7 @@ struct StepCost {
 
 // Measured by forward and backward of `batch` images of this size, (B, H, W, 3), whose loss is
 // loss(images). For images larger than the model's own (`usual_side`), extrapolated from three
-// smaller sizes by a parabola in the number of pixels (attention is quadratic in it). The margin
+// smaller sizes in the number of pixels: operations by a parabola, bytes by a line. The margin
 // covers what the allocator and the loader hold besides. On the CPU; gradients of the model are
 // overwritten.
 using LossOfImages = std::function<Tensor(const Tensor& images)>;

@@ -69,7 +69,7 @@ void set_or_add(bool set, const Tensor& from, Out to) {
   if (set)
     to.copy_(from);
   else
-    kernels::add_into(from.stream(), from, to);
+    add_into(from, to);
 }
 
 }  // namespace

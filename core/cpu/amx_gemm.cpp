@@ -4,6 +4,7 @@
 #include <bit>
 #include <memory>
 
+#include "core/cpu/add_into.h"
 #include "core/cpu/amx_tiles.h"
 #include "core/cpu/parallel.h"
 #include "core/tensor.h"
@@ -147,11 +148,8 @@ void add_parts(const Matmul<C>& p, float* partial, int64_t parts) {
   parallel_for(blocks, 4, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       float* const sums = partial + block * kBlockSize;
-      for (int64_t i = 1; i < parts; ++i) {
-        const float* const from = sums + i * blocks * kBlockSize;
-#pragma omp simd
-        for (int64_t s = 0; s < kBlockSize; ++s) sums[s] += from[s];
-      }
+      for (int64_t i = 1; i < parts; ++i)
+        add_into(sums + i * blocks * kBlockSize, sums, kBlockSize);
       const int64_t i = block / columns * kSide, j = block % columns * kSide;
       store_block(sums, std::min(kSide, p.m - i), std::min(kSide, p.n - j), p.c + i * p.n + j, p.n,
                   p.accumulate, p.bias ? p.bias + j : nullptr, false);

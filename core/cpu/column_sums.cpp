@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/cpu/add_into.h"
 #include "core/cpu/column_sums.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd-inl.h"
@@ -41,11 +42,8 @@ void sums(int64_t rows, int64_t n, const S* a, AccType<S>* sum, bool accumulate)
         hn::StoreU(hn::Add(hn::LoadU(d, to + i), load(d, a + r * n + i)), d, to + i);
       });
   });
-  for (int64_t i = 0; i < n; ++i) {
-    T total = accumulate ? sum[i] : T(0);
-    for (int c = 0; c < chunks; ++c) total += partial[c * n + i];
-    sum[i] = total;
-  }
+  if (!accumulate) std::fill_n(sum, n, T(0));
+  for (int c = 0; c < chunks; ++c) add_into(partial + c * n, sum, n);
 }
 
 void sums_f32(int64_t rows, int64_t n, const float* a, float* sum, bool accumulate) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cpu/add_into.h"
 #include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
 #include "core/cpu/scratch.h"
@@ -158,32 +159,34 @@ onednn::Ready& weights_of(const Windows& v, int64_t filters) {
   });
 }
 
+// What oneDNN asks of all pieces.
+struct WeightsPlan {
+  Desc layout;  // of dw: its choice depends on the sides of w, which are the same for all
+  size_t scratch_bytes = 0;
+
+  WeightsPlan(const Pieces& pieces, int64_t filters) {
+    const OneThread one;
+    for (int64_t i = 0, top; i < pieces.size(); ++i) {
+      const onednn::Ready& ready = weights_of(windows_of(pieces.v, pieces[i], top), filters);
+      check(i == 0 || ready.layout(2) == layout, "conv2d: partial sums differ in their layout");
+      layout = ready.layout(2);
+      scratch_bytes = std::max(scratch_bytes, ready.scratch_bytes());
+    }
+  }
+};
+
 }  // namespace
 
 void convolution_weights(const Windows& v, int64_t filters, const bf16* dy, const bf16* x,
                          float* dw) {
   const Pieces pieces(v, filters);
-  const int64_t parts = pieces.parts;
-  size_t scratch_bytes = 0;
-  Desc layout;  // oneDNN's choice depends on the sides of w: the same for all pieces
-  {
-    const OneThread one;
-    for (int64_t i = 0, top; i < pieces.size(); ++i) {
-      const onednn::Ready& ready = weights_of(windows_of(v, pieces[i], top), filters);
-      scratch_bytes = std::max(scratch_bytes, ready.scratch_bytes());
-      check(i == 0 || ready.layout(2) == layout, "conv2d: partial sums differ in their layout");
-      layout = ready.layout(2);
-    }
-  }
-  const int64_t size = int64_t(layout.get_size() / sizeof(float));
-  const auto add = [](const float* from, float* to, int64_t begin, int64_t end) {
-#pragma omp simd
-    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
-  };
+  const Problem<bf16> p(v, filters, false);
+  const auto& [layout, scratch_bytes] =
+      onednn::cached(p.key('p'), [&] { return WeightsPlan(pieces, filters); });
+  const int64_t parts = pieces.parts, size = int64_t(layout.get_size() / sizeof(float));
   Tensor sums = empty({parts, size}, Dtype::f32);
-  constexpr int64_t kLine = 64 / sizeof(float);
-  Scratch<float> scratch(int64_t(scratch_bytes / 64 + 1) * kLine);
-  Scratch<float> terms(pieces.size() > parts ? size : 0);
+  Scratch<uint8_t> scratch(int64_t(scratch_bytes), parts);
+  Scratch<float> terms(pieces.size() > parts ? size : 0, parts);
   parallel_for(parts, 1, [&](int64_t first_part, int64_t last_part) {
     const OneThread one;
     for (int64_t part = first_part; part < last_part; ++part) {
@@ -196,15 +199,15 @@ void convolution_weights(const Windows& v, int64_t filters, const bf16* dy, cons
         ready.run({x + (piece.first * v.height + top) * v.width * v.channels,
                    dy + (piece.first * v.rows + piece.begin) * v.columns * filters, to},
                   scratch.mine());
-        if (i > begin) add(to, sum, 0, size);
+        if (i > begin) add_into(to, sum, size);
       }
     }
   });
   float* const sum = sums.data<float>();
   parallel_for(size, 1 << 13, [&](int64_t begin, int64_t end) {
-    for (int64_t part = 1; part < parts; ++part) add(sum + part * size, sum, begin, end);
+    for (int64_t part = 1; part < parts; ++part)
+      add_into(sum + part * size + begin, sum + begin, end - begin);
   });
-  const Problem<bf16> p(v, filters, false);
   onednn::reorder(p.key('V'), layout, sum,
                   Desc(p.w.dims(), dnnl::memory::data_type::f32, Tag::ohwi), dw);
 }

@@ -2,10 +2,6 @@
 
 #include <omp.h>
 
-#include <map>
-
-#include "core/cpu/parallel.h"
-
 namespace sg::onednn {
 
 const dnnl::engine& engine() {
@@ -49,24 +45,6 @@ void Ready::run(std::initializer_list<const void*> data, void* scratch) {
   const auto status = dnnl_primitive_execute(primitive_.get(), stream.get(), int(arguments_.size()),
                                              arguments_.data());
   check(status == dnnl_success, "oneDNN: a product failed with status {}", int(status));
-}
-
-Ready& cached(const Key& key, const std::function<Ready()>& make) {
-  // Images of ever new sizes must not fill the memory, but what a caller holds must live on while
-  // it asks for more: the newest are kept, and those that were the newest before.
-  constexpr size_t kMaxPrimitives = 1024;
-  thread_local std::map<std::pair<Key, int>, Ready> ready, before;
-  const std::pair full_key{key, num_threads()};
-  auto it = ready.find(full_key);
-  if (it == ready.end()) {
-    if (ready.size() >= kMaxPrimitives) before = std::exchange(ready, {});
-    try {
-      it = ready.emplace(full_key, make()).first;
-    } catch (const dnnl::error& e) {
-      fail(ExitCode::failure, "oneDNN refuses a product of these sizes: {}", e.message);
-    }
-  }
-  return it->second;
 }
 
 void reorder(const Key& key, const dnnl::memory::desc& from, const void* source,

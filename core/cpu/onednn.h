@@ -1,12 +1,14 @@
 // oneDNN primitives, made once for each shape and kept ready to run.
 #pragma once
 #include <array>
-#include <functional>
 #include <initializer_list>
+#include <map>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "core/cpu/parallel.h"
 #include "core/tensor.h"
 
 namespace sg::onednn {
@@ -43,11 +45,38 @@ class Ready {
   std::vector<dnnl_exec_arg_t> arguments_;
 };
 
-// What `make` returned for this key when this thread first asked; the number of threads, which
-// oneDNN builds into a primitive, is part of the key. A thread has its own primitives: no lock. The
-// reference is valid until the thread has asked for a thousand others.
 using Key = std::array<int64_t, 20>;
-Ready& cached(const Key& key, const std::function<Ready()>& make);
+
+// Of a thread, by key and number of threads: the newest, and those that were the newest before.
+// Images of ever new sizes must not fill the memory, but what a caller holds must live on while it
+// asks for more.
+template <class T>
+auto& made_by_thread() {
+  using Made = std::map<std::pair<Key, int>, T>;
+  thread_local std::pair<Made, Made> made;
+  return made;
+}
+
+// What make() returned for this key when this thread first asked: a primitive, or what is known of
+// several. The number of threads, which oneDNN builds into a primitive, is part of the key. A
+// thread has its own: no lock. The reference is valid until the thread has asked for a thousand
+// others of the type.
+template <class Make>
+auto& cached(const Key& key, const Make& make) {
+  constexpr size_t kMost = 1024;
+  auto& [newest, before] = made_by_thread<std::invoke_result_t<Make>>();
+  const std::pair full_key{key, num_threads()};
+  auto it = newest.find(full_key);
+  if (it == newest.end()) {
+    if (newest.size() >= kMost) before = std::exchange(newest, {});
+    try {
+      it = newest.emplace(full_key, make()).first;
+    } catch (const dnnl::error& e) {
+      fail(ExitCode::failure, "oneDNN refuses a product of these sizes: {}", e.message);
+    }
+  }
+  return it->second;
+}
 
 // Copies values from one layout to another. The key tells these two layouts from all others.
 void reorder(const Key& key, const dnnl::memory::desc& from, const void* source,

@@ -16,11 +16,14 @@ namespace sg {
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(int64_t size)
-      : size_(size), memory_(empty({num_threads(), size}, dtype_of<T>())) {}
+  // `size` elements, in whole cache lines, for each thread of a loop over so many indices.
+  explicit Scratch(int64_t size, int64_t indices = INT64_MAX)
+      : size_((size + kLine - 1) / kLine * kLine),
+        memory_(empty({std::min<int64_t>(num_threads(), indices), size_}, dtype_of<T>())) {}
   T* mine() { return memory_.data<T>() + omp_get_thread_num() * size_; }
 
  private:
+  static constexpr int64_t kLine = 64 / sizeof(T);
   int64_t size_;
   Tensor memory_;
 };

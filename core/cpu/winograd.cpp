@@ -1,16 +1,15 @@
 #include "core/cpu/winograd.h"
 
-#include <omp.h>
-
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <vector>
 
+#include "core/cpu/add_into.h"
 #include "core/cpu/convert.h"
 #include "core/cpu/one_thread.h"
 #include "core/cpu/onednn.h"
 #include "core/cpu/parallel.h"
+#include "core/cpu/scratch.h"
 
 namespace sg {
 namespace {
@@ -174,6 +173,11 @@ class InF32 {
   Tensor copy_;
 };
 
+// Of what is known of all pieces of a convolution.
+onednn::Key key_of(char task, const Windows& v, int64_t filters, bool with_bias = false) {
+  return {task, v.batch, v.height, v.width, v.channels, filters, with_bias};
+}
+
 // Some filters and channels.
 struct Block {
   int64_t filter, filters, channel, channels;
@@ -220,29 +224,6 @@ void copy_out(onednn::Key key, const Windows& v, int64_t all_channels, const Des
   onednn::reorder(key, layout, from, part_of_map<S>(v, all_channels, dims), to);
 }
 
-// Memory of each thread of a parallel loop over `tasks`, in N parts.
-template <size_t N>
-class Buffers {
- public:
-  Buffers(std::array<size_t, N> bytes, int64_t tasks) {
-    for (size_t i = 0; i < N; ++i)
-      begin_[i + 1] = begin_[i] + int64_t(bytes[i] + 4095) / 4096 * 4096;  // aligned
-    memory_ = empty({std::min<int64_t>(num_threads(), tasks), begin_[N]}, Dtype::u8);
-  }
-  uint8_t* operator[](size_t part) {  // of this thread
-    return memory_.data<uint8_t>() + omp_get_thread_num() * begin_[N] + begin_[part];
-  }
-
- private:
-  std::array<int64_t, N + 1> begin_{};
-  Tensor memory_;
-};
-
-void add(float* to, const float* from, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) to[i] += from[i];
-}
-
 // How y is cut into tasks: pieces, and blocks of their filters. Some more than a few threads need,
 // but transformed weights that no cache holds are read once a task, which pays from so many tiles
 // on.
@@ -264,46 +245,65 @@ struct Tasks {
   }
 };
 
+// How y is computed: tasks, and what oneDNN asks for them; own_x and own_y are in its layout.
+struct ForwardPlan : Tasks {
+  bool has_kernels = true;
+  size_t x_bytes = 0, y_bytes = 0, scratch_bytes = 0;  // of a thread
+  struct Alike {  // pieces whose weights are arranged alike: up to piece `end`
+    size_t end;
+    std::vector<Desc> layouts;  // of each block: of transformed weights
+  };
+  std::vector<Alike> alike;
+
+  ForwardPlan(const Windows& v, int64_t filters, bool with_bias) : Tasks(v, filters) {
+    const OneThread one;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      std::vector<Desc> layouts;
+      for (const Block& b : blocks) {
+        const onednn::Ready& ready = forward_of(problem_of(v, pieces[i], b), with_bias);
+        if (!ready) {
+          has_kernels = false;
+          return;
+        }
+        layouts.push_back(ready.layout(1));
+        x_bytes = std::max(x_bytes, ready.layout(0).get_size());
+        y_bytes = std::max(y_bytes, ready.layout(3).get_size());
+        scratch_bytes = std::max(scratch_bytes, ready.scratch_bytes());
+      }
+      if (alike.empty() || alike.back().layouts != layouts) alike.push_back({i, layouts});
+      alike.back().end = i + 1;
+    }
+  }
+  static Problem problem_of(const Windows& v, const Piece& piece, const Block& b) {
+    return Problem(v, piece, v.channels, b.filters, columns_of(v, piece));
+  }
+};
+
 // y from x of S, with w and bias in f32; false where oneDNN has no kernel. How oneDNN adds up
 // depends on the number of threads it has: each call has one.
 template <class S>
 bool forward(const Windows& v, int64_t filters, const S* x, const float* w, const float* bias,
              S* y) {
-  const auto [pieces, blocks] = Tasks(v, filters);
-  const auto n_blocks = int64_t(blocks.size());
-  const auto problem = [&](const Piece& piece, const Block& b) {
-    return Problem(v, piece, v.channels, b.filters, columns_of(v, piece));
-  };
-  enum Buffer { kX, kY, kScratch };
-  std::array<size_t, 3> bytes{};           // of a thread's buffers
-  std::vector<std::vector<Desc>> layouts;  // of each piece and block: of transformed weights
-  {
-    const OneThread one;
-    for (const Piece& piece : pieces) {
-      std::vector<Desc>& of_piece = layouts.emplace_back();
-      for (const Block& b : blocks) {
-        const onednn::Ready& ready = forward_of(problem(piece, b), bias);
-        if (!ready) return false;
-        of_piece.push_back(ready.layout(1));
-        bytes[kX] = std::max(bytes[kX], ready.layout(0).get_size());
-        bytes[kY] = std::max(bytes[kY], ready.layout(3).get_size());
-        bytes[kScratch] = std::max(bytes[kScratch], ready.scratch_bytes());
-      }
-    }
-  }
-  Buffers<3> buffers(bytes, int64_t(pieces.size()) * n_blocks);
-  for (size_t begin = 0, end; begin < pieces.size(); begin = end) {
-    // Pieces whose weights are arranged alike.
-    for (end = begin + 1; end < pieces.size() && layouts[end] == layouts[begin];) ++end;
+  const bool with_bias = bias;
+  const ForwardPlan& plan = onednn::cached(key_of('P', v, filters, with_bias),
+                                           [&] { return ForwardPlan(v, filters, with_bias); });
+  if (!plan.has_kernels) return false;
+  const std::vector<Piece>& pieces = plan.pieces;
+  const std::vector<Block>& blocks = plan.blocks;
+  const auto n_blocks = int64_t(blocks.size()), tasks = int64_t(pieces.size()) * n_blocks;
+  Scratch<uint8_t> own_x(int64_t(plan.x_bytes), tasks), own_y(int64_t(plan.y_bytes), tasks),
+      scratch(int64_t(plan.scratch_bytes), tasks);
+  size_t begin = 0;
+  for (const auto& [end, layouts] : plan.alike) {
     std::vector<Tensor> packed;
-    for (const Desc& layout : layouts[begin]) packed.push_back(onednn::memory_for(layout));
+    for (const Desc& layout : layouts) packed.push_back(onednn::memory_for(layout));
     parallel_for(n_blocks, 1, [&](int64_t first, int64_t last) {
       const OneThread one;
       for (int64_t i = first; i < last; ++i) {
         const Block& b = blocks[size_t(i)];
-        const Problem p = problem(pieces[begin], b);
+        const Problem p = ForwardPlan::problem_of(v, pieces[begin], b);
         onednn::reorder(p.key('f'), desc(p.w, Tag::ohwi), w + b.filter * 9 * v.channels,
-                        layouts[begin][size_t(i)], packed[size_t(i)].raw());
+                        layouts[size_t(i)], packed[size_t(i)].raw());
       }
     });
     parallel_for(int64_t(end - begin) * n_blocks, 1, [&](int64_t first, int64_t last) {
@@ -312,22 +312,23 @@ bool forward(const Windows& v, int64_t filters, const S* x, const float* w, cons
         const Piece& piece = pieces[begin + size_t(task / n_blocks)];
         const auto i = size_t(task % n_blocks);
         const Block& b = blocks[i];
-        const Problem p = problem(piece, b);
-        onednn::Ready& ready = forward_of(p, bias);
+        const Problem p = ForwardPlan::problem_of(v, piece, b);
+        onednn::Ready& ready = forward_of(p, with_bias);
         const dnnl::memory::dims x_dims{piece.images, v.channels, p.x[2], v.width},
             y_dims{piece.images, b.filters, piece.rows, v.width};
         const int64_t x_row = piece.image * v.height + piece.first_row(),
                       y_row = piece.image * v.height + piece.row;
-        if (p.x[3] > v.width) std::memset(buffers[kX], 0, bytes[kX]);
+        if (p.x[3] > v.width) std::memset(own_x.mine(), 0, plan.x_bytes);
         copy_in(p.key('x', sizeof(S)), v, v.channels, x + x_row * v.width * v.channels, x_dims,
-                ready.layout(0).submemory_desc(x_dims, {0, 0, 0, 0}), buffers[kX]);
-        ready.run({buffers[kX], packed[i].raw(), bias ? bias + b.filter : nullptr, buffers[kY]},
-                  buffers[kScratch]);
+                ready.layout(0).submemory_desc(x_dims, {0, 0, 0, 0}), own_x.mine());
+        ready.run({own_x.mine(), packed[i].raw(), bias ? bias + b.filter : nullptr, own_y.mine()},
+                  scratch.mine());
         copy_out(p.key('y', sizeof(S)), v, filters,
-                 ready.layout(3).submemory_desc(y_dims, {0, 0, 0, 0}), buffers[kY], y_dims,
+                 ready.layout(3).submemory_desc(y_dims, {0, 0, 0, 0}), own_y.mine(), y_dims,
                  y + y_row * v.width * filters + b.filter);
       }
     });
+    begin = end;
   }
   return true;
 }
@@ -350,39 +351,58 @@ bool winograd_input(const Windows& v, int64_t filters, const S* dy, const S* w, 
   return forward<S>(of_dy, v.channels, dy, weights.data<float>(), nullptr, dx);
 }
 
-template <class S>
-bool winograd_weights(const Windows& v, int64_t filters, const S* dy, const S* x, float* dw) {
-  if (!fits(v, filters)) return false;
-  // How oneDNN sums over images depends on the number of threads. So each call has one thread, and
-  // makes a block of dw, of some filters and channels, from one piece; we sum over pieces, in
-  // order. Where dw has few blocks, pieces are dealt to a fixed number of parts, whose sums are
-  // added.
-  constexpr int64_t kTasks = 8;
-  const std::vector<Piece> pieces = pieces_of(v, kTiles);
-  const std::vector<Block> blocks = blocks_of(filters, v.channels, kFilters, kChannels);
-  const auto n_pieces = int64_t(pieces.size()), n_blocks = int64_t(blocks.size());
-  const int64_t parts = std::clamp<int64_t>(kTasks / n_blocks, 1, n_pieces);
-  const auto problem = [&](const Piece& piece, const Block& b) {
-    return Problem(v, piece, b.channels, b.filters, v.width);
-  };
-  enum Buffer { kDy, kX, kDw, kScratch };  // the first three: arguments in the order of weights_of
-  std::array<size_t, 4> bytes{};           // of a thread's buffers
-  {
+namespace {
+
+// How dw is computed. How oneDNN sums over images depends on the number of threads. So each call
+// has one thread, and makes a block of dw, of some filters and channels, from one piece; we sum
+// over pieces, in order. Where dw has few blocks, pieces are dealt to a fixed number of parts,
+// whose sums are added.
+struct WeightsPlan {
+  std::vector<Piece> pieces;
+  std::vector<Block> blocks;
+  int64_t parts;
+  bool has_kernels = true;
+  size_t dy_bytes = 0, x_bytes = 0, dw_bytes = 0, scratch_bytes = 0;  // of a thread
+
+  WeightsPlan(const Windows& v, int64_t filters)
+      : pieces(pieces_of(v, kTiles)), blocks(blocks_of(filters, v.channels, kFilters, kChannels)) {
+    constexpr int64_t kTasks = 8;
+    parts = std::clamp<int64_t>(kTasks / int64_t(blocks.size()), 1, int64_t(pieces.size()));
     const OneThread one;
     for (const Block& b : blocks)
       for (const Piece& piece : pieces) {
-        const onednn::Ready& ready = weights_of(problem(piece, b));
+        const onednn::Ready& ready = weights_of(problem_of(v, piece, b));
         // What is added up must be in one order, without gaps.
-        if (!ready || ready.layout(kDw) != weights_of(problem(pieces[0], b)).layout(kDw) ||
-            ready.layout(kDw).get_size() != size_t(b.size()) * sizeof(float))
-          return false;
-        for (const Buffer i : {kDy, kX, kDw})
-          bytes[i] = std::max(bytes[i], ready.layout(i).get_size());
-        bytes[kScratch] = std::max(bytes[kScratch], ready.scratch_bytes());
+        has_kernels = ready &&
+                      ready.layout(2) == weights_of(problem_of(v, pieces[0], b)).layout(2) &&
+                      ready.layout(2).get_size() == size_t(b.size()) * sizeof(float);
+        if (!has_kernels) return;
+        dy_bytes = std::max(dy_bytes, ready.layout(0).get_size());
+        x_bytes = std::max(x_bytes, ready.layout(1).get_size());
+        dw_bytes = std::max(dw_bytes, ready.layout(2).get_size());
+        scratch_bytes = std::max(scratch_bytes, ready.scratch_bytes());
       }
   }
-  const int64_t tasks = parts * n_blocks;
-  Buffers<4> buffers(bytes, tasks);
+  static Problem problem_of(const Windows& v, const Piece& piece, const Block& b) {
+    return Problem(v, piece, b.channels, b.filters, v.width);
+  }
+};
+
+}  // namespace
+
+template <class S>
+bool winograd_weights(const Windows& v, int64_t filters, const S* dy, const S* x, float* dw) {
+  if (!fits(v, filters)) return false;
+  const WeightsPlan& plan =
+      onednn::cached(key_of('Q', v, filters), [&] { return WeightsPlan(v, filters); });
+  if (!plan.has_kernels) return false;
+  const std::vector<Piece>& pieces = plan.pieces;
+  const std::vector<Block>& blocks = plan.blocks;
+  const int64_t parts = plan.parts, n_pieces = int64_t(pieces.size()),
+                n_blocks = int64_t(blocks.size()), tasks = parts * n_blocks;
+  Scratch<uint8_t> own_dy(int64_t(plan.dy_bytes), tasks), own_x(int64_t(plan.x_bytes), tasks),
+      scratch(int64_t(plan.scratch_bytes), tasks);
+  Scratch<float> term(int64_t(plan.dw_bytes / sizeof(float)), tasks);
   Tensor sums =
       empty({parts, filters * 9 * v.channels});  // dw of each part, a block after the other
   const auto sum_of = [&](int64_t part, const Block& b) {
@@ -398,17 +418,17 @@ bool winograd_weights(const Windows& v, int64_t filters, const S* dy, const S* x
       const int64_t begin = n_pieces * part / parts, end = n_pieces * (part + 1) / parts;
       for (int64_t i = begin; i < end; ++i) {
         const Piece& piece = pieces[size_t(i)];
-        const Problem p = problem(piece, b);
+        const Problem p = WeightsPlan::problem_of(v, piece, b);
         onednn::Ready& ready = weights_of(p);
         const int64_t row = piece.image * v.height + piece.row;
         const int64_t x_row = piece.image * v.height + piece.first_row();
         copy_in(p.key('d', sizeof(S)), v, filters, dy + row * v.width * filters + b.filter, p.y,
-                ready.layout(kDy), buffers[kDy]);
+                ready.layout(0), own_dy.mine());
         copy_in(p.key('c', sizeof(S)), v, v.channels, x + x_row * v.width * v.channels + b.channel,
-                p.x, ready.layout(kX), buffers[kX]);
-        float* const to = i == begin ? sum : reinterpret_cast<float*>(buffers[kDw]);
-        ready.run({buffers[kDy], buffers[kX], to}, buffers[kScratch]);
-        if (i != begin) add(sum, to, b.size());
+                p.x, ready.layout(1), own_x.mine());
+        float* const to = i == begin ? sum : term.mine();
+        ready.run({own_dy.mine(), own_x.mine(), to}, scratch.mine());
+        if (i != begin) add_into(to, sum, b.size());
       }
     }
   });
@@ -416,12 +436,13 @@ bool winograd_weights(const Windows& v, int64_t filters, const S* dy, const S* x
     const OneThread one;
     for (int64_t i = first; i < last; ++i) {
       const Block& b = blocks[size_t(i)];
-      for (int64_t part = 1; part < parts; ++part) add(sum_of(0, b), sum_of(part, b), b.size());
-      const Problem p = problem(pieces[0], b);
+      for (int64_t part = 1; part < parts; ++part)
+        add_into(sum_of(part, b), sum_of(0, b), b.size());
+      const Problem p = WeightsPlan::problem_of(v, pieces[0], b);
       const int64_t c = v.channels;
       onednn::Key key = p.key('g');
       key[10] = c;
-      onednn::reorder(key, weights_of(p).layout(kDw), sum_of(0, b),
+      onednn::reorder(key, weights_of(p).layout(2), sum_of(0, b),
                       Desc(p.w, dnnl::memory::data_type::f32, {9 * c, 1, 3 * c, c}),
                       dw + b.filter * 9 * c + b.channel);
     }

@@ -173,6 +173,46 @@ void rle_to_pixels(const RleMask& mask, uint8_t* pixels) {
   }
 }
 
+RleMask rle_gather(const RleMask& mask, std::span<const int> rows, std::span<const int> columns) {
+  // The output row at which each row of the mask begins.
+  std::vector<uint32_t> row_begin(size_t(mask.height) + 1);
+  for (size_t y = 0, to = 0; y < row_begin.size(); ++y) {
+    while (to < rows.size() && rows[to] < int(y)) ++to;
+    row_begin[y] = uint32_t(to);
+  }
+  struct Run {
+    uint32_t begin, end;  // output rows
+  };
+  std::vector<Run> runs;
+  std::vector<size_t> run_ends(size_t(mask.width), 0);  // of the columns of the mask
+  uint32_t position = 0;
+  const auto height = uint32_t(mask.height);
+  for (size_t i = 0; i < mask.counts.size(); position += mask.counts[i++]) {
+    if (i % 2 == 0) continue;
+    const uint32_t end = position + mask.counts[i];
+    for (uint32_t at = position; at < end;) {
+      const uint32_t column = at / height, top = column * height;
+      const uint32_t to = std::min(end, top + height);
+      runs.push_back({row_begin[at - top], row_begin[to - top]});
+      run_ends[column] = runs.size();
+      at = to;
+    }
+  }
+  for (size_t x = 1; x < run_ends.size(); ++x) run_ends[x] = std::max(run_ends[x], run_ends[x - 1]);
+  RleMask out{int(rows.size()), int(columns.size()), {}};
+  RleWriter writer(out);
+  for (const int x : columns) {
+    uint32_t done = 0;
+    for (size_t i = x ? run_ends[size_t(x) - 1] : 0; i < run_ends[size_t(x)]; ++i) {
+      writer.add(runs[i].begin - done, false);
+      writer.add(runs[i].end - runs[i].begin, true);
+      done = runs[i].end;
+    }
+    writer.add(uint32_t(rows.size()) - done, false);
+  }
+  return out;
+}
+
 RleMask rle_union(const RleMask& a, const RleMask& b) {
   return combine(a, b, [](bool in_a, bool in_b) { return in_a || in_b; });
 }

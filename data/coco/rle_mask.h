@@ -49,6 +49,10 @@ void rle_to_pixels(const RleMask& mask, uint8_t* pixels);
 // Likewise column-major, which is far faster.
 void rle_to_columns(const RleMask& mask, uint8_t* pixels);
 
+// The pixels at the crossings of rows, which ascend or repeat, and columns in any order: resizing
+// to the nearest, cropping and mirroring in one.
+RleMask rle_gather(const RleMask& mask, std::span<const int> rows, std::span<const int> columns);
+
 // Of masks of one size.
 RleMask rle_union(const RleMask& a, const RleMask& b);
 RleMask rle_intersection(const RleMask& a, const RleMask& b);

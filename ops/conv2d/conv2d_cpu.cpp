@@ -2,10 +2,8 @@
 // channels), by oneDNN's direct convolution, or as a matmul of windows that are copied to the rows
 // of a matrix (im2col), a slice at a time. is_winograd() and is_direct() choose. Sums are cut by
 // sizes alone, so that bits do not depend on the number of threads.
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "ops/conv2d/conv2d_cpu.cpp"
-#include <hwy/foreach_target.h>
-
+#include "autograd/add_into.h"
+#include "core/cpu/add_into.h"
 #include "core/cpu/bf16_products.h"
 #include "core/cpu/column_sums.h"
 #include "core/cpu/convolution.h"
@@ -13,14 +11,12 @@
 #include "core/cpu/onednn.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
-#include "core/cpu/simd-inl.h"
-#include "core/cpu/simd_register.h"
 #include "core/cpu/winograd.h"
+#include "core/profile.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/reduce_cpu.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace sg::HWY_NAMESPACE {
+namespace sg {
 namespace {
 
 Windows windows_of(In x, In w, In y, const Conv2dGeometry& g) {
@@ -40,7 +36,7 @@ Windows windows_of(In x, In w, In y, const Conv2dGeometry& g) {
 // For one row of the kernel in each window c of a row of windows: f(c, at, begin, end). Elements
 // [begin, end) of that kernel row lie inside the image, where they begin at element `at` of a row.
 template <class F>
-HWY_INLINE void for_windows(const Windows& v, const F& f) {
+void for_windows(const Windows& v, const F& f) {
   for (int64_t c = 0; c < v.columns; ++c) {
     const int64_t left = c * v.stride - v.left;
     const int64_t begin = std::max<int64_t>(0, -left);
@@ -84,11 +80,8 @@ void scatter(const Windows& v, const T* matrix, int64_t begin, int64_t end, int6
       if (r < top || r >= bottom) continue;
       T* const to = dx + (r - top) * v.width * v.channels;
       const T* const from = matrix + (row - begin) * v.columns * v.size() + i * segment;
-      for_windows(v, [&](int64_t c, int64_t at, int64_t a, int64_t b) HWY_ATTR {
-        const T* const in = from + c * v.size() + a;
-        for_lanes<T>(b - a, [&](auto d, int64_t k) HWY_ATTR {
-          hn::StoreU(hn::Add(hn::LoadU(d, to + at + k), hn::LoadU(d, in + k)), d, to + at + k);
-        });
+      for_windows(v, [&](int64_t c, int64_t at, int64_t a, int64_t b) {
+        add_into(from + c * v.size() + a, to + at, b - a);
       });
     }
 }
@@ -318,22 +311,17 @@ void backward_input(const Windows& v, int64_t filters, const S* dy, const S* w, 
 // where it cannot. Where the gradient accumulates, f writes to new memory, which is added: dx in
 // bf16 is rounded once more, as where two operations give it.
 template <class C, class F>
-bool gradient_by(const Grad& grad, const F& f) {
+bool gradient_by(Stream& stream, const Grad& grad, const F& f) {
   if (!grad) return false;
   if (!grad.accumulate) return f(grad.tensor.data<C>());
   Tensor more = empty_like(grad.tensor);
   if (!f(more.data<C>())) return false;
-  const C* const from = more.data<C>();
-  C* const to = grad.tensor.data<C>();
-  parallel_for(more.numel(), 1 << 13, [&](int64_t begin, int64_t end) HWY_ATTR {
-    store_lanes<AccType<C>>(end - begin, to + begin, [&](auto d, int64_t i) SG_INLINE_ATTR {
-      return hn::Add(load(d, to + begin + i), load(d, from + begin + i));
-    });
-  });
+  profile::add_bytes(3.0 * double(more.bytes()));
+  kernels::add_into(stream, more, grad.tensor);
   return true;
 }
 
-void backward(Stream&, In dy, In x, In w, const Conv2dGeometry& geometry, Grad dx, Grad dw,
+void backward(Stream& stream, In dy, In x, In w, const Conv2dGeometry& geometry, Grad dx, Grad dw,
               Grad db) {
   const Windows v = windows_of(x, w, dy, geometry);
   const int64_t filters = w.dim(0);
@@ -357,21 +345,13 @@ void backward(Stream&, In dy, In x, In w, const Conv2dGeometry& geometry, Grad d
     };
     if (dy.numel() > 0) {
       if constexpr (!std::is_same_v<S, double>)
-        if (gradient_by<float>(dw, write_dw)) dw = {};
-      if (gradient_by<S>(dx, write_dx)) dx = {};
+        if (gradient_by<float>(stream, dw, write_dw)) dw = {};
+      if (gradient_by<S>(stream, dx, write_dx)) dx = {};
     }
     if (dw || db) backward_weights<S>(v, filters, dyp, xp, dw, db);
     if (dx) backward_input<S>(v, filters, dyp, wp, dx);
   });
 }
-
-}  // namespace
-}  // namespace sg::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
-namespace sg {
-namespace {
 
 void choices(Stream&, std::vector<std::string>& lines) {
   const dnnl_version_t& v = *dnnl_version();
@@ -379,9 +359,9 @@ void choices(Stream&, std::vector<std::string>& lines) {
                        v.minor, v.patch)};
 }
 
-const Register r{kernels::conv2d_choices, DeviceType::cpu, choices};
-SG_REGISTER_SIMD(kernels::conv2d_fwd, forward);
-SG_REGISTER_SIMD(kernels::conv2d_bwd, backward);
+const Register r0{kernels::conv2d_choices, DeviceType::cpu, choices};
+const Register r1{kernels::conv2d_fwd, DeviceType::cpu, forward};
+const Register r2{kernels::conv2d_bwd, DeviceType::cpu, backward};
+
 }  // namespace
 }  // namespace sg
-#endif

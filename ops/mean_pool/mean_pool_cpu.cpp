@@ -1,4 +1,5 @@
 // Plain loops: a map of the last stage is small.
+#include "core/cpu/add_into.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/scratch.h"
 #include "ops/mean_pool/mean_pool.h"
@@ -16,11 +17,7 @@ void forward(Stream&, In x, Out y) {
         S* const row = y.data<S>() + b * c;
         T* const to = sums.at(row);
         std::fill_n(to, c, T(0));
-        for (int64_t i = 0; i < n; ++i) {
-          const S* from = x.data<S>() + (b * n + i) * c;
-#pragma omp simd
-          for (int64_t k = 0; k < c; ++k) to[k] += T(from[k]);
-        }
+        for (int64_t i = 0; i < n; ++i) add_into(x.data<S>() + (b * n + i) * c, to, c);
         for (int64_t k = 0; k < c; ++k) to[k] /= T(n);
         sums.store(row, c);
       }

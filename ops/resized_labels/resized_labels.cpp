@@ -55,4 +55,17 @@ Tensor argmax(const Tensor& scores) {
   return labels;
 }
 
+Tensor scores_of(const Tensor& scores, const Tensor& labels) {
+  check_dims("scores_of", "scores", scores, 3);
+  check_shape("scores_of", "labels", labels, {scores.dim(0), scores.dim(1)});
+  check(labels.dtype() == Dtype::u8 && labels.device() == scores.device(),
+        "scores_of: labels: expected u8 on {}, found {} on {}", str(scores.device()),
+        name_of(labels.dtype()), str(labels.device()));
+  autograd::refuse_grad("scores_of", {scores});
+  Tensor found = empty(labels.shape(), scores.dtype(), scores.device());
+  const profile::OpScope scope("scores_of", 0, double(labels.bytes() + 2 * found.bytes()));
+  kernels::scores_of(scores.stream(), scores, labels, found);
+  return found;
+}
+
 }  // namespace sg

@@ -19,14 +19,19 @@ Tensor resized_argmax(const Tensor& logits, ImageSize seen, ImageSize image);
 void add_resized_softmax(const Tensor& logits, ImageSize seen, bool flipped, Tensor& sum);
 // (H, W, K) -> u8 (H, W): the largest, of equal ones the first.
 Tensor argmax(const Tensor& scores);
+// scores (H, W, K) f32, or on the CPU f64, and labels u8 (H, W) -> (H, W) of their dtype: the score
+// of each pixel's label; 0 where it is no class.
+Tensor scores_of(const Tensor& scores, const Tensor& labels);
 
 namespace kernels {
 using ResizedArgmax = void(Stream&, In logits, ImageSize seen, Out labels);
 using AddResizedSoftmax = void(Stream&, In logits, ImageSize seen, bool flipped, Out sum);
 using Argmax = void(Stream&, In scores, Out labels);
+using ScoresOf = void(Stream&, In scores, In labels, Out of_labels);
 constinit inline Slot<ResizedArgmax> resized_argmax{"resized_argmax"};
 constinit inline Slot<AddResizedSoftmax> add_resized_softmax{"add_resized_softmax"};
 constinit inline Slot<Argmax> argmax{"argmax"};
+constinit inline Slot<ScoresOf> scores_of{"scores_of"};
 }  // namespace kernels
 
 }  // namespace sg

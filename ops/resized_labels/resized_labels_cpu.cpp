@@ -178,6 +178,18 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sg {
 namespace {
+void scores_of_labels(Stream&, In scores, In labels, Out found) {
+  dispatch<float, double>(scores.dtype(), "scores_of", [&]<class T>() {
+    const int64_t classes = scores.dim(2);
+    parallel_for(labels.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t label = labels.data<uint8_t>()[p];
+        found.data<T>()[p] = label < classes ? scores.data<T>()[p * classes + label] : T(0);
+      }
+    });
+  });
+}
+const Register r{kernels::scores_of, DeviceType::cpu, scores_of_labels};
 SG_REGISTER_SIMD(kernels::resized_argmax, resized_argmax_of);
 SG_REGISTER_SIMD(kernels::add_resized_softmax, add_softmax);
 SG_REGISTER_SIMD(kernels::argmax, argmax_labels);

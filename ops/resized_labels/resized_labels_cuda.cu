@@ -104,6 +104,15 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+__global__ void __launch_bounds__(kThreads)
+    scores_of_kernel(const float* scores, const uint8_t* labels, int64_t pixels, int classes,
+                     float* found) {
+  const int64_t pixel = int64_t{blockIdx.x} * kThreads + int(threadIdx.x);
+  if (pixel >= pixels) return;
+  const int label = labels[pixel];
+  found[pixel] = label < classes ? scores[pixel * classes + label] : 0.0f;
+}
+
 template <class T>
 FromMap<T> map_of(In logits, ImageSize seen, int64_t height, int64_t width, bool flipped) {
   const unsigned h = unsigned(seen.height), w = unsigned(seen.width);
@@ -145,9 +154,19 @@ void argmax(Stream& stream, In scores, Out labels) {
   });
 }
 
+void scores_of(Stream& stream, In scores, In labels, Out found) {
+  dispatch<float>(scores.dtype(), "scores_of on cuda", [&]<class T>() {
+    cuda::launch(stream,
+                 {"scores_of", unsigned(cuda::ceil_div(labels.numel(), kThreads)), kThreads},
+                 scores_of_kernel, scores.data<T>(), labels.data<uint8_t>(), labels.numel(),
+                 int(scores.dim(2)), found.data<T>());
+  });
+}
+
 const Register r0{kernels::resized_argmax, DeviceType::cuda, resized_argmax};
 const Register r1{kernels::add_resized_softmax, DeviceType::cuda, add_resized_softmax};
 const Register r2{kernels::argmax, DeviceType::cuda, argmax};
+const Register r3{kernels::scores_of, DeviceType::cuda, scores_of};
 
 }  // namespace
 }  // namespace sg

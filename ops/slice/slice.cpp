@@ -36,4 +36,19 @@ Tensor slice(const Tensor& x, int dimension, int64_t begin, int64_t end) {
   return y;
 }
 
+void add_window(Tensor& map, const Tensor& window, int64_t top, int64_t left) {
+  check_dims("add_window", "map", map, 3);
+  check_dims("add_window", "window", window, 3);
+  check_like("add_window", "window", window, map);
+  const int64_t h = window.dim(0), w = window.dim(1), c = window.dim(2);
+  check(c == map.dim(2) && top >= 0 && left >= 0 && top + h <= map.dim(0) && left + w <= map.dim(1),
+        "add_window: a window {} at ({}, {}) does not lie in a map {}", window.shape().str(), top,
+        left, map.shape().str());
+  autograd::refuse_grad("add_window", {map, window});
+  const profile::OpScope scope("add_window", double(window.numel()), 3.0 * double(window.bytes()));
+  const int64_t begin = (top * map.dim(1) + left) * c;
+  kernels::copy_columns(map.stream(), window, {h, w * c, 0, w * c, begin, map.dim(1) * c},
+                        {map, true});
+}
+
 }  // namespace sg

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "core/acc_type.h"
+#include "core/cpu/add_into.h"
 #include "core/cpu/parallel.h"
 #include "ops/slice/slice.h"
 
@@ -10,7 +10,6 @@ namespace {
 void copy_columns(Stream&, In from, const ColumnRange& r, Grad to) {
   constexpr int64_t kGrain = 1 << 14;
   dispatch<float, double, bf16>(from.dtype(), "copy_columns", [&]<class S>() {
-    using T = AccType<S>;
     parallel_for(r.rows * r.columns, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t n; begin < end; begin += n) {
         const int64_t row = begin / r.columns, column = begin % r.columns;
@@ -20,7 +19,7 @@ void copy_columns(Stream&, In from, const ColumnRange& r, Grad to) {
         if (!to.accumulate)
           std::copy(x, x + n, y);
         else
-          for (int64_t i = 0; i < n; ++i) y[i] = S(T(y[i]) + T(x[i]));
+          add_into(x, y, n);
       }
     });
   });

@@ -4,9 +4,6 @@
 
 namespace sg::sgformer {
 
-// RoIs are looked up in the four maps that the backbone's strides have; the fifth is for anchors.
-constexpr int64_t kStrides[] = {4, 8, 16, 32};
-
 Detector::Detector(DetectorConfig config) : config_(std::move(config)) {
   validate(config_.backbone);
   const nn::ParameterScope root(parameters_), roi_head = root / "roi_head";
@@ -24,17 +21,23 @@ std::vector<Tensor> Detector::pyramid(const Tensor& images, const ForwardOptions
   return (*neck_)(backbone_->forward(images, options).maps);
 }
 
+std::vector<int64_t> Detector::strides() const {
+  int64_t stride = 1;
+  for (const int s : config_.backbone.stem_strides) stride *= s;
+  std::vector<int64_t> strides;
+  for (size_t i = 0; i < config_.backbone.stages.size() + 1; ++i, stride *= 2)
+    strides.push_back(stride);
+  return strides;
+}
+
 Tensor Detector::look_up(const std::vector<Tensor>& pyramid, const Tensor& rois,
                          const Tensor& levels, int64_t size) const {
-  check(pyramid.size() > std::size(kStrides), "detector: pyramid: expected {} maps, found {}",
-        std::size(kStrides) + 1, pyramid.size());
-  std::vector<Tensor> maps;
+  const std::vector<int64_t> all = strides();
+  check(pyramid.size() == all.size(), "detector: pyramid: expected {} maps, found {}", all.size(),
+        pyramid.size());
   std::vector<double> scales;
-  for (size_t i = 0; i < std::size(kStrides); ++i) {
-    maps.push_back(pyramid[i]);
-    scales.push_back(1.0 / double(kStrides[i]));
-  }
-  return roi_align(maps, rois, levels, scales, size);
+  for (size_t i = 0; i + 1 < all.size(); ++i) scales.push_back(1 / double(all[i]));
+  return roi_align({pyramid.begin(), pyramid.end() - 1}, rois, levels, scales, size);
 }
 
 BoxHead::Output Detector::boxes(const std::vector<Tensor>& pyramid, const Tensor& rois,

@@ -32,10 +32,14 @@ class Detector {
   nn::ParameterStore& parameters() { return parameters_; }
   const nn::ParameterStore& parameters() const { return parameters_; }
 
+  // Pixels of an image from one pixel of a map to the next, for each map of the pyramid: 4, 8, 16,
+  // 32, 64 for the published backbones.
+  std::vector<int64_t> strides() const;
+
   // images (B, H, W, 3), normalized -> five maps (B, H_l, W_l, channels), the finest first.
   std::vector<Tensor> pyramid(const Tensor& images, const ForwardOptions& options) const;
   RpnHead::Output rpn(const std::vector<Tensor>& pyramid) const { return (*rpn_)(pyramid); }
-  // rois (n, 5), levels (n): of ops/roi_align, over the four finest maps.
+  // rois (n, 5), levels (n): of ops/roi_align, over all maps but the coarsest.
   BoxHead::Output boxes(const std::vector<Tensor>& pyramid, const Tensor& rois,
                         const Tensor& levels) const;
   // -> logits (n, 2 mask_size, 2 mask_size, classes); there is at least one RoI.

@@ -2,7 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <vector>
+
+#include "core/allocator.h"
 
 using namespace sg;
 
@@ -41,4 +44,23 @@ TEST_CASE("row sums: of f32 and f64 they are made where they are stored") {
   CHECK(RowSums<float>(2).at(row) == row);
   CHECK(summed<float>({4, -8}, 1, true) == std::vector<double>{1004, 992});
   CHECK(summed<double>({4, -8}, 0.5, true) == std::vector<double>{504, 492});
+}
+
+TEST_CASE(
+    "scratch memory: each thread has whole cache lines, and no more threads than indices do") {
+  const int threads = num_threads();
+  set_num_threads(4);
+  Allocator& allocator = Allocator::of({});
+  const size_t before = allocator.stats().in_use;
+  Scratch<float> all(3), two(1 << 20, 2);
+  CHECK(allocator.stats().in_use - before < size_t(3) << 22);  // of `two` not 16 MiB but 8
+  uintptr_t begin[4] = {};
+  parallel_for(4, 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) begin[i] = uintptr_t(all.mine());
+  });
+  set_num_threads(threads);
+  for (int i = 0; i < 4; ++i) {
+    CHECK(begin[i] % 64 == 0);
+    CHECK(begin[i] == begin[0] + uintptr_t(i) * 64);
+  }
 }

@@ -149,19 +149,20 @@ TEST_CASE("coco annotations: what is wrong is named with file, record and field"
      "images[0] (id 30): expected a width and height of 1 to 2^31 pixels in all, found 1073741824 "
      "and 8");
 
+  const std::string early = "annotations[0]: ";  // before its id is known
   const std::string whole = "expected a whole number, found ";
   is(changed("images", 0, "id", "30"), "images[0]: id: " + whole + "a string");
   is(changed("images", 0, "width", 1.5), "images[0] (id 30): width: " + whole + "1.5");
   is(changed("annotations", 0, "image_id", json()), a + "image_id: " + whole + "null");
   is(changed("annotations", 0, "image_id", json::array({1})), a + "image_id: " + whole + "a list");
-  is(changed("annotations", 0, "area", "9"), a + "area: expected a number, found a string");
+  is(changed("annotations", 0, "area", "9"), early + "area: expected a number, found a string");
   is(changed("annotations", 0, "area", json::object()),
-     a + "area: expected a number, found an object");
+     early + "area: expected a number, found an object");
   is(changed("annotations", 0, "iscrowd", "no"), a + "iscrowd: expected 0 or 1, found a string");
   const std::string box = "bbox: expected a list of 4 numbers: x, y, width, height, found ";
-  is(changed("annotations", 0, "bbox", {1, 2, 3}), a + box + "a list of 3");
-  is(changed("annotations", 0, "bbox", 5), a + box + "a number");
-  is(changed("annotations", 0, "bbox", {{1, 2, 3, 4}}), a + box + "a list");
+  is(changed("annotations", 0, "bbox", {1, 2, 3}), early + box + "a list of 3");
+  is(changed("annotations", 0, "bbox", 5), early + box + "a number");
+  is(changed("annotations", 0, "bbox", {{1, 2, 3, 4}}), early + box + "a list");
   const std::string mask =
       "segmentation: expected a list of polygons [x0, y0, x1, y1, ...], or an RLE {size: [height, "
       "width], counts}, found ";

@@ -174,6 +174,24 @@ TEST_CASE("coco masks: pixels, runs and strings") {
   }
 }
 
+TEST_CASE("coco masks: rows and columns gathered") {
+  Random random(5, Purpose::test);
+  for (int i = 0; i < 200; ++i) {
+    const int height = int(random.integer(1, 40)), width = int(random.integer(1, 40));
+    const Pixels a = random_pixels(height, width, random);
+    std::vector<int> rows(size_t(random.integer(1, 60))), columns(size_t(random.integer(1, 60)));
+    for (int& y : rows) y = int(random.integer(0, height - 1));
+    for (int& x : columns) x = int(random.integer(0, width - 1));
+    std::ranges::sort(rows);
+    Pixels expected;
+    for (const int y : rows)
+      for (const int x : columns) expected.push_back(a[size_t(y * width + x)]);
+    CAPTURE(i);
+    const RleMask found = rle_gather(rle_from_pixels(a.data(), height, width), rows, columns);
+    REQUIRE(found == rle_from_pixels(expected.data(), int(rows.size()), int(columns.size())));
+  }
+}
+
 TEST_CASE("coco masks: runs that are empty, as files may have them") {
   const RleMask rle{2, 3, {0, 0, 1, 0, 0, 3, 2, 0}};
   CHECK(pixels_of(rle) == Pixels{0, 1, 0, 1, 1, 0});
@@ -190,7 +208,7 @@ TEST_CASE("coco masks: strings that are none are refused") {
   CHECK(contains(error("\\"), "ends within a number"));
   CHECK(contains(error("oooooooooo1"), "beyond 32 bits"));
   CHECK(contains(error("\\3 "), "found code 32 at 2"));
-  CHECK(contains(error("11O"), "expected counts that add up"));
+  CHECK(contains(error("11O"), "count 2 of the string is -1, expected 0 to 2^31"));
   CHECK(contains(error("@"), "count 0 of the string is -16"));
   CHECK(contains(error("1"), "expected counts that add up to 12 x 9 pixels, found a sum of 1"));
   CHECK(contains(error_of(ExitCode::data, [] { rle_from_string("0", 0, 9); }), "found 0 x 9"));

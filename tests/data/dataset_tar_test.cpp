@@ -182,6 +182,8 @@ TEST_CASE("shards: names of classes, in classes.txt, in the labels, or asked for
   fs::remove(dir / "classes.txt");
   CHECK(open_shards(dir / "train").class_names() == ClassNames{"0", "1", "2"});
   CHECK(open_shards(dir / "train", {"a", "b", "c"}).label(2) == 2);
+  // As the training set named them, where one of its labels is no number.
+  CHECK(open_shards(dir / "train", {"0", "1", "1b", "2"}).label(2) == 3);
 
   put_shard(dir / "names/0.tar", {{"1.png", png(1)},
                                   {"1.cls", "dog"},

@@ -286,6 +286,29 @@ TEST_CASE("broken images: replaced in training, left out in evaluation, counted 
   const auto samples = rest(eval).samples();
   CHECK(samples.size() == 26);
   CHECK(samples[0] == 3);
+  CHECK(eval.broken() == 4);
+}
+
+TEST_CASE("broken images: evaluation counts those of its last epoch, and logs each once") {
+  const test::Log log;
+  BrokenSamples broken(0.5, 10);
+  for (const int64_t again : {3, 3, 4}) broken.add(again, "x");
+  CHECK(broken.messages().size() == 2);
+  broken.start();
+  broken.check();
+  CHECK(broken.messages().empty());
+  broken.add(4, "x");
+  CHECK(broken.messages().size() == 1);
+  CHECK(log.lines() == 2);
+  const auto d = std::make_shared<DrawnImages>(30, std::set<int64_t>{2, 17});
+  Loader eval(samples_of(d), config_of(3, 2, false));
+  for (int epoch = 0; epoch < 2; ++epoch) {
+    eval.start_epoch(epoch);
+    CHECK(eval.broken() == 0);
+    CHECK(rest(eval).samples().size() == 28);
+    CHECK(eval.broken() == 2);
+  }
+  CHECK(log.lines() == 4);
 }
 
 TEST_CASE("too many broken images end the run and are named, wherever the workers are") {

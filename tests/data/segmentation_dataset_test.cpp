@@ -36,10 +36,14 @@ SegmentationDataset open(const test::TemporaryFolder& dir, SegmentationRequest r
   return SegmentationDataset(dir.path().string(), split, request);
 }
 
-ClassNames classes(const std::string& text, bool reduce_zero_label = false) {
+SegmentationClasses read_classes(const std::string& text, bool reduce_zero_label = false) {
   const test::TemporaryFolder dir;
   test::put(dir / "classes.txt", text);
   return read_segmentation_classes(dir / "classes.txt", reduce_zero_label);
+}
+
+ClassNames classes(const std::string& text, bool reduce_zero_label = false) {
+  return read_classes(text, reduce_zero_label).names;
 }
 
 std::string wrong_classes(const std::string& text, bool reduce_zero_label = false) {
@@ -192,6 +196,38 @@ TEST_CASE("segmentation: classes by number, by line, of ADE20K; names may occur 
   CHECK(contains(test::error_of(ExitCode::data, [&] { open(dir); }), "classes.txt"));
   test::put(dir / "names", "sky\n");
   CHECK(open(dir, {.class_map = dir / "names"}).class_names() == ClassNames{"sky"});
+}
+
+TEST_CASE("segmentation: colours behind the names, in every way to write them") {
+  using Palette = std::vector<Rgb>;
+  const Palette expected{{128, 64, 128}, {250, 170, 30}};
+  for (const char* text :
+       {"road 128 64 128\ntraffic light 250 170 30\n", "road #804080\ntraffic light #FAaa1e\n",
+        "road\t128 64 128\ntraffic light\t250\t170\t30\r\n",
+        "1\ttraffic light\t#faaa1e\tstuff\n0\troad\t128 64 128\tflat\n",
+        "0\troad 128 64 128\n1\ttraffic light #faaa1e\n"}) {
+    CAPTURE(text);
+    const SegmentationClasses found = read_classes(text);
+    CHECK(found.names == ClassNames{"road", "traffic light"});
+    CHECK(found.palette == expected);
+  }
+  // The colour of what is no class goes with it.
+  CHECK(read_classes("0\tvoid\t0 0 0\n1\troad\t128 64 128\n", true).palette ==
+        Palette{expected[0]});
+  // No colours: those of always. A name may look a little like one.
+  for (const char* text :
+       {"road\nlane 1 2\n", "0\troad\tflat 1 2 3\n1\tlane 1 2\t300 0 0\n",
+        "[\"road\", \"lane 1 2\"]", "road #80408\nlane 300 0 0\n", "1 2 3\n4 5 6\n"})
+    CHECK(read_classes(text).palette == class_palette(2));
+  const std::string some = wrong_classes("road 128 64 128\nsky\n");
+  CHECK(contains(some, "line 1 has a colour behind the name, line 2 has none"));
+  CHECK(complete_palette(expected, 3) == Palette{expected[0], expected[1], class_palette(3)[2]});
+  CHECK(complete_palette(expected, 1) == Palette{expected[0]});
+
+  const test::TemporaryFolder dir;
+  test::put_pair(dir.path(), "train", "a", cycle({0}));
+  test::put(dir / "classes.txt", "road 128 64 128\n");
+  CHECK(open(dir).palette() == Palette{expected[0]});
 }
 
 TEST_CASE("segmentation: the histogram of values shows what flags are missing") {

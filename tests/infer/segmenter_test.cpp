@@ -197,6 +197,58 @@ TEST_CASE("segmenter: several scales and flips are an average of probabilities")
   }
 }
 
+TEST_CASE("segmenter: the loss is the cross entropy of the labelled pixels") {
+  const auto model = nano();
+  const data::Image from = image(45, 62);
+  data::LabelImage truth;
+  truth.reset(45, 62);
+  for (size_t i = 0; i < truth.pixels.size(); ++i)
+    truth.pixels[i] = i % 7 == 0 ? data::kIgnoredLabel : uint8_t(i / 300 % 5);
+  // Of scores (H * W, 5) whose softmax, or which itself, is the probability.
+  const auto loss_of = [&](const std::vector<double>& scores, bool logits) {
+    double loss = 0;
+    for (size_t i = 0; i < truth.pixels.size(); ++i) {
+      if (truth.pixels[i] == data::kIgnoredLabel) continue;
+      double sum = 0;
+      const auto value = [&](size_t k) {
+        return logits ? std::exp(scores[i * 5 + k]) : scores[i * 5 + k];
+      };
+      for (size_t k = 0; k < 5; ++k) sum += value(k);
+      loss -= std::log(value(truth.pixels[i]) / sum);
+    }
+    return loss;
+  };
+  const Segmenter single(*model, {.scale = {60, 40}, .align = 1});
+  const auto views = single.views(from);
+  const auto whole = to_vector<double>(bilinear_resize(logits_of(*model, views.seen[0]), 45, 62));
+  const Segmenter::Labels found = single(views, false, &truth);
+  CHECK(found.loss == doctest::Approx(loss_of(whole, true)).epsilon(1e-5));
+  CHECK(single(views).loss == 0);
+  CHECK(to_vector<uint8_t>(single(views).labels) == to_vector<uint8_t>(found.labels));
+
+  SegmenterSettings several = single.settings();
+  several.ratios = {0.75, 1.5}, several.flip = true;
+  std::vector<double> sum(45 * 62 * 5);
+  for (const data::Image& seen : Segmenter(*model, several).views(from).seen)
+    for (const bool flip : {false, true}) {
+      const Tensor logits = logits_of(*model, flip ? mirrored(seen) : seen);
+      Tensor part = zeros({45, 62, 5});
+      add_resized_softmax(logits, ImageSize(seen.height, seen.width), flip, part);
+      const auto values = to_vector<double>(part);
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
+    }
+  const Segmenter ensemble(*model, several);
+  CHECK(ensemble(ensemble.views(from), false, &truth).loss ==
+        doctest::Approx(loss_of(sum, false)).epsilon(1e-5));
+  SegmenterSettings slide = single.settings();
+  slide.slide = SlidingWindows{128, 64};  // one window, the whole image
+  const Segmenter window(*model, slide);
+  CHECK(window(window.views(from), false, &truth).loss ==
+        doctest::Approx(found.loss).epsilon(0.02));
+  truth.reset(45, 61);
+  test::error_of(ExitCode::failure, [&] { single(views, false, &truth); });
+}
+
 // A quarter of the published scale in each direction, so that it takes seconds; all bounds grow
 // with the pixels.
 TEST_CASE("segmenter: memory beyond the network's forward pass is what the header says") {
@@ -215,7 +267,9 @@ TEST_CASE("segmenter: memory beyond the network's forward pass is what the heade
   const auto peak_of = [&](const SegmenterSettings& settings) {
     const Segmenter segment(*model, settings);
     const auto views = segment.views(from);
-    return peak([&] { segment(views); });
+    data::LabelImage truth;
+    truth.reset(from.height, from.width);
+    return peak([&] { segment(views, false, &truth); });
   };
   const auto views = Segmenter(*model, single).views(from);
   REQUIRE(views.seen[0].width == 512);

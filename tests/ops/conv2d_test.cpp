@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/cpu/parallel.h"
+#include "core/profile.h"
 #include "ops/conv2d/tuning_cuda.h"
 #include "tests/support/naive.h"
 #include "tests/support/op_case.h"
@@ -252,6 +253,18 @@ TEST_CASE("conv2d: f32 weights of a bf16 x are rounded where they are multiplied
 
 TEST_CASE("conv2d: the same bits twice, and nothing allocated the second time") {
   check_steady(with(Conv2dGeometry{2, 1, 1, 1, 1}), {2, 33, 40, 16}, {24, 3, 3, 16}, Dtype::f32);
+}
+
+TEST_CASE("conv2d: adding to a gradient is part of its own row of a profile") {
+  const Tensor x = autograd::leaf(test::random({1, 8, 8, 16}, 1).to(Dtype::f32)),
+               w = autograd::leaf(test::random({16, 3, 3, 16}, 2).to(Dtype::f32));
+  const Tensor y[] = {conv2d(x, w, {}, {1, 1, 1, 1, 1}), conv2d(x, w, {}, {1, 1, 1, 1, 1})};
+  const Tensor dy = y[0].detach();
+  profile::start();
+  autograd::backward({y[0], y[1]}, {dy, dy});
+  const auto rows = profile::stop();
+  REQUIRE(rows.size() == 1);
+  CHECK(rows.at("conv2d.bwd").calls == 2);
 }
 
 TEST_CASE("conv2d: without images, weights have a gradient of zero") {

@@ -98,6 +98,27 @@ TEST_CASE("slice: gradients of slices of one tensor add up, in bf16 on the CPU t
   }
 }
 
+TEST_CASE("add_window: a map is added where it lies in another") {
+  for (const Device device : test::devices())
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+      Tensor map = full({4, 5, 3}, 1, dtype, device);
+      const Tensor window = from_vector<float>({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, {2, 2, 3});
+      add_window(map, window.to(dtype).to(device), 2, 3);
+      std::vector<float> expected(60, 1);
+      for (size_t i = 0; i < 12; ++i) expected[(2 + i / 6) * 15 + 9 + i % 6] += float(i + 1);
+      CHECK(to_vector<float>(map) == expected);
+    }
+  Tensor map = zeros({4, 5, 3});
+  for (const auto& [top, left] : {std::pair(3, 0), {0, 4}, {-1, 0}})
+    CHECK_THROWS_WITH_AS(add_window(map, zeros({2, 2, 3}), top, left),
+                         fmt::format("add_window: a window (2, 2, 3) at ({}, {}) does not lie in a "
+                                     "map (4, 5, 3)",
+                                     top, left)
+                             .c_str(),
+                         Error);
+  CHECK_THROWS_AS(add_window(map, autograd::leaf(zeros({2, 2, 3})), 0, 0), Error);
+}
+
 TEST_CASE("concat: value and gradients along any dimension") {
   for (const Shape& s : {Shape{3, 4, 8}, Shape{2, 3, 5}})
     for (int d = 0; d < 3; ++d) {

@@ -139,6 +139,24 @@ TEST_CASE("resized_argmax: neither resized map is in memory, and threads change 
   CHECK(64 * 80 * 30 * sizeof(float) > 2 * bound);
 }
 
+TEST_CASE("scores_of: the score of each pixel's label, 0 where it is no class") {
+  for (const int64_t classes : {1, 7, 255}) {
+    const Tensor scores = random({5, 9, classes}, 1).to(Dtype::f32);
+    Tensor labels = empty({5, 9}, Dtype::u8);
+    std::vector<float> expected;
+    for (int64_t p = 0; p < 45; ++p) {
+      const int64_t label = p % 4 == 3 ? 255 : p * 3 % classes;
+      labels.data<uint8_t>()[p] = uint8_t(label);
+      expected.push_back(label < classes ? scores.data<float>()[p * classes + label] : 0);
+    }
+    for (const Device device : devices())
+      CHECK(to_vector<float>(scores_of(scores.to(device), labels.to(device))) == expected);
+    CHECK(to_vector<float>(scores_of(scores.to(Dtype::f64), labels)) == expected);
+  }
+  CHECK_THROWS_AS(scores_of(zeros({2, 3, 4}), zeros({3, 2}, Dtype::u8)), Error);
+  CHECK_THROWS_AS(scores_of(zeros({2, 3, 4}), zeros({2, 3})), Error);
+}
+
 TEST_CASE("resized labels: wrong arguments are named") {
   const Tensor z = zeros({1, 2, 2, 4});
   CHECK_THROWS_WITH_AS(resized_argmax(zeros({2, 2, 4}), {4, 4}, {4, 4}),

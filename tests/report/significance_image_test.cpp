@@ -17,7 +17,7 @@ data::Image grey(int height, int width) {
 }
 
 // Lightness after CIE, 0 to 100, by another formula than the colours' own.
-double lightness(const std::array<uint8_t, 3>& color) {
+double lightness(const data::Rgb& color) {
   const auto linear = [](uint8_t v) {
     return v <= 10 ? v / 255.0 / 12.92 : std::pow((v / 255.0 + 0.055) / 1.055, 2.4);
   };

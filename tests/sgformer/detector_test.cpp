@@ -47,6 +47,7 @@ TEST_CASE("detector: as many parameters as mmdetection's Mask R-CNN, under its n
           store.count());
   }
   const Detector model({find_config("sgformer_s"), {}});
+  CHECK(model.strides() == std::vector<int64_t>{4, 8, 16, 32, 64});
   const auto shape = [&](const std::string& name) {
     return model.parameters().part(name).official;
   };
@@ -114,27 +115,27 @@ TEST_CASE("detector: one step from images to losses gives every parameter its gr
   store.initialize(1);
   const auto pyramid = model.pyramid(test::random({2, 64, 96, 3}, 1).to(Dtype::f32), {});
   REQUIRE(pyramid.size() == 5);
-  const Shape sizes[] = {
-      {2, 16, 24, 16}, {2, 8, 12, 16}, {2, 4, 6, 16}, {2, 2, 3, 16}, {2, 1, 2, 16}};
-  for (size_t i = 0; i < 5; ++i) CHECK(pyramid[i].shape() == sizes[i]);
+  CHECK(model.strides() == std::vector<int64_t>{2, 4, 8, 16, 32});
+  for (size_t i = 0; i < 5; ++i)
+    CHECK(pyramid[i].shape() == Shape{2, 64 / model.strides()[i], 96 / model.strides()[i], 16});
 
   const auto ints = [](std::vector<int32_t> v) { return from_vector(v, {int64_t(v.size())}); };
   const auto rpn = model.rpn(pyramid);
   const DetectorLoss anchors = rpn_loss(
-      rpn, {ints({0, 1500, 1600}), ints({7, 2000}), test::random({3, 4}, 2).to(Dtype::f32)});
-  const std::vector<int32_t> labels{1, 3, 0};
+      rpn, {ints({0, 1500, 6143}), ints({7, 6137}), test::random({3, 4}, 2).to(Dtype::f32)});
+  const std::vector<int32_t> labels{1, 3, 0, 2};
   const Tensor rois = from_vector(std::vector<float>{0, 3, 5, 60, 50, 1, 1, 1, 20, 20,  //
-                                                     1, 0, 0, 95, 63},
-                                  {3, 5});
-  const Tensor levels = ints({1, 0, 3});
+                                                     1, 0, 0, 95, 63, 0, 9, 9, 44, 59},
+                                  {4, 5});
+  const Tensor levels = ints({1, 0, 3, 2});
   const auto rows = positive_rows(labels, 3);
-  CHECK(rows == std::vector<int32_t>{1, 6});
+  CHECK(rows == std::vector<int32_t>{1, 6, 11});
   const DetectorLoss boxes =
       roi_loss(model.boxes(pyramid, rois, levels),
-               {ints(labels), ints(rows), test::random({2, 4}, 3).to(Dtype::f32)});
+               {ints(labels), ints(rows), test::random({3, 4}, 3).to(Dtype::f32)});
   const Tensor masks = model.masks(pyramid, rois, levels);
-  CHECK(masks.shape() == Shape{3, 28, 28, 3});
-  const Tensor mask = mask_loss(masks, ints({1, 2, 0}), zeros({3, 28, 28}, Dtype::u8));
+  CHECK(masks.shape() == Shape{4, 28, 28, 3});
+  const Tensor mask = mask_loss(masks, ints({1, 2, 0, 1}), zeros({4, 28, 28}, Dtype::u8));
   const std::vector<Tensor> losses{anchors.classes, anchors.boxes, boxes.classes, boxes.boxes,
                                    mask};
   autograd::backward(losses, std::vector<Tensor>(5, full({1}, 1)));

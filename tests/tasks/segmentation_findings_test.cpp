@@ -38,7 +38,8 @@ TEST_CASE("segmentation findings: images with truth and prediction; those that a
 TEST_CASE("segmentation findings: training crops beside their labels") {
   const Tensor images = zeros({3, 32, 48, 3}, Dtype::u8), labels = zeros({3, 32, 48}, Dtype::u8);
   const Tensor valid = from_vector<int32_t>({32, 48, 20, 48, 32, 30}, {3, 2});
-  const Gallery g = tasks::training_crops(images, valid, labels, {"sky"}, 2, 2);
+  const Gallery g =
+      tasks::training_crops(images, valid, labels, {"sky"}, data::class_palette(2), 2);
   REQUIRE(g.items.size() == 2);
   CHECK(g.items[0].headline == "32 x 48");
   CHECK(g.items[0].note.empty());

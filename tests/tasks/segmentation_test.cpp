@@ -115,7 +115,10 @@ TEST_CASE("segmentation: a drawn set is learnt in some dozens of steps") {
   CHECK(run.losses().total.detach().item() ==
         doctest::Approx(*run.task.chance_loss()).epsilon(0.15));
   CHECK(run.task.findings().tables.empty());
-  const double before = (*run.task.evaluate(kGoOn))["mIoU"];
+  const tasks::Scores untrained = *run.task.evaluate(kGoOn);
+  const double before = untrained["mIoU"];
+  CHECK(untrained["loss"] == doctest::Approx(*run.task.chance_loss()).epsilon(0.15));
+  CHECK(run.task.schema().back().name == "loss");
   const Schedule schedule = *run.task.schedule(40);
   for (int i = 0; i < 40; ++i) run.take_step(learning_rate(schedule, 0, i));
   const tasks::Scores scores = *run.task.evaluate(kGoOn);
@@ -123,6 +126,7 @@ TEST_CASE("segmentation: a drawn set is learnt in some dozens of steps") {
   CHECK(scores["mIoU"] > 75);
   CHECK(scores["aAcc"] > 85);
   CHECK(scores["mAcc"] > 75);
+  CHECK(scores["loss"] < *run.task.chance_loss() / 2);
 
   const Findings f = run.task.findings();
   REQUIRE(f.galleries.size() == 3);
@@ -201,9 +205,11 @@ TEST_CASE("segmentation: evaluation by any number of ranks gives the same intege
     tasks::SegmentationEvaluation s = settings(1, group).evaluation;
     s.max_broken_share = 0.5;
     tasks::SegmentationEvaluator evaluate(*model, open(dir.path(), data::Split::val), s);
-    check(bool(evaluate(kGoOn)), "given up");
-    std::string text = fmt::format("{}\n{} {}\n", fmt::join(evaluate.confusion().counts(), " "),
-                                   evaluate.images(), evaluate.skipped());
+    const auto scores = evaluate(kGoOn);
+    check(bool(scores), "given up");
+    std::string text =
+        fmt::format("{}\n{} {}\nloss {:a}\n", fmt::join(evaluate.confusion().counts(), " "),
+                    evaluate.images(), evaluate.skipped(), (*scores)["loss"]);
     for (const auto& [i, why] : evaluate.broken()) text += fmt::format("{}: {}\n", i, why);
     for (const Gallery& g : evaluate.findings().galleries)
       for (const Gallery::Item& item : g.items) text += item.description + item.headline + "\n";
@@ -211,12 +217,31 @@ TEST_CASE("segmentation: evaluation by any number of ranks gives the same intege
   };
   for (const int ranks : {1, 2, 3}) run_ranks(ranks, program);
   const std::string one = read_file(dir / "1-0");
-  CHECK(contains(one, "\n5 2\n"));
+  CHECK(contains(one, "\n5 2\nloss 0x"));
   CHECK(contains(one, "2: "));
   CHECK(contains(one, "annotations/val/002.png"));
   CHECK(contains(one, "images/val/005.png"));
   for (const char* other : {"2-0", "2-1", "3-0", "3-1", "3-2"})
     CHECK(read_file(dir / other) == one);
+}
+
+TEST_CASE("segmentation: an image that has been mended is counted by the next evaluation") {
+  const test::TemporaryFolder dir;
+  test::put_scenes(dir.path(), "val", 3);
+  const fs::path image = dir / "images/val/001.png";
+  const std::string bytes = read_file(image);
+  const auto model = nano("semantic_fpn");
+  tasks::SegmentationEvaluator evaluate(*model, open(dir.path(), data::Split::val),
+                                        settings(1).evaluation);
+  const double whole = (*evaluate(kGoOn))["loss"];
+  test::put(image, "no image");
+  CHECK((*evaluate(kGoOn))["loss"] != whole);
+  CHECK(evaluate.skipped() == 1);
+  CHECK(evaluate.findings().notes.size() == 1);
+  test::put(image, bytes);
+  CHECK((*evaluate(kGoOn))["loss"] == whole);
+  CHECK(evaluate.images() == 3);
+  CHECK(evaluate.findings().notes.empty());
 }
 
 TEST_CASE("segmentation: evaluation that is given up, of damaged weights, of nothing") {

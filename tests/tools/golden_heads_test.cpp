@@ -1,4 +1,5 @@
-// Feature pyramid, heads and whole networks of segmentation against golden numbers.
+// Feature pyramid, heads of segmentation and detection, and whole networks of segmentation against
+// golden numbers.
 #include <doctest/doctest.h>
 
 #include <map>
@@ -15,13 +16,14 @@ namespace {
 void check_modules(Dtype dtype, Device device, bool real_channels) {
   const fs::path folder = test::shared("golden/dense/modules");
   if (folder.empty()) return;
-  std::map<std::string, int> files{
-      {"fpn", 0}, {"semantic_fpn", 0}, {"upernet", 0}, {"fcn_head", 0}};
+  std::map<std::string, int> files{{"fpn", 0},      {"semantic_fpn", 0}, {"upernet", 0},
+                                   {"fcn_head", 0}, {"rpn_head", 0},     {"box_head", 0},
+                                   {"mask_head", 0}};
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    const auto kind = std::ranges::find_if(
-        files, [&](const auto& item) { return name.starts_with(item.first + "_"); });
-    if (kind == files.end()) continue;  // of detection
+    const auto kind =
+        std::ranges::find_if(files, [&](const auto& item) { return name.starts_with(item.first); });
+    REQUIRE(kind != files.end());
     if (!real_channels && test::contains(name, "real_channels")) continue;
     CAPTURE(name);
     CAPTURE(name_of(dtype));
@@ -40,14 +42,14 @@ void check_modules(Dtype dtype, Device device, bool real_channels) {
 
 }  // namespace
 
-TEST_CASE("heads of segmentation and their pyramid in f64") {
+TEST_CASE("heads of segmentation and detection, and their pyramid in f64") {
   check_modules(Dtype::f64, Device{}, true);
 }
-TEST_CASE("heads of segmentation and their pyramid in f32 and bf16") {
+TEST_CASE("heads of segmentation and detection, and their pyramid in f32 and bf16") {
   check_modules(Dtype::f32, Device{}, true);
   check_modules(Dtype::bf16, Device{}, true);
 }
-TEST_CASE("heads of segmentation and their pyramid on cuda, in f32 and bf16") {
+TEST_CASE("heads of segmentation and detection, and their pyramid on cuda, in f32 and bf16") {
   if (!test::have_cuda()) return;
   const bool all = !test::emulated();  // 512 channels take the emulation minutes
   check_modules(Dtype::f32, kCuda, all);

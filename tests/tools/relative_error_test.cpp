@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <span>
 
 #include "core/rng.h"
+#include "ops/linear/linear.h"
 
 using namespace sg;
 
@@ -41,6 +43,51 @@ TEST_CASE("relative error: zeros, nothing, other shapes, what is not finite") {
     x.data<float>()[4] = bad;
     CHECK(std::isinf(relative_error_of(x, one).whole));
     CHECK(std::isinf(relative_error_of(x, one).worst_row));
+  }
+}
+
+TEST_CASE("relative error: rows that come out of products may be off more than independent ones") {
+  CHECK(worst_row_factor(1, 5, 2) == 1);
+  // Errors, activations and what a norm divides by, each out of two matrices of independent
+  // weights.
+  Random random(2, Purpose::test);
+  constexpr int64_t kRows = 98, kLength = 128;
+  constexpr int kProducts = 2;
+  const auto uniform = [&](int64_t rows, double limit) {
+    Tensor t = empty({rows, kLength}, Dtype::f64);
+    for (double& v : t.span<double>()) v = random.uniform(-limit, limit);
+    return t;
+  };
+  const auto norm = [](std::span<const double> row) {
+    double sum = 0;
+    for (const double v : row) sum += v * v;
+    return std::sqrt(sum);
+  };
+  for (int i = 0; i < 10; ++i) {
+    CAPTURE(i);
+    Tensor t[3];
+    for (Tensor& out : t) {
+      out = uniform(kRows, 1);
+      for (int k = 0; k < kProducts; ++k)
+        out = linear(out, uniform(kLength, std::sqrt(3.0 / kLength)), {});
+    }
+    const Tensor y = full({kRows, kLength}, 1, Dtype::f64);
+    Tensor x = y.clone();
+    for (int64_t r = 0; r < kRows; ++r) {
+      const auto row = [&](const Tensor& of) {
+        return std::span(of.data<double>() + r * kLength, size_t(kLength));
+      };
+      for (int64_t j = 0; j < kLength; ++j)
+        x.data<double>()[r * kLength + j] +=
+            1e-3 * row(t[0])[size_t(j)] * norm(row(t[1])) / norm(row(t[2]));
+    }
+    const RelativeError e = relative_error_of(x, y, 0, kProducts);
+    CHECK(e.worst_row / e.whole > 0.7 * e.row_factor);
+    CHECK(e.within(e.whole));
+    CHECK_FALSE(relative_error_of(x, y).within(e.whole));
+    // A row that is off by little more than the bound allows.
+    for (int64_t j = 0; j < kLength; ++j) x.data<double>()[j] = 1 + 1.1 * e.whole * e.row_factor;
+    CHECK_FALSE(relative_error_of(x, y, 0, kProducts).within(1.02 * e.whole));
   }
 }
 

@@ -1,5 +1,6 @@
 // sgeval and sgpredict of segmentation.
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 
 #include "io/checkpoint.h"
@@ -67,7 +68,8 @@ TEST_CASE("sgeval: of segmentation, the scores and a row a class; each image cou
   const Folder folder;
   const Ran ran = folder.evaluate("");
   REQUIRE_MESSAGE(ran.code == 0, ran.err);
-  for (const char* said : {" * mIoU ", " mAcc ", " aAcc ", "class   pixels", "\nground ", "\nbox "})
+  for (const char* said :
+       {" * mIoU ", " mAcc ", " aAcc ", " loss 1.", "class   pixels", "\nground ", "\nbox "})
     CHECK_MESSAGE(contains(ran.out, said), ran.out);
   CHECK(contains(ran.out, "resized into (128, 32) and to multiples of 32 (AlignResize)"));
   const auto j = folder.evaluate("--json --per-class --confusion " + folder("c.csv")).json();
@@ -78,6 +80,7 @@ TEST_CASE("sgeval: of segmentation, the scores and a row a class; each image cou
   for (const auto& c : j["per_class"])
     pixels += c["pixels"].get<int64_t>(), right += c["right"].get<int64_t>();
   CHECK(j["pixels"] == labelled);
+  CHECK(j["loss"] == doctest::Approx(std::log(3)).epsilon(0.2));  // of untrained weights
   CHECK(pixels == labelled);
   CHECK(j["aAcc"] == doctest::Approx(100.0 * double(right) / double(labelled)));
   const std::string csv = read_file(folder / "c.csv");
@@ -102,6 +105,7 @@ TEST_CASE("sgeval: of segmentation, other ways to look at the images") {
   }
   const Ran ms = folder.evaluate("--json --ms --flip");
   CHECK(contains(ms.json()["resize"], ", 6 ratios, flipped too"));
+  CHECK(ms.json()["loss"] == doctest::Approx(std::log(3)).epsilon(0.2));
   CHECK(folder.evaluate("--slide 24,25").code == 2);
   CHECK(folder.evaluate("--slide x").code == 2);
   CHECK(folder.evaluate("--image-scale 5").code == 2);

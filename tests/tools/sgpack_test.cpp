@@ -235,13 +235,16 @@ TEST_CASE("sgpack: broken images are named, counted and left out; one split; a f
   CHECK(contains(flat.out, "train: 40 images"));
   CHECK(run_program("sgpack").code == 2);
   CHECK(run_program("sgpack a b --shard-sise 3").code == 2);
-  // A folder of classes would be another when it is packed again.
-  for (const char* inside : {"in/train", "in/train/shards", "in/../in/train/1/shards"}) {
-    const Ran refused = run_program(fmt::format("sgpack {} {}", (folder / "in/train").string(),
-                                                (folder.path() / inside).string()));
-    CHECK(refused.code == 2);
-    CHECK(contains(refused.err, "choose a folder outside"));
-  }
+  // Shards within a folder of classes would be a class of it.
+  for (const char* packed : {"in/train", "in"})
+    for (const char* inside : {"in/train", "in/train/shards", "in/../in/train/1/shards"}) {
+      const Ran refused = run_program(fmt::format("sgpack {} {}", (folder / packed).string(),
+                                                  (folder.path() / inside).string()));
+      CHECK(refused.code == 2);
+      CHECK(contains(refused.err, "choose a folder outside"));
+    }
+  CHECK(folder.pack("in/val").code == 2);  // of both splits
+  CHECK(folder.pack("in/shards").code == 0);
 }
 
 }  // namespace sg

@@ -270,6 +270,11 @@ TEST_CASE("sgtrain: --dry-run writes nothing") {
   CHECK(contains(ran.out, "16 training and 8 validation images"));
   CHECK(contains(ran.out, "2 epochs of 2 steps"));
   CHECK(!fs::exists(folder / "out"));
+  // What would end the run at once ends this one.
+  const auto lost =
+      run_program(sgtrain(folder / "data", folder / "out", "--dry-run --resume none"));
+  CHECK(lost.code == 4);
+  CHECK(contains(lost.err, "none: cannot be opened"));
 }
 
 TEST_CASE("sgtrain: what is wrong is said before the first step") {

@@ -1,4 +1,4 @@
-// Command lines and files of timm's train.py, the presets, and docs/timm.md.
+// Command lines and files of timm's train.py, the presets, docs/timm.md and docs/recipe.md.
 #include "tools/common/timm.h"
 
 #include <doctest/doctest.h>
@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <map>
+#include <regex>
 #include <set>
 
 #include "io/checkpoint.h"
 #include "tests/support/environment.h"
 #include "tests/support/validate.h"
 #include "tests/tools/runs.h"
+#include "tests/tools/timm_flags.h"
 #include "tools/common/options.h"
 
 namespace sg {
@@ -21,178 +23,6 @@ using namespace test;
 namespace {
 
 const fs::path kSource = SG_SOURCE_DIR;
-
-// The flags of train.py in timm 1.0; its positional folder of the data stands apart.
-constexpr const char* kTimmFlags[] = {
-    "--dataset",
-    "--train-split",
-    "--val-split",
-    "--train-num-samples",
-    "--val-num-samples",
-    "--dataset-download",
-    "--class-map",
-    "--input-img-mode",
-    "--input-key",
-    "--target-key",
-    "--dataset-trust-remote-code",
-    "--model",
-    "--pretrained",
-    "--pretrained-path",
-    "--initial-checkpoint",
-    "--resume",
-    "--no-resume-opt",
-    "--num-classes",
-    "--gp",
-    "--img-size",
-    "--in-chans",
-    "--input-size",
-    "--crop-pct",
-    "--mean",
-    "--std",
-    "--interpolation",
-    "--batch-size",
-    "--validation-batch-size",
-    "--channels-last",
-    "--fuser",
-    "--grad-accum-steps",
-    "--grad-checkpointing",
-    "--fast-norm",
-    "--model-kwargs",
-    "--head-init-scale",
-    "--head-init-bias",
-    "--torchcompile-mode",
-    "--torchscript",
-    "--torchcompile",
-    "--device",
-    "--amp",
-    "--amp-dtype",
-    "--amp-impl",
-    "--model-dtype",
-    "--no-ddp-bb",
-    "--synchronize-step",
-    "--local_rank",
-    "--device-modules",
-    "--opt",
-    "--opt-eps",
-    "--opt-betas",
-    "--momentum",
-    "--weight-decay",
-    "--clip-grad",
-    "--clip-mode",
-    "--layer-decay",
-    "--layer-decay-min-scale",
-    "--layer-decay-no-opt-scale",
-    "--opt-kwargs",
-    "--sched",
-    "--sched-on-updates",
-    "--lr",
-    "--lr-base",
-    "--lr-base-size",
-    "--lr-base-scale",
-    "--lr-noise",
-    "--lr-noise-pct",
-    "--lr-noise-std",
-    "--lr-cycle-mul",
-    "--lr-cycle-decay",
-    "--lr-cycle-limit",
-    "--lr-k-decay",
-    "--warmup-lr",
-    "--min-lr",
-    "--epochs",
-    "--epoch-repeats",
-    "--start-epoch",
-    "--decay-milestones",
-    "--decay-epochs",
-    "--warmup-epochs",
-    "--warmup-prefix",
-    "--cooldown-epochs",
-    "--patience-epochs",
-    "--decay-rate",
-    "--no-aug",
-    "--train-crop-mode",
-    "--scale",
-    "--ratio",
-    "--hflip",
-    "--vflip",
-    "--color-jitter",
-    "--color-jitter-prob",
-    "--grayscale-prob",
-    "--gaussian-blur-prob",
-    "--aa",
-    "--aug-repeats",
-    "--aug-splits",
-    "--jsd-loss",
-    "--bce-loss",
-    "--bce-sum",
-    "--bce-target-thresh",
-    "--bce-pos-weight",
-    "--reprob",
-    "--remode",
-    "--recount",
-    "--resplit",
-    "--mixup",
-    "--cutmix",
-    "--cutmix-minmax",
-    "--mixup-prob",
-    "--mixup-switch-prob",
-    "--mixup-mode",
-    "--mixup-off-epoch",
-    "--smoothing",
-    "--train-interpolation",
-    "--drop",
-    "--drop-connect",
-    "--drop-path",
-    "--drop-block",
-    "--bn-momentum",
-    "--bn-eps",
-    "--sync-bn",
-    "--dist-bn",
-    "--split-bn",
-    "--model-ema",
-    "--model-ema-force-cpu",
-    "--model-ema-decay",
-    "--model-ema-warmup",
-    "--seed",
-    "--worker-seeding",
-    "--log-interval",
-    "--recovery-interval",
-    "--checkpoint-hist",
-    "--workers",
-    "--save-images",
-    "--pin-mem",
-    "--no-prefetcher",
-    "--output",
-    "--experiment",
-    "--eval-metric",
-    "--tta",
-    "--use-multi-epochs-loader",
-    "--log-wandb",
-    "--wandb-project",
-    "--wandb-tags",
-    "--wandb-resume-id",
-    "--naflex-loader",
-    "--naflex-train-seq-lens",
-    "--naflex-max-seq-len",
-    "--naflex-patch-sizes",
-    "--naflex-patch-size-probs",
-    "--naflex-loss-scale",
-    "--naflex-patchify-channels-first",
-    "--kd-model-name",
-    "--kd-distill-type",
-    "--kd-loss-type",
-    "--kd-temperature",
-    "--kd-student-feature-dim",
-    "--kd-teacher-feature-dim",
-    "--kd-token-distill-type",
-    "--distill-loss-weight",
-    "--task-loss-weight",
-};
-// Those of timm 0.3 that the official main.py has besides, and one of timm 0.6.
-constexpr const char* kOlderFlags[] = {
-    "--native-amp",   "--apex-amp", "--num-gpu",         "--bn-tf",
-    "--jsd",          "--use-chk",  "--eval_checkpoint", "--validation-batch-size-multiplier",
-    "--aot-autograd",
-};
 
 // What sgtrain makes of a command line.
 train::Options parsed(std::vector<std::string> words) {
@@ -408,6 +238,12 @@ TEST_CASE("timm: the args.yaml that train.py writes") {
       CHECK_MESSAGE(std::ranges::count(kTimmFlags, flag) == 1, flag);
     }
 
+  // --lr wins over --lr-base, which the program warns of where somebody has set both.
+  const std::string rates = "lr: null\nlr_base: 0.001";
+  CHECK(parsed(with(rates, rates)).lr_base == 0.001);
+  CHECK(parsed(with(rates, "lr: null\nlr_base: 0.1")).lr_base == 0.1);
+  CHECK(!parsed(with(rates, "lr: 0.002\nlr_base: 0.1")).lr_base);
+  CHECK(parsed(with(rates, "lr: 0.002\nlr_base: 0.2")).lr_base == 0.2);
   CHECK(parsed(with("aa: rand-m9-mstd0.5-inc1", "aa: null")).aa == "none");
   CHECK(parsed(with("model_ema: true", "model_ema: false")).model_ema_decay == 0.0);
   CHECK(contains(refused(with("sched: cosine", "sched: step")),
@@ -474,6 +310,38 @@ TEST_CASE("timm: --start-epoch, --no-resume-opt, -vb and --eval-metric of a run"
   CHECK(2 * after["updates"].get<int>() == before["updates"].get<int>());  // one epoch of two
   CHECK(!after["args"].contains("start_epoch"));
   CHECK(run_program(sgtrain(data, other, "--resume auto --start-epoch 1")).code == 2);
+}
+
+TEST_CASE("docs/recipe.md: the tests that its table of traps names are there") {
+  const auto tests_in = [](const std::string& file) {
+    // Literals over several lines become one.
+    const std::string text = std::regex_replace(read_file(kSource / "tests" / (file + ".cpp")),
+                                                std::regex("\"\\s+\""), "");
+    std::string names;
+    const std::regex test("TEST_CASE\\(\\s*\"([^\"]*)");
+    for (std::sregex_iterator i(text.begin(), text.end(), test), end; i != end; ++i)
+      names += i->str(1) + "\n";
+    return names;
+  };
+  int traps = 0;
+  std::istringstream lines(read_file(kSource / "docs/recipe.md"));
+  for (std::string line; std::getline(lines, line);) {
+    if (!std::regex_search(line, std::regex("^\\| [0-9]+ \\|"))) continue;
+    ++traps;
+    std::string tests;  // of the files named last
+    for (const std::string& part : split(split(line, '|')[3], ';')) {
+      const std::vector<std::string> files = in_backticks(part);
+      if (!files.empty()) tests.clear();
+      for (const std::string& file : files) tests += tests_in(file);
+      CHECK_MESSAGE(!tests.empty(), part);
+      const size_t colon = files.empty() ? 0 : part.find(": ");
+      if (colon == part.npos) continue;  // all tests of the file
+      std::string name = part.substr(files.empty() ? 1 : colon + 2);
+      name = name.substr(0, name.find(". ["));  // a link to more behind it
+      CHECK_MESSAGE(contains(tests, name.substr(0, name.find_last_not_of(' ') + 1)), line);
+    }
+  }
+  CHECK(traps == 23);
 }
 
 TEST_CASE("presets: 224 is the published recipe of each model, 384 our fine-tuning") {

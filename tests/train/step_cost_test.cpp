@@ -46,7 +46,8 @@ StepCost cost_of(sgformer::Classifier& model, ImageSize size) {
 
 TEST_CASE("step cost: the estimate of memory holds a real step, and is no fantasy") {
   Nano nano;
-  for (const auto& [batch, side] : {std::pair{1, 28}, {8, 28}, {4, 20}, {4, 56}, {2, 84}}) {
+  for (const auto& [batch, side] :
+       {std::pair{1, 28}, {8, 28}, {4, 20}, {4, 56}, {2, 84}, {1, 224}}) {
     CAPTURE(batch);
     CAPTURE(side);
     const StepCost cost = cost_of(nano.model, side);

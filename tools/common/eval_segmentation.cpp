@@ -122,8 +122,8 @@ ExitCode eval_segmentation(const CLI::App& app, const EvalRequest& request,
   if (!request.json) {
     console.line("");  // the bar is done
     // Not by the console, which goes on where nothing can be written.
-    fmt::print(" * mIoU {:.2f} mAcc {:.2f} aAcc {:.2f}\n", scores["mIoU"], scores["mAcc"],
-               scores["aAcc"]);
+    fmt::print(" * mIoU {:.2f} mAcc {:.2f} aAcc {:.2f} loss {:.3f}\n", scores["mIoU"],
+               scores["mAcc"], scores["aAcc"], scores["loss"]);
     print(tasks::scores_by_class(confusion, names));
   }
   if (evaluate.skipped())
@@ -137,6 +137,7 @@ ExitCode eval_segmentation(const CLI::App& app, const EvalRequest& request,
     nlohmann::json j{{"mIoU", scores["mIoU"]},
                      {"mAcc", scores["mAcc"]},
                      {"aAcc", scores["aAcc"]},
+                     {"loss", scores["loss"]},
                      {"pixels", confusion.pixels()},
                      {"images", evaluate.images()},
                      {"skipped", nlohmann::json::array()},

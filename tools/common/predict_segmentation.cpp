@@ -46,12 +46,12 @@ Loaded load(const std::string& path, const infer::Segmenter& segment) {
 
 // The numbers of the label images that the model was trained with: class + `first`, and a colour
 // each; 0 is black where it is no class.
-void write_labels(const fs::path& path, const Tensor& labels, int64_t classes, int first) {
+void write_labels(const fs::path& path, const Tensor& labels, std::vector<data::Rgb> palette,
+                  int first) {
   data::LabelImage image;
   image.reset(int(labels.dim(0)), int(labels.dim(1)));
   std::ranges::transform(labels.span<uint8_t>(), image.pixels.begin(),
                          [&](uint8_t label) { return uint8_t(label + first); });
-  std::vector<data::Rgb> palette = data::class_palette(classes);
   palette.insert(palette.begin(), size_t(first), data::Rgb{});
   const auto png = data::encode_label_png(image, palette);
   AtomicFile file(path);
@@ -142,10 +142,10 @@ std::vector<LabelFiles> label_files(const fs::path& folder, const std::vector<st
 ExitCode predict_segmentation(const infer::SegmentorFile& file, std::string_view path,
                               const PredictSegmentation& what, report::Console& console) {
   const infer::Segmenter segment(*file.model, segmenter_of_run(file, path));
-  const int64_t classes = file.model->config().classes, count = int64_t(what.images.size());
+  const int64_t count = int64_t(what.images.size());
   bool reduced = false;
   take_of_run(file.state, "reduce_zero_label", reduced, path);
-  const std::vector<data::Rgb> palette = data::class_palette(classes);
+  const std::vector<data::Rgb> palette = palette_of_run(file, path);
   console.line(fmt::format("{} images {}", count, infer::describe(segment.settings())));
   data::Ahead<Loaded> images(0, count, int(count > 1 ? what.workers : 0), what.workers + 1,
                              [&](int64_t i) { return load(what.images[size_t(i)], segment); });
@@ -161,7 +161,7 @@ ExitCode predict_segmentation(const infer::SegmentorFile& file, std::string_view
     }
     const LabelFiles& to = what.files[size_t(i)];
     const auto [labels, significance] = segment(loaded->views, true);
-    write_labels(to.labels, labels, classes, reduced);
+    write_labels(to.labels, labels, palette, reduced);
     write_png(to.overlay, data::overlay_with_legend(loaded->image, labels.span<uint8_t>(),
                                                     what.names, palette));
     write_significance(to.significance, loaded->image, significance);

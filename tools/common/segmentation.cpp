@@ -36,6 +36,16 @@ infer::SegmenterSettings segmenter_of_run(const infer::SegmentorFile& file, std:
   return settings;
 }
 
+std::vector<data::Rgb> palette_of_run(const infer::SegmentorFile& file, std::string_view path) {
+  std::vector<data::Rgb> colors;
+  try {
+    if (file.state.contains("class_colors")) file.state["class_colors"].get_to(colors);
+  } catch (const nlohmann::json::exception& e) {
+    fail(ExitCode::checkpoint, "{}: class_colors: {}; it is of another version", path, e.what());
+  }
+  return data::complete_palette(std::move(colors), file.model->config().classes);
+}
+
 infer::SlidingWindows parse_slide(std::string_view text) {
   if (const auto both = two_numbers(text)) return {both->first, both->second};
   const auto crop = parse_integer(text);

@@ -206,6 +206,10 @@ void translate_whole_args(nlohmann::json& config) {
   if (config.value("aa", nlohmann::json()).is_null()) config["aa"] = "none";
   for (const auto& [key, usual] : {std::pair{"device", "cuda"}, {"lr_base_scale", ""}})
     if (config.contains(key) && config[key] == usual) config.erase(key);
+  // timm writes it beside the lr that wins over it.
+  if (!config.value("lr", nlohmann::json()).is_null() && config.contains("lr_base") &&
+      config["lr_base"] == 0.1)
+    config.erase("lr_base");
 }
 
 }  // namespace

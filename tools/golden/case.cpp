@@ -159,17 +159,18 @@ Tensor Comparison::given(const std::string& name) {
   return file_.tensor(name);
 }
 
-void Comparison::compare(const std::string& name, const Tensor& found, double bound) {
+void Comparison::compare(const std::string& name, const Tensor& found, double bound, int products) {
   if (!file_.contains(name)) return;
   const Tensor expected = file_.tensor(name);
   check(expected.numel() == found.numel(), "{}: {}: expected {}, computed {}",
         file_.path().string(), name, expected.shape().str(), found.shape().str());
-  rows_.push_back(
-      {name, relative_error_of(found.detach().view(expected.shape()), expected), bound});
+  rows_.push_back({name,
+                   relative_error_of(found.detach().view(expected.shape()), expected, 0, products),
+                   bound});
 }
 
-void Comparison::add(const std::string& name, const Tensor& found) {
-  compare(name, found, name.starts_with("grad") ? bounds_.gradients : bounds_.outputs);
+void Comparison::add(const std::string& name, const Tensor& found, int products) {
+  compare(name, found, name.starts_with("grad") ? bounds_.gradients : bounds_.outputs, products);
 }
 
 void Comparison::add_map(const std::string& name, const Tensor& found) {

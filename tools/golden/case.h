@@ -80,7 +80,8 @@ class Comparison {
   // A tensor of the file that is an input.
   Tensor given(const std::string& name);
   // Does nothing where the file has no such tensor. Names that begin with "grad" are gradients.
-  void add(const std::string& name, const Tensor& found);
+  // `products`: see worst_row_factor().
+  void add(const std::string& name, const Tensor& found, int products = 0);
   // A map (B, H, W, C); that of the file is (B, C, H, W).
   void add_map(const std::string& name, const Tensor& found);
   // Whole numbers and bytes, which must be equal.
@@ -101,7 +102,7 @@ class Comparison {
  private:
   void add_probe(const std::string& parameter, const Tensor& gradient);
   Tensor expected_of(const std::string& parameter) const;
-  void compare(const std::string& name, const Tensor& found, double bound);
+  void compare(const std::string& name, const Tensor& found, double bound, int products = 0);
 
   const Safetensors& file_;
   Bounds bounds_;

@@ -6,26 +6,33 @@
 namespace sg::golden {
 namespace {
 
-// A leaf of logits (B, H, W, C): `logit_scale` u.
+// A leaf of logits (B, H, W, C).
 Tensor logits_of(const Case& c, const char* name) {
-  Tensor u = c.uniform(name, c.shape(std::string(name) + "_shape", 4));
-  const double scale = c.file.metadata().contains("logit_scale") ? c.real("logit_scale") : 1;
-  dispatch<float, double>(u.dtype(), "golden", [&]<class T>() {
-    for (T& v : u.span<T>()) v = T(double(v) * scale);
-  });
-  return autograd::leaf(c.place(transpose_map(u, true)));
+  const Shape official = c.shape(std::string(name) + "_shape", 4);
+  return autograd::leaf(c.place(transpose_map(scaled_logits(c, name, official), true)));
 }
 
 Tensor number(double v) { return full({1}, v, Dtype::f64); }
 
 }  // namespace
 
+Tensor scaled_logits(const Case& c, const std::string& name, const Shape& shape) {
+  Tensor u = c.uniform(name, shape);
+  const double scale = c.file.metadata().contains("logit_scale") ? c.real("logit_scale") : 1;
+  dispatch<float, double>(u.dtype(), "golden", [&]<class T>() {
+    for (T& v : u.span<T>()) v = T(double(v) * scale);
+  });
+  return u;
+}
+
+Bounds loss_bounds(Dtype dtype) {
+  if (dtype == Dtype::f64) return {1e-12, 1e-9};
+  if (dtype == Dtype::f32) return {1e-4, 1e-4};
+  return {0x1p-6, 0x1p-6};  // rounding logits of up to 4 by 2^-9 moves a probability by twice that
+}
+
 std::vector<Row> check_segmentation_loss(const Case& c) {
-  // bf16: rounding logits of up to 4 by 2^-9 moves a probability by twice that.
-  const Bounds bounds = c.dtype == Dtype::f64   ? Bounds{1e-12, 1e-9}
-                        : c.dtype == Dtype::f32 ? Bounds{1e-4, 1e-4}
-                                                : Bounds{0x1p-6, 0x1p-6};
-  Comparison result(c, bounds);
+  Comparison result(c, loss_bounds(c.dtype));
   const Tensor labels = result.given("labels").to(c.device);
   const Tensor logits = logits_of(c, "logits"), aux_logits = logits_of(c, "aux");
   const auto loss_of = [&](const Tensor& z) {

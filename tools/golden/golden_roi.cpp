@@ -4,6 +4,7 @@
 
 #include "ops/mask_targets/mask_targets.h"
 #include "ops/roi_align/roi_align.h"
+#include "sgformer/detect/proposals.h"
 
 namespace sg::golden {
 namespace {
@@ -38,6 +39,26 @@ std::vector<Row> check_roi_align(const Case& c) {
   check(c.number("sampling_ratio") == 0 && c.number("aligned") == 1,
         "{}: expected sampling_ratio 0 and aligned 1", c.file.path().string());
   return check_rois(c, {"input"}, {c.shape("input_shape", 4)}, {c.real("spatial_scale")}, {});
+}
+
+std::vector<Row> check_roi_extract(const Case& c) {
+  const std::vector<Shape> official = c.shapes("input_shapes", 4);
+  const std::vector<int64_t> strides = c.numbers("strides");
+  check(strides.size() == official.size(), "{}: expected a stride a map", c.file.path().string());
+  std::vector<std::string> inputs;
+  std::vector<double> scales;
+  for (size_t i = 0; i < strides.size(); ++i) {
+    inputs.push_back(fmt::format("input.{}", i));
+    scales.push_back(1 / double(strides[i]));
+  }
+  const Tensor rois = c.file.tensor("rois");
+  std::vector<int32_t> levels;
+  for (int64_t i = 0; i < rois.dim(0); ++i) {
+    const double* const r = rois.data<double>() + 5 * i;
+    levels.push_back(sgformer::roi_level<double>({r[1], r[2], r[3], r[4]}, c.real("finest"),
+                                                 int32_t(strides.size())));
+  }
+  return check_rois(c, inputs, official, scales, from_vector(levels, {rois.dim(0)}).to(c.device));
 }
 
 std::vector<Row> check_mask_targets(const Case& c) {

@@ -181,8 +181,11 @@ std::vector<Row> check_model(const Case& c) {
   comparison.add("loss", loss.loss);
   for (const SignificanceMap& s : out.significance)
     comparison.add(fmt::format("significance.{}.{}", s.stage, s.block), s.map);
+  // Tokens are sums of what branches give, and errors in a branch come out of two products: values
+  // and projection, or fc1 and fc2.
+  constexpr int kProducts = 2;
   for (size_t i = 0; i < out.maps.size(); ++i)
-    comparison.add(fmt::format("features.{}", i), out.maps[i]);
+    comparison.add(fmt::format("features.{}", i), out.maps[i], kProducts);
   if (c.dtype == Dtype::bf16)
     comparison.add_gradients_together(model.parameters());
   else

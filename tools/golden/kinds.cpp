@@ -3,6 +3,7 @@
 #include "tools/golden/golden_boxes.h"
 #include "tools/golden/golden_coco.h"
 #include "tools/golden/golden_detect_heads.h"
+#include "tools/golden/golden_detect_losses.h"
 #include "tools/golden/golden_heads.h"
 #include "tools/golden/golden_losses.h"
 #include "tools/golden/golden_miou.h"
@@ -34,10 +35,16 @@ constexpr Kind kKinds[] = {
     {"mask_head", check_mask_head},
     {"miou", check_miou},
     {"segmentation_loss", check_segmentation_loss},
+    {"rpn_loss", check_rpn_loss},
+    {"roi_loss", check_roi_loss},
+    {"mask_loss", check_mask_loss},
     {"resize_u8", check_opencv_resize},
     {"photometric", check_photometric},
     {"interpolate", check_interpolate},
     {"adaptive_pool", check_adaptive_pool},
+    {"roi_align", check_roi_align},
+    {"roi_extract", check_roi_extract},
+    {"mask_targets", check_mask_targets},
     {"anchors", check_anchors},
     {"box_coder", check_box_coder},
     {"box_iou", check_box_iou},
@@ -46,8 +53,6 @@ constexpr Kind kKinds[] = {
     {"roi_levels", check_roi_levels},
     {"rpn_proposals", check_rpn_proposals},
     {"detections", check_detections},
-    {"roi_align", check_roi_align},
-    {"mask_targets", check_mask_targets},
     {"mask_paste", check_mask_paste},
 };
 
