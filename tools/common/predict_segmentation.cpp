@@ -160,12 +160,12 @@ ExitCode predict_segmentation(const infer::SegmentorFile& file, std::string_view
       continue;
     }
     const LabelFiles& to = what.files[size_t(i)];
-    const auto [labels, significance] = segment(loaded->views, true);
-    write_labels(to.labels, labels, palette, reduced);
-    write_png(to.overlay, data::overlay_with_legend(loaded->image, labels.span<uint8_t>(),
+    const infer::Segmenter::Labels found = segment(loaded->views, true);
+    write_labels(to.labels, found.labels, palette, reduced);
+    write_png(to.overlay, data::overlay_with_legend(loaded->image, found.labels.span<uint8_t>(),
                                                     what.names, palette));
-    write_significance(to.significance, loaded->image, significance);
-    const auto shares = largest_shares(labels, what.names, what.top);
+    write_significance(to.significance, loaded->image, found.significance);
+    const auto shares = largest_shares(found.labels, what.names, what.top);
     add(what.writers, name, to, shares);
     if (what.writers.empty()) {
       fmt::print("{} -> {}\n", escape_odd_bytes(what.images[size_t(i)]),
