@@ -1,7 +1,7 @@
 #include "infer/model_file.h"
 
 #include <algorithm>
-#include <map>
+#include <type_traits>
 
 #include "io/checkpoint.h"
 #include "io/file_kind.h"
@@ -9,27 +9,38 @@
 #include "io/pth.h"
 #include "nn/state.h"
 #include "sgformer/config_json.h"
+#include "sgformer/detect/config.h"
 #include "sgformer/weight_copies.h"
 #include "sgformer/weights.h"
 
 namespace sg::infer {
 namespace {
 
-using sgformer::Classifier, sgformer::Segmentor, sgformer::SegmentorConfig, sgformer::Weights;
+using sgformer::Classifier, sgformer::Detector, sgformer::DetectorConfig;
+using sgformer::Segmentor, sgformer::SegmentorConfig, sgformer::Weights;
 namespace fs = std::filesystem;
 
 using Change = decltype(ModelFileRequest::change);
 
-// What the two kinds of models differ in; load() and fill() are written once for both.
+// Dimension `dimension` of the tensor of this name, where the weights have it.
+int64_t size_in(const Weights& weights, const std::string& name, int dimension, int64_t otherwise) {
+  const auto at = std::ranges::find(weights.tensors, name, &NamedTensor::first);
+  const bool has = at != weights.tensors.end() && dimension < at->second.dims();
+  return has ? at->second.dim(dimension) : otherwise;
+}
+
+// What the kinds of models differ in; load() and fill() are written once for all.
 struct Classification {
   using Model = Classifier;
   using Config = sgformer::Config;
-  static constexpr const char* kTask = kClassification;
+  static constexpr const char *kTask = kClassification, *kName = "classifier",
+                              *kClassTensor = "head.weight";
 
   static Config from_json(const nlohmann::json& json) { return sgformer::config_from_json(json); }
   static sgformer::Config& backbone(Config& config) { return config; }
   static void apply(const Change& change, Config& config) { config = change(config); }
   static std::string name(const Config& config) { return config.name; }
+  static int64_t classes(const Config& config) { return config.classes; }
   // A tensor whose first dimension is the number of classes.
   static bool has_classes(const std::string& name) { return name.starts_with("head."); }
 
@@ -45,7 +56,8 @@ struct Classification {
 struct Segmentation {
   using Model = Segmentor;
   using Config = SegmentorConfig;
-  static constexpr const char* kTask = kSegmentation;
+  static constexpr const char *kTask = kSegmentation, *kName = "segmentor",
+                              *kClassTensor = "decode_head.conv_seg.weight";
 
   static Config from_json(const nlohmann::json& json) {
     return sgformer::segmentor_config_from_json(json);
@@ -59,22 +71,53 @@ struct Segmentation {
   static std::string name(const Config& config) {
     return fmt::format("{} with {}", config.backbone.name, name_of(config.head));
   }
+  static int64_t classes(const Config& config) { return config.classes; }
   static bool has_classes(const std::string& name) { return name.find(".conv_seg.") != name.npos; }
 
   static Config fitting(const std::string& model, const Weights& weights) {
-    std::map<std::string, Shape> shapes;
-    for (const auto& [name, tensor] : weights.tensors) shapes.emplace(name, tensor.shape());
-    const char* head = shapes.contains("neck.fpn_convs.0.conv.weight") ? "semantic_fpn" : "upernet";
-    Config config = sgformer::find_segmentor_config(model, head, 1);
     const auto size = [&](const std::string& name, int dimension, int64_t otherwise) {
-      const auto at = shapes.find(name);
-      const bool has = at != shapes.end() && dimension < at->second.size();
-      return has ? at->second[dimension] : otherwise;
+      return size_in(weights, name, dimension, otherwise);
     };
-    config.classes = size("decode_head.conv_seg.weight", 0, config.classes);
-    config.channels = size("decode_head.conv_seg.weight", 1, config.channels);
+    const bool pyramid = size("neck.fpn_convs.0.conv.weight", 0, 0) > 0;
+    Config config = sgformer::find_segmentor_config(model, pyramid ? "semantic_fpn" : "upernet", 1);
+    config.classes = size(kClassTensor, 0, config.classes);
+    config.channels = size(kClassTensor, 1, config.channels);
     config.neck_channels = size("neck.fpn_convs.0.conv.weight", 0, config.neck_channels);
     config.auxiliary_channels = size("auxiliary_head.conv_seg.weight", 1, 0);
+    return config;
+  }
+};
+
+struct Detection {
+  using Model = Detector;
+  using Config = DetectorConfig;
+  static constexpr const char *kTask = kDetection, *kName = "detector",
+                              *kClassTensor = "roi_head.mask_head.conv_logits.weight";
+
+  static Config from_json(const nlohmann::json& json) {
+    return sgformer::detector_config_from_json(json);
+  }
+  static sgformer::Config& backbone(Config& config) { return config.backbone; }
+  static void apply(const Change& change, Config& config) {
+    config.backbone.classes = config.heads.classes;  // where options change them
+    config.backbone = change(config.backbone);
+    config.heads.classes = config.backbone.classes;
+  }
+  static std::string name(const Config& config) {
+    return fmt::format("{} with Mask R-CNN", config.backbone.name);
+  }
+  static int64_t classes(const Config& config) { return config.heads.classes; }
+  static bool has_classes(const std::string& name) {
+    return name.find(".fc_cls.") != name.npos || name.find(".fc_reg.") != name.npos ||
+           name.find(".conv_logits.") != name.npos;
+  }
+
+  static Config fitting(const std::string& model, const Weights& weights) {
+    Config config = sgformer::find_detector_config(model, 1);
+    sgformer::DetectorHeads& heads = config.heads;
+    heads.classes = size_in(weights, kClassTensor, 0, heads.classes);
+    heads.channels = size_in(weights, "neck.fpn_convs.0.conv.weight", 0, heads.channels);
+    heads.hidden = size_in(weights, "roi_head.bbox_head.fc_cls.weight", 1, heads.hidden);
     return config;
   }
 };
@@ -105,16 +148,18 @@ void fill(typename Kind::Model& model, const Weights& weights, const fs::path& p
     fail(
         ExitCode::checkpoint,
         "{}: its head has {} classes, the model has {}; sgtrain --reset-head starts with a new one",
-        path.string(), d.shapes[0].found[0], model.config().classes);
+        path.string(), size_in(weights, Kind::kClassTensor, 0, 0), Kind::classes(model.config()));
   check_fit(Kind::name(model.config()), weights, path, d);
   nn::set_state(model.parameters(), found);
 }
 
+template <class Kind>
 [[noreturn]] void of_other_task(const fs::path& path, const std::string& found) {
-  const bool segmentor = found == kSegmentation;
+  const char* const name = found == kDetection      ? Detection::kName
+                           : found == kSegmentation ? Segmentation::kName
+                                                    : Classification::kName;
   fail(ExitCode::checkpoint, "{}: expected the weights of a {}, found those of a {}; use --task {}",
-       path.string(), segmentor ? "classifier" : "segmentor",
-       segmentor ? "segmentor" : "classifier", found);
+       path.string(), Kind::kName, name, found);
 }
 
 Preprocessing default_preprocessing(const sgformer::Config& config) {
@@ -139,7 +184,7 @@ void apply_args(Preprocessing& p, const nlohmann::json& args) {
 
 template <class Kind>
 LoadedModel<typename Kind::Model> load(const fs::path& path, const ModelFileRequest& request) {
-  if (const std::string task = task_of(path); task != Kind::kTask) of_other_task(path, task);
+  if (const std::string task = task_of(path); task != Kind::kTask) of_other_task<Kind>(path, task);
   LoadedModel<typename Kind::Model> result;
   std::optional<typename Kind::Config> config;
   if (is_checkpoint(path)) {
@@ -169,21 +214,59 @@ LoadedModel<typename Kind::Model> load(const fs::path& path, const ModelFileRequ
                                       /*gradients=*/false);
   fill<Kind>(*result.model, weights, path, false);
   if (result.class_names.empty() &&
-      int64_t(weights.classes.size()) == result.model->config().classes)
+      int64_t(weights.classes.size()) == Kind::classes(result.model->config()))
     result.class_names = weights.classes;
   result.ema = weights.ema;
   result.summary = weights.summary;
   return result;
 }
 
-template <class File>
-bool has_decode_head(const File& file) {
-  return std::ranges::any_of(sgformer::weight_copies(file.names(), file.path().string()),
-                             [](const auto& copy) {
-                               return std::ranges::any_of(copy.names, [](const auto& item) {
-                                 return item.first.starts_with(sgformer::kDecodeHead);
-                               });
-                             });
+// Of weights alone, by the names of their tensors.
+std::string task_of_names(const std::vector<std::string>& in_file, const fs::path& path) {
+  const auto copies = sgformer::weight_copies(in_file, path.string());
+  const auto any = [&](std::string_view head) {
+    return std::ranges::any_of(copies, [&](const auto& copy) {
+      return std::ranges::any_of(copy.names,
+                                 [&](const auto& item) { return item.first.starts_with(head); });
+    });
+  };
+  if (any(sgformer::kRpnHead)) return kDetection;
+  return any(sgformer::kDecodeHead) ? kSegmentation : kClassification;
+}
+
+// Those of the backbone alone, from weights of a classifier.
+template <class Kind>
+std::string fill_backbone(typename Kind::Model& model, const Weights& weights,
+                          const fs::path& path) {
+  const std::string prefix = "backbone.";
+  std::vector<NamedTensor> found;
+  for (const auto& [name, tensor] : weights.tensors)
+    if (!Classification::has_classes(name)) found.emplace_back(prefix + name, tensor);
+  std::vector<std::pair<std::string, Shape>> expected = nn::state_shapes(model.parameters());
+  std::erase_if(expected, [&](const auto& t) { return !t.first.starts_with(prefix); });
+  check_fit(model.config().backbone.name, weights, path, sgformer::differences(found, expected));
+  nn::set_state(model.parameters(), found);
+  return fmt::format("{}; of a classifier: the backbone's alone", weights.summary);
+}
+
+// What the weights are of; a classifier's fit every model.
+std::string task_of(const Weights& weights) {
+  if (weights.of_detector()) return kDetection;
+  return weights.of_segmentor() ? kSegmentation : kClassification;
+}
+
+template <class Kind>
+std::string load_initial(typename Kind::Model& model, const fs::path& path, std::optional<bool> ema,
+                         bool reset_head) {
+  const Weights weights = sgformer::load_weights(path, ema);
+  const std::string task = task_of(weights);
+  if (task == Kind::kTask) {
+    fill<Kind>(model, weights, path, reset_head);
+    return weights.summary;
+  }
+  if constexpr (!std::is_same_v<Kind, Classification>)
+    if (task == kClassification) return fill_backbone<Kind>(model, weights, path);
+  of_other_task<Kind>(path, task);
 }
 
 }  // namespace
@@ -201,10 +284,9 @@ fs::path find_weights(const fs::path& path) {
 
 std::string task_of(const fs::path& path) {
   if (is_checkpoint(path)) return checkpoint_state(path).value("task", kClassification);
-  const bool segmentor = kind_of(path) == FileKind::safetensors
-                             ? has_decode_head(Safetensors::open(path))
-                             : has_decode_head(Pth::open(path));
-  return segmentor ? kSegmentation : kClassification;
+  return task_of_names(kind_of(path) == FileKind::safetensors ? Safetensors::open(path).names()
+                                                              : Pth::open(path).names(),
+                       path);
 }
 
 ModelFile load_model(const fs::path& path, const ModelFileRequest& request) {
@@ -215,30 +297,23 @@ SegmentorFile load_segmentor(const fs::path& path, const ModelFileRequest& reque
   return load<Segmentation>(path, request);
 }
 
+DetectorFile load_detector(const fs::path& path, const ModelFileRequest& request) {
+  return load<Detection>(path, request);
+}
+
 std::string load_initial_weights(Classifier& model, const fs::path& path, std::optional<bool> ema,
                                  bool reset_head) {
-  const Weights weights = sgformer::load_weights(path, ema);
-  if (weights.of_segmentor()) of_other_task(path, kSegmentation);
-  fill<Classification>(model, weights, path, reset_head);
-  return weights.summary;
+  return load_initial<Classification>(model, path, ema, reset_head);
 }
 
 std::string load_initial_weights(Segmentor& model, const fs::path& path, std::optional<bool> ema,
                                  bool reset_head) {
-  const Weights weights = sgformer::load_weights(path, ema);
-  if (weights.of_segmentor()) {
-    fill<Segmentation>(model, weights, path, reset_head);
-    return weights.summary;
-  }
-  const std::string prefix = "backbone.";
-  std::vector<NamedTensor> found;
-  for (const auto& [name, tensor] : weights.tensors)
-    if (!Classification::has_classes(name)) found.emplace_back(prefix + name, tensor);
-  std::vector<std::pair<std::string, Shape>> expected = nn::state_shapes(model.parameters());
-  std::erase_if(expected, [&](const auto& t) { return !t.first.starts_with(prefix); });
-  check_fit(model.config().backbone.name, weights, path, sgformer::differences(found, expected));
-  nn::set_state(model.parameters(), found);
-  return fmt::format("{}; of a classifier: the backbone's alone", weights.summary);
+  return load_initial<Segmentation>(model, path, ema, reset_head);
+}
+
+std::string load_initial_weights(Detector& model, const fs::path& path, std::optional<bool> ema,
+                                 bool reset_head) {
+  return load_initial<Detection>(model, path, ema, reset_head);
 }
 
 }  // namespace sg::infer

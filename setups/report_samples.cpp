@@ -5,6 +5,7 @@
 #include "core/rng.h"
 #include "data/png_write.h"
 #include "report/significance_image.h"
+#include "tasks/detection_findings.h"
 
 namespace sg::setups {
 namespace {
@@ -94,6 +95,11 @@ Gallery report_samples(const infer::Segmenter& segment, const data::Segmentation
                              .note = ""});
   }
   return samples;
+}
+
+Gallery report_samples(const infer::ObjectDetector& detect, const data::CocoDataset& dataset,
+                       int count) {
+  return tasks::found_gallery(detect, dataset, choose(dataset.size(), count));
 }
 
 }  // namespace sg::setups

@@ -1,8 +1,10 @@
 // The images of a report: validation images, spread over the set, and the significance that guided
-// the model in them.
+// the model in them, or what it finds.
 #pragma once
+#include "data/coco_dataset.h"
 #include "data/dataset.h"
 #include "data/segmentation_dataset.h"
+#include "infer/object_detector.h"
 #include "infer/predictor.h"
 #include "infer/segmenter.h"
 #include "report/report.h"
@@ -18,5 +20,8 @@ Gallery report_samples(const infer::Predictor& predict, const data::Dataset& dat
 // Whole images, made smaller where they are large.
 Gallery report_samples(const infer::Segmenter& segment, const data::SegmentationDataset& dataset,
                        int count = 8);
+// Truth and what is found, side by side.
+Gallery report_samples(const infer::ObjectDetector& detect, const data::CocoDataset& dataset,
+                       int count = 12);
 
 }  // namespace sg::setups

@@ -6,6 +6,7 @@
 
 #include "core/text.h"
 #include "setups/classification.h"
+#include "setups/detection.h"
 #include "setups/segmentation.h"
 #include "train/agreement.h"
 
@@ -29,6 +30,8 @@ constexpr Task kTasks[] = {
      [](const Choice& c) { return classification_defaults(c.model); }, kClassificationOptions},
     {"segmentation", make<SegmentationSetup>,
      [](const Choice& c) { return segmentation_defaults(c.model, c.head); }, kSegmentationOptions},
+    {"detection", make<DetectionSetup>, [](const Choice& c) { return detection_defaults(c.model); },
+     kDetectionOptions},
 };
 
 const Task& find(std::string_view name) {

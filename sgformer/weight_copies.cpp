@@ -9,6 +9,7 @@
 #include <set>
 
 #include "sgformer/classifier.h"
+#include "sgformer/detect/config.h"
 #include "sgformer/segment/segmentor.h"
 
 namespace sg::sgformer {
@@ -44,14 +45,27 @@ const Names& segmentor_names() {
   return names;
 }
 
-// The names of the kind of model that a file holds: a segmentor has a head for pixels.
+const Names& detector_names() {
+  static const Names names = [] {
+    Names all;
+    for (const std::string& model : config_names())
+      add_names(all, Detector(find_detector_config(model, 1)).parameters());
+    return all;
+  }();
+  return names;
+}
+
+// The names of the kind of model that a file holds, which its head says.
 const Names& names_of_kind(const std::vector<std::string>& in_file) {
-  const bool segmentor = std::ranges::any_of(in_file, [](const std::string& name) {
-    const size_t at = name.find(kDecodeHead);
-    return at != name.npos && (at == 0 || name[at - 1] == '.') &&
-           segmentor_names().contains(std::string_view(name).substr(at));
-  });
-  return segmentor ? segmentor_names() : classifier_names();
+  const auto holds = [&](std::string_view head, const Names& known) {
+    return std::ranges::any_of(in_file, [&](const std::string& name) {
+      const size_t at = name.find(head);
+      return at != name.npos && (at == 0 || name[at - 1] == '.') &&
+             known.contains(std::string_view(name).substr(at));
+    });
+  };
+  if (holds(kRpnHead, detector_names())) return detector_names();
+  return holds(kDecodeHead, segmentor_names()) ? segmentor_names() : classifier_names();
 }
 
 // Programs that take maps of all stages count their norms from 0: norm0 to norm3.
@@ -132,7 +146,8 @@ std::string list(const std::vector<const WeightCopy*>& copies) {
 }  // namespace
 
 bool is_official_name(std::string_view name) {
-  return classifier_names().contains(name) || segmentor_names().contains(name);
+  return classifier_names().contains(name) || segmentor_names().contains(name) ||
+         detector_names().contains(name);
 }
 
 std::string describe_prefix(std::string_view prefix) {

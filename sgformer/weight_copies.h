@@ -1,5 +1,5 @@
-// Which tensors of a file are weights of the network, a classifier or a segmentor. Other programs
-// put the official names into dictionaries and behind prefixes
+// Which tensors of a file are weights of the network, a classifier, segmentor or detector. Other
+// programs put the official names into dictionaries and behind prefixes
 // ("state_dict.module._orig_mod.head.bias"), and a file may hold several copies: the weights, their
 // moving average, moments of an optimizer.
 #pragma once
@@ -31,8 +31,9 @@ const WeightCopy& choose_copy(const std::vector<WeightCopy>& copies, std::option
 // "'model_ema.module.'" for messages; "bare names" for no prefix.
 std::string describe_prefix(std::string_view prefix);
 
-// What the names of a segmentor's head begin with.
+// What the names of a segmentor's head begin with, and of a detector's region proposal network.
 inline constexpr std::string_view kDecodeHead = "decode_head.";
+inline constexpr std::string_view kRpnHead = "rpn_head.";
 
 // Whether any published model has a parameter, or running statistics, of this name.
 bool is_official_name(std::string_view name);

@@ -6,7 +6,6 @@
 #include "io/checkpoint.h"
 #include "io/file_kind.h"
 #include "io/pth.h"
-#include "sgformer/weight_copies.h"
 
 namespace sg::sgformer {
 namespace fs = std::filesystem;
@@ -51,9 +50,8 @@ Weights read_checkpoint(const fs::path& path, std::optional<bool> ema) {
 
 }  // namespace
 
-bool Weights::of_segmentor() const {
-  return std::ranges::any_of(tensors,
-                             [](const auto& t) { return t.first.starts_with(kDecodeHead); });
+bool Weights::holds_any(std::string_view prefix) const {
+  return std::ranges::any_of(tensors, [&](const auto& t) { return t.first.starts_with(prefix); });
 }
 
 Weights load_weights(const fs::path& path, std::optional<bool> ema) {

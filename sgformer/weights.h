@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/safetensors.h"
+#include "sgformer/weight_copies.h"
 
 namespace sg::sgformer {
 
@@ -17,7 +18,12 @@ struct Weights {
   std::string prefix;                // taken off the names that they have in the file
   std::string summary;               // of the above, a line for people that starts with the file
 
-  bool of_segmentor() const;  // a head for pixels is among them
+  // The head of one is among them.
+  bool of_segmentor() const { return holds_any(kDecodeHead); }
+  bool of_detector() const { return holds_any(kRpnHead); }
+
+ private:
+  bool holds_any(std::string_view prefix) const;  // tensors whose names begin so
 };
 
 // From a checkpoint of ours, a plain safetensors file or one of torch.save; which it is, its first

@@ -41,6 +41,7 @@ bool Scores::finite() const {
 
 std::string describe(const ScoreSchema& schema, const Scores& scores) {
   std::string text;
+  if (scores.values.empty()) return text;
   for (const ScoreInfo& s : schema)
     text += fmt::format("{}{} {}", text.empty() ? "" : " ", s.label, fixed(scores[s.name], 3));
   return text;

@@ -34,7 +34,7 @@ struct Scores {
   bool finite() const;                 // all of them
 };
 
-// In order of the schema: "Acc@1 83.200 Acc@5 96.500 loss 0.812".
+// In order of the schema: "Acc@1 83.200 Acc@5 96.500 loss 0.812"; "" where there are none.
 std::string describe(const ScoreSchema& schema, const Scores& scores);
 
 }  // namespace sg::tasks

@@ -3,6 +3,7 @@
 namespace sg::tasks {
 
 std::vector<uint64_t> Batch::shapes() const {
+  if (any_shape) return {};
   std::vector<uint64_t> all;
   const auto add = [&](const Tensor& t) {
     all.push_back(t ? uint64_t(t.shape().size()) + 1 : 0);

@@ -29,8 +29,12 @@ struct Batch {
   Tensor valid;                 // (B, 2) i32: height and width; undefined where none is padded
   std::vector<Tensor> targets;  // what losses are measured against, of any shape
   double waited = 0;            // seconds until it was there
+  // losses() decides on the host, such as which boxes of an image count: a step is not captured. It
+  // writes each gradient as often whatever the shapes are.
+  bool any_shape = false;
 
-  // Shapes of the tensors: what decides which operations a step consists of.
+  // Shapes of the tensors: what decides which operations a step consists of; with any_shape
+  // nothing.
   std::vector<uint64_t> shapes() const;
   // The shapes and addresses of the tensors: batches of one key can replay one captured step
   // (core/graph.h).
@@ -74,7 +78,8 @@ class Task {
 
   // What evaluate() measures.
   virtual ScoreSchema schema() const = 0;
-  // Called with the batches done, of how many, and the scores so far; false gives up.
+  // Called with the batches done, of how many, and the scores so far, or none where they are of
+  // the whole set alone; false gives up.
   using Progress = std::function<bool(int64_t done, int64_t total, const Scores& so_far)>;
   // The parameters as they are, on the whole validation set; nothing where given up.
   virtual std::optional<Scores> evaluate(const Progress& progress) = 0;

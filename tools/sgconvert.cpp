@@ -58,9 +58,10 @@ std::vector<sg::NamedTensor> read(const Request& r) {
     return std::move(weights.tensors);
   }
   const sg::infer::ModelFileRequest request{.ema = r.ema, .model = r.model};
-  return sg::infer::task_of(r.in) == sg::infer::kSegmentation
-             ? tensors_of(sg::infer::load_segmentor(r.in, request))
-             : tensors_of(sg::infer::load_model(r.in, request));
+  const std::string task = sg::infer::task_of(r.in);
+  if (task == sg::infer::kDetection) return tensors_of(sg::infer::load_detector(r.in, request));
+  return task == sg::infer::kSegmentation ? tensors_of(sg::infer::load_segmentor(r.in, request))
+                                          : tensors_of(sg::infer::load_model(r.in, request));
 }
 
 // A file that holds no weights at all is none either.

@@ -133,6 +133,7 @@ int main(int argc, char** argv) {
     if (app.count("--task") && shared.task != found)
       fail(ExitCode::usage, "--task: expected {}, as {} is of it, found '{}'", found,
            request.weights, shared.task);
+    if (found == infer::kDetection) return tools::eval_detection(app, request, console);
     return found == infer::kSegmentation ? tools::eval_segmentation(app, request, console)
                                          : tools::eval_classification(app, request, console);
   });

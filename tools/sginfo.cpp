@@ -8,6 +8,7 @@
 #include "core/text.h"
 #include "io/checkpoint.h"
 #include "nn/trace.h"
+#include "sgformer/detect/config.h"
 #include "sgformer/weight_copies.h"
 #include "tools/common/announce.h"
 #include "tools/common/options.h"
@@ -26,6 +27,7 @@ std::string group_of(const std::string& name) {
   const size_t begin = name.starts_with(kBackbone) ? kBackbone.size() : 0;
   const size_t dot = name.find('.', begin);
   const bool two = name.compare(begin, 5, "block") == 0 || name.starts_with("neck.") ||
+                   name.starts_with("roi_head.") || name.starts_with(sg::sgformer::kRpnHead) ||
                    name.starts_with(sg::sgformer::kDecodeHead);
   return name.substr(0, two && dot != name.npos ? name.find('.', dot + 1) : dot);
 }
@@ -116,6 +118,30 @@ Subject subject(const sg::sgformer::Segmentor& model) {
           model.parameters(), [&](const auto& x) { model.forward(x); }};
 }
 
+Subject subject(const sg::sgformer::Detector& model) {
+  const sg::sgformer::DetectorConfig& c = model.config();
+  // The heads as of 1000 proposals, and of masks for 100 detections (kTestProposals).
+  const auto forward = [&model](const sg::Tensor& images) {
+    const std::vector<sg::Tensor> pyramid = model.pyramid(images, {});
+    model.rpn(pyramid);
+    const auto rois = [](int64_t n) {
+      sg::Tensor boxes = sg::zeros({n, 5});
+      for (int64_t i = 0; i < n; ++i)
+        boxes.data<float>()[5 * i + 3] = boxes.data<float>()[5 * i + 4] = 32;
+      return boxes;
+    };
+    for (const int64_t n : {1000, 100}) {
+      const sg::Tensor levels = sg::zeros({n}, sg::Dtype::i32);
+      if (n == 1000)
+        model.boxes(pyramid, rois(n), levels);
+      else
+        model.masks(pyramid, rois(n), levels);
+    }
+  };
+  return {c.backbone.name + " with Mask R-CNN", c.heads.classes, c.backbone, model.parameters(),
+          forward};
+}
+
 // The weights of a file are read too: the answer is of a file that can be used.
 struct Request {
   std::string checkpoint, model, head;  // of what the command line does not say: empty
@@ -142,6 +168,20 @@ sg::infer::SegmentorFile segmentor(const Request& request, const sg::train::Opti
     file.model = std::make_unique<sg::sgformer::Segmentor>(config);
   } else {
     file = sg::infer::load_segmentor(request.checkpoint, request.of_file(options));
+  }
+  file.model->parameters().set_groups(group_rule(file.model->config(), {}));
+  return file;
+}
+
+sg::infer::DetectorFile detector(const Request& request, const sg::train::Options& options) {
+  sg::infer::DetectorFile file;
+  if (request.checkpoint.empty()) {
+    sg::sgformer::DetectorConfig config =
+        sg::sgformer::find_detector_config(options.model, options.num_classes.value_or(80));
+    config.backbone = sg::train::apply(options, config.backbone);
+    file.model = std::make_unique<sg::sgformer::Detector>(config);
+  } else {
+    file = sg::infer::load_detector(request.checkpoint, request.of_file(options));
   }
   file.model->parameters().set_groups(group_rule(file.model->config(), {}));
   return file;
@@ -216,8 +256,8 @@ int main(int argc, char** argv) {
     bool all = false, json = false;
     auto* name = sg::tools::add_option(app, {"model,--model", "model name"}, options.model);
     app.add_option("--head", request.head,
-                   "the model with this head for segmentation: semantic_fpn or upernet; "
-                   "--num-classes is then 150 by default");
+                   "the model with this head: semantic_fpn or upernet of segmentation, with 150 "
+                   "classes by default; mask_rcnn of detection, with 80");
     app.add_option("--checkpoint", request.checkpoint,
                    "a checkpoint of sgtrain or a run's folder instead of a name, or weights alone "
                    "of the named "
@@ -229,12 +269,15 @@ int main(int argc, char** argv) {
     app.add_flag("--json", json, "JSON on standard output");
     sg::tools::parse(app, argc, argv);
 
-    bool of_pixels = !request.head.empty();
+    const std::string kDetector = "mask_rcnn";
+    std::string task = request.head.empty()        ? sg::infer::kClassification
+                       : request.head == kDetector ? sg::infer::kDetection
+                                                   : sg::infer::kSegmentation;
     if (request.checkpoint.empty()) {
       if (request.ema)
         sg::fail(sg::ExitCode::usage, "--ema and --no-ema choose weights of --checkpoint");
     } else {
-      if (of_pixels)
+      if (!request.head.empty())
         sg::fail(sg::ExitCode::usage, "--head: the file of --checkpoint says which head it has");
       request.checkpoint = sg::infer::find_weights(request.checkpoint).string();
       if (name->count()) request.model = options.model;
@@ -242,7 +285,7 @@ int main(int argc, char** argv) {
         sg::fail(sg::ExitCode::usage,
                  "{}: holds weights alone, not what model they are of; name the model too: {}",
                  request.checkpoint, fmt::join(sg::sgformer::config_names(), ", "));
-      of_pixels = sg::infer::task_of(request.checkpoint) == sg::infer::kSegmentation;
+      task = sg::infer::task_of(request.checkpoint);
     }
     const auto show_file = [&](auto file) {
       if (request.checkpoint.empty())
@@ -251,7 +294,12 @@ int main(int argc, char** argv) {
         sg::tools::announce(file);
       show(file, request.checkpoint, options.img_size, all, json);
     };
-    of_pixels ? show_file(segmentor(request, options)) : show_file(classifier(request, options));
+    if (task == sg::infer::kDetection)
+      show_file(detector(request, options));
+    else if (task == sg::infer::kSegmentation)
+      show_file(segmentor(request, options));
+    else
+      show_file(classifier(request, options));
     return sg::ExitCode::ok;
   });
 }

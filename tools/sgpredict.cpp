@@ -11,12 +11,14 @@
 #include "io/file.h"
 #include "report/console.h"
 #include "report/significance_image.h"
+#include "setups/detection.h"
 #include "tools/common/announce.h"
 #include "tools/common/eval.h"
 #include "tools/common/images.h"
 #include "tools/common/options.h"
 #include "tools/common/output_file.h"
 #include "tools/common/predict.h"
+#include "tools/common/predict_detection.h"
 #include "tools/common/predict_segmentation.h"
 #include "tools/common/unique_names.h"
 
@@ -80,14 +82,17 @@ int main(int argc, char** argv) {
   return sg::tools::run([&] {
     CLI::App app(
         "Tells the classes of images (any size), the most probable first; of a checkpoint of "
-        "segmentation, writes the class of each pixel into the folder --output. Images that cannot "
-        "be read are named and counted, the others done, and the exit code is 3. A checkpoint of "
+        "segmentation, writes the class of each pixel into the folder --output, of one of "
+        "detection "
+        "the objects, drawn over the image, and lists them. Images that cannot be read are named "
+        "and counted, the others done, and the exit code is 3. A checkpoint of "
         "sgtrain knows its model; of weights alone say it with --model.");
     sg::train::Options shared;
     std::string checkpoint, significance, list, results_file, output;
     std::vector<std::string> arguments;
     std::optional<bool> ema;
     int64_t top = 5;
+    double score = 0.3;
     bool json = false, csv = false;
     app.add_option("--checkpoint", checkpoint, "weights: .safetensors or .pth, or a run's folder")
         ->required();
@@ -118,7 +123,12 @@ int main(int argc, char** argv) {
         "--output", output,
         "segmentation: a folder for <name>.png (a palette PNG whose numbers are those of "
         "the label images it was trained with), <name>-overlay.png (coloured, with a "
-        "legend) and <name>-significance.png; over files of earlier calls alone");
+        "legend) and <name>-significance.png; detection: for <name>-objects.png; over files of "
+        "earlier calls alone");
+    sg::tools::add_option(
+        app,
+        {.flags = "--score", .help = "detection: least score of an object", .low = 0, .high = 1},
+        score);
     sg::tools::parse(app, argc, argv);
     if (!list.empty()) arguments.push_back(list == "-" ? list : "@" + list);
     if (arguments.empty())
@@ -140,7 +150,37 @@ int main(int argc, char** argv) {
       return writers;
     };
     const std::string weights = sg::infer::find_weights(checkpoint).string();
-    if (sg::infer::task_of(weights) == sg::infer::kSegmentation) {
+    const std::string task = sg::infer::task_of(weights);
+    if (task != sg::infer::kDetection) sg::tools::refuse_flags(app, {"--score"}, task);
+    if (task == sg::infer::kDetection) {
+      sg::tools::refuse_flags(
+          app,
+          {"--significance", "--img-size", "--batch-size", "--top", "--class-map", "--class-names"},
+          task);
+      if (output.empty())
+        sg::fail(sg::ExitCode::usage,
+                 "--output: expected a folder for the images with their objects, found none");
+      const auto files = sg::tools::object_files(output, paths_of_images, read);
+      const sg::Compute compute = sg::parse_compute(shared.device, shared.dtype, emulation);
+      sg::setups::check_detection_device(compute.device);
+      sg::tools::announce(compute);
+      const auto file = sg::infer::load_detector(
+          weights, {.ema = ema,
+                    .model = shared.model,
+                    .change = [&](auto config) { return sg::train::apply(shared, config); },
+                    .compute = compute});
+      sg::tools::announce(file);
+      sg::report::Console console(text && ::isatty(STDOUT_FILENO), stderr);
+      std::vector<ResultWriter> writers = writers_of(sg::tools::kObjectColumns);
+      return sg::tools::predict_detection(file, weights,
+                                          {.images = paths_of_images,
+                                           .files = files,
+                                           .score = score,
+                                           .workers = sg::train::loading_threads(shared),
+                                           .writers = writers},
+                                          console);
+    }
+    if (task == sg::infer::kSegmentation) {
       sg::tools::refuse_flags(app, {"--significance", "--img-size", "--batch-size"},
                               "segmentation");
       if (output.empty())
@@ -167,7 +207,7 @@ int main(int argc, char** argv) {
            .writers = writers},
           console);
     }
-    sg::tools::refuse_flags(app, {"--output"}, "classification");
+    sg::tools::refuse_flags(app, {"--output"}, task);
     if (!significance.empty()) {
       PanelPaths panel_of(significance, images->size() > 1);
       for (int64_t i = 0; i < images->size(); ++i) {

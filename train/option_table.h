@@ -39,7 +39,7 @@ void check_range(const OptionInfo& info, double value);
 template <class O, class F>
 void each_model_option(O& o, F&& f) {
   using enum OnResume;
-  f(OptionInfo{"--task", "what is learnt: classification, segmentation", fixed}, o.task);
+  f(OptionInfo{"--task", "what is learnt: classification, segmentation, detection", fixed}, o.task);
   f(OptionInfo{"--head", "of segmentation: upernet, semantic_fpn", fixed}, o.head);
   f(OptionInfo{"--model", "sgformer_s, sgformer_m, sgformer_b, or sgformer_nano for small images",
                fixed},
@@ -120,8 +120,8 @@ void each_data_option(O& o, F&& f) {
                "segmentation: in the files 0 is no class and 1 the first one, as in ADE20K", fixed},
     o.reduce_zero_label);
   f(OptionInfo{"--image-scale",
-               "segmentation: longer and shorter side that images are resized into, keeping their "
-               "shape; default: 4 times --img-size, and --img-size",
+               "longer and shorter side that images are resized into, keeping their shape; default "
+               "of segmentation: 4 times --img-size, and --img-size; of detection: 1333 800",
                fixed, 1, 65536},
     o.image_scale);
   f(
@@ -137,6 +137,11 @@ void each_data_option(O& o, F&& f) {
           "up to ten times",
           noted, 0, 1},
       o.cat_max_ratio);
+  f(OptionInfo{"--multi-scale",
+               "detection: shorter sides of 480 to 800 in training, and of half of the images a "
+               "crop",
+               noted},
+    o.multi_scale);
   f(OptionInfo{"--max-broken-share",
                "share of images that may be broken and are skipped; ten may in any case but of 0",
                ignored, 0, 1},
@@ -217,8 +222,9 @@ void each_data_option(O& o, F&& f) {
 template <class O, class F>
 void each_optimization_option(O& o, F&& f) {
   using enum OnResume;
-  f(OptionInfo{"--epochs", "epochs of warm-up and cosine together; segmentation has --steps", noted,
-               1, 1e6},
+  f(OptionInfo{"--epochs",
+               "epochs of warm-up and cosine together, of detection all; segmentation has --steps",
+               noted, 1, 1e6},
     o.epochs);
   f(OptionInfo{"--warmup-epochs",
                "epochs of linear warm-up; default: 20, in runs that are no longer the same share "
@@ -253,7 +259,7 @@ void each_optimization_option(O& o, F&& f) {
       OptionInfo{
           "--lr",
           "highest learning rate, not scaled by the batch; default: 1e-3, of segmentation 6e-5 "
-          "with upernet, else 1e-4; sgformer_nano 2e-3",
+          "with upernet, else 1e-4, of detection 1e-4; sgformer_nano 2e-3",
           noted, 0, 1e3},
       o.lr);
   f(OptionInfo{"--lr-base",
@@ -283,11 +289,20 @@ void each_optimization_option(O& o, F&& f) {
                "segmentation: the learning rate falls as (1 - step / steps) to this power", noted,
                0, 100},
     o.poly_power);
-  f(OptionInfo{"--warmup-steps", "segmentation: steps of linear warm-up", noted, 0, 1LL << 53},
+  f(OptionInfo{"--lr-milestones",
+               "detection: the two epochs, counted from 0, from which on --lr-gamma multiplies the "
+               "learning rate; default: two thirds and eleven twelfths of --epochs",
+               noted, 0, 1e6},
+    o.decay_milestones);
+  f(OptionInfo{"--lr-gamma", "detection: of the learning rate at each of --lr-milestones", noted, 0,
+               1},
+    o.decay_rate);
+  f(OptionInfo{"--warmup-steps", "segmentation, detection: steps of linear warm-up", noted, 0,
+               1LL << 53},
     o.warmup_steps);
   f(OptionInfo{"--warmup-ratio",
-               "segmentation: share of the learning rate that --warmup-steps begin with", noted, 0,
-               1},
+               "segmentation, detection: share of the learning rate that --warmup-steps begin with",
+               noted, 0, 1},
     o.warmup_ratio);
   f(OptionInfo{"--opt-eps", "of AdamW, added to the root of the second moment", noted, 1e-30, 1},
     o.opt_eps);
@@ -426,7 +441,8 @@ void each_output_option(O& o, F&& f) {
   f(OptionInfo{"--checkpoint-hist", "best checkpoints to keep", ignored, 1, 1e6},
     o.checkpoint_hist);
   f(OptionInfo{"--eval-metric",
-               "score that chooses the best checkpoint: top1, top5 or loss; mIoU, mAcc or aAcc",
+               "score that chooses the best checkpoint: top1, top5 or loss; mIoU, mAcc or aAcc; "
+               "box_AP, mask_AP and others",
                fixed},
     o.eval_metric);
   f(OptionInfo{"--dry-run", "build everything, print it, and end without writing", not_kept},

@@ -44,6 +44,7 @@ struct Options {
   std::optional<Pair> image_scale;
   Pair ratio_range{0.5, 2};
   double cat_max_ratio = 0.75;
+  bool multi_scale = false;
   double max_broken_share = 0.01;
   bool no_listing_cache = false;
   int64_t aug_repeats = 0;
@@ -81,6 +82,8 @@ struct Options {
   bool sched_on_updates = false, warmup_prefix = false;
   double poly_power = 1, warmup_ratio = 1e-6, aux_weight = 0.4;
   int64_t warmup_steps = 0;
+  std::optional<Pair> decay_milestones;
+  double decay_rate = 0.1;
   double opt_eps = AdamWSettings().eps;
   Pair opt_betas{AdamWSettings().beta1, AdamWSettings().beta2};
   double weight_decay = 0.05, clip_grad = 0;

@@ -315,7 +315,10 @@ Trainer::Step Trainer::step() {
       key.push_back(uint64_t(i));
     else
       key.insert(key.end(), {i == 0, i + 1 == passes});
-    graph_.run(key, [&] { micro_step(batch, i); });
+    if (batch.any_shape)
+      micro_step(batch, i);
+    else
+      graph_.run(key, [&] { micro_step(batch, i); });
   }
   task_.prefetch();
   const auto outcome = optimizer_.finish();

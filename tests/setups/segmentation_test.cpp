@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "io/yaml.h"
 #include "setups/classification.h"
+#include "setups/detection.h"
 #include "setups/setups.h"
 #include "tests/support/files.h"
 #include "tests/support/validate.h"
@@ -110,7 +111,8 @@ TEST_CASE("tasks: what not every one has are options") {
   train::each_option(o, [&](const train::OptionInfo& info, auto&) { all.insert(info.name()); });
   for (const std::span<const std::string_view> options :
        {std::span<const std::string_view>(setups::kClassificationOptions),
-        std::span<const std::string_view>(setups::kSegmentationOptions)})
+        std::span<const std::string_view>(setups::kSegmentationOptions),
+        std::span<const std::string_view>(setups::kDetectionOptions)})
     for (const std::string_view option : options) {
       CAPTURE(option);
       CHECK(all.contains(option));

@@ -24,13 +24,14 @@ struct EvalRequest {
   Compute compute;
 };
 
-// Both compute, print and write; `app` knows which flags were given.
+// They compute, print and write; `app` knows which flags were given.
 ExitCode eval_classification(const CLI::App& app, const EvalRequest& request,
                              report::Console& console);
 ExitCode eval_segmentation(const CLI::App& app, const EvalRequest& request,
                            report::Console& console);
+ExitCode eval_detection(const CLI::App& app, const EvalRequest& request, report::Console& console);
 
-// Throws ExitCode::usage where one of these flags was given: they are of the other task.
+// Throws ExitCode::usage where one of these flags was given: they are of another task.
 void refuse_flags(const CLI::App& app, const std::vector<std::string>& flags,
                   std::string_view task);
 // Of an option that a run had, unless a flag says otherwise; throws ExitCode::checkpoint where it

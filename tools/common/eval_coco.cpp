@@ -2,10 +2,7 @@
 
 #include <fmt/core.h>
 
-#include <nlohmann/json.hpp>
-
 #include "core/text.h"
-#include "tasks/coco_evaluation.h"
 #include "tools/common/table.h"
 
 namespace sg::tools {
@@ -56,6 +53,29 @@ nlohmann::json number(double score) { return score < 0 ? nlohmann::json() : nloh
 
 }  // namespace
 
+void print_coco_scores(const CocoScores& scores, const data::CocoAnnotations& truth,
+                       bool per_class) {
+  for (const StatInfo& info : kStats) fmt::print("{}\n", line_of(info, scores[info.stat]));
+  if (per_class) print(table_of(scores, truth));
+}
+
+nlohmann::json coco_scores_json(const CocoScores& scores, const data::CocoAnnotations& truth,
+                                bool per_class) {
+  nlohmann::json j = nlohmann::json::object();
+  for (const StatInfo& info : kStats) j[info.name] = number(scores[info.stat]);
+  if (!per_class) return j;
+  j["per_class"] = nlohmann::json::array();
+  for (size_t c = 0; c < scores.classes.size(); ++c) {
+    const auto& [ap, ap50, ap75] = scores.classes[c];
+    j["per_class"].push_back({{"class", truth.class_names()[c]},
+                              {"id", truth.category_ids()[c]},
+                              {"AP", number(ap)},
+                              {"AP50", number(ap50)},
+                              {"AP75", number(ap75)}});
+  }
+  return j;
+}
+
 ExitCode eval_coco(const CocoRequest& request, report::Console& console) {
   const bool masks = request.iou_type == "segm";
   using Masks = data::CocoAnnotations::Masks;
@@ -73,23 +93,11 @@ ExitCode eval_coco(const CocoRequest& request, report::Console& console) {
     nlohmann::json j{{"iou_type", request.iou_type},   {"images", truth.size()},
                      {"objects", truth.objects()},     {"results", results.size()},
                      {"left_out", results.left_out()}, {"version", SG_VERSION}};
-    for (const StatInfo& info : kStats) j[info.name] = number(scores[info.stat]);
-    if (request.per_class) {
-      j["per_class"] = nlohmann::json::array();
-      for (size_t c = 0; c < scores.classes.size(); ++c) {
-        const auto& [ap, ap50, ap75] = scores.classes[c];
-        j["per_class"].push_back({{"class", truth.class_names()[c]},
-                                  {"id", truth.category_ids()[c]},
-                                  {"AP", number(ap)},
-                                  {"AP50", number(ap50)},
-                                  {"AP75", number(ap75)}});
-      }
-    }
+    j.update(coco_scores_json(scores, truth, request.per_class));
     fmt::print("{}\n", j.dump(2));
     return ExitCode::ok;
   }
-  for (const StatInfo& info : kStats) fmt::print("{}\n", line_of(info, scores[info.stat]));
-  if (request.per_class) print(table_of(scores, truth));
+  print_coco_scores(scores, truth, request.per_class);
   return ExitCode::ok;
 }
 

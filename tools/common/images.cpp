@@ -62,9 +62,10 @@ void check_ending(const fs::path& path) {
 // Whether a file that begins so is one of ResultWriter's; keys of JSON are in alphabetical order.
 bool is_own_results(std::string_view begin) {
   for (const std::string_view own :
-       {kGuessColumns, kShareColumns, std::string_view("[\n  {\n    \"classes\": ["),
-        std::string_view("[\n  {\n    \"error\": "), std::string_view("{\"classes\":["),
-        std::string_view("{\"error\":")})
+       {kGuessColumns, kShareColumns, kObjectColumns, std::string_view("[\n  {\n    \"bbox\": ["),
+        std::string_view("[\n  {\n    \"category_id\": "), std::string_view("{\"bbox\":["),
+        std::string_view("[\n  {\n    \"classes\": ["), std::string_view("[\n  {\n    \"error\": "),
+        std::string_view("{\"classes\":["), std::string_view("{\"error\":")})
     if (begin.starts_with(own)) return true;
   return begin.empty();  // ended before its first row
 }

@@ -44,10 +44,12 @@ nlohmann::json to_json(const ImageResult& result);
 // A field of CSV, in quotes where it needs them.
 std::string csv_field(const std::string& text);
 
-// First lines of CSV: a row a class, of classification and of segmentation.
+// First lines of CSV: a row a class, of classification and of segmentation; a row an object.
 constexpr std::string_view kGuessColumns = "image,label,rank,index,name,probability,error\n";
 constexpr std::string_view kShareColumns =
     "image,labels,overlay,significance,rank,index,name,share,error\n";
+constexpr std::string_view kObjectColumns =
+    "image,objects,index,category_id,name,score,x,y,width,height,area,error\n";
 
 // Writes results one after the other, so that those of a run that was ended are there: CSV, JSON
 // (an array, which ends with finish()) or JSON lines. Throws ExitCode::failure where that cannot be
