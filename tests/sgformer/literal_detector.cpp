@@ -351,7 +351,9 @@ std::vector<bool> mask_target(const TrainingObjects& objects, int64_t object, co
       if (y < objects.image.height && x < objects.image.width)
         mean += weight * mask[size_t(y * objects.image.width + x)];
     }
-    target.push_back(mean >= 0.5);
+    check(std::abs(mean - 0.5) > 1e-9,
+          "literal detector: rounding decides whether a mean is a half");
+    target.push_back(mean > 0.5);
   }
   return target;
 }
