@@ -23,7 +23,10 @@ namespace {
 
 using sg::benchmark::BenchResult;
 
-constexpr int kCropSide = 512;  // of segmentation, where --img-size does not say another
+// Where --img-size does not say another: of segmentation, and of detection.
+constexpr int kCropSide = 512;
+constexpr sg::ImageSize kDetectionImage(800, 1344);
+constexpr std::string_view kDetection = "detection";
 
 nlohmann::json to_json(const BenchResult& r) {
   nlohmann::json j{{"images_per_second", r.images_per_second},
@@ -379,7 +382,7 @@ int main(int argc, char** argv) {
     sg::tools::parse(app, argc, argv);
 
     check_flags(app, mode);
-    sg::setups::make_setup(shared.task);  // throws where it is none
+    if (shared.task != kDetection) sg::setups::make_setup(shared.task);  // throws where it is none
     if (shared.task != sg::infer::kSegmentation && !shared.head.empty())
       sg::fail(sg::ExitCode::usage, "--head: of --task segmentation, found --task {}", shared.task);
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
@@ -401,8 +404,8 @@ int main(int argc, char** argv) {
     options.mode =
         mode == "train" ? sg::benchmark::BenchMode::train : sg::benchmark::BenchMode::infer;
 
-    const auto measure = [&](auto& model, const std::string& name, int side) {
-      const sg::ImageSize image = shared.img_size.value_or(side);
+    const auto measure = [&](auto& model, const std::string& name, sg::ImageSize usual) {
+      const sg::ImageSize image = shared.img_size.value_or(usual);
       model.parameters().allocate(compute.dtype, compute.device, mode == "train");
       model.parameters().initialize(0);
       sg::Allocator::of({}).release_cached();  // what drawing them took is no step's memory
@@ -417,6 +420,9 @@ int main(int argc, char** argv) {
       sg::sgformer::Segmentor model(sg::setups::segmentor_config(shared));
       model.parameters().set_groups(group_rule(model.config(), {}));
       measure(model, fmt::format("{} with {}", shared.model, shared.head), kCropSide);
+    } else if (shared.task == kDetection) {
+      sg::sgformer::Detector model({sg::sgformer::find_config(shared.model), {}});
+      measure(model, fmt::format("{} in Mask R-CNN", shared.model), kDetectionImage);
     } else {
       sg::sgformer::Classifier model(sg::train::model_config(shared));
       measure(model, model.config().name, int(model.config().image));

@@ -27,14 +27,15 @@ inline void fill(nn::ParameterStore& p) {
     p.set(p.values(), name, golden::formula_parameter("detector", name, p.part(name).official));
 }
 
-// `n` objects at random places, which overlap; their masks are ellipses.
+// `n` objects that overlap: a small one in the lower right corner, whose mask ends at the
+// padding, and others at random. Masks are quarters of ellipses.
 inline sgformer::TrainingObjects scene(ImageSize image, ImageSize padded, int n, uint64_t seed) {
   Random random(seed, Purpose::test);
   sgformer::TrainingObjects objects{.image = image, .padded = padded};
   for (int i = 0; i < n; ++i) {
     const auto side = [&](int of_image) {
-      const double length = random.uniform(0.2, 0.8) * of_image;
-      const double low = random.uniform(0, of_image - length);
+      const double length = (i == 0 ? 0.17 : random.uniform(0.2, 0.8)) * of_image;
+      const double low = i == 0 ? of_image - length : random.uniform(0, of_image - length);
       return std::pair(float(low), float(low + length));
     };
     const auto [x1, x2] = side(image.width);
@@ -46,9 +47,8 @@ inline sgformer::TrainingObjects scene(ImageSize image, ImageSize padded, int n,
     const sgformer::Box<float>& b = boxes[size_t(object)];
     for (int y = 0; y < image.height; ++y)
       for (int x = 0; x < image.width; ++x) {
-        const float across = (2 * float(x) + 1 - b.x1 - b.x2) / b.width();
-        const float down = (2 * float(y) + 1 - b.y1 - b.y2) / b.height();
-        *pixels++ = across * across + down * down <= 1;
+        const float left = (b.x2 - float(x)) / b.width(), up = (b.y2 - float(y)) / b.height();
+        *pixels++ = left > 0 && up > 0 && left * left + up * up < 0.5f;
       }
   };
   return objects;

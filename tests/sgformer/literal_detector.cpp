@@ -125,30 +125,6 @@ std::vector<Scored> suppress(const std::vector<Scored>& all, double threshold, s
   return kept;
 }
 
-// y[o] = the sum over the terms of o of weight * x[pixel], rows of C channels.
-struct Term {
-  int64_t pixel;
-  double weight;
-};
-Tensor weighted(const Tensor& x, const std::vector<std::vector<Term>>& terms, Shape shape) {
-  const int64_t c = x.dim(-1);
-  Tensor y = zeros(shape, Dtype::f64);
-  for (size_t o = 0; o < terms.size(); ++o)
-    for (const auto& [pixel, weight] : terms[o])
-      for (int64_t i = 0; i < c; ++i)
-        y.data<double>()[int64_t(o) * c + i] += weight * x.data<double>()[pixel * c + i];
-  const Shape x_shape = x.shape();
-  autograd::record("weighted", {&y}, {x}, [=](autograd::Backward& g) {
-    Tensor d = zeros(x_shape, Dtype::f64);
-    for (size_t o = 0; o < terms.size(); ++o)
-      for (const auto& [pixel, weight] : terms[o])
-        for (int64_t i = 0; i < c; ++i)
-          d.data<double>()[pixel * c + i] += weight * g.dy().data<double>()[int64_t(o) * c + i];
-    g.forward_grad(0, d);
-  });
-  return y;
-}
-
 // RoIAlign of one bin after the other, of a map (h, w) that begins at pixel `first`.
 void add_bins(const Corners& box, double scale, int bins, int64_t h, int64_t w, int64_t first,
               std::vector<std::vector<Term>>& terms) {
@@ -351,7 +327,9 @@ std::vector<bool> mask_target(const TrainingObjects& objects, int64_t object, co
       if (y < objects.image.height && x < objects.image.width)
         mean += weight * mask[size_t(y * objects.image.width + x)];
     }
-    target.push_back(mean >= 0.5);
+    check(std::abs(mean - 0.5) > 1e-9,
+          "literal detector: rounding decides whether a mean is a half");
+    target.push_back(mean > 0.5);
   }
   return target;
 }

@@ -69,6 +69,25 @@ Tensor resize(Rows rows, const Tensor& x, int64_t height, int64_t width) {
   return permute(reshape(both, {width, height, b, c}), {2, 1, 0, 3});
 }
 
+Tensor weighted(const Tensor& x, const std::vector<std::vector<Term>>& terms, Shape shape) {
+  const int64_t c = x.dim(-1);
+  Tensor y = zeros(shape, Dtype::f64);
+  for (size_t o = 0; o < terms.size(); ++o)
+    for (const auto& [pixel, weight] : terms[o])
+      for (int64_t i = 0; i < c; ++i)
+        y.data<double>()[int64_t(o) * c + i] += weight * x.data<double>()[pixel * c + i];
+  const Shape x_shape = x.shape();
+  autograd::record("weighted", {&y}, {x}, [=](autograd::Backward& g) {
+    Tensor d = zeros(x_shape, Dtype::f64);
+    for (size_t o = 0; o < terms.size(); ++o)
+      for (const auto& [pixel, weight] : terms[o])
+        for (int64_t i = 0; i < c; ++i)
+          d.data<double>()[pixel * c + i] += weight * g.dy().data<double>()[int64_t(o) * c + i];
+    g.forward_grad(0, d);
+  });
+  return y;
+}
+
 std::vector<Tensor> literal_fpn(const LiteralWeights& neck, const std::vector<Tensor>& maps) {
   std::vector<Tensor> laterals, pyramid;
   for (size_t i = 0; i < maps.size(); ++i)

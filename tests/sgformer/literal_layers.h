@@ -20,6 +20,13 @@ Tensor nearest(int64_t in, int64_t out);
 Tensor pooled(int64_t in, int64_t out);
 Tensor resize(Rows rows, const Tensor& x, int64_t height, int64_t width);  // (B, H, W, C)
 
+// y[o] = the sum over the terms of o of weight * x[pixel], rows of C channels.
+struct Term {
+  int64_t pixel;
+  double weight;
+};
+Tensor weighted(const Tensor& x, const std::vector<std::vector<Term>>& terms, Shape shape);
+
 // As many maps as there are.
 std::vector<Tensor> literal_fpn(const LiteralWeights& neck, const std::vector<Tensor>& maps);
 

@@ -7,6 +7,8 @@
 #include "ops/dropout2d/dropout2d.h"
 #include "ops/pixel_cross_entropy/pixel_cross_entropy.h"
 #include "ops/resized_labels/resized_labels.h"
+#include "sgformer/detect/inference.h"
+#include "sgformer/detect/training.h"
 
 namespace sg::benchmark {
 namespace {
@@ -98,6 +100,51 @@ class SegmentorWorkload final : public Workload {
   sgformer::Segmentor::ForwardOptions forward_;
 };
 
+constexpr int kObjects = 8;  // COCO's images have 7.3 in the mean
+
+class DetectorWorkload final : public Workload {
+ public:
+  DetectorWorkload(sgformer::Detector& model, int64_t batch, ImageSize image)
+      : model_(model),
+        images_(random_images(model.parameters(), batch, image)),
+        drop_paths_(drop_paths_of(model.parameters(), model.config().backbone, batch)),
+        sizes_(size_t(batch), {image, image}) {
+    Random random(1, Purpose::test);
+    for (int64_t i = 0; i < batch; ++i) {
+      sgformer::TrainingObjects& objects = objects_.emplace_back();
+      objects.image = objects.padded = image;
+      for (int k = 0; k < kObjects; ++k) {
+        const auto side = [&](int of_image) {
+          const double length = random.uniform(0.05, 0.6) * of_image;
+          const double low = random.uniform(0, of_image - length);
+          return std::pair(float(low), float(low + length));
+        };
+        const auto [x1, x2] = side(image.width);
+        const auto [y1, y2] = side(image.height);
+        objects.boxes.push_back({x1, y1, x2, y2});
+        objects.labels.push_back(int32_t(random.integer(0, model.config().heads.classes - 1)));
+      }
+      objects.mask = [image](int64_t object, uint8_t* pixels) {
+        std::fill_n(pixels, int64_t{image.height} * image.width, uint8_t(object % 2));
+      };
+    }
+  }
+
+  nn::ParameterStore& parameters() override { return model_.parameters(); }
+  AdamWSettings optimizer() const override { return {.weight_decay = 0.05}; }
+  // Of a model that knows nothing, the best are kept whatever their scores.
+  void infer() override { detect(model_, images_, sizes_, {.detections = {.score_threshold = 0}}); }
+  Tensor loss() override {
+    return training_losses(model_, images_, objects_, {}, {.drop_paths = drop_paths_}).total;
+  }
+
+ private:
+  sgformer::Detector& model_;
+  Tensor images_, drop_paths_;
+  std::vector<sgformer::DetectedSize> sizes_;
+  std::vector<sgformer::TrainingObjects> objects_;
+};
+
 }  // namespace
 
 std::unique_ptr<Workload> workload(sgformer::Classifier& model, int64_t batch, ImageSize image) {
@@ -106,6 +153,10 @@ std::unique_ptr<Workload> workload(sgformer::Classifier& model, int64_t batch, I
 
 std::unique_ptr<Workload> workload(sgformer::Segmentor& model, int64_t batch, ImageSize image) {
   return std::make_unique<SegmentorWorkload>(model, batch, image);
+}
+
+std::unique_ptr<Workload> workload(sgformer::Detector& model, int64_t batch, ImageSize image) {
+  return std::make_unique<DetectorWorkload>(model, batch, image);
 }
 
 }  // namespace sg::benchmark

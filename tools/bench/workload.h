@@ -1,4 +1,4 @@
-// What a step of a benchmark does: a model of either task with random images and labels, which are
+// What a step of a benchmark does: a model of any task with random images and labels, which are
 // made once.
 #pragma once
 #include <memory>
@@ -6,6 +6,7 @@
 #include "core/box.h"
 #include "ops/adamw/adamw.h"
 #include "sgformer/classifier.h"
+#include "sgformer/detect/detector.h"
 #include "sgformer/segment/segmentor.h"
 
 namespace sg::benchmark {
@@ -27,5 +28,8 @@ std::unique_ptr<Workload> workload(sgformer::Classifier& model, int64_t batch, I
 // of whole images: the network sees multiples of 32 pixels (AlignResize), and each pixel of the
 // image gets a label.
 std::unique_ptr<Workload> workload(sgformer::Segmentor& model, int64_t batch, ImageSize image);
+// Detection trains on images of eight objects each. Inference ends with the 100 best boxes of an
+// image and their masks.
+std::unique_ptr<Workload> workload(sgformer::Detector& model, int64_t batch, ImageSize image);
 
 }  // namespace sg::benchmark
