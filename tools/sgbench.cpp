@@ -11,6 +11,7 @@
 #include "core/cpu/parallel.h"
 #include "core/text.h"
 #include "infer/model_file.h"
+#include "setups/detection.h"
 #include "setups/segmentation.h"
 #include "setups/setups.h"
 #include "tools/bench/augment_speed.h"
@@ -26,7 +27,6 @@ using sg::benchmark::BenchResult;
 // Where --img-size does not say another: of segmentation, and of detection.
 constexpr int kCropSide = 512;
 constexpr sg::ImageSize kDetectionImage(800, 1344);
-constexpr std::string_view kDetection = "detection";
 
 nlohmann::json to_json(const BenchResult& r) {
   nlohmann::json j{{"images_per_second", r.images_per_second},
@@ -382,7 +382,7 @@ int main(int argc, char** argv) {
     sg::tools::parse(app, argc, argv);
 
     check_flags(app, mode);
-    if (shared.task != kDetection) sg::setups::make_setup(shared.task);  // throws where it is none
+    sg::setups::make_setup(shared.task);  // throws where it is none
     if (shared.task != sg::infer::kSegmentation && !shared.head.empty())
       sg::fail(sg::ExitCode::usage, "--head: of --task segmentation, found --task {}", shared.task);
     if (shared.threads) sg::set_num_threads(int(*shared.threads));
@@ -420,8 +420,11 @@ int main(int argc, char** argv) {
       sg::sgformer::Segmentor model(sg::setups::segmentor_config(shared));
       model.parameters().set_groups(group_rule(model.config(), {}));
       measure(model, fmt::format("{} with {}", shared.model, shared.head), kCropSide);
-    } else if (shared.task == kDetection) {
-      sg::sgformer::Detector model({sg::sgformer::find_config(shared.model), {}});
+    } else if (shared.task == sg::infer::kDetection) {
+      sg::setups::check_detection_device(compute.device);
+      shared.num_classes = shared.num_classes.value_or(80);
+      sg::sgformer::Detector model(sg::setups::detector_config(shared));
+      model.parameters().set_groups(group_rule(model.config(), {}));
       measure(model, fmt::format("{} in Mask R-CNN", shared.model), kDetectionImage);
     } else {
       sg::sgformer::Classifier model(sg::train::model_config(shared));
