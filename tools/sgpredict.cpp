@@ -125,10 +125,9 @@ int main(int argc, char** argv) {
         "the label images it was trained with), <name>-overlay.png (coloured, with a "
         "legend) and <name>-significance.png; detection: for <name>-objects.png; over files of "
         "earlier calls alone");
-    sg::tools::add_option(
-        app,
-        {.flags = "--score", .help = "detection: least score of an object", .low = 0, .high = 1},
-        score);
+    app.add_option("--score", score, "detection: least score of an object")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
     sg::tools::parse(app, argc, argv);
     if (!list.empty()) arguments.push_back(list == "-" ? list : "@" + list);
     if (arguments.empty())
