@@ -1,6 +1,7 @@
 #include "data/detection_batches.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <cstring>
 #include <set>
