@@ -20,7 +20,7 @@ data::ImageScale scale_of(const Options& o) {
     return {int(std::max(a, b)), int(std::min(a, b))};
   }
   if (o.model == train::kNano) return {320, 192};
-  return {};
+  return infer::ObjectDetectorSettings().scale;
 }
 
 data::DetectionTransformConfig transform(const Options& o) {
