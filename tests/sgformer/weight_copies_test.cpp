@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sgformer/classifier.h"
+#include "sgformer/detect/config.h"
 #include "sgformer/segment/segmentor.h"
 #include "tests/support/files.h"
 
@@ -169,10 +170,26 @@ TEST_CASE("segmentors have names of their own, running statistics among them") {
     CHECK(found == official);
   }
   // Without a head the rest is the backbone of a classifier, whatever else is there.
-  Strings backbone{"neck.lateral_convs.0.conv.bias", "rpn_head.rpn_cls.bias"};
+  Strings backbone{"neck.lateral_convs.0.conv.bias", "bbox_head.retina_cls.bias"};
   for (const std::string& name : official)
     if (name.starts_with("backbone.")) backbone.push_back(name);
   const WeightCopy copy = chosen(backbone);
   CHECK(copy.prefix == "backbone.");
   CHECK(copy.names.size() == backbone.size() - 2);
+}
+
+TEST_CASE("detectors have names of their own") {
+  const Detector model(find_detector_config("sgformer_nano", 2));
+  Strings official = model.parameters().names();
+  std::ranges::sort(official);
+  for (const std::string prefix : {"", "state_dict.", "ema.module."}) {
+    CAPTURE(prefix);
+    Strings in_file;
+    for (const std::string& name : official) in_file.push_back(prefix + name);
+    const WeightCopy copy = chosen(in_file);
+    CHECK(copy.prefix == prefix);
+    Strings found = names_of(copy);
+    std::ranges::sort(found);
+    CHECK(found == official);
+  }
 }
