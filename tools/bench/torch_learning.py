@@ -38,7 +38,9 @@ NOT_HERE = dict(
     # Of --task segmentation, which torch_segmentation_learning.py does.
     task="classification", head="", steps=0, aux_weight=0.4, cat_max_ratio=0.75, eval_interval=None,
     ignore_index=None, image_scale=None, poly_power=1, ratio_range=[0.5, 2],
-    reduce_zero_label=False, warmup_ratio=1e-6, warmup_steps=0)
+    reduce_zero_label=False, warmup_ratio=1e-6, warmup_steps=0,
+    # Of --task detection.
+    lr_gamma=0.1, lr_milestones=None, multi_scale=False)
 
 
 def read_options(path, not_here=NOT_HERE):
