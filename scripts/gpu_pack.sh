@@ -5,12 +5,12 @@
 # GPU. Writes gpu_pack/sgformer-gpu.tar.xz, which git ignores, and prints its size; takes seconds when
 # nothing has changed.
 #   scripts/gpu_pack.sh
-# Variables: TRAIN_IMAGES and VAL_IMAGES of each class are taken along (default 80 and 10), LIMIT is the
+# Variables: TRAIN_IMAGES and VAL_IMAGES of each class are taken along (default 60 and 10), LIMIT is the
 # most bytes that may travel (62,000,000), PRESET that of xz (9; 1 is four times as fast and makes 5 %
 # more), ARCHIVE the file to write. Exit codes: 0 done, 1 failed or too large.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-train=${TRAIN_IMAGES:-80} val=${VAL_IMAGES:-10} limit=${LIMIT:-62000000} preset=${PRESET:-9}
+train=${TRAIN_IMAGES:-60} val=${VAL_IMAGES:-10} limit=${LIMIT:-62000000} preset=${PRESET:-9}
 shared=${SG_SHARED_DIR:-../shared}
 archive=${ARCHIVE:-gpu_pack/sgformer-gpu.tar.xz}
 
